@@ -1,0 +1,77 @@
+"""The dial from regular to depthwise separable convolution.
+
+Between a regular convolution (one segment) and a depthwise separable one (one a channel) lies a
+discrete spectrum. This package builds, counts, trains and compares networks along it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spectrum.costs import Costs, Match, count_costs, match_budget
+    from spectrum.data import DataConfig, Dataset, Split, load_data
+    from spectrum.layers import SegmentedConv
+    from spectrum.networks import NetworkConfig, build, xception
+    from spectrum.report import (
+        mean_interval,
+        plot_accuracy,
+        plot_accuracy_vs_segments,
+        summarize,
+    )
+    from spectrum.segments import Segments
+    from spectrum.study import StudyConfig, load_results, load_run, run_study
+    from spectrum.training import Diverged, Metrics, Recipe, evaluate, fit
+
+__all__ = [
+    "Costs",
+    "DataConfig",
+    "Dataset",
+    "Diverged",
+    "Match",
+    "Metrics",
+    "NetworkConfig",
+    "Recipe",
+    "SegmentedConv",
+    "Segments",
+    "Split",
+    "StudyConfig",
+    "build",
+    "count_costs",
+    "evaluate",
+    "fit",
+    "load_data",
+    "load_results",
+    "load_run",
+    "match_budget",
+    "mean_interval",
+    "plot_accuracy",
+    "plot_accuracy_vs_segments",
+    "run_study",
+    "summarize",
+    "xception",
+]
+
+# Resolved when asked for: torch, matplotlib and scikit-learn take seconds to import.
+_ROOMS = {
+    "costs": ("Costs", "Match", "count_costs", "match_budget"),
+    "data": ("DataConfig", "Dataset", "Split", "load_data"),
+    "layers": ("SegmentedConv",),
+    "networks": ("NetworkConfig", "build", "xception"),
+    "report": ("mean_interval", "plot_accuracy", "plot_accuracy_vs_segments", "summarize"),
+    "segments": ("Segments",),
+    "study": ("StudyConfig", "load_results", "load_run", "run_study"),
+    "training": ("Diverged", "Metrics", "Recipe", "evaluate", "fit"),
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

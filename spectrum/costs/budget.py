@@ -1,0 +1,141 @@
+"""The width at which a network meets a budget of parameters or multiply-adds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spectrum.costs.count import count_parameters
+from spectrum.networks import NetworkConfig, build
+
+__all__ = ["Match", "match_budget", "reference"]
+
+CLOSE_ENOUGH = 0.002
+STEPS = 25  # the width is searched within 2.5% of the estimate, in steps of 0.1%
+
+
+class Match(NamedTuple):
+    """A network that meets a budget.
+
+    Attributes:
+        config: the network, its width solved to four significant digits.
+        miss: its cost over the budget less one: 0.01 is one per cent too much.
+    """
+
+    config: NetworkConfig
+    miss: float
+
+
+def reference(config: NetworkConfig) -> NetworkConfig:
+    """The point whose cost is the budget of the others: one segment a channel, at width 1."""
+    return config.model_copy(update={"segments": "C", "width": 1.0})
+
+
+def match_budget(
+    config: NetworkConfig,
+    input_shape: Sequence[int],
+    *,
+    params: int | None = None,
+    macs: int | None = None,
+) -> Match:
+    """Solve the width at which ``config`` costs as nearly as possible what the budget allows.
+
+    Channel counts are whole numbers, and ``"C/8"`` gains a segment every eight channels, so the
+    cost is neither smooth nor always rising in the width. The square-root law finds the
+    neighbourhood, a walk outwards from there the nearest width.
+
+    Args:
+        config: the network; its own width is ignored.
+        input_shape: of one example, as in ``(3, 299, 299)``; only multiply-adds depend on it.
+        params: the budget in trainable parameters.
+        macs: the budget in multiply-adds of convolutions and linear layers. With neither, the
+            budget is the parameters of the same network at ``"C"`` and width 1.
+
+    Returns:
+        The configuration and the miss; they unpack as a pair.
+
+    Raises:
+        ValueError: both budgets are given, or one isn't positive.
+    """
+    if params is not None and macs is not None:
+        raise ValueError(f"params (={params}) and macs (={macs}) must not both be given")
+    cost = _macs_by_width(config, input_shape) if macs is not None else _params_by_width(config)
+    if params is None and macs is None:
+        params = count_parameters(build_on_meta(reference(config)))
+    budget = macs if macs is not None else params
+    assert budget is not None
+    if budget < 1:
+        name = "params" if macs is None else "macs"
+        raise ValueError(f"{name} (={budget}) must be a positive budget")
+
+    width = 1.0
+    for _ in range(8):
+        ratio = budget / cost(width)
+        width = _rounded(width * ratio**0.5)
+        if abs(ratio - 1) < CLOSE_ENOUGH:
+            break
+    best = width
+    best_miss = cost(width) / budget - 1
+    for step in range(1, STEPS + 1):
+        for candidate in (_rounded(width * (1 + step / 1000)), _rounded(width * (1 - step / 1000))):
+            if abs(best_miss) <= CLOSE_ENOUGH:
+                break
+            miss = cost(candidate) / budget - 1
+            if abs(miss) < abs(best_miss):
+                best, best_miss = candidate, miss
+    return Match(config.model_copy(update={"width": best}), best_miss)
+
+
+def build_on_meta(config: NetworkConfig) -> nn.Module:
+    """The network without memory for its weights, saying nothing of saturated layers."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return build(config)
+
+
+def _rounded(width: float) -> float:
+    return float(f"{width:.4g}")
+
+
+def _params_by_width(config: NetworkConfig) -> Callable[[float], int]:
+    return lambda width: count_parameters(build_on_meta(config.model_copy(update={"width": width})))
+
+
+def _macs_by_width(config: NetworkConfig, input_shape: Sequence[int]) -> Callable[[float], int]:
+    """Multiply-adds as a function of the width: weights times output positions, layer by layer.
+
+    The positions don't depend on the width, so one forward pass on the meta device gives them.
+    """
+    positions: dict[str, int] = {}
+
+    def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            positions[name] = output[0, 0].numel() if output.dim() == 4 else 1
+
+        return hook
+
+    network = build_on_meta(config.model_copy(update={"width": 1.0})).eval()
+    for name, module in network.named_modules():
+        module.register_forward_hook(note(name))
+    with torch.no_grad():
+        network(torch.empty(1, *input_shape, device="meta"))
+
+    def at(name: str) -> int:
+        # An uneven convolution has parts that are there at some widths only.
+        while name not in positions:
+            name = name.rpartition(".")[0]
+        return positions[name]
+
+    def macs(width: float) -> int:
+        scaled = build_on_meta(config.model_copy(update={"width": width}))
+        return sum(
+            module.weight.numel() * at(name)
+            for name, module in scaled.named_modules()
+            if isinstance(module, nn.Conv2d | nn.Linear)
+        )
+
+    return macs

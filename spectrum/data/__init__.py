@@ -1,0 +1,6 @@
+"""Images and labels in fixed splits, one file a source."""
+
+from spectrum.data.config import DATA_SETS, DataConfig, load_data
+from spectrum.data.dataset import Dataset, Split
+
+__all__ = ["DATA_SETS", "DataConfig", "Dataset", "Split", "load_data"]

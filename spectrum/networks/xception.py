@@ -1,0 +1,292 @@
+"""Xception-shaped networks at every point of the dial.
+
+Figure 5 of the paper (arXiv:1610.02357): an entry flow that reduces the resolution, a middle flow
+of identical residual modules, an exit flow that widens to the classifier's features. Every
+convolution and separable convolution is followed by batch normalisation; none has a bias.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spectrum.layers import SegmentedConv, dialled_channels
+from spectrum.layers.segmented import Activation, Order
+from spectrum.segments import Segments, Setting, format_setting, layer_segments
+
+__all__ = ["PRESETS", "Pooling", "Preset", "Xception", "xception"]
+
+Pooling: TypeAlias = Literal["symmetric", "keras"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The sizes of a network at width 1.
+
+    Attributes:
+        stem: (channels, stride, padding) of each regular 3x3 convolution before the dial.
+        entry: channels of each entry module, two dialled layers and a pooling by two.
+        repeats: middle modules, three dialled layers each, as wide as the last entry module.
+        exit: channels of the last module that pools, two layers, and of the two layers after it.
+    """
+
+    stem: tuple[tuple[int, int, int], ...]
+    entry: tuple[int, ...]
+    repeats: int
+    exit: tuple[int, int, int]
+
+
+# The widths of small and tiny share few factors, so that channel counts round at different widths
+# and a budget can be met closely at every point of the dial.
+PRESETS: dict[str, Preset] = {
+    "paper": Preset(((32, 2, 0), (64, 1, 0)), (128, 256, 728), 8, (1024, 1536, 2048)),
+    "small": Preset(((32, 1, 1), (64, 1, 1)), (127, 252), 4, (390, 501, 778)),
+    "tiny": Preset(((43, 1, 1),), (72,), 1, (80, 115, 146)),
+}
+
+
+class MaxPool(nn.Module):
+    """Max-pooling 3x3 by two, to ceil(size / 2).
+
+    Args:
+        pooling: ``"symmetric"`` pads one on either side; ``"keras"`` pads as Keras's "same" does,
+            which is after the end alone where the size is even.
+    """
+
+    def __init__(self, pooling: Pooling) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool ``x`` (N, C, H, W) to (N, C, ceil(H/2), ceil(W/2))."""
+        if self.pooling == "symmetric":
+            return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+        # ceil_mode lets the last window of an even size reach over the end.
+        padding = (x.shape[2] % 2, x.shape[3] % 2)
+        return F.max_pool2d(x, kernel_size=3, stride=2, padding=padding, ceil_mode=True)
+
+    def extra_repr(self) -> str:
+        """The kind of padding."""
+        return self.pooling
+
+
+class Module(nn.Module):
+    """Dialled layers with a linear residual connection around them (figure 5).
+
+    Args:
+        layers: the branch: ReLU, dialled convolution, batch normalisation, and so on.
+        shortcut: what the input passes to be added to the branch; None for no connection.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], shortcut: nn.Module | None) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(*layers)
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (N, C, H, W) to (N, C', H', W')."""
+        y: Tensor = self.branch(x)
+        return y if self.shortcut is None else y + self.shortcut(x)
+
+
+class Xception(nn.Module):
+    """The parts of an Xception-shaped network, in the order of figure 5; ``xception`` makes one.
+
+    Attributes:
+        saturated: how many dialled layers have fewer channels than segments were asked for.
+    """
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        entry: nn.Module,
+        middle: nn.Module,
+        exit_flow: nn.Module,
+        hidden: nn.Module,
+        dropout: nn.Module,
+        classifier: nn.Module,
+        saturated: int = 0,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.entry = entry
+        self.middle = middle
+        self.exit = exit_flow
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.hidden = hidden
+        self.dropout = dropout
+        self.classifier = classifier
+        self.saturated = saturated
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes)."""
+        x = self.stem(x)  # (N, 64, 147, 147): the paper's sizes, for an input of 299
+        x = self.entry(x)  # (N, 728, 19, 19)
+        x = self.middle(x)
+        x = self.exit(x)  # (N, 2048, 10, 10)
+        x = self.pool(x).flatten(1)  # (N, 2048)
+        return self.classifier(self.dropout(self.hidden(x)))  # type: ignore[no-any-return]
+
+
+def xception(
+    segments: Setting = "C",
+    *,
+    num_classes: int = 1000,
+    preset: str = "paper",
+    in_channels: int = 3,
+    width: float = 1.0,
+    order: Order = "spatial_first",
+    activation: Activation | None = None,
+    residual: bool = True,
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
+    repeats: int | None = None,
+    channel_multiple: int = 1,
+    pooling: Pooling = "symmetric",
+    bn_eps: float = 1e-5,
+    bn_momentum: float = 0.1,
+) -> Xception:
+    """An Xception-shaped network at a point of the dial (figure 5 of the paper at ``"C"``).
+
+    Args:
+        segments: one setting for all dialled layers, a mapping by flow (entry, middle, exit), or a
+            list with one a layer (34 for the paper's network). A layer with fewer channels than
+            segments takes one a channel, with a warning.
+        num_classes: outputs of the logistic regression at the end.
+        preset: ``"paper"`` (299 pixels), ``"small"`` (32 to 96: a stem that keeps the resolution,
+            two reductions less) or ``"tiny"`` (8 to 28: two reductions in all).
+        in_channels: channels of the images.
+        width: multiplier on every channel count, the stem's included.
+        order: of the spatial and the pointwise convolution in each dialled layer.
+        activation: between the two: None, ``"relu"`` or ``"elu"``.
+        residual: whether modules have their residual connections.
+        hidden: units of fully connected layers between the pooling and the classifier, each
+            followed by a ReLU.
+        dropout: probability of dropping a feature before the classifier.
+        repeats: middle modules; None for the preset's (8 for ``"paper"``).
+        channel_multiple: channel counts are rounded to multiples of this.
+        pooling: padding of the max-poolings, ``"symmetric"`` (PyTorch's ports) or ``"keras"``.
+        bn_eps: added to the variance in batch normalisation (1e-3 in Keras).
+        bn_momentum: weight of the newest batch in the running statistics (0.01 in Keras).
+
+    Returns:
+        The network: images (N, in_channels, H, W) to logits (N, num_classes).
+
+    Raises:
+        ValueError: an argument is out of its range; the message names it, its value and the range.
+    """
+    _check(preset, pooling, width, dropout, repeats, channel_multiple, num_classes, in_channels)
+    sizes = PRESETS[preset]
+    repeats = sizes.repeats if repeats is None else repeats
+    flows = ["entry"] * 2 * len(sizes.entry) + ["middle"] * 3 * repeats + ["exit"] * 4
+    dial = iter(layer_segments(segments, flows))
+    saturated = 0
+
+    def scaled(channels: int) -> int:
+        return max(int(channels * width / channel_multiple + 0.5), 1) * channel_multiple
+
+    def norm(channels: int) -> nn.BatchNorm2d:
+        return nn.BatchNorm2d(channels, eps=bn_eps, momentum=bn_momentum)
+
+    def dialled(c_in: int, c_out: int) -> tuple[nn.Module, nn.Module]:
+        nonlocal saturated
+        point = next(dial)
+        if point.saturates(dialled_channels(c_in, c_out, order)):
+            saturated += 1
+            point = Segments("C")
+        return SegmentedConv(c_in, c_out, segments=point, order=order, activation=activation), norm(
+            c_out
+        )
+
+    def reducing(c_in: int, c_mid: int, c_out: int, *, relu_first: bool = True) -> Module:
+        layers: list[nn.Module] = [nn.ReLU()] if relu_first else []
+        layers += [*dialled(c_in, c_mid), nn.ReLU(), *dialled(c_mid, c_out), MaxPool(pooling)]
+        if not residual:
+            return Module(layers, None)
+        return Module(
+            layers, nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride=2, bias=False), norm(c_out))
+        )
+
+    def middle_module(c: int) -> Module:
+        layers = [part for _ in range(3) for part in (nn.ReLU(), *dialled(c, c))]
+        return Module(layers, nn.Identity() if residual else None)
+
+    stem: list[nn.Module] = []
+    c = in_channels
+    for channels, stride, padding in sizes.stem:
+        conv = nn.Conv2d(c, scaled(channels), 3, stride=stride, padding=padding, bias=False)
+        c = conv.out_channels
+        stem += [conv, norm(c), nn.ReLU()]
+
+    widths = [c, *map(scaled, sizes.entry)]
+    entry = [
+        reducing(c_in, c_out, c_out, relu_first=i > 0)  # the stem ends with a ReLU
+        for i, (c_in, c_out) in enumerate(itertools.pairwise(widths))
+    ]
+    c = widths[-1]
+    middle = [middle_module(c) for _ in range(repeats)]
+    c_pooled, c_wide, c_features = map(scaled, sizes.exit)
+    exit_flow = [
+        reducing(c, c, c_pooled),
+        *dialled(c_pooled, c_wide),
+        nn.ReLU(),
+        *dialled(c_wide, c_features),
+        nn.ReLU(),
+    ]
+    units = [c_features, *hidden]
+    fully_connected = [
+        part
+        for n_in, n_out in itertools.pairwise(units)
+        for part in (nn.Linear(n_in, n_out), nn.ReLU())
+    ]
+    if saturated:
+        warnings.warn(
+            f"segments (={format_setting(segments)}): {saturated} of {len(flows)} layers have "
+            "fewer channels and take one segment a channel",
+            stacklevel=2,
+        )
+    return Xception(
+        nn.Sequential(*stem),
+        nn.Sequential(*entry),
+        nn.Sequential(*middle),
+        nn.Sequential(*exit_flow),
+        nn.Sequential(*fully_connected),
+        nn.Dropout(dropout),
+        nn.Linear(units[-1], num_classes),
+        saturated,
+    )
+
+
+def _check(
+    preset: str,
+    pooling: str,
+    width: float,
+    dropout: float,
+    repeats: int | None,
+    channel_multiple: int,
+    num_classes: int,
+    in_channels: int,
+) -> None:
+    if preset not in PRESETS:
+        raise ValueError(f"preset (={preset!r}) must be one of {', '.join(PRESETS)}")
+    if pooling not in get_args(Pooling):
+        raise ValueError(f"pooling (={pooling!r}) must be one of {', '.join(get_args(Pooling))}")
+    if not 0 < width < float("inf"):
+        raise ValueError(f"width (={width}) must be a positive number")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout (={dropout}) must be at least 0 and below 1")
+    if repeats is not None and repeats < 0:
+        raise ValueError(f"repeats (={repeats}) must be at least 0")
+    for name, value in [
+        ("channel_multiple", channel_multiple),
+        ("num_classes", num_classes),
+        ("in_channels", in_channels),
+    ]:
+        if value < 1:
+            raise ValueError(f"{name} (={value}) must be at least 1")

@@ -1,0 +1,139 @@
+"""Plots of a study's results. The numbers come from ``summarize``; here they are only drawn."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Literal
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from spectrum.report.statistics import series_columns
+from spectrum.report.tables import in_units
+
+__all__ = ["figure_of_segments", "plot_accuracy", "plot_accuracy_vs_segments"]
+
+# Okabe and Ito's colours, told apart by the colour-blind; the markers by everybody in grey.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def plot_accuracy_vs_segments(summary: pd.DataFrame, ax: Axes) -> None:
+    """Draw mean test accuracy and its 95% interval at every point of the dial.
+
+    The points stand side by side in the study's order, with their parameters and MACs below; a
+    curve for each combination of the other fields that vary.
+
+    Args:
+        summary: as ``summarize`` gives it.
+        ax: where to draw.
+    """
+    points = list(dict.fromkeys(summary["segments"]))
+    curves = _curves(summary)
+    for i, (label, rows) in enumerate(curves):
+        shift = 0.12 * (i - (len(curves) - 1) / 2)  # intervals of one point side by side
+        at = [points.index(point) + shift for point in rows["segments"]]
+        _draw(ax, at, rows, label, i)
+    labels = [_tick(point, summary[summary["segments"] == point]) for point in points]
+    ax.set_xticks(range(len(points)), labels)
+    ax.set_xlim(-0.5, len(points) - 0.5)
+    ax.set_xlabel("segments of the spatial convolution")
+    _finish(ax, len(curves))
+
+
+def plot_accuracy(summary: pd.DataFrame, cost: Literal["params", "macs"], ax: Axes) -> None:
+    """Draw mean test accuracy and its 95% interval against a cost, each point with its segments.
+
+    Args:
+        summary: as ``summarize`` gives it.
+        cost: ``"params"`` or ``"macs"``.
+        ax: where to draw.
+    """
+    curves = _curves(summary)
+    for i, (label, rows) in enumerate(curves):
+        _draw(ax, list(rows[cost]), rows, label, i, line="")
+        for _, row in rows.iterrows():
+            if not pd.isna(row["test_top1"]):
+                ax.annotate(
+                    _short(str(row["segments"])),
+                    (row[cost], row["test_top1"]),
+                    xytext=(6, 4),
+                    textcoords="offset points",
+                    fontsize="small",
+                )
+    ax.margins(x=0.15)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value)))
+    ax.set_xlabel("trainable parameters" if cost == "params" else "MACs an example")
+    _finish(ax, len(curves))
+
+
+def figure_of_segments(summary: pd.DataFrame, title: str) -> Figure:
+    """A figure of its own for ``plot_accuracy_vs_segments``, wide enough for its labels."""
+    points = summary["segments"].nunique()
+    figure = Figure(figsize=(max(6.4, 1.25 * points + 1.2), 4.8), dpi=150, layout="constrained")
+    ax = figure.subplots()
+    plot_accuracy_vs_segments(summary, ax)
+    ax.set_title(title, fontsize="medium")
+    return figure
+
+
+def _curves(summary: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each curve with its label; one without a label where nothing else varies."""
+    columns = series_columns(summary)
+    if not columns:
+        return [("", summary)]
+    return [
+        (", ".join(f"{c} {v}" for c, v in zip(columns, values, strict=True)), rows)
+        for values, rows in summary.groupby(columns, sort=False, dropna=False)
+    ]
+
+
+def _draw(
+    ax: Axes, x: Sequence[float], rows: pd.DataFrame, label: str, i: int, line: str = "-"
+) -> None:
+    mean = rows["test_top1"]
+    # Without a second seed there is no interval; a bar of no length draws none.
+    below = (mean - rows["test_low"]).fillna(0.0)
+    above = (rows["test_high"] - mean).fillna(0.0)
+    ax.errorbar(
+        x,
+        mean,
+        yerr=[below, above],
+        label=label or None,
+        color=_COLOURS[i % len(_COLOURS)],
+        marker=_MARKERS[i % len(_MARKERS)],
+        linestyle=line,
+        linewidth=1.2,
+        elinewidth=1.4,
+        capsize=4,
+        markersize=6,
+    )
+
+
+def _finish(ax: Axes, curves: int) -> None:
+    ax.set_ylabel("test top-1 accuracy")
+    ax.grid(axis="y", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    if curves > 1:
+        ax.legend(fontsize="small", frameon=False)
+
+
+def _tick(point: str, rows: pd.DataFrame) -> str:
+    return f"{_short(point)}\n{_span(rows['params'])} params\n{_span(rows['macs'])} MACs"
+
+
+def _span(values: pd.Series) -> str:
+    low, high = in_units(values.min()), in_units(values.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def _short(point: str) -> str:
+    """A setting short enough for a label: a part a line, cut where there are many."""
+    parts = point.split("+")
+    if len(parts) > 4:
+        return f"{len(parts)} layers:\n{textwrap.shorten(' '.join(parts), 18, placeholder='...')}"
+    return "\n".join(parts)

@@ -1,0 +1,100 @@
+"""What the seeds of a point say together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+__all__ = ["Interval", "mean_interval", "point_columns", "series_columns", "summarize"]
+
+# Columns that don't tell one point of a study from another: of one run, and of a summary.
+_OF_A_RUN = {
+    *("run_id", "study", "match", "seed", "params", "macs", "val_top1", "test_top1", "test_top5"),
+    *("test_loss", "train_seconds", "images_per_second", "device", "threads", "status", "error"),
+    *("runs", "failed", "test_low", "test_high", "val_low", "val_high"),
+}
+
+
+class Interval(NamedTuple):
+    """A mean and the bounds of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_interval(values: Sequence[float] | pd.Series, level: float = 0.95) -> Interval:
+    """The mean of independent values and Student's t interval for it.
+
+    Args:
+        values: one a seed; missing ones are left out.
+        level: confidence, between 0 and 1.
+
+    Returns:
+        The interval; its bounds are NaN for fewer than two values, all of it for none.
+    """
+    known = np.asarray(values, dtype=float)
+    known = known[~np.isnan(known)]
+    if len(known) == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    mean = float(known.mean())
+    if len(known) == 1:
+        return Interval(mean, math.nan, math.nan)
+    half = float(stats.t.ppf((1 + level) / 2, len(known) - 1) * stats.sem(known))
+    return Interval(mean, mean - half, mean + half)
+
+
+def point_columns(results: pd.DataFrame) -> list[str]:
+    """The columns that make a point: the configuration of a run without its seed."""
+    return [str(column) for column in results.columns if column not in _OF_A_RUN]
+
+
+def series_columns(results: pd.DataFrame) -> list[str]:
+    """The columns besides ``segments`` that a study varies: what a plot has curves for.
+
+    A width that was solved to meet a budget follows from the others.
+    """
+    solved = {"width"} if "match" in results and (results["match"] != "none").any() else set()
+    columns = [c for c in point_columns(results) if c not in {"segments", *solved}]
+    return [c for c in columns if results[c].nunique(dropna=False) > 1]
+
+
+def summarize(results: pd.DataFrame) -> pd.DataFrame:
+    """A row a point, in the order of the study.
+
+    Args:
+        results: a row a run, as ``load_results`` gives it.
+
+    Returns:
+        The point's configuration, ``match, params, macs``, ``runs`` and ``failed`` (how many),
+        ``test_top1`` with ``test_low`` and ``test_high`` (95% over seeds), ``val_top1`` likewise,
+        and ``train_seconds`` (mean).
+    """
+    keys = point_columns(results)
+    rows = []
+    for values, runs in results.groupby(keys, sort=False, dropna=False):
+        test = mean_interval(runs["test_top1"])
+        val = mean_interval(runs["val_top1"])
+        rows.append(
+            {
+                **dict(zip(keys, values, strict=True)),
+                "match": runs["match"].iloc[0],
+                "params": runs["params"].iloc[0],
+                "macs": runs["macs"].iloc[0],
+                "runs": len(runs),
+                "failed": int((runs["status"] != "done").sum()),
+                "test_top1": test.mean,
+                "test_low": test.low,
+                "test_high": test.high,
+                "val_top1": val.mean,
+                "val_low": val.low,
+                "val_high": val.high,
+                "train_seconds": runs["train_seconds"].mean(),
+            }
+        )
+    return pd.DataFrame(rows)

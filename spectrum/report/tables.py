@@ -1,0 +1,51 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.table import Table
+
+from spectrum.report.statistics import series_columns
+
+__all__ = ["in_units", "render_summary"]
+
+
+def in_units(number: float) -> str:
+    """A count in three significant digits with its unit: 22.9M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size * 0.9995:
+            scaled = number / size
+            return f"{scaled:.{max(2 - len(str(int(scaled))) + 1, 0)}f}{unit}"
+    return f"{number:.0f}"
+
+
+def render_summary(summary: pd.DataFrame) -> Table:
+    """The summary of a study, a line a point.
+
+    Args:
+        summary: as ``summarize`` gives it.
+    """
+    varied = series_columns(summary)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in varied:
+        table.add_column(name, overflow="fold")
+    table.add_column("segments", overflow="fold")
+    for name in ("width", "params", "MACs", "val top-1", "test top-1", "95% interval", "s a run"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for _, row in summary.iterrows():
+        table.add_row(
+            *(str(row[name]) for name in varied),
+            str(row["segments"]),
+            f"{row['width']:.4g}",
+            in_units(row["params"]),
+            in_units(row["macs"]),
+            _share(row["val_top1"]),
+            _share(row["test_top1"]) + (f" ({row['failed']} failed)" if row["failed"] else ""),
+            f"{_share(row['test_low'])} to {_share(row['test_high'])}",
+            "" if pd.isna(row["train_seconds"]) else f"{row['train_seconds']:.1f}",
+        )
+    return table
+
+
+def _share(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.4f}"

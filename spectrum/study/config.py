@@ -1,0 +1,282 @@
+"""The configuration of a study: a grid of networks, data, recipes and precisions, and seeds."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from spectrum.data import DataConfig
+from spectrum.networks import NetworkConfig
+from spectrum.segments import format_setting, parse_points
+from spectrum.training import Precision, Recipe
+
+__all__ = ["Combination", "Matching", "StudyConfig", "explain", "merge", "read_toml"]
+
+Matching: TypeAlias = Literal["params", "macs", "none"]
+Grid: TypeAlias = dict[str, tuple[Any, ...]]
+
+# Fields whose one value is itself a list: a list of lists makes a grid of them.
+_LISTS = {"hidden"}
+_FROM_DATA = {"num_classes", "in_channels"}
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class Combination(NamedTuple):
+    """One combination of a study's grid, before its width is solved."""
+
+    network: NetworkConfig
+    data: DataConfig
+    recipe: Recipe
+    precision: Precision
+
+
+class StudyConfig(BaseModel):
+    """What a study compares, and how; every list makes a grid.
+
+    From Python, ``segments`` and the other axes take a value, a list of values, or text with
+    commas, as the command's flags do.
+
+    Attributes:
+        name: the folder of the results inside ``out``.
+        segments: the points of the dial, as text: ``"1,4,32,C"``.
+        order: of the two convolutions; None for the network's own.
+        activation: between them; None for the network's own, ``"none"`` for none.
+        epochs: passes over the training split; None for the recipe's own.
+        network: a name, or fields of ``NetworkConfig``.
+        data: a name, or fields of ``DataConfig``.
+        recipe: a name, or fields of ``Recipe``.
+        precision: of the forward pass.
+        match: what all points cost alike, ``"params"``, ``"macs"`` or ``"none"``: the budget is
+            the cost of the first combination of the grid at ``"C"`` and width 1.
+        seeds: how many, from 0.
+        device: where runs execute; ``"auto"`` is the GPUs where there are any.
+        threads: of each run on the CPU.
+        workers: processes; None for one a core (or a GPU), 1 for this process.
+        out: the folder that takes a folder a study.
+        runs: the folder of all runs, shared by studies.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = "default"
+    segments: tuple[str, ...] = ("1", "4", "32", "C")
+    order: tuple[str, ...] | None = None
+    activation: tuple[str, ...] | None = None
+    epochs: tuple[int, ...] | None = None
+    network: Grid = {"name": ("tiny",)}
+    data: Grid = {"name": ("digits",)}
+    recipe: Grid = {"name": ("small",)}
+    precision: tuple[Precision, ...] = ("float32",)
+    match: Matching = "params"
+    seeds: PositiveInt = 5
+    device: str = "auto"
+    threads: PositiveInt = 1
+    workers: PositiveInt | None = None
+    out: Path = Path("outputs")
+    runs: Path = Path("outputs/runs")
+
+    @field_validator("name")
+    @classmethod
+    def _is_folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w][\w .+=-]{0,99}", name) or name == "runs":
+            raise ValueError("must be letters, digits and -_.+= only, and not 'runs'")
+        return name
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+            raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
+        return device
+
+    @field_validator("segments", mode="before")
+    @classmethod
+    def _points(cls, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            points = parse_points(value)
+        elif isinstance(value, list | tuple) and value:
+            points = [format_setting(point) for point in value]
+        else:
+            points = [format_setting(value)]
+        return tuple(dict.fromkeys(points))
+
+    @field_validator("order", "activation", "epochs", "precision", mode="before")
+    @classmethod
+    def _axis(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",")]
+        if value is None or isinstance(value, list | tuple):
+            return value
+        return (value,)
+
+    @field_validator("network", "data", "recipe", mode="before")
+    @classmethod
+    def _grid(cls, value: Any, info: Any) -> Grid:
+        if isinstance(value, str):
+            return {"name": tuple(part.strip() for part in value.split(","))}
+        if not isinstance(value, Mapping):
+            raise ValueError("must be a name or a table of fields")
+        default = cls.model_fields[info.field_name].default
+        return {**default, **{key: _values(key, given) for key, given in value.items()}}
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        for room, field, beside in (
+            ("network", "segments", self.segments),
+            ("network", "order", self.order),
+            ("network", "activation", self.activation),
+            ("recipe", "epochs", self.epochs),
+        ):
+            if field in getattr(self, room) and beside is not None:
+                raise ValueError(
+                    f"{field} (={_shown(beside)}) must not be given in the table "
+                    f"'{room}' as well (={_shown(getattr(self, room)[field])})"
+                )
+        for field in sorted(_FROM_DATA & set(self.network)):
+            raise ValueError(
+                f"network.{field} (={_shown(self.network[field])}) must not be given, "
+                "it follows from the data"
+            )
+        if "width" in self.network and self.match != "none":
+            raise ValueError(
+                f"network.width (={_shown(self.network['width'])}) must not be given unless "
+                f"match is 'none', since match (={self.match!r}) solves it"
+            )
+        for axis, values in self._axes().items():
+            if not values:
+                raise ValueError(f"{'.'.join(axis)} (=[]) must have at least one value")
+        list(self.combinations())
+        return self
+
+    def _axes(self) -> dict[tuple[str, str], tuple[Any, ...]]:
+        """The values of every field that the study sets, by room and field, segments last."""
+        axes = {
+            (room, field): values
+            for room in ("data", "network", "recipe")
+            for field, values in getattr(self, room).items()
+        }
+        beside = {
+            ("network", "order"): self.order,
+            ("network", "activation"): self.activation,
+            ("recipe", "epochs"): self.epochs,
+            ("", "precision"): self.precision,
+            ("network", "segments"): self.segments,
+        }
+        return axes | {axis: values for axis, values in beside.items() if values is not None}
+
+    def varied(self) -> list[str]:
+        """The fields that take more than one value, segments among them where they do."""
+        return [field for (_, field), values in self._axes().items() if len(values) > 1]
+
+    def combinations(self) -> Iterator[Combination]:
+        """Every combination of the grid, validated, the segments varying fastest."""
+        axes = self._axes()
+        for values in itertools.product(*axes.values()):
+            chosen = dict(zip(axes, values, strict=True))
+
+            def fields(room: str, chosen: Mapping[tuple[str, str], Any] = chosen) -> dict[str, Any]:
+                return {field: value for (owner, field), value in chosen.items() if owner == room}
+
+            yield Combination(
+                _validated(NetworkConfig, "network", fields("network")),
+                _validated(DataConfig, "data", fields("data")),
+                _validated(Recipe, "recipe", fields("recipe")),
+                chosen["", "precision"],
+            )
+
+
+def _values(field: str, given: Any) -> tuple[Any, ...]:
+    """The grid of one field: a list's items, or the one value."""
+    if not isinstance(given, list | tuple):
+        return (given,)
+    if field in _LISTS and not any(isinstance(item, list | tuple) for item in given):
+        return (tuple(given),)
+    return tuple(given)
+
+
+def _validated(model: type[_Model], room: str, fields: dict[str, Any]) -> _Model:
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        raise ValueError(explain(error, room)) from None
+
+
+def explain(error: ValidationError, room: str = "") -> str:
+    """The first mistake in a configuration, in one line: the field, its value, what is allowed.
+
+    Args:
+        error: what pydantic found.
+        room: the table that the configuration stands in, if not the study itself.
+    """
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else ""
+    name = room if field == "name" and room else f"{room}.{field}" if room else field
+    if name.removeprefix(f"{room}.") in StudyConfig.model_fields:
+        name = name.removeprefix(f"{room}.")
+    message = first["msg"].removeprefix("Value error, ")
+    if "(=" in message:
+        return message
+    if first["type"] == "extra_forbidden":
+        known = _ROOMS[room].model_fields.keys() - _FROM_DATA
+        return f"{name} is not a known field; known: {', '.join(sorted(known))}"
+    message = message.replace("Input should be", "must be", 1)
+    return f"{name} (={_shown(first['input'])}) {message}"
+
+
+def _shown(value: object) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, tuple | list) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_ROOMS: dict[str, type[BaseModel]] = {
+    "": StudyConfig,
+    "network": NetworkConfig,
+    "data": DataConfig,
+    "recipe": Recipe,
+}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The fields of a study's TOML file.
+
+    Raises:
+        ValueError: it can't be read, or isn't TOML; the message names it and says where.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(text)
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a TOML file: not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not a TOML file: {error}") from None
+
+
+def merge(fields: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """A file's fields with flags over them, each flag over the same field of a table as well.
+
+    Args:
+        fields: of a TOML file.
+        flags: of the command line, those that were given.
+    """
+    merged = {**fields, **flags}
+    for room in ("network", "data", "recipe"):
+        table = fields.get(room)
+        if isinstance(table, dict):
+            kept = {field: value for field, value in table.items() if field not in flags}
+            merged[room] = {**kept, "name": flags[room].split(",")} if room in flags else kept
+    return merged

@@ -1,0 +1,102 @@
+"""What a study shows while it runs: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from spectrum.study.engine import Event, Report
+from spectrum.study.plan import Point, RunConfig
+
+__all__ = ["Display", "showing"]
+
+
+class Display:
+    """One display for all runs of a study, however many processes execute them.
+
+    Args:
+        console: where to print.
+        runs: every run that is not done yet, with its point.
+        done: how many runs are done already.
+    """
+
+    def __init__(
+        self, console: Console, runs: dict[str, tuple[Point, RunConfig]], done: int
+    ) -> None:
+        self.console = console
+        self.runs = runs
+        self.finished = done
+        self.total = len(runs) + done
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figure]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            expand=True,
+            disable=not console.is_terminal,
+        )
+        self.overall = self.progress.add_task(
+            "[bold]runs", total=self.total, completed=done, figure=""
+        )
+        self.bars: dict[str, TaskID] = {}
+
+    def report(self, event: Event) -> None:
+        """Show an event."""
+        point, run = self.runs[event.run_id]
+        name = f"segments {run.network.segments}, seed {run.seed}"
+        if event.kind == "started":
+            self.bars[event.run_id] = self.progress.add_task(
+                name, total=point.recipe.epochs, figure=""
+            )
+        elif event.kind == "evaluation":
+            self.progress.update(
+                self.bars[event.run_id],
+                completed=event.values["epoch"],
+                figure=f"val {event.values['val_top1']:.4f}",
+            )
+        elif event.kind == "note":
+            self.console.print(f"{name}: {event.values['text']}", highlight=False, markup=False)
+        else:
+            self._finish(event, name)
+
+    def _finish(self, event: Event, name: str) -> None:
+        self.finished += 1
+        if event.run_id in self.bars:
+            self.progress.remove_task(self.bars.pop(event.run_id))
+        self.progress.update(self.overall, completed=self.finished)
+        result = event.values
+        if result["status"] != "done":
+            self.console.print(
+                f"{name}: {result['status']}: {result['error']}", highlight=False, markup=False
+            )
+        elif not self.console.is_terminal:
+            self.console.print(
+                f"[{self.finished}/{self.total}] {name}: test top-1 {result['test_top1']:.4f}, "
+                f"{result['train_seconds']:.1f} s",
+                highlight=False,
+                markup=False,
+            )
+
+
+@contextmanager
+def showing(
+    console: Console, runs: dict[str, tuple[Point, RunConfig]], done: int
+) -> Iterator[Report]:
+    """Show runs while the context lasts; it gives the function to report events to."""
+    display = Display(console, runs, done)
+    with display.progress:
+        yield display.report

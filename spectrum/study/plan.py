@@ -1,0 +1,186 @@
+"""From a study to its runs: widths solved, costs counted, every run with its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+
+from spectrum.costs import count_costs, match_budget, reference
+from spectrum.data import DataConfig, Dataset, load_data
+from spectrum.networks import NetworkConfig, build
+from spectrum.study.config import Matching, StudyConfig
+from spectrum.training import Precision, Recipe
+
+__all__ = ["FORMAT", "Plan", "Point", "RunConfig", "make_plan"]
+
+FORMAT = 1
+"""The version of what a run is; a change that alters results under the same fields raises it."""
+
+
+class RunConfig(BaseModel):
+    """One network x data x recipe x seed: all that its result depends on.
+
+    Attributes:
+        network: with its width solved and the data's classes and channels.
+        data: the source and its division.
+        fingerprint: of the data's content.
+        recipe: how it is trained.
+        seed: of the initial weights, the order of the data and dropout.
+        precision: of the forward pass.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: NetworkConfig
+    data: DataConfig
+    fingerprint: str
+    recipe: Recipe
+    seed: NonNegativeInt
+    precision: Precision = "float32"
+
+    def canonical(self) -> dict[str, Any]:
+        """The configuration as plain values, with the format's version."""
+        return {"format": FORMAT, **self.model_dump(mode="json")}
+
+    @cached_property
+    def id(self) -> str:
+        """A hash of the configuration: equal runs have equal ids, wherever they were asked for."""
+        text = json.dumps(self.canonical(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination of a study, ready to run with any seed.
+
+    Attributes:
+        network: with its width solved.
+        data: the source and its division.
+        fingerprint: of the data's content.
+        recipe: how it is trained.
+        precision: of the forward pass.
+        params: trainable parameters.
+        macs: multiply-adds of convolutions and linear layers for one example.
+        miss: the matched cost over the budget less one; None where nothing is matched.
+        notes: what a user should know of it, such as layers that saturate.
+    """
+
+    network: NetworkConfig
+    data: DataConfig
+    fingerprint: str
+    recipe: Recipe
+    precision: Precision
+    params: int
+    macs: int
+    miss: float | None
+    notes: tuple[str, ...]
+
+    def run(self, seed: int) -> RunConfig:
+        """The run of this point with a seed."""
+        return RunConfig(
+            network=self.network,
+            data=self.data,
+            fingerprint=self.fingerprint,
+            recipe=self.recipe,
+            seed=seed,
+            precision=self.precision,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's points and runs.
+
+    Attributes:
+        config: the study.
+        points: in the order of the grid.
+        budget: what each point should cost in ``config.match``; None where nothing is matched.
+    """
+
+    config: StudyConfig
+    points: tuple[Point, ...]
+    budget: int | None
+
+    def runs(self) -> list[tuple[Point, RunConfig]]:
+        """Every run with its point, seed by seed, so that early results cover all points."""
+        return [(p, p.run(seed)) for seed in range(self.config.seeds) for p in self.points]
+
+
+def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None) -> Plan:
+    """Load the data, solve every width and count every cost; nothing is trained.
+
+    Args:
+        config: the study.
+        on_point: called after each point with their number so far.
+
+    Raises:
+        ValueError: a point can't be built, or its data can't be split.
+    """
+    datasets: dict[DataConfig, Dataset] = {}
+    solved: dict[tuple[NetworkConfig, DataConfig], _Solved] = {}
+    budget: int | None = None
+    points: list[Point] = []
+    for network, data, recipe, precision in config.combinations():
+        if data not in datasets:
+            datasets[data] = load_data(data)
+        dataset = datasets[data]
+        shape = {"num_classes": len(dataset.classes), "in_channels": dataset.shape[0]}
+        network = network.model_copy(update=shape)
+        if budget is None and config.match != "none":
+            costs = count_costs(build(reference(network)), dataset.shape)
+            budget = costs.params if config.match == "params" else costs.macs
+        if (network, data) not in solved:
+            solved[network, data] = _solve(network, dataset, config.match, budget)
+        found = solved[network, data]
+        points.append(
+            Point(
+                network=found.network,
+                data=data,
+                fingerprint=dataset.fingerprint,
+                recipe=recipe,
+                precision=precision,
+                params=found.params,
+                macs=found.macs,
+                miss=found.miss,
+                notes=found.notes,
+            )
+        )
+        if on_point:
+            on_point(len(points))
+    return Plan(config, tuple(points), budget)
+
+
+class _Solved(NamedTuple):
+    network: NetworkConfig
+    params: int
+    macs: int
+    miss: float | None
+    notes: tuple[str, ...]
+
+
+def _solve(
+    network: NetworkConfig, dataset: Dataset, match: Matching, budget: int | None
+) -> _Solved:
+    """The network at its budget, what it costs, and what it had to say when it was built."""
+    miss = None
+    try:
+        if match == "params":
+            network, miss = match_budget(network, dataset.shape, params=budget)
+        elif match == "macs":
+            network, miss = match_budget(network, dataset.shape, macs=budget)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            module = build(network)
+        costs = count_costs(module, dataset.shape)
+    except (RuntimeError, MemoryError) as error:  # torch's word for not enough memory
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+        raise ValueError(f"segments (={network.segments}) can't be built: {reason}") from error
+    notes = tuple(str(warning.message) for warning in said)
+    return _Solved(network, costs.params, costs.macs, miss, notes)

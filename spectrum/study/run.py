@@ -1,0 +1,125 @@
+"""One run, from its configuration to its result in the store."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from spectrum.data import load_data
+from spectrum.networks import build
+from spectrum.study.plan import RunConfig
+from spectrum.study.store import Store
+from spectrum.training import Diverged, Evaluation, evaluate, fit
+
+__all__ = ["attempt", "execute"]
+
+log = logging.getLogger(__name__)
+
+
+def attempt(
+    run: RunConfig, store: Store, device: str, on_evaluation: Callable[[Evaluation], None]
+) -> dict[str, Any]:
+    """Execute a run; whatever goes wrong becomes a result with a status and a reason.
+
+    ``diverged`` is final and kept in the store. ``out_of_memory``, ``io_error`` and ``failed``
+    are not, so that the run is tried again when it is next asked for.
+    """
+    try:
+        return execute(run, store, device, on_evaluation)
+    except Exception as error:
+        status, reason = _explain(error)
+        if status == "failed":
+            log.warning("%s failed\n%s", run.id, traceback.format_exc())
+        return {"status": status, "error": reason}
+
+
+def execute(
+    run: RunConfig, store: Store, device: str, on_evaluation: Callable[[Evaluation], None]
+) -> dict[str, Any]:
+    """The result of a run: from the store, or by training, from its checkpoint if there is one.
+
+    Args:
+        run: what to train.
+        store: where its files go; a lock there keeps other processes from training it as well.
+        device: where to train.
+        on_evaluation: called with each line of the learning curve.
+    """
+    with store.lock(run.id):
+        result = store.result(run.id)
+        if result is not None:
+            store.drop_checkpoint(run.id)  # a process killed just before this left it
+            return result
+        store.begin(run.id, run.canonical())
+        dataset = load_data(run.data)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            network = build(run.network)
+        with store.open_curve(run.id) as curve_file:
+
+            def note(line: Evaluation) -> None:
+                curve_file.write(json.dumps(line) + "\n")
+                on_evaluation(line)
+
+            try:
+                curve, trained = fit(
+                    network,
+                    dataset,
+                    run.recipe,
+                    seed=run.seed,
+                    device=device,
+                    precision=run.precision,
+                    checkpoint=store.checkpoint(run.id),
+                    on_evaluation=note,
+                )
+            except Diverged as error:
+                result = {"status": "diverged", "error": str(error), **_where(device)}
+                store.finish(run.id, result)
+                return result
+        tested = evaluate(trained, dataset.test, precision=run.precision)
+        last = curve[-1]
+        result = {
+            "status": "done",
+            "error": "",
+            "epochs": int(last["epoch"]),
+            "val_top1": last["val_top1"],
+            "test_top1": tested.top1,
+            "test_top5": tested.top5,
+            "test_loss": tested.loss,
+            "train_seconds": last["seconds"],
+            "images_per_second": last["samples"] / last["seconds"],
+            **_where(device),
+        }
+        store.finish(run.id, result, trained, tested.correct)
+        return result
+
+
+def _where(device: str) -> dict[str, Any]:
+    kind = torch.device(device)
+    name = torch.cuda.get_device_name(kind) if kind.type == "cuda" else device
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """The status and the one-line reason of a failure."""
+    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+    # On the CPU torch has no exception of its own for memory that can't be had.
+    if (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "can't allocate memory" in str(error)
+        or "not enough memory" in str(error)
+    ):
+        return "out_of_memory", f"out of memory: {reason}"
+    if isinstance(error, OSError):
+        return "io_error", f"{error.strerror or reason}: {error.filename or 'no file named'}"
+    return "failed", f"{type(error).__name__}: {reason}"

@@ -1,0 +1,134 @@
+"""Runs on disk: a folder each, named by the run's id, shared by studies and processes.
+
+``result.json`` is written last and whole: where it is, the run is finished. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import safetensors.torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from spectrum.networks import NetworkConfig, build
+from spectrum.training.checkpoint import write_whole
+
+__all__ = ["Store", "load_run"]
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """The folder of all runs.
+
+    Args:
+        root: the folder; it is made when something is written.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def folder(self, run_id: str) -> Path:
+        """Where the files of a run are."""
+        return self.root / run_id
+
+    def checkpoint(self, run_id: str) -> Path:
+        """The state of a run that is training."""
+        return self.folder(run_id) / "checkpoint.pt"
+
+    def lock(self, run_id: str) -> FileLock:
+        """What the process that trains a run holds; the system frees it when that process ends."""
+        self.folder(run_id).mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder(run_id) / ".lock")
+
+    def result(self, run_id: str) -> dict[str, Any] | None:
+        """The result of a finished run, or None; a damaged file is logged and counts as none."""
+        path = self.folder(run_id) / "result.json"
+        try:
+            result = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            result = None
+        if not isinstance(result, dict) or "status" not in result:
+            log.warning("%s is damaged, the run is done again", path)
+            return None
+        return result
+
+    def begin(self, run_id: str, config: dict[str, Any]) -> None:
+        """Write the configuration, and clear what a killed process left half written."""
+        folder = self.folder(run_id)
+        for unfinished in folder.glob(".*.*.[0-9]*"):
+            unfinished.unlink()
+        write_json(folder / "config.json", config)
+
+    def open_curve(self, run_id: str) -> TextIO:
+        """The learning curve, emptied, to be written a line an evaluation."""
+        return (self.folder(run_id) / "curve.jsonl").open("w", encoding="utf-8", buffering=1)
+
+    def finish(
+        self,
+        run_id: str,
+        result: dict[str, Any],
+        network: nn.Module | None = None,
+        correct: Tensor | None = None,
+    ) -> None:
+        """Write a run's outcome, ``result.json`` last, and drop its checkpoint.
+
+        Args:
+            run_id: the run.
+            result: plain values, ``status`` among them.
+            network: the trained network, if there is one.
+            correct: (N,) bool, whether each test example is classified correctly.
+        """
+        folder = self.folder(run_id)
+        if network is not None:
+            tensors = {name: t.contiguous().cpu() for name, t in network.state_dict().items()}
+            weights = safetensors.torch.save(tensors)
+            write_whole(folder / "weights.safetensors", lambda file: file.write(weights))
+        if correct is not None:
+            array = correct.numpy()
+            write_whole(
+                folder / "predictions.npz", lambda file: np.savez_compressed(file, correct=array)
+            )
+        write_json(folder / "result.json", result)
+        self.drop_checkpoint(run_id)
+
+    def drop_checkpoint(self, run_id: str) -> None:
+        """Remove the state of a run that is finished."""
+        self.checkpoint(run_id).unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: dict[str, Any] | Sequence[Any]) -> None:
+    """Write plain values as JSON, whole."""
+    text = json.dumps(values, indent=2, allow_nan=True) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def load_run(folder: Path | str) -> nn.Module:
+    """The trained network of a run, in eval mode on the CPU.
+
+    Args:
+        folder: of the run, as in ``outputs/runs/<id>``.
+
+    Raises:
+        ValueError: the folder holds no finished run, or its files are damaged.
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        network = build(NetworkConfig(**config["network"]))
+        weights = safetensors.torch.load((folder / "weights.safetensors").read_bytes())
+        network.load_state_dict(weights)
+    except FileNotFoundError as error:
+        name = Path(error.filename).name
+        raise ValueError(f"folder (={folder}) must hold a finished run; no {name}") from None
+    except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+        raise ValueError(f"folder (={folder}) holds a damaged run: {error}") from error
+    return network.eval()

@@ -1,0 +1,156 @@
+"""A study from its configuration to its results, table and figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from spectrum.report.plots import figure_of_segments
+from spectrum.report.statistics import summarize
+from spectrum.study.config import StudyConfig
+from spectrum.study.display import showing
+from spectrum.study.engine import Event, available_devices, execute_runs
+from spectrum.study.plan import Plan, RunConfig, make_plan
+from spectrum.study.results import make_row
+from spectrum.study.store import Store, write_json
+from spectrum.training.checkpoint import write_whole
+
+__all__ = ["FIGURE", "RESULTS", "Interrupted", "dry_run", "run_study"]
+
+RESULTS = "results.csv"
+FIGURE = "accuracy_vs_segments.png"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A study was interrupted; the message says how far it came."""
+
+
+def run_study(config: StudyConfig, *, console: Console | None = None) -> pd.DataFrame:
+    """Execute a study: every run that isn't done yet, then the results and the figure.
+
+    What was done before, by this study or another, is taken from the store. A stopped study goes
+    on where it was when it is called again.
+
+    Args:
+        config: the study.
+        console: where progress is shown; None for the standard error.
+
+    Returns:
+        A row a run, as ``load_results`` reads it back from ``config.out / config.name``.
+
+    Raises:
+        ValueError: the study can't be planned, its device isn't there, or a folder can't be
+            written.
+        Interrupted: it was interrupted; all that is finished is kept.
+        OSError: the results can't be written; the runs are kept.
+    """
+    console = console or Console(stderr=True)
+    devices = available_devices(config.device)
+    folder = config.out / config.name
+    for field, needed in (("out", folder), ("runs", config.runs)):
+        _make_writable(field, needed)
+    with console.status("solving widths and counting costs") as status:
+        plan = make_plan(config, lambda n: status.update(f"{n} points solved and counted"))
+    for note in _notes(plan):
+        console.print(f"note: {note}", highlight=False, markup=False)
+    results = _execute(plan, devices, console)
+    rows = pd.DataFrame(
+        [make_row(config, point, run, results[run.id]) for point, run in plan.runs()]
+    )
+    write_json(folder / "study.json", config.model_dump(mode="json"))
+    text = rows.to_csv(index=False)
+    write_whole(folder / RESULTS, lambda file: file.write(text.encode()))
+    figure = figure_of_segments(summarize(rows), _title(config))
+    write_whole(folder / FIGURE, lambda file: figure.savefig(file, format="png"))
+    return rows
+
+
+def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
+    """What a study would do: its points with their costs and what is done, and notes on them."""
+    available_devices(config.device)
+    plan = make_plan(config)
+    store = Store(config.runs)
+    varied = [field for field in config.varied() if field != "segments"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (*varied, "segments"):
+        table.add_column(name, overflow="fold")
+    for name in ("width", "params", "MACs", "miss", "done"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in plan.points:
+        runs = [point.run(seed) for seed in range(config.seeds)]
+        row = make_row(config, point, runs[0], {})
+        table.add_row(
+            *(str(row[{"name": "network"}.get(field, field)]) for field in varied),
+            row["segments"],
+            f"{row['width']:.4g}",
+            f"{row['params']:,}",
+            f"{row['macs']:,}",
+            "" if point.miss is None else f"{point.miss:+.2%}",
+            f"{sum(store.result(run.id) is not None for run in runs)} of {len(runs)}",
+        )
+    return table, _notes(plan)
+
+
+def _notes(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(note for point in plan.points for note in point.notes))
+
+
+def _make_writable(field: str, folder: Path) -> None:
+    """Make a folder, so that one that can't be written is told before anything is trained."""
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{field} (={folder}) can't be written: {error.strerror}") from error
+
+
+def _execute(plan: Plan, devices: list[str], console: Console) -> dict[str, dict[str, Any]]:
+    config = plan.config
+    store = Store(config.runs)
+    found = {run.id: store.result(run.id) for _, run in plan.runs()}
+    results = {run_id: result for run_id, result in found.items() if result is not None}
+    pending = {run.id: (point, run) for point, run in plan.runs() if run.id not in results}
+    runs: list[RunConfig] = [run for _, run in pending.values()]
+    if not runs:
+        return results
+    with showing(console, pending, len(results)) as show:
+
+        def report(event: Event) -> None:
+            if event.kind == "finished":
+                results[event.run_id] = event.values
+            show(event)
+
+        try:
+            execute_runs(
+                runs,
+                store,
+                devices=devices,
+                workers=config.workers,
+                threads=config.threads,
+                report=report,
+            )
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted, {len(results)} of {len(found)} runs are done"
+            ) from None
+    return results
+
+
+def _title(config: StudyConfig) -> str:
+    matched = f"equal {'MACs' if config.match == 'macs' else config.match}"
+    return ", ".join(
+        [
+            " and ".join(map(str, config.data["name"])),
+            " and ".join(map(str, config.network["name"])) + " network",
+            "costs not matched" if config.match == "none" else matched,
+            f"{config.seeds} seed{'s' * (config.seeds > 1)}, 95% intervals over seeds"
+            if config.seeds > 1
+            else "1 seed",
+        ]
+    )

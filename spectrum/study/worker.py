@@ -1,0 +1,48 @@
+"""The process that executes runs for the engine: ``python -m spectrum.study.worker``.
+
+A line of standard input is a run, a line of standard output an event, both as JSON. The process
+ends when its standard input does, so that none outlives the one that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+from dataclasses import asdict
+
+import torch
+
+from spectrum.study.engine import Event, execute_one
+from spectrum.study.plan import RunConfig
+from spectrum.study.store import Store
+
+__all__ = ["serve"]
+
+
+def serve(store: Store, device: str, threads: int) -> None:
+    """Execute the runs of standard input until it ends."""
+    # Whatever else is printed must not stand between the events.
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    torch.set_num_threads(threads)
+    inbox: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            inbox.put(line)
+        os._exit(0)  # in the middle of a run too: its checkpoint is whole
+
+    threading.Thread(target=read, daemon=True).start()
+
+    def report(event: Event) -> None:
+        events.write(json.dumps(asdict(event)) + "\n")
+
+    while True:
+        execute_one(RunConfig.model_validate_json(inbox.get()), store, device, report)
+
+
+if __name__ == "__main__":
+    serve(Store(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

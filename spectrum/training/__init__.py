@@ -1,0 +1,18 @@
+"""How a network is trained and measured: the recipe, the loop, the metrics."""
+
+from spectrum.training.fit import Diverged, Evaluation, Fitted, fit
+from spectrum.training.metrics import Metrics, evaluate
+from spectrum.training.recipe import PRECISIONS, RECIPES, Precision, Recipe
+
+__all__ = [
+    "PRECISIONS",
+    "RECIPES",
+    "Diverged",
+    "Evaluation",
+    "Fitted",
+    "Metrics",
+    "Precision",
+    "Recipe",
+    "evaluate",
+    "fit",
+]

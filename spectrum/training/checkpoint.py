@@ -1,0 +1,57 @@
+"""Files that are there whole or not at all, and the state of a training among them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+__all__ = ["load_checkpoint", "save_checkpoint", "write_whole"]
+
+log = logging.getLogger(__name__)
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that ``path`` holds all of it or what it held before, whatever happens.
+
+    Args:
+        path: where the file shall be; its folder is there.
+        write: writes the content to the open file it is given.
+    """
+    # The process's number keeps apart two writers; a leftover of a killed one is overwritten.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write the state of a training, whole."""
+    write_whole(path, lambda file: torch.save(state, file))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The state of a training, or None where there is none that can be read.
+
+    A damaged file is logged, as the training then starts anew. No code in it is ever run.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        log.warning("%s is damaged, training starts anew: %s", path, reason)
+        return None
+    return state  # type: ignore[no-any-return]

@@ -1,0 +1,172 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from spectrum.data import Dataset
+from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
+from spectrum.training.metrics import autocast, evaluate
+from spectrum.training.recipe import Precision, Recipe
+
+__all__ = ["Diverged", "Evaluation", "Fitted", "fit"]
+
+Evaluation: TypeAlias = dict[str, float]
+"""``epoch, samples, lr, train_loss, val_loss, val_top1, seconds``; samples and seconds so far."""
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+class Fitted(NamedTuple):
+    """What ``fit`` gives.
+
+    Attributes:
+        curve: an evaluation on the validation split after every epoch.
+        network: the trained network, its weights averaged where the recipe says so.
+    """
+
+    curve: list[Evaluation]
+    network: nn.Module
+
+
+def fit(
+    network: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    checkpoint: Path | None = None,
+    on_evaluation: Callable[[Evaluation], None] | None = None,
+) -> Fitted:
+    """Train a classifier on the training split; the test split is never touched.
+
+    The order of the data and the random numbers of an epoch follow from ``seed`` and the epoch
+    alone, so a training that goes on from its checkpoint ends with the same weights as one that
+    was never stopped. torch's own random state is left as it was.
+
+    Args:
+        network: images (N, C, H, W) to logits (N, classes); it is trained in place.
+        dataset: its splits are taken to the device once.
+        recipe: the optimiser, the schedule and the rest.
+        seed: of the order of the data and of dropout; initial weights are the network's own.
+        device: where to train.
+        precision: of the forward pass; weights and optimiser stay float32.
+        checkpoint: a file to save the state to after every epoch, and to go on from.
+        on_evaluation: called with each line of the curve, also with those of a checkpoint.
+
+    Returns:
+        The curve and the network to use.
+
+    Raises:
+        Diverged: the training or validation loss is not finite after some epoch.
+    """
+    device = torch.device(device)
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+    train = dataset.train.to(device, channels_last=recipe.channels_last)
+    validation = dataset.validation.to(device, channels_last=recipe.channels_last)
+    batch = min(recipe.batch_size, len(train))
+    steps = len(train) // batch
+
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.lr, total_steps=steps * recipe.epochs + 1, pct_start=recipe.warmup
+    )
+    averaged = None
+    if recipe.average:
+        average = get_ema_multi_avg_fn(recipe.average)
+        averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    curve: list[Evaluation] = []
+
+    state = load_checkpoint(checkpoint) if checkpoint else None
+    if state is not None:
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        if averaged is not None:
+            averaged.load_state_dict(state["averaged"])
+        curve = state["curve"]
+        for line in curve if on_evaluation else []:
+            on_evaluation(line)  # type: ignore[misc]
+
+    for epoch in range(len(curve) + 1, recipe.epochs + 1):
+        started = time.perf_counter()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            epoch_seed = seed * 1_000_003 + epoch
+            torch.manual_seed(epoch_seed)
+            order = torch.randperm(len(train))[: steps * batch].to(device)
+            train_loss = _train_epoch(
+                network, averaged, optimizer, schedule, train, order.split(batch), recipe, precision
+            )
+        measured = evaluate(averaged or network, validation, precision=precision)
+        seconds = time.perf_counter() - started + (curve[-1]["seconds"] if curve else 0.0)
+        line = {
+            "epoch": epoch,
+            "samples": epoch * steps * batch,
+            "lr": float(schedule.get_last_lr()[0]),
+            "train_loss": train_loss,
+            "val_loss": measured.loss,
+            "val_top1": measured.top1,
+            "seconds": seconds,
+        }
+        if not math.isfinite(train_loss) or not math.isfinite(measured.loss):
+            raise Diverged(f"loss is {train_loss} in epoch {epoch} of {recipe.epochs}")
+        curve.append(line)
+        if checkpoint:
+            state = {
+                "network": network.state_dict(),
+                "averaged": averaged.state_dict() if averaged is not None else None,
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "curve": curve,
+            }
+            save_checkpoint(checkpoint, state)
+        if on_evaluation:
+            on_evaluation(line)
+    return Fitted(curve, averaged.module if averaged is not None else network)
+
+
+def _train_epoch(
+    network: nn.Module,
+    averaged: AveragedModel | None,
+    optimizer: torch.optim.Optimizer,
+    schedule: Any,
+    train: Any,
+    batches: tuple[Tensor, ...],
+    recipe: Recipe,
+    precision: Precision,
+) -> float:
+    """One pass over the batches; the mean training loss."""
+    network.train()
+    total = torch.zeros((), device=train.labels.device)
+    for batch in batches:
+        with autocast(batch.device, precision):
+            logits = network(train.images[batch])  # (batch, classes)
+        loss = F.cross_entropy(
+            logits.float(), train.labels[batch], label_smoothing=recipe.label_smoothing
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        if recipe.clip:
+            nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+        optimizer.step()
+        schedule.step()
+        if averaged is not None:
+            averaged.update_parameters(network)
+        total += loss.detach()
+    return total.item() / len(batches)
