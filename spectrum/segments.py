@@ -196,7 +196,10 @@ def parse_points(text: str) -> list[str]:
     Raises:
         ValueError: a point is empty or malformed; the message names it.
     """
-    return [format_setting(point) for point in text.split(",")]
+    points = text.split(",")
+    if len(points) > 1 and not all(map(str.strip, points)):
+        raise ValueError(f"segments (={text!r}) must have a point before and after every comma")
+    return [format_setting(point) for point in points]
 
 
 def layer_segments(value: Setting, flows: Sequence[str]) -> list[Segments]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
 from torch import nn
 
-from spectrum.layers.segmented import Activation, Order
+from spectrum.layers.segmented import ACTIVATIONS, Activation, Order
 from spectrum.networks.xception import PRESETS, Pooling, xception
 from spectrum.segments import format_setting
 
@@ -22,7 +22,9 @@ def _known(name: str) -> str:
     return name
 
 
-def _none_from_text(value: Any) -> Any:
+def _activation(value: Any) -> Any:
+    if value not in (*ACTIVATIONS, "none"):
+        raise ValueError(f"must be one of none, {', '.join(filter(None, ACTIVATIONS))}")
     return None if value == "none" else value
 
 
@@ -41,7 +43,7 @@ class NetworkConfig(BaseModel):
     in_channels: PositiveInt = 3
     width: float = Field(default=1.0, gt=0)
     order: Order = "spatial_first"
-    activation: Annotated[Activation | None, BeforeValidator(_none_from_text)] = None
+    activation: Annotated[Activation | None, BeforeValidator(_activation)] = None
     residual: bool = True
     hidden: tuple[PositiveInt, ...] = ()
     dropout: float = Field(default=0.0, ge=0, lt=1)

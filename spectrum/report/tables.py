@@ -29,8 +29,9 @@ def render_summary(summary: pd.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in varied:
         table.add_column(name, overflow="fold")
-    table.add_column("segments", overflow="fold")
-    for name in ("width", "params", "MACs", "val top-1", "test top-1", "95% interval", "s a run"):
+    table.add_column("segments", overflow="fold", min_width=8)
+    failed = ["failed"] if summary["failed"].any() else []
+    for name in ("width", "params", "MACs", "val top-1", "test top-1, 95%", "s/run", *failed):
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
@@ -40,11 +41,15 @@ def render_summary(summary: pd.DataFrame) -> Table:
             in_units(row["params"]),
             in_units(row["macs"]),
             _share(row["val_top1"]),
-            _share(row["test_top1"]) + (f" ({row['failed']} failed)" if row["failed"] else ""),
-            f"{_share(row['test_low'])} to {_share(row['test_high'])}",
-            "" if pd.isna(row["train_seconds"]) else f"{row['train_seconds']:.1f}",
+            _share(row["test_top1"]) + _half(row["test_high"] - row["test_top1"]),
+            "-" if pd.isna(row["train_seconds"]) else f"{row['train_seconds']:.1f}",
+            *([f"{row['failed']} of {row['runs']}"] if failed else []),
         )
     return table
+
+
+def _half(interval: float) -> str:
+    return "" if pd.isna(interval) else f" ± {interval:.4f}"
 
 
 def _share(value: float) -> str:

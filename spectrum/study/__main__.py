@@ -10,6 +10,8 @@ import typer
 from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from spectrum.study.config import StudyConfig
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -30,7 +32,7 @@ def study(
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(metavar="N", help="How many, from 0.  [default: 5]")
+        str | None, typer.Option(metavar="N", help="How many, from 0.  [default: 5]")
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Data sets.  [default: digits]")
@@ -76,11 +78,11 @@ def study(
         typer.Option(metavar="DIR", help="The store of all runs, shared.  [default: outputs/runs]"),
     ] = None,
     workers: Annotated[
-        int | None,
+        str | None,
         typer.Option(metavar="N", help="Processes.  [default: one a core, or a GPU]"),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", help="CPU threads of a run.  [default: 1]")
+        str | None, typer.Option(metavar="N", help="CPU threads of a run.  [default: 1]")
     ] = None,
     device: Annotated[
         str | None,
@@ -117,39 +119,41 @@ def study(
         "device": device,
         "precision": precision,
     }
-    config = _configure(file, {flag: value for flag, value in flags.items() if value is not None})
-    return _print_plan(config) if dry_run else _run(config)
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    try:
+        config = _configure(file, given)
+        return _print_plan(config) if dry_run else _run(config)
+    except ValueError as error:
+        # The field that is wrong comes first: as a flag if it was given as one.
+        message = f"--{error}" if str(error).split(" ")[0] in given else str(error)
+        return _say(f"error: {message}", 2)
 
 
-def _configure(file: str | None, flags: dict[str, Any]) -> StudyConfig:
+def _configure(file: str | None, flags: dict[str, str]) -> StudyConfig:
     from pydantic import ValidationError
 
     from spectrum.study.config import StudyConfig, explain, merge, read_toml
 
-    fields = read_toml(Path(file)) if file else {}
-    if file and "name" not in fields:
-        fields["name"] = Path(file).stem
+    fields: dict[str, Any] = {}
+    if file:
+        fields = {"name": Path(file).stem, **read_toml(Path(file))}
     try:
         return StudyConfig(**merge(fields, flags))
     except ValidationError as error:
         message = explain(error)
-    # A field's name comes first: as a flag where it was given as one, else with its file.
-    if message.split(" ")[0] in flags:
-        raise UsageError(f"--{message}")
-    raise UsageError(f"{file}: {message}" if file else message)
+        in_file = file and message.split(" ")[0] not in flags
+        raise ValueError(f"{file}: {message}" if in_file else message) from None
 
 
 def _run(config: StudyConfig) -> int:
-    from rich.console import Console
-
     from spectrum.report import render_summary, summarize
     from spectrum.study.study import FIGURE, RESULTS, Interrupted, run_study
 
     try:
         results = run_study(config)
     except Interrupted as stop:
-        raise SystemExit(_say(f"{stop}; the same command goes on from there", 130)) from None
-    console = Console(highlight=False)
+        return _say(f"{stop}; the same command goes on from there", 130)
+    console = _console()
     console.print(render_summary(summarize(results)))
     folder = config.out / config.name
     console.print(f"\nresults: {folder / RESULTS}\nfigure:  {folder / FIGURE}", soft_wrap=True)
@@ -163,11 +167,9 @@ def _run(config: StudyConfig) -> int:
 
 
 def _print_plan(config: StudyConfig) -> int:
-    from rich.console import Console
-
     from spectrum.study.study import dry_run
 
-    console = Console(highlight=False)
+    console = _console()
     table, notes = dry_run(config)
     console.print(table)
     for note in notes:
@@ -175,8 +177,13 @@ def _print_plan(config: StudyConfig) -> int:
     return 0
 
 
-class UsageError(Exception):
-    """What was asked for makes no sense; the message is one line."""
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # a file or a pipe has no width to keep to
+    return console
 
 
 def _say(message: str, status: int) -> int:
@@ -190,8 +197,6 @@ def main() -> int:
         return int(app(standalone_mode=False) or 0)
     except TyperException as error:
         return _say(f"error: {error.format_message()}", 2)
-    except (UsageError, ValueError) as error:
-        return _say(f"error: {error}", 2)
     except OSError as error:
         return _say(f"error: {error.strerror}: {error.filename}", 1)
 

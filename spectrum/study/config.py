@@ -227,8 +227,8 @@ def explain(error: ValidationError, room: str = "") -> str:
     if name.removeprefix(f"{room}.") in StudyConfig.model_fields:
         name = name.removeprefix(f"{room}.")
     message = first["msg"].removeprefix("Value error, ")
-    if "(=" in message:
-        return message
+    if not first["loc"] or message.startswith(f"{name} (="):
+        return message  # one that names the field itself
     if first["type"] == "extra_forbidden":
         known = _ROOMS[room].model_fields.keys() - _FROM_DATA
         return f"{name} is not a known field; known: {', '.join(sorted(known))}"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from spectrum.data import Dataset
 from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
@@ -22,6 +22,9 @@ __all__ = ["Diverged", "Evaluation", "Fitted", "fit"]
 
 Evaluation: TypeAlias = dict[str, float]
 """``epoch, samples, lr, train_loss, val_loss, val_top1, seconds``; samples and seconds so far."""
+
+
+_Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 class Diverged(RuntimeError):
@@ -89,8 +92,9 @@ def fit(
     )
     averaged = None
     if recipe.average:
-        average = get_ema_multi_avg_fn(recipe.average)
-        averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+        averaged = AveragedModel(
+            network, multi_avg_fn=_moving_average(recipe.average), use_buffers=True
+        )
     curve: list[Evaluation] = []
 
     state = load_checkpoint(checkpoint) if checkpoint else None
@@ -139,6 +143,24 @@ def fit(
         if on_evaluation:
             on_evaluation(line)
     return Fitted(curve, averaged.module if averaged is not None else network)
+
+
+def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
+    """An exponential moving average that forgets the first, untrained weights.
+
+    Step n decays by (1 + n) / (10 + n) until that reaches ``decay``, as TensorFlow's
+    ExponentialMovingAverage does, which trained the paper's networks.
+    """
+
+    @torch.no_grad()
+    def update(averaged: _Tensors, current: _Tensors, n: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + float(n)) / (10 + float(n)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, weight)
+        else:  # counters of batches
+            torch._foreach_copy_(averaged, current)
+
+    return update
 
 
 def _train_epoch(

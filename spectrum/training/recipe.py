@@ -35,8 +35,8 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Literal["small"] = "small"
-    epochs: PositiveInt = 20
-    batch_size: PositiveInt = 64
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 32
     lr: float = Field(default=4e-3, gt=0)
     warmup: float = Field(default=0.3, gt=0, lt=1)
     weight_decay: float = Field(default=1e-2, ge=0)
