@@ -57,6 +57,8 @@ def load_data(data: str | DataConfig = "digits") -> Dataset:
     Raises:
         ValueError: an unknown name, or splits too small for the classes.
     """
+    if isinstance(data, str) and data not in _READERS:
+        raise ValueError(f"data (={data!r}) must be one of {', '.join(DATA_SETS)}")
     config = data if isinstance(data, DataConfig) else DataConfig(name=data)
     images, labels, classes = _READERS[config.name]()
     return split_images(

@@ -31,23 +31,38 @@ class Preset:
 
     Attributes:
         stem: (channels, stride, padding) of each regular 3x3 convolution before the dial.
-        entry: channels of each entry module, two dialled layers and a pooling by two.
+        entry: channels of the two dialled layers of each entry module, which pools by two.
         repeats: middle modules, three dialled layers each, as wide as the last entry module.
-        exit: channels of the last module that pools, two layers, and of the two layers after it.
+        exit: channels of the two layers of the last module that pools, and the two after it.
     """
 
     stem: tuple[tuple[int, int, int], ...]
-    entry: tuple[int, ...]
+    entry: tuple[tuple[int, int], ...]
     repeats: int
-    exit: tuple[int, int, int]
+    exit: tuple[int, int, int, int]
 
 
 # The widths of small and tiny share few factors, so that channel counts round at different widths
 # and a budget can be met closely at every point of the dial.
 PRESETS: dict[str, Preset] = {
-    "paper": Preset(((32, 2, 0), (64, 1, 0)), (128, 256, 728), 8, (1024, 1536, 2048)),
-    "small": Preset(((32, 1, 1), (64, 1, 1)), (127, 252), 4, (390, 501, 778)),
-    "tiny": Preset(((43, 1, 1),), (72,), 1, (80, 115, 146)),
+    "paper": Preset(
+        stem=((32, 2, 0), (64, 1, 0)),
+        entry=((128, 128), (256, 256), (728, 728)),
+        repeats=8,
+        exit=(728, 1024, 1536, 2048),
+    ),
+    "small": Preset(
+        stem=((32, 1, 1), (64, 1, 1)),
+        entry=((127, 127), (252, 252)),
+        repeats=4,
+        exit=(252, 390, 501, 778),
+    ),
+    "tiny": Preset(
+        stem=((51, 1, 1),),
+        entry=((64, 66),),
+        repeats=1,
+        exit=(109, 94, 108, 114),
+    ),
 }
 
 
@@ -224,16 +239,15 @@ def xception(
         c = conv.out_channels
         stem += [conv, norm(c), nn.ReLU()]
 
-    widths = [c, *map(scaled, sizes.entry)]
-    entry = [
-        reducing(c_in, c_out, c_out, relu_first=i > 0)  # the stem ends with a ReLU
-        for i, (c_in, c_out) in enumerate(itertools.pairwise(widths))
-    ]
-    c = widths[-1]
+    entry = []
+    for i, (mid, out) in enumerate(sizes.entry):
+        # The stem ends with a ReLU, so the first module has none before its first layer.
+        entry.append(reducing(c, scaled(mid), scaled(out), relu_first=i > 0))
+        c = scaled(out)
     middle = [middle_module(c) for _ in range(repeats)]
-    c_pooled, c_wide, c_features = map(scaled, sizes.exit)
+    c_mid, c_pooled, c_wide, c_features = map(scaled, sizes.exit)
     exit_flow = [
-        reducing(c, c, c_pooled),
+        reducing(c, c_mid, c_pooled),
         *dialled(c_pooled, c_wide),
         nn.ReLU(),
         *dialled(c_wide, c_features),

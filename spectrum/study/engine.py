@@ -160,11 +160,13 @@ class _Worker:
             start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
         )
-        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+        self.reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self.reader.start()
 
     def _read(self, lines: IO[str]) -> None:
-        for line in lines:
-            self.inbox.put((self, line))
+        with lines:
+            for line in lines:
+                self.inbox.put((self, line))
         self.inbox.put((self, ""))
 
     def send(self, run: RunConfig) -> None:
@@ -177,6 +179,10 @@ class _Worker:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+        self.reader.join()
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
 
     def cause_of_death(self) -> str:
         code = self.process.wait()

@@ -6,6 +6,7 @@ import json
 import logging
 import platform
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -53,11 +54,11 @@ def execute(
     with store.lock(run.id):
         result = store.result(run.id)
         if result is not None:
-            store.drop_checkpoint(run.id)  # a process killed just before this left it
             return result
         store.begin(run.id, run.canonical())
         dataset = load_data(run.data)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the plan said what a point saturates
             torch.manual_seed(run.seed)
             network = build(run.network)
         with store.open_curve(run.id) as curve_file:

@@ -115,6 +115,8 @@ def _execute(plan: Plan, devices: list[str], console: Console) -> dict[str, dict
     store = Store(config.runs)
     found = {run.id: store.result(run.id) for _, run in plan.runs()}
     results = {run_id: result for run_id, result in found.items() if result is not None}
+    for run_id in results:
+        store.drop_checkpoint(run_id)  # left by a process killed after its last rename
     pending = {run.id: (point, run) for point, run in plan.runs() if run.id not in results}
     runs: list[RunConfig] = [run for _, run in pending.values()]
     if not runs:

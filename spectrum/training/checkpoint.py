@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pickle
@@ -22,6 +23,9 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Args:
         path: where the file shall be; its folder is there.
         write: writes the content to the open file it is given.
+
+    Raises:
+        OSError: it can't be written; the error names ``path``.
     """
     # The process's number keeps apart two writers; a leftover of a killed one is overwritten.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -31,14 +35,19 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write the state of a training, whole."""
-    write_whole(path, lambda file: torch.save(state, file))
+    # By way of memory, as torch hides behind an error of its own that a disk is full.
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_whole(path, lambda file: file.write(content.getbuffer()))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -1,0 +1,119 @@
+"""The width that meets a budget, and what it misses by."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from spectrum.costs import count_costs, match_budget
+from spectrum.layers import ORDERS
+from spectrum.networks import NetworkConfig, build
+
+POINTS = ["1", "2", "3", "4", "8", "16", "32", "64"]
+POINTS += ["C/32", "C/16", "C/8", "C/4", "C/3", "C/2", "C"]
+# At "C" and width 1 this network has 20,380 parameters and some ten channels a layer at one
+# segment: no width comes nearer.
+COARSE = [("spatial_only", "1"), ("spatial_only", "C/32")]
+
+
+def tiny(segments: Any = "C", order: Any = "spatial_first", **kwargs: Any) -> NetworkConfig:
+    return NetworkConfig(name="tiny", segments=segments, order=order, num_classes=10, **kwargs)
+
+
+@cache
+def cost(config: NetworkConfig, shape: tuple[int, int, int] = (3, 8, 8)) -> tuple[int, int]:
+    with torch.device("meta"):
+        network = build(config)
+    costs = count_costs(network, shape)
+    return costs.params, costs.macs
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("segments", POINTS)
+@pytest.mark.parametrize(("name", "classes"), [("tiny", 10), ("small", 1000)])
+def test_parameters_are_met_within_two_per_cent(
+    name: str, classes: int, segments: Any, order: Any
+) -> None:
+    config = NetworkConfig(name=name, segments=segments, order=order, num_classes=classes)
+    coarse = name == "tiny" and (order, segments) in COARSE
+    assert abs(match_budget(config, (3, 8, 8)).miss) < (0.031 if coarse else 0.02)
+
+
+@pytest.mark.parametrize(
+    ("segments", "order"),
+    [("1", "spatial_first"), ("C/8", "pointwise_first"), ("4", "spatial_only")],
+)
+def test_the_papers_network_meets_its_parameters_within_one_per_cent(
+    segments: Any, order: Any
+) -> None:
+    config = NetworkConfig(segments=segments, order=order)
+    assert abs(match_budget(config, (3, 299, 299)).miss) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("segments", "order"),
+    [
+        ("2", "spatial_first"),
+        ("16", "pointwise_first"),
+        ("C/8", "spatial_first"),
+        ("C/3", "spatial_only"),
+        ("C", "pointwise_first"),
+        ("entry=C+middle=4+exit=C/2", "spatial_first"),
+    ],
+)
+def test_multiply_adds_are_met_and_the_stated_misses_are_counted_ones(
+    segments: Any, order: Any
+) -> None:
+    params, macs = cost(tiny())
+    config, miss = match_budget(tiny(segments, order), (3, 8, 8), macs=macs)
+    assert abs(miss) < 0.02
+    assert miss == pytest.approx(cost(config)[1] / macs - 1)
+    config, miss = match_budget(tiny(segments, order), (3, 8, 8), params=params)
+    assert abs(miss) < 0.02
+    assert miss == pytest.approx(cost(config)[0] / params - 1)
+
+
+def test_the_default_budget_is_the_same_network_at_one_segment_a_channel() -> None:
+    config = tiny("4", "pointwise_first", hidden=(12,), repeats=2)
+    params, _ = cost(config.model_copy(update={"segments": "C"}))
+    assert match_budget(config, (3, 8, 8)) == match_budget(config, (3, 8, 8), params=params)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("name", ["tiny", "small", "paper"])
+def test_the_reference_point_has_width_1_and_misses_nothing(name: str, order: Any) -> None:
+    config = NetworkConfig(name=name, order=order, width=1.7)
+    match = match_budget(config, (3, 32, 32))
+    assert match.config == NetworkConfig(name=name, order=order)
+    assert (match.config.width, match.miss) == (1.0, 0.0)
+
+
+def test_only_the_width_changes_and_it_does_not_depend_on_the_one_given() -> None:
+    config = tiny("8", activation="relu", hidden=(7,), dropout=0.25, width=3.0)
+    match = match_budget(config, (3, 8, 8), params=50_000)
+    assert match.config.model_copy(update={"width": 3.0}) == config
+    assert match == match_budget(config.model_copy(update={"width": 0.2}), (3, 8, 8), params=50_000)
+    assert match.config.width == float(f"{match.config.width:.4g}")
+
+
+def test_a_larger_budget_gives_a_wider_network() -> None:
+    widths = [
+        match_budget(tiny("C/4"), (3, 8, 8), params=params).config.width
+        for params in (20_000, 40_000, 80_000, 160_000)
+    ]
+    assert widths == sorted(set(widths))
+
+
+def test_both_budgets_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\Aparams \(=5\) and macs \(=6\)[^\n]*\Z"):
+        match_budget(tiny(), (3, 8, 8), params=5, macs=6)
+
+
+@pytest.mark.parametrize("budget", [0, -1])
+@pytest.mark.parametrize("name", ["params", "macs"])
+def test_a_budget_that_is_not_positive_is_refused(name: str, budget: int) -> None:
+    with pytest.raises(ValueError, match=rf"\A{name} \(={budget}\)[^\n]*\Z"):
+        match_budget(tiny(), (3, 8, 8), **{name: budget})

@@ -1,0 +1,295 @@
+"""Counts against published integers and against arithmetic done here by hand."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spectrum.costs import Costs, count_costs
+from spectrum.layers import ORDERS
+from spectrum.networks import PRESETS, xception
+
+COLUMNS = ["layer", "kind", "output_shape", "segments", "params", "macs", "share"]
+
+# The stem's (channels, stride, padding), the entry modules, the middle ones, the exit flow.
+PAPER = (((32, 2, 0), (64, 1, 0)), (128, 256, 728), 8, (1024, 1536, 2048))
+TABLES = {name: (p.stem, p.entry, p.repeats, p.exit) for name, p in PRESETS.items()}
+TABLES["paper"] = PAPER
+
+
+def on_meta(*args: Any, **kwargs: Any) -> nn.Module:
+    with torch.device("meta"):
+        return xception(*args, **kwargs)
+
+
+def near_equal(channels: int, n: int) -> list[int]:
+    return [len(range(i, channels, n)) for i in range(n)]
+
+
+def dialled_weights(segments: Any, order: str, c_in: int, c_out: int) -> int:
+    """Weights of one dialled layer."""
+    channels = {"spatial_first": c_in, "pointwise_first": c_out}.get(order, min(c_in, c_out))
+    if isinstance(segments, int):
+        n = segments
+    else:
+        width = int(segments.removeprefix("C").removeprefix("/") or 1)
+        n = len(range(0, channels, width))
+    if order == "spatial_only":
+        pairs = zip(near_equal(c_in, n), near_equal(c_out, n), strict=True)
+        return 9 * sum(a * b for a, b in pairs)
+    return 9 * sum(a * a for a in near_equal(channels, n)) + c_in * c_out
+
+
+def by_hand(
+    preset: str, side: int, classes: int, segments: Any, order: str
+) -> tuple[int, int, int, int]:
+    """Parameters, multiply-adds, fvcore's total and activations."""
+    stem, entry, repeats, (c_pooled, c_wide, c_features) = TABLES[preset]
+    params = macs = extra = activations = 0
+
+    def add(weights: int, c_out: int, at: int) -> None:  # a convolution and its normalisation
+        nonlocal params, macs, extra, activations
+        params += weights + 2 * c_out
+        macs += weights * at * at
+        extra += 2 * c_out * at * at
+        activations += c_out * at * at
+
+    def layer(c_in: int, c_out: int) -> None:
+        add(dialled_weights(segments, order, c_in, c_out), c_out, side)
+        # The second convolution of the pair puts out as many values as its channels.
+        nonlocal activations
+        if order != "spatial_only":
+            activations += (c_in if order == "spatial_first" else c_out) * side * side
+
+    c = 3
+    for channels, stride, padding in stem:
+        side = (side + 2 * padding - 3) // stride + 1
+        add(9 * c * channels, channels, side)
+        c = channels
+    for channels in entry:
+        layer(c, channels)
+        layer(channels, channels)
+        side = (side + 1) // 2
+        add(c * channels, channels, side)
+        c = channels
+    for _ in range(3 * repeats):
+        layer(c, c)
+    layer(c, c)
+    layer(c, c_pooled)
+    side = (side + 1) // 2
+    add(c * c_pooled, c_pooled, side)
+    layer(c_pooled, c_wide)
+    layer(c_wide, c_features)
+    extra += c_features * side * side  # the global average pooling reads each value once
+    params += c_features * classes + classes
+    macs += c_features * classes
+    return params, macs, macs + extra, activations + classes
+
+
+def totals(costs: Costs) -> tuple[int, int, int, int]:
+    return costs.params, costs.macs, costs.fvcore_total, costs.activations
+
+
+@pytest.mark.parametrize(
+    ("segments", "params", "macs"),
+    [
+        ("C", 22_855_952, 8_357_403_496),
+        (32, 27_680_240, 10_200_627_400),
+        (4, 62_890_616, 24_023_880_976),
+        (1, 183_616_904, 71_419_884_448),
+    ],
+)
+def test_the_papers_network_costs_what_is_published_at_299(
+    segments: Any, params: int, macs: int
+) -> None:
+    costs = count_costs(on_meta(segments), (3, 299, 299))
+    assert (costs.params, costs.macs) == (params, macs)
+    if segments == "C":
+        assert costs.fvcore_total == 8_399_882_600
+    check_table(costs)
+
+
+def check_table(costs: Costs) -> None:
+    assert list(costs.table.columns) == COLUMNS
+    assert costs.table["params"].sum() == costs.params
+    assert costs.table["macs"].sum() == costs.macs
+    assert costs.table["share"].sum() == pytest.approx(1)
+    assert (costs.table["share"] * costs.macs).tolist() == pytest.approx(
+        costs.table["macs"].tolist()
+    )
+    assert costs.table["layer"].is_unique
+
+
+@pytest.mark.parametrize(
+    ("preset", "side", "segments", "order"),
+    [
+        *[("tiny", 8, s, o) for s in (1, 5, "C/16", "C") for o in ORDERS],
+        *[("tiny", 13, 3, o) for o in ORDERS],
+        *[("small", 32, s, o) for s in (4, "C/7") for o in ORDERS],
+        *[("paper", 71, s, o) for s, o in zip((32, "C/16", "C"), ORDERS, strict=True)],
+    ],
+)
+def test_counts_equal_the_sum_over_figure_5_by_hand(
+    preset: str, side: int, segments: Any, order: Any
+) -> None:
+    network = on_meta(segments, preset=preset, order=order, num_classes=10)
+    costs = count_costs(network, (3, side, side))
+    assert totals(costs) == by_hand(preset, side, 10, segments, order)
+    check_table(costs)
+
+
+def test_a_layers_rows_show_its_two_convolutions_and_its_point_of_the_dial() -> None:
+    table = count_costs(on_meta(5, preset="tiny"), (3, 8, 8)).table.set_index("layer")
+    spatial, pointwise = (table.loc[f"exit.1.{part}"] for part in ("spatial", "pointwise"))
+    assert [spatial["kind"], pointwise["kind"]] == ["spatial", "pointwise"]
+    assert (spatial["segments"], pointwise["segments"]) == (5, 1)
+    assert (spatial["output_shape"], pointwise["output_shape"]) == ((80, 2, 2), (115, 2, 2))
+    assert (spatial["params"], spatial["macs"]) == (9 * 5 * 16 * 16, 4 * 9 * 5 * 16 * 16)
+    uneven = table.loc["exit.4.spatial"]  # 115 channels in five of 23
+    assert uneven["segments"] == 5
+    assert (
+        table["segments"].isna() == (~table["kind"].isin(["spatial", "pointwise", "Conv2d"]))
+    ).all()
+
+
+def test_activations_are_what_convolutions_and_linear_layers_put_out() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(192, 5)
+    )
+    costs = count_costs(network, (3, 8, 6))
+    assert costs.activations == 4 * 8 * 6 + 5
+    assert costs.macs == 4 * 3 * 9 * 8 * 6 + 192 * 5
+    assert costs.params == (4 * 3 * 9 + 4) + 2 * 4 + (192 * 5 + 5)
+    assert costs.table["layer"].tolist() == ["0", "1", "4"]
+
+
+def test_counting_leaves_modes_weights_buffers_random_state_and_hooks_alone() -> None:
+    network = xception(5, preset="tiny", dropout=0.5).double()
+    network.exit.eval()
+    network.stem[1].eval()
+    modes = {name: module.training for name, module in network.named_modules()}
+    assert len(set(modes.values())) == 2
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    identities = [id(p) for p in network.parameters()]
+    seen: list[object] = []
+    network.register_forward_hook(lambda *_: seen.append(None))
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()]
+    random_state = torch.get_rng_state()
+
+    count_costs(network, (3, 8, 8))
+
+    assert {name: module.training for name, module in network.named_modules()} == modes
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert [id(p) for p in network.parameters()] == identities
+    assert {(p.device.type, p.dtype) for p in network.parameters()} == {("cpu", torch.double)}
+    assert all(p.grad is None for p in network.parameters())
+    after = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()]
+    assert after == hooks
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert torch.is_grad_enabled()
+
+
+class Apply(nn.Module):
+    """A convolution, then a function."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.conv(x))
+
+
+def test_random_numbers_that_a_network_draws_are_given_back() -> None:
+    network = Apply(lambda x: F.dropout(x, training=True))
+    before = torch.get_rng_state()
+    network(torch.zeros(1, 3, 8, 8))
+    assert not torch.equal(torch.get_rng_state(), before)
+    before = torch.get_rng_state()
+    count_costs(network, (3, 8, 8))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_modes_are_restored_when_counting_fails() -> None:
+    network = Apply(lambda x: x.view(7)).train()
+    with pytest.raises(ValueError, match="input_shape"):
+        count_costs(network, (3, 8, 8))
+    assert network.training
+    assert network.conv.training
+
+
+def test_a_meta_network_counts_as_the_same_one_with_weights_and_stays_meta() -> None:
+    network = on_meta(5, preset="tiny")
+    costs = count_costs(network, (3, 8, 8))
+    assert all(tensor.is_meta for tensor in network.state_dict().values())
+    real = count_costs(xception(5, preset="tiny"), (3, 8, 8))
+    assert totals(costs) == totals(real)
+    assert costs.table.equals(real.table)
+
+
+def test_a_frozen_parameter_is_not_counted_and_its_multiplications_are() -> None:
+    network = on_meta(preset="tiny")
+    whole = count_costs(network, (3, 8, 8))
+    network.classifier.weight.requires_grad_(False)
+    frozen = count_costs(network, (3, 8, 8))
+    assert whole.params - frozen.params == 146 * 1000
+    assert whole.macs == frozen.macs
+    check_table(frozen)
+
+
+def test_counting_says_nothing(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    network = xception(5, preset="tiny", activation="elu", pooling="keras", dropout=0.5)
+    with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.DEBUG):
+        warnings.simplefilter("always")
+        count_costs(network, (3, 9, 9))
+    assert [str(w.message) for w in caught] == []
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("function", "operator"),
+    [
+        (lambda x: torch.cdist(x, x), "aten::cdist"),
+        (lambda x: torch.fft.fft2(x).real, "aten::fft_fft2"),
+        (lambda x: torch.cumsum(x, 1), "aten::cumsum"),
+    ],
+)
+def test_an_operator_of_unknown_cost_is_an_error_that_names_it(
+    function: Callable[[Tensor], Tensor], operator: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"\Anetwork[^\n]*{operator}[^\n]*\Z"):
+        count_costs(Apply(function), (3, 8, 8))
+
+
+def test_elementwise_operations_multiply_nothing() -> None:
+    network = Apply(lambda x: (x * 2 + x.sigmoid() - x.tanh() / 3).exp().softmax(1).mean((2, 3)))
+    costs = count_costs(network, (3, 8, 8))
+    assert (costs.macs, costs.fvcore_total) == (3 * 3 * 64, 3 * 3 * 64)
+
+
+def test_a_shared_module_costs_each_time_it_runs_and_has_its_parameters_once() -> None:
+    conv = nn.Conv2d(3, 3, 3, padding=1)
+    network = nn.Sequential(nn.Sequential(conv, nn.ReLU()), nn.Sequential(conv, nn.ReLU()), conv)
+    costs = count_costs(network, (3, 8, 8))
+    assert costs.params == 3 * 3 * 9 + 3
+    assert costs.macs == 3 * (3 * 3 * 9 * 64)
+    check_table(costs)
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (3, 8), (3, 8, 8, 8), (3, 0, 8), (3, -1, 8), (True, 8, 8), (4, 8, 8)], ids=str
+)
+def test_a_bad_input_shape_is_refused_in_one_line(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\Ainput_shape \(=[^\n]*\Z"):
+        count_costs(xception(preset="tiny"), shape)

@@ -1,0 +1,296 @@
+"""The segmented convolution against a dense one that is zero outside the segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from spectrum.layers import ORDERS, SegmentedConv
+
+BETWEEN = {
+    None: lambda x: x,
+    "relu": lambda x: torch.where(x > 0, x, 0.0),
+    "elu": lambda x: torch.where(x > 0, x, torch.exp(x) - 1),
+}
+
+
+def near_equal(channels: int, n: int) -> list[int]:
+    return [len(range(i, channels, n)) for i in range(n)]
+
+
+def spatial_weights(layer: SegmentedConv) -> list[nn.Parameter]:
+    return [p for name, p in layer.spatial.named_parameters() if name.endswith("weight")]
+
+
+def place(rows: list[Tensor], in_sizes: list[int], out_sizes: list[int]) -> Tensor:
+    """One row an output channel, set into a dense weight that is zero outside the segments."""
+    dense = torch.zeros(sum(out_sizes), sum(in_sizes), *rows[0].shape[1:], dtype=rows[0].dtype)
+    columns = [0, *accumulate(in_sizes)]
+    segment_of_row = [i for i, size in enumerate(out_sizes) for _ in range(size)]
+    for o, (row, segment) in enumerate(zip(rows, segment_of_row, strict=True)):
+        dense[o, columns[segment] : columns[segment + 1]] = row
+    return dense
+
+
+@dataclass
+class Case:
+    """A layer's arguments and, derived from them here, the sizes on both sides."""
+
+    channels: tuple[int, int]
+    arguments: dict[str, Any]
+    in_sizes: list[int]
+    out_sizes: list[int]
+    image: tuple[int, int]
+
+
+PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    c_in, c_out = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    order = draw(st.sampled_from(ORDERS))
+    explicit = draw(st.booleans())
+    if order == "spatial_only" and explicit:
+        c_out = c_in
+    dialled = {"spatial_first": c_in, "pointwise_first": c_out}.get(order, min(c_in, c_out))
+    segments: Any
+    if explicit:
+        cuts = draw(st.sets(st.integers(1, dialled - 1))) if dialled > 1 else set()
+        in_sizes = [b - a for a, b in pairwise([0, *sorted(cuts), dialled])]
+        out_sizes, segments = in_sizes, tuple(in_sizes)
+    else:
+        n = draw(st.integers(1, dialled))
+        spatial = {"spatial_first": (c_in, c_in), "pointwise_first": (c_out, c_out)}
+        sides = spatial.get(order, (c_in, c_out))
+        in_sizes, out_sizes = (near_equal(side, n) for side in sides)
+        segments = "C" if n == dialled and draw(st.booleans()) else n
+    kernel = draw(st.one_of(st.integers(1, 5), st.tuples(st.integers(1, 4), st.integers(1, 5))))
+    padding = draw(st.one_of(st.none(), st.integers(0, 2), PAIRS))
+    dilation = draw(st.one_of(st.integers(1, 3), PAIRS))
+    arguments = {
+        "kernel_size": kernel,
+        "segments": segments,
+        "order": order,
+        "activation": draw(st.sampled_from(list(BETWEEN))) if order != "spatial_only" else None,
+        "stride": draw(st.one_of(st.integers(1, 3), PAIRS)),
+        "padding": padding,
+        "dilation": dilation,
+        "bias": draw(st.booleans()),
+    }
+    reach = [d * (k - 1) + 1 for d, k in zip(pair(dilation), pair(kernel), strict=True)]
+    image = [draw(st.integers(1, 4)) + (0 if padding is None else extent - 1) for extent in reach]
+    return Case((c_in, c_out), arguments, in_sizes, out_sizes, (image[0], image[1]))
+
+
+def pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def dense_forward(case: Case, x: Tensor, dense: Tensor, mix: Tensor | None, bias: Any) -> Tensor:
+    a = case.arguments
+    kernel, dilation = pair(a["kernel_size"]), pair(a["dilation"])
+    if a["padding"] is None:
+        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        top, left = total[0] // 2, total[1] // 2
+        margins = (left, total[1] - left, top, total[0] - top)
+    else:
+        vertical, horizontal = pair(a["padding"])
+        margins = (horizontal, horizontal, vertical, vertical)
+
+    def spatial(y: Tensor) -> Tensor:
+        return F.conv2d(F.pad(y, margins), dense, stride=pair(a["stride"]), dilation=dilation)
+
+    def pointwise(y: Tensor) -> Tensor:
+        return torch.einsum("oi,nihw->nohw", mix, y)
+
+    between = BETWEEN[a["activation"]]
+    if mix is None:
+        y = spatial(x)
+    elif a["order"] == "spatial_first":
+        y = pointwise(between(spatial(x)))
+    else:
+        y = spatial(between(pointwise(x)))
+    return y if bias is None else y + bias[:, None, None]
+
+
+@settings(deadline=None, max_examples=150)
+@given(cases(), st.integers(0, 2**31))
+def test_forward_and_gradients_are_those_of_the_masked_dense_convolution(
+    case: Case, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    layer = SegmentedConv(*case.channels, **case.arguments).double()
+    weights = spatial_weights(layer)
+    sides = (case.in_sizes, case.out_sizes)
+    dense = place([row for w in weights for row in w.detach()], *sides).requires_grad_()
+    mix = bias = None
+    if layer.pointwise is not None:
+        mix = layer.pointwise.weight[:, :, 0, 0].detach().clone().requires_grad_()
+    biases = [p for name, p in layer.named_parameters() if name.endswith("bias")]
+    assert bool(biases) == case.arguments["bias"]
+    if biases:
+        bias = torch.cat(biases).detach().clone().requires_grad_()
+
+    x = torch.randn(2, case.channels[0], *case.image, dtype=torch.double, requires_grad=True)
+    x_reference = x.detach().clone().requires_grad_()
+    y = layer(x)
+    y_reference = dense_forward(case, x_reference, dense, mix, bias)
+    torch.testing.assert_close(y, y_reference)
+
+    upstream = torch.randn_like(y)
+    y.backward(upstream)
+    y_reference.backward(upstream)
+    inside = place([torch.ones_like(row) for w in weights for row in w.detach()], *sides)
+    gradients = place([row for w in weights for row in w.grad], *sides)  # type: ignore[union-attr]
+    torch.testing.assert_close(x.grad, x_reference.grad)
+    torch.testing.assert_close(gradients, dense.grad * inside)
+    if layer.pointwise is not None:
+        torch.testing.assert_close(layer.pointwise.weight.grad[:, :, 0, 0], mix.grad)
+    if biases:
+        torch.testing.assert_close(torch.cat([p.grad for p in biases]), bias.grad)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"stride": 2, "dilation": 2, "bias": True}])
+def test_one_segment_spatial_only_is_exactly_a_regular_convolution(arguments: Any) -> None:
+    layer = SegmentedConv(6, 9, 3, segments=1, order="spatial_only", padding=1, **arguments)
+    conv = nn.Conv2d(6, 9, 3, padding=1, **{"bias": False, **arguments})
+    conv.load_state_dict(layer.spatial.state_dict())
+    x = torch.randn(2, 6, 8, 7)
+    assert torch.equal(layer(x), conv(x))
+
+
+@pytest.mark.parametrize("segments", ["C", 6])
+def test_one_segment_a_channel_is_exactly_a_separable_convolution(segments: Any) -> None:
+    layer = SegmentedConv(6, 9, 3, segments=segments, padding=1, bias=True)
+    depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False)
+    pointwise = nn.Conv2d(6, 9, 1)
+    depthwise.load_state_dict(layer.spatial.state_dict())
+    pointwise.load_state_dict(layer.pointwise.state_dict())
+    x = torch.randn(2, 6, 8, 7)
+    assert torch.equal(layer(x), pointwise(depthwise(x)))
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (5, 4, 3), (1, 6, 5)], ids=str)
+def test_parallel_towers_of_figure_2_equal_pointwise_first(sizes: tuple[int, ...]) -> None:
+    towers = [
+        nn.Sequential(
+            nn.Conv2d(7, size, 1, bias=False), nn.Conv2d(size, size, 3, padding=1, bias=False)
+        ).double()
+        for size in sizes
+    ]
+    layer = SegmentedConv(7, 12, 3, segments=sizes, order="pointwise_first").double()
+    ones, threes = ([tower[i].weight for tower in towers] for i in (0, 1))
+    with torch.no_grad():
+        layer.pointwise.weight.copy_(torch.cat(ones))
+        rows = iter([row for weight in threes for row in weight])
+        for weight in spatial_weights(layer):
+            weight.copy_(torch.stack([next(rows) for _ in weight]))
+
+    x = torch.randn(2, 7, 6, 5, dtype=torch.double, requires_grad=True)
+    x_towers = x.detach().clone().requires_grad_()
+    y, y_towers = layer(x), torch.cat([tower(x_towers) for tower in towers], dim=1)
+    torch.testing.assert_close(y, y_towers)
+    upstream = torch.randn_like(y)
+    y.backward(upstream)
+    y_towers.backward(upstream)
+    torch.testing.assert_close(x.grad, x_towers.grad)
+    torch.testing.assert_close(layer.pointwise.weight.grad, torch.cat([w.grad for w in ones]))
+    layer_rows = [row for weight in spatial_weights(layer) for row in weight.grad]
+    tower_rows = [row for weight in threes for row in weight.grad]
+    for row, tower_row in zip(layer_rows, tower_rows, strict=True):
+        torch.testing.assert_close(row, tower_row)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, (1, 7), (6, 2)], ids=str)
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_default_padding_puts_out_the_input_over_the_stride_rounded_up(
+    kernel: Any, dilation: int, stride: int
+) -> None:
+    with torch.device("meta"):
+        layer = SegmentedConv(4, 5, kernel, segments=3, stride=stride, dilation=dilation)
+        for height, width in [(1, 2), (7, 8), (9, 12)]:
+            y = layer(torch.empty(1, 4, height, width))
+            assert y.shape == (1, 5, -(-height // stride), -(-width // stride))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(ORDERS), st.data())
+def test_near_equal_segments_run_as_few_grouped_convolutions(
+    c_in: int, c_out: int, order: Any, data: st.DataObject
+) -> None:
+    dialled = {"spatial_first": c_in, "pointwise_first": c_out}.get(order, min(c_in, c_out))
+    n = data.draw(st.integers(1, dialled))
+    with torch.device("meta"):
+        layer = SegmentedConv(c_in, c_out, segments=n, order=order)
+    convs = [m for m in layer.spatial.modules() if isinstance(m, nn.Conv2d)]
+    sides = (c_in, c_out) if order == "spatial_only" else (dialled,)
+    uneven = len({side % n for side in sides if side % n})
+    assert len(convs) == 1 + uneven
+    assert sum(conv.groups for conv in convs) == n
+
+
+@settings(deadline=None, max_examples=60)
+@given(cases())
+def test_parameters_are_the_kernel_times_the_segments_and_the_pointwise(case: Case) -> None:
+    layer = SegmentedConv(*case.channels, **case.arguments)
+    height, width = pair(case.arguments["kernel_size"])
+    expected = (
+        height * width * sum(a * b for a, b in zip(case.in_sizes, case.out_sizes, strict=True))
+    )
+    if case.arguments["order"] != "spatial_only":
+        expected += case.channels[0] * case.channels[1]
+    expected += case.channels[1] * case.arguments["bias"]
+    assert sum(p.numel() for p in layer.parameters()) == expected
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_weights_survive_a_state_dict(order: Any) -> None:
+    layers = [SegmentedConv(7, 7, segments=3, order=order, bias=True) for _ in range(2)]
+    x = torch.randn(1, 7, 5, 5)
+    assert not torch.equal(layers[0](x), layers[1](x))
+    layers[1].load_state_dict(layers[0].state_dict())
+    assert torch.equal(layers[0](x), layers[1](x))
+
+
+def test_repr_shows_the_dial_and_what_differs_from_the_defaults() -> None:
+    plain = repr(SegmentedConv(10, 16, segments="C/4"))
+    assert "10, 16, kernel_size=(3, 3), segments=C/4 (3 of 10 channels)" in plain
+    shown = SegmentedConv(10, 16, 5, segments=2, order="pointwise_first", activation="elu",
+                          stride=2, dilation=(1, 3)).extra_repr()  # fmt: skip
+    assert "segments=2 (2 of 16 channels), order=pointwise_first" in shown
+    assert shown.endswith("activation=elu, stride=(2, 2), dilation=(1, 3)")
+
+
+REFUSED = [("in_channels", v) for v in (0, -1, 2.5, True, "8", None)]
+REFUSED += [("out_channels", v) for v in (0, -1, 2.5, True, "8")]
+REFUSED += [("kernel_size", v) for v in (0, 2.5, "3", (3,), (3, 3, 3), (3, 0), True, None)]
+REFUSED += [("stride", v) for v in (0, -1, (1, 0), (1, 2, 3), 1.5)]
+REFUSED += [("dilation", v) for v in (0, -1, (0, 1), "2")]
+REFUSED += [("padding", v) for v in (-1, (0, -1), "same", "valid", 0.5, (1,))]
+REFUSED += [("segments", v) for v in (0, 9, "C/0", "x", (4, 5), (4, 4, 4), None, 1.5)]
+REFUSED += [("order", v) for v in ("x", "", None, 1)]
+REFUSED += [("activation", v) for v in ("gelu", "", "none", 1)]
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED, ids=str)
+def test_a_bad_argument_is_refused_with_its_name_in_one_line(name: str, value: Any) -> None:
+    arguments: dict[str, Any] = {"in_channels": 8, "out_channels": 12, name: value}
+    with pytest.raises(ValueError, match=rf"\A{name} \(=[^\n]*\Z"):
+        SegmentedConv(**arguments)
+
+
+def test_spatial_only_refuses_an_activation_and_sizes_that_fit_one_side_alone() -> None:
+    with pytest.raises(ValueError, match=r"\Aactivation \(='relu'\)[^\n]*\Z"):
+        SegmentedConv(8, 8, order="spatial_only", activation="relu")
+    with pytest.raises(ValueError, match=r"\Asegments \(=4:4\)[^\n]*8 input and 12 output[^\n]*\Z"):
+        SegmentedConv(8, 12, order="spatial_only", segments=(4, 4))

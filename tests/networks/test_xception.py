@@ -1,0 +1,329 @@
+"""The paper's network: its exact sizes, and what each option changes."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from itertools import groupby
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from spectrum.layers import ORDERS, SegmentedConv
+from spectrum.networks import NETWORKS, PRESETS, NetworkConfig, build, xception
+from spectrum.networks.xception import MaxPool
+
+TINY: dict[str, Any] = {"preset": "tiny", "num_classes": 5}
+
+
+def on_meta(*args: Any, **kwargs: Any) -> nn.Module:
+    with torch.device("meta"):
+        return xception(*args, **kwargs)
+
+
+def seeded(**kwargs: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return xception(**{**TINY, **kwargs})
+
+
+def size(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def dialled(network: nn.Module) -> list[SegmentedConv]:
+    return [m for m in network.modules() if isinstance(m, SegmentedConv)]
+
+
+def images(n: int = 3, channels: int = 3, side: int = 8) -> Tensor:
+    return torch.randn(n, channels, side, side, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("segments", "expected"),
+    [("C", 22_855_952), (32, 27_680_240), (4, 62_890_616), (1, 183_616_904)],
+)
+def test_the_papers_network_has_exactly_the_published_parameters(
+    segments: Any, expected: int
+) -> None:
+    network = on_meta(segments)
+    assert size(network) == expected
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_the_batch_statistics_make_up_the_difference_to_keras() -> None:
+    network = on_meta()
+    statistics = [b for name, b in network.named_buffers() if "running" in name]
+    assert size(network) + sum(b.numel() for b in statistics) == 22_910_480
+
+
+def test_the_papers_network_has_34_dialled_layers_of_36_and_12_connections() -> None:
+    network = on_meta()
+    layers = dialled(network)
+    parts = {id(part) for layer in layers for part in layer.modules()}
+    stem = [
+        module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and id(module) not in parts and "shortcut" not in name
+    ]
+    assert len(layers) == 34
+    assert len(layers) + len(stem) == 36
+    assert sum(getattr(m, "shortcut", None) is not None for m in network.modules()) == 12
+
+
+def test_feature_maps_measure_what_figure_5_says() -> None:
+    network = on_meta(segments=1).eval()
+    heights: list[int] = []
+    for name, module in network.named_modules():
+        if isinstance(module, SegmentedConv | MaxPool) or name.startswith("stem."):
+            module.register_forward_hook(lambda _m, _x, y: heights.append(y.shape[-1]))
+    with torch.no_grad():
+        logits = network(torch.empty(2, 3, 299, 299, device="meta"))
+    assert [height for height, _ in groupby(heights)] == [149, 147, 74, 37, 19, 10]
+    assert logits.shape == (2, 1000)
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 6, 7])
+@pytest.mark.parametrize("width", [1, 4, 5, 8])
+def test_keras_pooling_pads_like_same_and_differs_on_even_sizes_alone(
+    height: int, width: int
+) -> None:
+    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    margins = []
+    for n in (width, height):  # F.pad takes the last dimension first
+        total = max((-(-n // 2) - 1) * 2 + 3 - n, 0)
+        margins += [total // 2, total - total // 2]
+    padded = F.pad(x, margins, value=float("-inf"))
+    expected = padded.unfold(2, 3, 2).unfold(3, 3, 2).amax(dim=(-2, -1))
+    keras, symmetric = MaxPool("keras")(x), MaxPool("symmetric")(x)
+    assert torch.equal(keras, expected)
+    assert keras.shape == symmetric.shape
+    alike = all(n % 2 == 1 or n == 2 for n in (height, width))  # one window holds all of 2
+    assert torch.equal(keras, symmetric) == alike
+
+
+def test_the_network_pools_alike_where_every_size_is_odd() -> None:
+    x = images(side=9)  # pooled to 5 and 3
+    networks = [seeded(pooling=pooling).eval() for pooling in ("symmetric", "keras")]
+    assert torch.equal(networks[0](x), networks[1](x))
+
+
+# An option's value other than the default, and what shows that it was taken.
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "segments": (4, "size"),
+    "num_classes": (7, "size"),
+    "preset": ("small", "size"),
+    "in_channels": (1, "size"),
+    "width": (0.5, "size"),
+    "order": ("pointwise_first", "size"),
+    "activation": ("relu", "output"),
+    "residual": (False, "size"),
+    "hidden": ((6, 4), "size"),
+    "dropout": (0.5, "training output"),
+    "repeats": (2, "size"),
+    "channel_multiple": (8, "size"),
+    "pooling": ("keras", "output"),
+    "bn_eps": (0.1, "output"),
+    "bn_momentum": (0.5, "statistics"),
+}
+
+
+def test_no_option_is_without_a_test() -> None:
+    assert set(OPTIONS) == set(inspect.signature(xception).parameters)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_alone_changes_what_it_should(option: str) -> None:
+    value, shows_in = OPTIONS[option]
+    base, changed = seeded(), seeded(**{option: value})
+    if shows_in == "size":
+        assert size(changed) != size(base)
+        x = images(channels=1 if option == "in_channels" else 3, side=32)
+        assert changed(x).shape == (3, 7 if option == "num_classes" else 5)
+        return
+    assert all(map(torch.equal, base.state_dict().values(), changed.state_dict().values()))
+    x = images()
+    same_in_eval = torch.allclose(base.eval()(x), changed.eval()(x), atol=1e-6)
+    assert same_in_eval == (shows_in != "output")
+    same_in_training = torch.equal(base.train()(x), changed.train()(x))
+    assert same_in_training == (shows_in == "statistics")
+    statistics = [network.state_dict()["stem.1.running_mean"] for network in (base, changed)]
+    assert torch.equal(*statistics) == (shows_in != "statistics")
+
+
+def test_order_and_activation_reach_every_dialled_layer() -> None:
+    outputs = [seeded(activation=a)(images()) for a in ("relu", "elu")]
+    assert not torch.allclose(*outputs)
+    for order in ORDERS:
+        assert {layer.order for layer in dialled(seeded(order=order))} == {order}
+    for activation, kind in [(None, nn.Identity), ("relu", nn.ReLU), ("elu", nn.ELU)]:
+        layers = dialled(seeded(activation=activation))
+        assert all(any(type(m) is kind for m in layer.children()) for layer in layers)
+
+
+def test_without_residuals_exactly_the_shortcuts_parameters_are_gone() -> None:
+    reductions = [(64, 128), (128, 256), (256, 728), (728, 1024)]
+    shortcuts = sum(c_in * c_out + 2 * c_out for c_in, c_out in reductions)
+    assert size(on_meta()) - size(on_meta(residual=False)) == shortcuts
+
+
+def test_hidden_layers_add_exactly_their_parameters_and_end_in_a_relu() -> None:
+    added = 2048 * 4096 + 4096 + 4096 * 4096 + 4096 + (4096 - 2048) * 1000
+    assert size(on_meta(hidden=(4096, 4096))) - size(on_meta()) == added
+    network = seeded(hidden=(16,)).eval()
+    features: list[Tensor] = []
+    network.classifier.register_forward_pre_hook(lambda _m, x: features.append(x[0]))
+    network(images())
+    assert features[0].shape == (3, 16)
+    assert features[0].min() == 0 < features[0].max()
+
+
+@pytest.mark.parametrize("repeats", [0, 3, 9])
+def test_a_middle_module_adds_three_layers(repeats: int) -> None:
+    module = 3 * (9 * 728 + 728 * 728 + 2 * 728)
+    network = on_meta(repeats=repeats)
+    assert size(network) - size(on_meta(repeats=8)) == (repeats - 8) * module
+    assert len(dialled(network)) == 10 + 3 * repeats
+
+
+def widths(**kwargs: Any) -> list[int]:
+    modules = on_meta(**kwargs).modules()
+    return [m.num_features for m in modules if isinstance(m, nn.BatchNorm2d)]
+
+
+def test_channel_counts_are_multiples_of_channel_multiple_and_scaled_by_width() -> None:
+    paper = widths()
+    assert widths(width=2) == [2 * c for c in paper]
+    rounded = widths(width=0.3, channel_multiple=8)
+    assert all(c % 8 == 0 and c > 0 for c in rounded)
+    assert all(abs(r - 0.3 * c) <= 4 for r, c in zip(rounded, paper, strict=True))
+    assert set(widths(preset="tiny", width=1e-6)) == {1}
+
+
+def test_batch_normalisation_follows_every_convolution_with_its_options() -> None:
+    network = seeded(bn_eps=1e-3, bn_momentum=0.01)
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.01)}
+    assert len(norms) == 1 + 9 + 2  # the stem, the dialled layers, the shortcuts
+    assert not any(m.bias is not None for m in network.modules() if isinstance(m, nn.Conv2d))
+
+
+def test_segments_by_flow_change_the_layers_of_that_flow_alone() -> None:
+    network = seeded(segments={"entry": 2, "middle": "C/8", "exit": "C"})
+    for flow, point, layers in [("entry", "2", 2), ("middle", "C/8", 3), ("exit", "C", 4)]:
+        taken = [str(layer.segments) for layer in dialled(network.get_submodule(flow))]
+        assert taken == [point] * layers
+
+
+def test_segments_by_layer_are_taken_in_order_of_depth() -> None:
+    points = ["1", "C", "2", "C/4", "3", "36:36", "5", "6", "C/9"]
+    network = seeded(segments=points)
+    assert [str(layer.segments) for layer in dialled(network)] == points
+    called: list[str] = []
+    for layer in dialled(network):
+        layer.register_forward_hook(lambda m, _x, _y: called.append(str(m.segments)))
+    network(images())
+    assert called == points
+
+
+def test_layers_with_too_few_channels_take_one_segment_each_with_one_warning() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        network = seeded(segments=40, width=0.5)
+    assert len(caught) == 1
+    assert "7 of 9 layers" in str(caught[0].message)
+    assert "\n" not in str(caught[0].message)
+    channels = [layer.in_channels for layer in dialled(network)]
+    assert channels == [22, 36, 36, 36, 36, 36, 36, 40, 58]
+    groups = [
+        sum(m.groups for m in layer.spatial.modules() if isinstance(m, nn.Conv2d))
+        for layer in dialled(network)
+    ]
+    assert groups == [min(40, c) for c in channels]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("segments", [1, 4, "C/3", "C"])
+def test_every_parameter_receives_a_gradient(segments: Any, order: Any) -> None:
+    network = seeded(segments=segments, order=order, width=0.3, hidden=(8,))
+    F.cross_entropy(network(images(n=8)), torch.arange(8) % 5).backward()
+    dead = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert dead == []
+
+
+REFUSED: list[tuple[str, Any]] = [("preset", "large"), ("pooling", "same"), ("repeats", -1)]
+REFUSED += [("width", v) for v in (0, -1.0, float("inf"), float("nan"))]
+REFUSED += [("dropout", v) for v in (1, -0.1, float("nan"))]
+REFUSED += [(name, 0) for name in ("channel_multiple", "num_classes", "in_channels")]
+REFUSED += [("order", "depth_first"), ("activation", "gelu"), ("segments", 0), ("segments", "x")]
+REFUSED += [("segments", ["C"] * 8), ("segments", {"entry": 1}), ("segments", (36, 36))]
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED, ids=str)
+def test_a_bad_argument_is_refused_with_its_name_in_one_line(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"\A{name} \(=[^\n]*\Z"):
+        on_meta(**{**TINY, name: value})
+
+
+@pytest.mark.parametrize(
+    ("preset", "side", "width"),
+    [("tiny", 8, 1), ("tiny", 28, 1), ("small", 32, 1), ("small", 96, 0.3)],
+)
+def test_the_presets_take_the_sizes_they_are_for(preset: str, side: int, width: float) -> None:
+    network = seeded(preset=preset, width=width).eval()
+    logits = network(images(n=2, side=side))
+    assert logits.shape == (2, 5)
+    assert logits.isfinite().all()
+
+
+OTHER: dict[str, Any] = {name: value for name, (value, _) in OPTIONS.items() if name != "preset"}
+
+
+def test_a_configuration_has_the_options_of_the_network_and_their_defaults() -> None:
+    parameters = inspect.signature(xception).parameters
+    assert set(NetworkConfig.model_fields) - {"name"} == set(parameters) - {"preset"}
+    defaults = {"preset" if k == "name" else k: v for k, v in NetworkConfig().model_dump().items()}
+    assert defaults == {name: parameter.default for name, parameter in parameters.items()}
+    assert set(NETWORKS) == set(PRESETS)
+
+
+@pytest.mark.parametrize("option", [*OTHER, None])
+def test_build_makes_the_network_that_the_arguments_make(option: str | None) -> None:
+    changes = OTHER if option is None else {option: OTHER[option]}
+    config = NetworkConfig(name="tiny", **{"num_classes": 5, **changes})
+    torch.manual_seed(0)
+    built = build(config)
+    called = seeded(**changes)
+    x = images(channels=config.in_channels)
+    torch.manual_seed(2)
+    y = built(x)
+    torch.manual_seed(2)
+    assert torch.equal(y, called(x))  # in training mode, where dropout shows
+    for name, value in called.state_dict().items():
+        assert torch.equal(value, built.state_dict()[name])
+
+
+def test_a_configuration_is_frozen_and_varied_by_copy() -> None:
+    config = NetworkConfig(name="tiny", segments=["C", 4])  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="frozen"):
+        config.width = 2.0  # type: ignore[misc]
+    wider = config.model_copy(update={"width": 2.0})
+    assert (config.width, wider.width) == (1.0, 2.0)
+    assert wider == NetworkConfig(name="tiny", segments="C+4", width=2.0)
+    assert hash(wider) != hash(config)
+
+
+BAD_FIELDS = [{"nonsense": 1}, {"name": "huge"}, {"segments": "C/0"}, {"width": 0}, {"dropout": 1}]
+BAD_FIELDS += [{"num_classes": 0}, {"hidden": (0,)}, {"repeats": -1}, {"order": "x"}]
+BAD_FIELDS += [{"activation": "gelu"}, {"pooling": "same"}, {"bn_eps": 0}, {"bn_momentum": 2}]
+BAD_FIELDS += [{"in_channels": -1}, {"channel_multiple": 0}, {"width": float("nan")}]
+
+
+@pytest.mark.parametrize("field", BAD_FIELDS, ids=str)
+def test_a_configuration_refuses_what_it_does_not_know(field: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        NetworkConfig(**field)
+    assert refusal.value.errors()[0]["loc"][0] == next(iter(field))

@@ -1,0 +1,80 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spectrum import StudyConfig
+
+# Dropout, averaging and a schedule are on: each has a state that a resumed run must find again.
+FIELDS: dict[str, Any] = {
+    "name": "tested",
+    "segments": "1,C",
+    "seeds": 1,
+    "match": "none",
+    "epochs": 3,
+    "network": {"name": "tiny", "width": 0.2, "dropout": 0.3},
+    "recipe": {"batch_size": 256},
+    "workers": 1,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def small_study(tmp_path: Path) -> Callable[..., StudyConfig]:
+    """A study of two short runs whose files are the test's own; any field can be changed."""
+
+    def make(**changes: Any) -> StudyConfig:
+        places = {"out": tmp_path / "out", "runs": tmp_path / "runs"}
+        return StudyConfig(**{**FIELDS, **places, **changes})
+
+    return make
+
+
+@pytest.fixture
+def small_toml(tmp_path: Path) -> Path:
+    """The same study as a file."""
+    path = tmp_path / "tested.toml"
+    path.write_text(
+        f"""
+        segments = "1,C"
+        seeds = 1
+        match = "none"
+        epochs = 3
+        workers = 1
+        device = "cpu"
+        out = "{tmp_path / "out"}"
+        runs = "{tmp_path / "runs"}"
+        [network]
+        name = "tiny"
+        width = 0.2
+        dropout = 0.3
+        [recipe]
+        batch_size = 256
+        """
+    )
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "spectrum.study", *map(str, arguments)]
+
+
+def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as a user starts it."""
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"COLUMNS": "120"},
+        **options,
+    )
+
+
+def weights(runs: Path) -> dict[str, bytes]:
+    """The trained weights of every run in a store, by run."""
+    return {path.parent.name: path.read_bytes() for path in runs.glob("*/weights.safetensors")}

@@ -1,0 +1,241 @@
+"""The command as a user starts it: what it prints, writes and answers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spectrum import load_results
+from spectrum.study.__main__ import main
+from tests.study.conftest import command, run_command, weights
+
+
+@pytest.fixture
+def spectrum_study(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """Call the command in this process: its exit status and what it wrote to standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["spectrum.study", *map(str, arguments)])
+        status = main()
+        return status, capsys.readouterr().err
+
+    return call
+
+
+REFUSED = {
+    ("--segments", ""): "--segments (='') must be a whole number from 1",
+    ("--segments", "0"): "--segments (='0') must be",
+    ("--segments", "-3"): "--segments (='-3') must be",
+    ("--segments", "foo"): "--segments (='foo') must be",
+    ("--segments", "1,,4"): "--segments (='1,,4') must have a point",
+    ("--segments", "C/0"): "--segments (='C/0') must be",
+    ("--segments", "C/x"): "--segments (='C/x') must be",
+    ("--segments", "1e9999"): "--segments (='1e9999') must be",
+    ("--segments", "C+C"): "--segments (=2 values) must be 9 values",
+    ("--segments", "16:8"): "--segments (=16:8) add up to 24, must add up to 51",
+    ("--segments", "front=C"): "must name every flow once: entry, middle, exit",
+    ("--data", "nothing"): "--data (='nothing') must be one of digits",
+    ("--network", "huge"): "--network (='huge') must be one of paper, small, tiny",
+    ("--device", "tpu"): "--device (='tpu') must be auto, cpu, cuda, cuda:N or mps",
+    ("--device", "cuda:99"): "--device (='cuda:99') must be one of auto, cpu",
+    ("--precision", "int8"): "--precision (='int8') must be 'float32' or 'bfloat16'",
+    ("--match", "time"): "--match (='time') must be 'params', 'macs' or 'none'",
+    ("--order", "random"): "--order (='random') must be 'spatial_first'",
+    ("--activation", "gelu"): "--activation (='gelu') must be one of none, relu, elu",
+    ("--order=spatial_only", "--activation=elu"): "--activation (='elu') must be None",
+    ("--seeds", "0"): "--seeds (='0') must be greater than 0",
+    ("--seeds", "two"): "--seeds (='two') must be a valid integer",
+    ("--epochs", "0"): "--epochs (=0) must be greater than 0",
+    ("--workers", "-1"): "--workers (='-1') must be greater than 0",
+    ("--threads", "0"): "--threads (='0') must be greater than 0",
+    ("--name", "a/b"): "--name (='a/b') must be letters, digits",
+    ("--out", "/dev/null/x"): "--out (=/dev/null/x/default) can't be written: Not a directory",
+    ("--runs", "/dev/null/x"): "--runs (=/dev/null/x) can't be written: Not a directory",
+    ("--colour", "red"): "No such option: --colour",
+    ("missing.toml",): "missing.toml can't be read: No such file or directory",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_bad_usage_is_one_line_and_status_2(
+    arguments: tuple[str, ...], spectrum_study: Callable[..., tuple[int, str]]
+) -> None:
+    status, said = spectrum_study(*arguments)
+    assert status == 2
+    assert said.startswith("error: ")
+    assert REFUSED[arguments] in said
+    assert said.count("\n") == 1
+
+
+TOML = {
+    "segments = [1": "is not a TOML file: Unclosed array",
+    "segmints = 4": "segmints is not a known field; known: activation, data",
+    "seeds = 'many'": "seeds (='many') must be a valid integer",
+    "match = 3": "match (=3) must be 'params', 'macs' or 'none'",
+    "network = 3": "network (=3) must be a name or a table",
+    "segments = []": "segments (=[]) must be",
+    "[recipe]\nlr = -1": "recipe.lr (=-1) must be greater than 0",
+    "[recipe]\nlr = []": "recipe.lr (=[]) must have at least one value",
+    "[recipe]\nrate = 1": "recipe.rate is not a known field; known: average, batch_size",
+    "[network]\ndropout = [0.1, 1.5]": "network.dropout (=1.5) must be less than 1",
+    "[network]\nwidth = 2": "network.width (=2) must not be given unless match is 'none'",
+    "[network]\nnum_classes = 7": "network.num_classes (=7) must not be given",
+    "epochs = 3\n[recipe]\nepochs = 4": "epochs (=3) must not be given in the table 'recipe'",
+    "[data]\ntest = 0.001": "test (=0.001) must be at least",
+    "[data]\ntest = 0.6\nvalidation = 0.6": "must leave at least 0.05 for training",
+}
+
+
+@pytest.mark.parametrize("text", TOML)
+def test_a_bad_file_is_one_line_and_status_2(
+    text: str, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    status, said = spectrum_study("bad.toml")
+    assert status == 2
+    assert TOML[text] in said
+    assert said.count("\n") == 1
+
+
+def test_flags_win_over_the_file(
+    small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    flags = ["--segments", "2", "--epochs", "1", "--order", "pointwise_first", "--seeds", "2"]
+    assert spectrum_study(small_toml, *flags)[0] == 0
+    results = load_results(tmp_path / "out" / "tested")
+    assert set(results["segments"]) == {"2"}
+    assert set(results["order"]) == {"pointwise_first"}
+    assert list(results["seed"]) == [0, 1]
+    assert set(results["epochs"]) == {1}
+    assert set(results["dropout"]) == {0.3}  # of the file
+
+
+def test_a_layer_that_saturates_is_said_once(
+    spectrum_study: Callable[..., tuple[int, str]], small_toml: Path
+) -> None:
+    status, said = spectrum_study(small_toml, "--segments", "200", "--epochs", "1", "--seeds", "2")
+    assert status == 0
+    assert " ".join(said.split()).count("segments (=200): 9 of 9 layers have fewer channels") == 1
+
+
+def test_a_run_that_diverges_is_a_row_and_status_1(
+    small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    small_toml.write_text(small_toml.read_text() + "lr = [1e38, 0.004]\n")
+    status, said = spectrum_study(small_toml)
+    assert status == 1
+    assert "2 of 4 runs failed: 2 x loss is nan in epoch 1 of 3" in said
+    results = load_results(tmp_path / "out" / "tested")
+    assert list(results["status"]) == ["diverged", "diverged", "done", "done"]
+    assert results["test_top1"].notna().tolist() == [False, False, True, True]
+    assert "Traceback" not in said
+
+
+def test_a_dry_run_trains_and_writes_nothing(small_toml: Path, tmp_path: Path) -> None:
+    planned = run_command(small_toml, "--dry-run", "--match", "params", "--network", "small")
+    assert planned.returncode == 2  # the file's width can't be kept
+    small_toml.write_text(small_toml.read_text().replace("width = 0.2", ""))
+    planned = run_command(small_toml, "--dry-run", "--match", "params")
+    assert planned.returncode == 0, planned.stderr
+    lines = planned.stdout.splitlines()
+    assert lines[0].split() == ["segments", "width", "params", "MACs", "miss", "done"]
+    assert lines[1].split()[0] == "1"
+    assert lines[2].split()[:2] == ["C", "1"]
+    assert lines[2].endswith("0 of 1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tested.toml"]
+
+
+def test_interrupted_it_says_how_to_go_on_and_does(small_toml: Path, tmp_path: Path) -> None:
+    long = [small_toml, "--epochs", "400", "--workers", "2"]
+    process = subprocess.Popen(command(*long), stderr=subprocess.PIPE, text=True)
+    _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == (
+        "interrupted, 0 of 2 runs are done; the same command goes on from there"
+    )
+    _wait_for(lambda: not _workers_of(tmp_path))
+    assert len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2
+
+
+def test_a_killed_command_leaves_no_worker(small_toml: Path, tmp_path: Path) -> None:
+    long = [small_toml, "--epochs", "400", "--workers", "2"]
+    process = subprocess.Popen(command(*long), stderr=subprocess.DEVNULL)
+    _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
+    assert len(_workers_of(tmp_path)) == 2
+    process.kill()
+    process.wait()
+    _wait_for(lambda: not _workers_of(tmp_path))
+
+
+def test_a_killed_worker_costs_one_run_which_is_done_next_time(
+    small_toml: Path, tmp_path: Path
+) -> None:
+    study = [small_toml, "--epochs", "25", "--workers", "2", "--segments", "1,2,C"]
+    process = subprocess.Popen(command(*study), stderr=subprocess.PIPE, text=True)
+    _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
+    os.kill(_workers_of(tmp_path)[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 1, said
+    results = load_results(tmp_path / "out" / "tested")
+    assert sorted(results["status"]) == ["done", "done", "failed"]
+    assert "killed" in results.set_index("status").loc["failed", "error"]
+    kept = weights(tmp_path / "runs")
+
+    again = run_command(*study)
+    assert again.returncode == 0, again.stderr
+    assert load_results(tmp_path / "out" / "tested")["status"].tolist() == ["done"] * 3
+    assert kept.items() < weights(tmp_path / "runs").items()
+
+
+def test_two_commands_at_once_train_each_run_once(small_toml: Path, tmp_path: Path) -> None:
+    both = [
+        subprocess.Popen(command(small_toml, "--name", name), stderr=subprocess.PIPE)
+        for name in ("first", "second")
+    ]
+    assert [process.wait(timeout=100) for process in both] == [0, 0]
+    for process in both:
+        process.communicate()
+    first, second = (load_results(tmp_path / "out" / name) for name in ("first", "second"))
+    # The time that training took is the same only where it is the same training.
+    assert first["train_seconds"].tolist() == second["train_seconds"].tolist()
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['spectrum.study', '--help']\n"
+        "from spectrum.study.__main__ import main\n"
+        "status = main(); assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert "--segments POINTS" in shown.stdout
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't happen"
+        time.sleep(0.05)
+
+
+def _workers_of(folder: Path) -> list[int]:
+    """The worker processes whose store is in a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has just ended
+        if b"spectrum.study.worker" in words and str(folder / "runs").encode() in words:
+            found.append(int(path.parent.name))
+    return found

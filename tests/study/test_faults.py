@@ -1,0 +1,65 @@
+"""What the system can do to a run: no room on the disk, no memory."""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from spectrum import StudyConfig, load_results
+from tests.study.conftest import run_command
+
+
+def test_no_room_for_files_is_a_row_and_no_traceback(small_toml: Path, tmp_path: Path) -> None:
+    def no_large_files() -> None:
+        # A checkpoint of this network takes about 60 kB, its weights 15 kB.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))
+
+    full = run_command(small_toml, preexec_fn=no_large_files)
+    assert full.returncode == 1
+    assert "Traceback" not in full.stderr
+    assert full.stderr.count("io_error: File too large: ") == 2
+    assert not list(tmp_path.glob("runs/*/result.json"))
+
+    again = run_command(small_toml)  # with room, the same command does what is left
+    assert again.returncode == 0, again.stderr
+    assert load_results(tmp_path / "out" / "tested")["status"].tolist() == ["done", "done"]
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+from spectrum import StudyConfig, run_study
+config = StudyConfig.model_validate_json(sys.argv[1])
+if len(sys.argv) > 2:
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    import torch
+    from spectrum.study import study
+    make_plan = study.make_plan
+    def limited(*given):  # once the study is planned, so that training is what fails
+        plan = make_plan(*given)
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]),) * 2)
+        return plan
+    study.make_plan = limited
+results = run_study(config)
+print(results[["status", "error"]].to_json(orient="records"))
+"""
+
+
+def test_no_memory_is_a_row_and_tried_again(small_study: Callable[..., StudyConfig]) -> None:
+    config = small_study(
+        segments="1,C",
+        epochs=1,
+        network={"name": "tiny", "width": [0.2, 16.0]},
+        recipe={"batch_size": 1024},
+        data={"test": 0.01, "validation": 0.01},
+    )
+    arguments = [sys.executable, "-c", OUT_OF_MEMORY, config.model_dump_json()]
+    ran = subprocess.run([*arguments, str(400 << 20)], capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stderr
+    rows = json.loads(ran.stdout)
+    assert [row["status"] for row in rows] == ["done", "done", "out_of_memory", "out_of_memory"]
+    assert all(row["error"].startswith("out of memory: ") for row in rows[2:])
+    assert len(list(config.runs.glob("*/result.json"))) == 2
+    assert "Traceback" not in ran.stderr

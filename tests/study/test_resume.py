@@ -1,0 +1,172 @@
+"""Runs killed for real at every stage end as if they had never been stopped."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from spectrum import StudyConfig, load_results, run_study
+from tests.study.conftest import FIELDS, weights
+
+# A study in a process of its own that kills itself, with SIGKILL, at the named stage of its run.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from spectrum import StudyConfig, run_study
+from spectrum.study.store import Store
+
+stage, config = sys.argv[1], StudyConfig.model_validate_json(sys.argv[2])
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+steps = 0
+def counted(original):
+    def step(*arguments, **options):
+        global steps
+        steps += 1
+        if steps == 7:  # four steps an epoch: in the middle of the second
+            die()
+        return original(*arguments, **options)
+    return step
+
+def around_rename(name, after):
+    original = Path.replace
+    def replace(path, target):
+        if Path(target).name != name:
+            return original(path, target)
+        if after:
+            original(path, target)
+        die()
+    Path.replace = replace
+
+if stage == "mid-epoch":
+    torch.nn.utils.clip_grad_norm_ = counted(torch.nn.utils.clip_grad_norm_)
+elif stage == "between checkpoint and result":
+    Store.finish = lambda *arguments: die()
+elif stage == "after the weights":
+    around_rename("weights.safetensors", after=True)
+else:
+    around_rename(stage.split()[-1], after=stage.startswith("after"))
+run_study(config)
+"""
+
+STAGES = [
+    "mid-epoch",
+    "before renaming checkpoint.pt",
+    "after renaming checkpoint.pt",
+    "between checkpoint and result",
+    "after the weights",
+    "before renaming result.json",
+    "after renaming result.json",
+]
+
+
+@pytest.fixture(scope="module")
+def unstopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("unstopped")
+    run_study(StudyConfig(**FIELDS, out=root / "out", runs=root / "runs"))
+    return root / "runs"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_study_ends_as_one_never_killed(
+    stage: str, small_study: Callable[..., StudyConfig], unstopped: Path
+) -> None:
+    config = small_study()
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, stage, config.model_dump_json()], capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert len(weights(config.runs)) <= 1  # it died in its first run
+
+    results = run_study(config)
+
+    assert list(results["status"]) == ["done", "done"]
+    assert weights(config.runs) == weights(unstopped)
+    for run_id in results["run_id"]:
+        files = sorted(path.name for path in (config.runs / run_id).iterdir())
+        assert files == [
+            *(".lock", "config.json", "curve.jsonl"),
+            *("predictions.npz", "result.json", "weights.safetensors"),
+        ]
+        epochs = [
+            json.loads(line)["epoch"]
+            for line in (config.runs / run_id / "curve.jsonl").read_text().splitlines()
+        ]
+        assert epochs == [1, 2, 3]
+    figures = ["run_id", "val_top1", "test_top1", "test_loss"]
+    reference = [json.loads((unstopped / i / "result.json").read_text()) for i in results["run_id"]]
+    for figure in figures[1:]:
+        assert list(results[figure]) == [result[figure] for result in reference]
+
+
+def test_a_resumed_run_does_not_begin_again(
+    small_study: Callable[..., StudyConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_study(segments="C")
+    subprocess.run(
+        [sys.executable, "-c", KILLED, "mid-epoch", config.model_dump_json()], capture_output=True
+    )
+    steps = []
+    original = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_", lambda *given: (steps.append(1), original(*given))
+    )
+    run_study(config)
+    assert len(steps) == 8  # two epochs of four steps; the first is in the checkpoint
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_truncated_checkpoint_is_said_and_the_run_begins_anew(
+    size: int,
+    small_study: Callable[..., StudyConfig],
+    unstopped: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = small_study()
+    subprocess.run(
+        [sys.executable, "-c", KILLED, "mid-epoch", config.model_dump_json()], capture_output=True
+    )
+    (checkpoint,) = config.runs.glob("*/checkpoint.pt")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:size])
+    run_study(config)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("is damaged, training starts anew") == 1
+    assert weights(config.runs) == weights(unstopped)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"status": "do', b"[1]", b'{"a": 1}', b"\xff\xfe"])
+def test_a_damaged_result_is_said_and_the_run_done_again(
+    content: bytes,
+    small_study: Callable[..., StudyConfig],
+    unstopped: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = small_study(segments="C")
+    before = run_study(config)
+    (result,) = config.runs.glob("*/result.json")
+    result.write_bytes(content)
+    after = run_study(config)
+    assert "is damaged, the run is done again" in " ".join(capsys.readouterr().err.split())
+    assert list(after["test_loss"]) == list(before["test_loss"])
+    assert json.loads(result.read_text())["status"] == "done"
+
+
+def test_what_is_done_costs_nothing(
+    small_study: Callable[..., StudyConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_study()
+    first = run_study(config)
+    monkeypatch.setattr("spectrum.study.study.execute_runs", lambda *_, **__: pytest.fail("ran"))
+    assert run_study(config).equals(first)
+    assert load_results(config.out / config.name)["run_id"].tolist() == first["run_id"].tolist()
+    # Another study that asks for the same runs finds them, whatever its name.
+    other = run_study(small_study(name="other", segments="C"))
+    assert set(other["run_id"]) < set(first["run_id"])

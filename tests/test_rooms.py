@@ -1,0 +1,80 @@
+"""The arrows between the rooms, and what only one room may import."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import spectrum
+
+PACKAGE = Path(spectrum.__file__).parent
+# What the modules of a room may import of the package; its own room goes without saying.
+MAY_IMPORT = {
+    "__init__": {"costs", "data", "layers", "networks", "report", "segments", "study", "training"},
+    "segments": set(),
+    "layers": {"segments"},
+    "networks": {"segments", "layers"},
+    "costs": {"segments", "layers", "networks"},
+    "data": set(),
+    "training": {"data"},
+    "report": set(),
+    "study": {"segments", "networks", "costs", "data", "training", "report"},
+}
+ONLY_IN = {"fvcore": {"costs"}, "optuna": {"search"}, "typer": {"study"}, "sklearn": {"data"}}
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).with_suffix("").parts[0], path
+
+
+def _imports(path: Path) -> set[str]:
+    """Every absolute import in a file, wherever it stands."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found.add(node.module or "")
+    return found
+
+
+def test_every_room_is_known() -> None:
+    assert {room for room, _ in _modules()} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_point_one_way(room: str) -> None:
+    for owner, path in _modules():
+        if owner != room:
+            continue
+        rooms = {name.split(".")[1] for name in _imports(path) if name.startswith("spectrum.")}
+        assert rooms - {room} <= MAY_IMPORT[room], path
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_is_at_home_in_one_room(library: str) -> None:
+    users = {
+        room
+        for room, path in _modules()
+        if library in {name.split(".")[0] for name in _imports(path)}
+    }
+    assert users <= ONLY_IN[library]
+
+
+@pytest.mark.parametrize("module", ["spectrum", "spectrum.segments", "spectrum.report"])
+def test_what_needs_no_torch_imports_none(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_every_public_name_is_there() -> None:
+    for name in spectrum.__all__:
+        assert getattr(spectrum, name).__doc__, name
+    assert set(spectrum.__all__) <= set(dir(spectrum))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = spectrum.nothing

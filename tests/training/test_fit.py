@@ -1,0 +1,240 @@
+"""The loop against a plain one written here, and each part of the recipe by its effect."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from spectrum import Dataset, Diverged, Recipe, Split, evaluate, fit, xception
+from spectrum.training import Fitted
+
+RECIPE = Recipe(epochs=3, batch_size=16, lr=0.01)
+
+
+def dataset(n: int = 70) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+
+    def split() -> Split:
+        labels = torch.randint(3, (n,), generator=generator)
+        images = torch.randn(n, 2, 8, 8, generator=generator) + labels[:, None, None, None]
+        return Split(images, labels)
+
+    return Dataset(split(), split(), split(), ("a", "b", "c"), (2, 8, 8), "made up")
+
+
+def network(dropout: float = 0.0, width: float = 0.15) -> nn.Module:
+    torch.manual_seed(0)
+    return xception(
+        preset="tiny", num_classes=3, in_channels=2, width=width, dropout=dropout, segments=1
+    )
+
+
+def train(dropout: float = 0.0, **changes: Any) -> Fitted:
+    recipe = RECIPE.model_copy(
+        update={k: v for k, v in changes.items() if k in Recipe.model_fields}
+    )
+    options = {k: v for k, v in changes.items() if k not in Recipe.model_fields}
+    return fit(network(dropout), dataset(), recipe, **options)
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+def test_it_is_the_plain_loop() -> None:
+    data, plain = dataset(), network()
+    fitted = train(average=0.0, clip=0.5, channels_last=False, seed=7)
+
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=RECIPE.weight_decay)
+    # One-cycle by its definition: cosine from lr / 25 up to lr, then down to lr / 250,000.
+    total, rise = 3 * 4 + 1, RECIPE.warmup * (3 * 4 + 1) - 1
+
+    def rate(step: int) -> float:
+        if step <= rise:
+            start, end, share = 0.01 / 25, 0.01, step / rise
+        else:
+            start, end, share = 0.01, 0.01 / 25e4, (step - rise) / (total - 1 - rise)
+        return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+    def momentum(step: int) -> float:
+        return (
+            0.95 - 0.1 * (rate(step) - rate(0)) / (0.01 - rate(0))
+            if step <= rise
+            else (0.85 + 0.1 * (0.01 - rate(step)) / (0.01 - 0.01 / 25e4))
+        )
+
+    step = 0
+    for epoch in (1, 2, 3):
+        torch.manual_seed(7 * 1_000_003 + epoch)
+        order = torch.randperm(70)
+        plain.train()
+        for i in range(4):
+            batch = order[16 * i : 16 * (i + 1)]
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step)
+                group["betas"] = (momentum(step), 0.999)
+            smooth = torch.full((16, 3), 0.1 / 3)
+            smooth[torch.arange(16), data.train.labels[batch]] += 0.9
+            loss = -(smooth * plain(data.train.images[batch]).log_softmax(1)).sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.cat([p.grad.flatten() for p in plain.parameters() if p.grad is not None])
+            for p in plain.parameters():
+                assert p.grad is not None
+                p.grad *= min(1.0, 0.5 / (norm.norm().item() + 1e-6))
+            optimizer.step()
+            step += 1
+    for name, tensor in plain.state_dict().items():
+        assert torch.allclose(tensor, fitted.network.state_dict()[name], atol=2e-3), name
+    assert fitted.curve[-1]["train_loss"] > 0
+    assert [line["samples"] for line in fitted.curve] == [64, 128, 192]
+
+
+def test_the_curve_is_that_of_the_network_it_returns() -> None:
+    fitted = train()
+    measured = evaluate(fitted.network, dataset().validation)
+    assert fitted.curve[-1]["val_top1"] == measured.top1
+    assert fitted.curve[-1]["val_loss"] == pytest.approx(measured.loss, abs=1e-6)
+
+
+def test_averaged_weights_are_the_moving_average() -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    original = torch.optim.AdamW.step
+    raw = network()
+
+    def step(self: torch.optim.AdamW, *given: Any) -> Any:
+        result = original(self, *given)
+        seen.append({k: v.clone() for k, v in raw.named_parameters()})
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", step)
+        fitted = fit(raw, dataset(), RECIPE.model_copy(update={"average": 0.7}))
+    expected = seen[0]
+    for n, weights in enumerate(seen[1:], start=1):
+        decay = min(0.7, (1 + n) / (10 + n))
+        expected = {k: decay * expected[k] + (1 - decay) * w for k, w in weights.items()}
+    for name, parameter in fitted.network.named_parameters():
+        assert torch.allclose(parameter, expected[name], atol=1e-6), name
+    assert not same(fitted.network, raw)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch_size": 20},
+        {"lr": 0.02},
+        {"warmup": 0.5},
+        {"weight_decay": 0.2},
+        {"label_smoothing": 0.0},
+        {"average": 0.0},
+        {"clip": 0.1},
+        {"epochs": 2},
+        {"seed": 1},
+        {"precision": "bfloat16"},
+        {"dropout": 0.5},
+    ],
+    ids=str,
+)
+def test_each_option_alone_changes_the_weights(changes: dict[str, Any]) -> None:
+    assert not same(train().network, train(**changes).network)
+
+
+def test_the_memory_layout_is_that_asked_for() -> None:
+    weight = "stem.0.weight"
+    for layout in (True, False):
+        tensor = train(channels_last=layout).network.get_parameter(weight)
+        assert tensor.is_contiguous(memory_format=torch.channels_last) == layout
+
+
+def test_every_option_of_the_recipe_is_tested() -> None:
+    tested = {"batch_size", "lr", "warmup", "weight_decay", "label_smoothing", "average", "clip"}
+    assert set(Recipe.model_fields) - tested == {"name", "epochs", "channels_last"}
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_no_trace() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = fit(network(dropout=0.3), dataset(), RECIPE, seed=2).network
+    torch.manual_seed(4)
+    second = fit(network(dropout=0.3), dataset(), RECIPE, seed=2).network
+    assert same(first, second)
+    torch.manual_seed(3)
+    raw = network()
+    state = torch.get_rng_state()
+    fit(raw, dataset(), RECIPE)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(before) == len(state)
+
+
+def test_the_test_split_is_never_read() -> None:
+    data = dataset()
+    hidden = Split(torch.full_like(data.test.images, math.nan), data.test.labels)
+    blind = Dataset(data.train, data.validation, hidden, data.classes, data.shape, "made up")
+    assert same(fit(network(), blind, RECIPE).network, train().network)
+
+
+def test_a_loss_that_is_no_number_is_said() -> None:
+    with pytest.raises(Diverged, match="loss is nan in epoch 1 of 3"):
+        train(lr=1e38)
+
+
+def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
+    whole = train(dropout=0.3)
+    path = tmp_path / "state.pt"
+
+    class Stop(Exception):
+        pass
+
+    def stop(line: dict[str, float]) -> None:
+        if line["epoch"] == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(dropout=0.3, checkpoint=path, on_evaluation=stop)
+    lines: list[dict[str, float]] = []
+    resumed = train(dropout=0.3, checkpoint=path, on_evaluation=lines.append)
+    assert same(whole.network, resumed.network)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert resumed.curve == lines
+
+
+def test_fewer_images_than_a_batch_are_one_batch() -> None:
+    fitted = fit(network(), dataset(n=9), RECIPE)
+    assert [line["samples"] for line in fitted.curve] == [9, 18, 27]
+
+
+def test_metrics_are_those_counted_by_hand() -> None:
+    logits = torch.tensor(
+        [
+            [9.0, 1, 2, 3, 4, 5, 6],
+            [0, 1, 2, 3, 4, 5, 6],
+            [0, 9, 8, 7, 6, 5, 4],
+            [1, 0, 9, 8, 7, 6, 5],
+        ]
+    )
+    labels = torch.tensor([0, 1, 1, 1])  # first, sixth, first, seventh of the logits
+    split = Split(logits[:, :, None, None], labels)
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert not self.training
+            return x.flatten(1) * self.scale
+
+    flat = Flat().train()
+    metrics = evaluate(flat, split)
+    assert metrics.top1 == 0.5
+    assert metrics.top5 == 0.5
+    assert metrics.correct.tolist() == [True, False, True, False]
+    assert metrics.loss == pytest.approx(F.cross_entropy(logits, labels).item())
+    assert flat.training
+    assert evaluate(flat, Split(split.images[:, :3], labels.clamp(max=2))).top5 == 1.0
