@@ -9,7 +9,8 @@ from typing import Literal
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from spectrum.report.statistics import series_columns
 from spectrum.report.tables import in_units
@@ -63,11 +64,18 @@ def plot_accuracy(summary: pd.DataFrame, cost: Literal["params", "macs"], ax: Ax
                     xytext=(6, 4),
                     textcoords="offset points",
                     fontsize="small",
+                    zorder=5,
+                    path_effects=[withStroke(linewidth=3, foreground="white")],
                 )
     ax.margins(x=0.15)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value)))
-    ax.set_xlabel("trainable parameters" if cost == "params" else "MACs an example")
+    if summary[cost].max() > 2 * summary[cost].min():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_minor_locator(NullLocator())
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value, digits=4)))
+    ax.set_xlabel("trainable parameters" if cost == "params" else "MACs per image")
     _finish(ax, len(curves))
 
 

@@ -10,12 +10,19 @@ from spectrum.report.statistics import series_columns
 __all__ = ["in_units", "render_summary"]
 
 
-def in_units(number: float) -> str:
-    """A count in three significant digits with its unit: 22.9M."""
+def in_units(number: float, digits: int | None = None) -> str:
+    """A count with its unit: 22.9M, 8.36G.
+
+    Args:
+        number: the count.
+        digits: significant ones at the most; None for three exactly.
+    """
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size * 0.9995:
             scaled = number / size
-            return f"{scaled:.{max(2 - len(str(int(scaled))) + 1, 0)}f}{unit}"
+            if digits is not None:
+                return f"{scaled:.{digits}g}{unit}"
+            return f"{scaled:.{max(3 - len(str(int(scaled))), 0)}f}{unit}"
     return f"{number:.0f}"
 
 

@@ -14,9 +14,6 @@ from spectrum.networks import NetworkConfig, build
 
 POINTS = ["1", "2", "3", "4", "8", "16", "32", "64"]
 POINTS += ["C/32", "C/16", "C/8", "C/4", "C/3", "C/2", "C"]
-# At "C" and width 1 this network has 20,380 parameters and some ten channels a layer at one
-# segment: no width comes nearer.
-COARSE = [("spatial_only", "1"), ("spatial_only", "C/32")]
 
 
 def tiny(segments: Any = "C", order: Any = "spatial_first", **kwargs: Any) -> NetworkConfig:
@@ -38,8 +35,7 @@ def test_parameters_are_met_within_two_per_cent(
     name: str, classes: int, segments: Any, order: Any
 ) -> None:
     config = NetworkConfig(name=name, segments=segments, order=order, num_classes=classes)
-    coarse = name == "tiny" and (order, segments) in COARSE
-    assert abs(match_budget(config, (3, 8, 8)).miss) < (0.031 if coarse else 0.02)
+    assert abs(match_budget(config, (3, 8, 8)).miss) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -58,9 +54,7 @@ def test_the_papers_network_meets_its_parameters_within_one_per_cent(
     [
         ("2", "spatial_first"),
         ("16", "pointwise_first"),
-        ("C/8", "spatial_first"),
         ("C/3", "spatial_only"),
-        ("C", "pointwise_first"),
         ("entry=C+middle=4+exit=C/2", "spatial_first"),
     ],
 )

@@ -1,0 +1,180 @@
+"""Statistics by hand and by simulation; that what is drawn is what was computed."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from spectrum import mean_interval, plot_accuracy, plot_accuracy_vs_segments, summarize
+from spectrum.report import render_summary
+from spectrum.report.plots import figure_of_segments
+from spectrum.report.statistics import series_columns
+from spectrum.report.tables import in_units
+
+
+def results(**changes: Any) -> pd.DataFrame:
+    """Made-up rows: three seeds at each of two points."""
+    rows = [
+        {
+            **{"run_id": f"{segments}{seed}", "study": "made up", "network": "tiny"},
+            **{"order": "spatial_first", "segments": segments, "match": "params"},
+            **{"width": width, "seed": seed, "params": params, "macs": 2_000_000 + params},
+            **{"val_top1": accuracy - 0.01, "test_top1": accuracy, "train_seconds": 2.0 + seed},
+            **{"status": "done", "error": "", **changes},
+        }
+        for segments, width, params, middle in (("4", 0.5, 79_000, 0.9), ("C", 1.0, 80_000, 0.8))
+        for seed, accuracy in enumerate((middle - 0.02, middle, middle + 0.02))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_interval_is_that_of_the_textbook() -> None:
+    # Student's t with 2 degrees of freedom reaches 97.5% at 4.30265; sem = 1 / sqrt(3).
+    mean, low, high = mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert high - mean == mean - low == pytest.approx(4.30265 / math.sqrt(3), abs=1e-5)
+    assert mean_interval([1, 2, math.nan, 3]) == mean_interval([1, 2, 3])
+    assert mean_interval([4.0, 4.0]) == (4.0, 4.0, 4.0)
+
+
+def test_without_seeds_enough_there_is_no_interval() -> None:
+    mean, low, high = mean_interval([0.5])
+    assert mean == 0.5
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert all(math.isnan(bound) for bound in mean_interval([]))
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_the_interval_covers_the_truth_as_often_as_it_says(level: float) -> None:
+    draws = np.random.default_rng(0).normal(0.7, 0.1, size=(4000, 5))
+    covered = [low <= 0.7 <= high for _, low, high in (mean_interval(d, level) for d in draws)]
+    assert np.mean(covered) == pytest.approx(level, abs=0.015)
+
+
+def test_a_summary_has_a_row_a_point() -> None:
+    summary = summarize(results())
+    assert list(summary["segments"]) == ["4", "C"]
+    assert list(summary["runs"]) == [3, 3]
+    assert list(summary["failed"]) == [0, 0]
+    assert summary["test_top1"].tolist() == pytest.approx([0.9, 0.8])
+    assert summary["val_top1"].tolist() == pytest.approx([0.89, 0.79])
+    assert summary["train_seconds"].tolist() == [3.0, 3.0]
+    half = 4.30265 * 0.02 / math.sqrt(3)
+    assert (summary["test_high"] - summary["test_low"]).tolist() == pytest.approx(
+        [2 * half] * 2, abs=1e-5
+    )
+
+
+def test_a_failed_run_is_counted_and_left_out_of_the_mean() -> None:
+    rows = results()
+    rows.loc[0, ["status", "test_top1", "val_top1"]] = ["diverged", math.nan, math.nan]
+    summary = summarize(rows)
+    assert list(summary["failed"]) == [1, 0]
+    assert summary["test_top1"][0] == pytest.approx(0.91)
+    rows["status"], rows["test_top1"] = "failed", math.nan
+    assert summarize(rows)["test_top1"].isna().all()
+    assert figure_of_segments(summarize(rows), "all failed").axes
+
+
+def test_what_varies_makes_the_curves() -> None:
+    two = pd.concat([results(), results(order="pointwise_first")], ignore_index=True)
+    assert series_columns(results()) == []
+    assert series_columns(two) == ["order"]
+    # A width that was solved is no choice; one that wasn't matched to anything is.
+    assert series_columns(results(match="none")) == ["width"]
+    assert len(summarize(two)) == 4
+
+
+def drawn(figure: Figure) -> list[tuple[str, list[tuple[float, float, float, float]]]]:
+    """Label and (x, mean, low, high) of every curve, from the artists themselves."""
+    curves = []
+    for container in figure.axes[0].containers:
+        line, _, (bars,) = container.lines  # type: ignore[attr-defined]
+        ends = [sorted(segment[:, 1]) for segment in bars.get_segments()]
+        points = [
+            (x, y, low, high) for (x, y), (low, high) in zip(line.get_xydata(), ends, strict=True)
+        ]
+        curves.append((str(container.get_label()), points))
+    return curves
+
+
+def test_the_figure_of_segments_draws_the_summary() -> None:
+    summary = summarize(results())
+    figure = figure_of_segments(summary, "made up")
+    ((_, points),) = drawn(figure)
+    expected = [
+        (i, row["test_top1"], row["test_low"], row["test_high"])
+        for i, (_, row) in enumerate(summary.iterrows())
+    ]
+    assert np.allclose(points, expected)
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["4\n79.0k params\n2.08M MACs", "C\n80.0k params\n2.08M MACs"]
+    assert figure.axes[0].get_ylabel() == "test top-1 accuracy"
+
+
+def test_each_combination_has_a_curve_and_a_name() -> None:
+    two = pd.concat([results(), results(order="pointwise_first")], ignore_index=True)
+    figure = Figure()
+    plot_accuracy_vs_segments(summarize(two), figure.subplots())
+    names = [name for name, _ in drawn(figure)]
+    assert names == ["order spatial_first", "order pointwise_first"]
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == names
+    first, second = (points for _, points in drawn(figure))
+    assert all(0 < b[0] - a[0] < 0.5 for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("cost", ["params", "macs"])
+def test_the_figure_of_costs_draws_the_summary(cost: Any) -> None:
+    summary = summarize(results())
+    figure = Figure()
+    plot_accuracy(summary, cost, figure.subplots())
+    ((_, points),) = drawn(figure)
+    assert [point[0] for point in points] == summary[cost].tolist()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["4", "C"]
+
+
+def test_a_single_seed_draws_no_bar() -> None:
+    summary = summarize(results().query("seed == 0"))
+    ((_, points),) = drawn(figure_of_segments(summary, "one seed"))
+    assert all(low == mean == high for _, mean, low, high in points)
+
+
+def test_the_table_says_what_the_summary_does() -> None:
+    rows = results()
+    rows.loc[0, ["status", "test_top1"]] = ["failed", math.nan]
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(render_summary(summarize(rows)))
+    head, first, second = captured.get().splitlines()
+    assert head.split()[:4] == ["segments", "width", "params", "MACs"]
+    assert first.split()[:4] == ["4", "0.5", "79.0k", "2.08M"]
+    assert "1 of 3" in first
+    assert "0.8000 ± 0.0497" in second
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (999.6, "1.00k"),
+        (1000, "1.00k"),
+        (9_995, "9.99k"),
+        (12_345, "12.3k"),
+        (999_499, "999k"),
+        (999_500, "1.00M"),
+        (22_855_952, "22.9M"),
+        (8_357_403_496, "8.36G"),
+        (71_419_884_448, "71.4G"),
+        (1e12, "1000G"),
+    ],
+)
+def test_counts_have_three_digits_and_a_unit(number: float, text: str) -> None:
+    assert in_units(number) == text
