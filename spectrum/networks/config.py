@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 from torch import nn
 
 from spectrum.layers.segmented import ACTIVATIONS, Activation, Order
-from spectrum.networks.xception import PRESETS, Pooling, xception
+from spectrum.networks.xception import MAX_WIDTH, PRESETS, Pooling, xception
 from spectrum.segments import format_setting
 
 __all__ = ["NETWORKS", "NetworkConfig", "build"]
@@ -41,7 +41,7 @@ class NetworkConfig(BaseModel):
     segments: Annotated[str, BeforeValidator(format_setting)] = "C"
     num_classes: PositiveInt = 1000
     in_channels: PositiveInt = 3
-    width: float = Field(default=1.0, gt=0)
+    width: float = Field(default=1.0, gt=0, le=MAX_WIDTH)
     order: Order = "spatial_first"
     activation: Annotated[Activation | None, BeforeValidator(_activation)] = None
     residual: bool = True

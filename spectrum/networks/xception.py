@@ -22,6 +22,7 @@ from spectrum.segments import Segments, Setting, format_setting, layer_segments
 
 __all__ = ["PRESETS", "Pooling", "Preset", "Xception", "xception"]
 
+MAX_WIDTH = 1000
 Pooling: TypeAlias = Literal["symmetric", "keras"]
 
 
@@ -91,7 +92,7 @@ class MaxPool(nn.Module):
         return self.pooling
 
 
-class Module(nn.Module):
+class Residual(nn.Module):
     """Dialled layers with a linear residual connection around them (figure 5).
 
     Args:
@@ -196,7 +197,13 @@ def xception(
     Raises:
         ValueError: an argument is out of its range; the message names it, its value and the range.
     """
-    _check(preset, pooling, width, dropout, repeats, channel_multiple, num_classes, in_channels)
+    _check(preset, pooling, width, dropout, repeats)
+    _check_counts(
+        num_classes=num_classes,
+        in_channels=in_channels,
+        channel_multiple=channel_multiple,
+        hidden=min(hidden, default=1),
+    )
     sizes = PRESETS[preset]
     repeats = sizes.repeats if repeats is None else repeats
     flows = ["entry"] * 2 * len(sizes.entry) + ["middle"] * 3 * repeats + ["exit"] * 4
@@ -215,22 +222,20 @@ def xception(
         if point.saturates(dialled_channels(c_in, c_out, order)):
             saturated += 1
             point = Segments("C")
-        return SegmentedConv(c_in, c_out, segments=point, order=order, activation=activation), norm(
-            c_out
-        )
+        conv = SegmentedConv(c_in, c_out, segments=point, order=order, activation=activation)
+        return conv, norm(c_out)
 
-    def reducing(c_in: int, c_mid: int, c_out: int, *, relu_first: bool = True) -> Module:
+    def reducing(c_in: int, c_mid: int, c_out: int, *, relu_first: bool = True) -> Residual:
         layers: list[nn.Module] = [nn.ReLU()] if relu_first else []
         layers += [*dialled(c_in, c_mid), nn.ReLU(), *dialled(c_mid, c_out), MaxPool(pooling)]
         if not residual:
-            return Module(layers, None)
-        return Module(
-            layers, nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride=2, bias=False), norm(c_out))
-        )
+            return Residual(layers, None)
+        shortcut = nn.Conv2d(c_in, c_out, kernel_size=1, stride=2, bias=False)
+        return Residual(layers, nn.Sequential(shortcut, norm(c_out)))
 
-    def middle_module(c: int) -> Module:
+    def middle_module(c: int) -> Residual:
         layers = [part for _ in range(3) for part in (nn.ReLU(), *dialled(c, c))]
-        return Module(layers, nn.Identity() if residual else None)
+        return Residual(layers, nn.Identity() if residual else None)
 
     stem: list[nn.Module] = []
     c = in_channels
@@ -277,30 +282,20 @@ def xception(
     )
 
 
-def _check(
-    preset: str,
-    pooling: str,
-    width: float,
-    dropout: float,
-    repeats: int | None,
-    channel_multiple: int,
-    num_classes: int,
-    in_channels: int,
-) -> None:
+def _check(preset: str, pooling: str, width: float, dropout: float, repeats: int | None) -> None:
     if preset not in PRESETS:
         raise ValueError(f"preset (={preset!r}) must be one of {', '.join(PRESETS)}")
     if pooling not in get_args(Pooling):
         raise ValueError(f"pooling (={pooling!r}) must be one of {', '.join(get_args(Pooling))}")
-    if not 0 < width < float("inf"):
-        raise ValueError(f"width (={width}) must be a positive number")
+    if not 0 < width <= MAX_WIDTH:
+        raise ValueError(f"width (={width}) must be above 0 and at most {MAX_WIDTH}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout (={dropout}) must be at least 0 and below 1")
     if repeats is not None and repeats < 0:
         raise ValueError(f"repeats (={repeats}) must be at least 0")
-    for name, value in [
-        ("channel_multiple", channel_multiple),
-        ("num_classes", num_classes),
-        ("in_channels", in_channels),
-    ]:
-        if value < 1:
-            raise ValueError(f"{name} (={value}) must be at least 1")
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} (={count}) must be at least 1")

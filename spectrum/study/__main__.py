@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def study(
     file: Annotated[
         str | None,
-        typer.Argument(metavar="[STUDY.toml]", help="A study's fields; flags win over them."),
+        typer.Argument(metavar="STUDY.toml", help="A study's fields; flags win over them."),
     ] = None,
     segments: Annotated[
         str | None,
@@ -86,7 +86,7 @@ def study(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.  [default: auto]"),
+        typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
     ] = None,
     precision: Annotated[
         str | None,

@@ -98,8 +98,8 @@ class StudyConfig(BaseModel):
     @field_validator("device")
     @classmethod
     def _is_device(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-            raise ValueError("must be auto, cpu, cuda, cuda:N or mps")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError("must be auto, cpu, cuda or cuda:N")
         return device
 
     @field_validator("segments", mode="before")

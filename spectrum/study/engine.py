@@ -58,8 +58,6 @@ def available_devices(device: str) -> list[str]:
         return gpus
     if device == "cpu" or device in gpus:
         return [device]
-    if device == "mps" and torch.backends.mps.is_available():
-        return [device]
     raise ValueError(f"device (={device!r}) must be one of auto, {', '.join(['cpu', *gpus])} here")
 
 
@@ -166,7 +164,8 @@ class _Worker:
     def _read(self, lines: IO[str]) -> None:
         with lines:
             for line in lines:
-                self.inbox.put((self, line))
+                if line.endswith("\n"):  # what a killed worker left unfinished isn't an event
+                    self.inbox.put((self, line))
         self.inbox.put((self, ""))
 
     def send(self, run: RunConfig) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from spectrum.costs import count_costs, match_budget, reference
@@ -18,7 +19,7 @@ from spectrum.networks import NetworkConfig, build
 from spectrum.study.config import Matching, StudyConfig
 from spectrum.training import Precision, Recipe
 
-__all__ = ["FORMAT", "Plan", "Point", "RunConfig", "make_plan"]
+__all__ = ["FORMAT", "Plan", "Point", "RunConfig", "is_out_of_memory", "make_plan"]
 
 FORMAT = 1
 """The version of what a run is; a change that alters results under the same fields raises it."""
@@ -157,6 +158,13 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
     return Plan(config, tuple(points), budget)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; on the CPU torch has no exception of its own for it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
 class _Solved(NamedTuple):
     network: NetworkConfig
     params: int
@@ -179,8 +187,12 @@ def _solve(
             warnings.simplefilter("always")
             module = build(network)
         costs = count_costs(module, dataset.shape)
-    except (RuntimeError, MemoryError) as error:  # torch's word for not enough memory
-        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
-        raise ValueError(f"segments (={network.segments}) can't be built: {reason}") from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"segments (={network.segments}) at width {network.width} need more memory "
+            "than there is"
+        ) from error
     notes = tuple(str(warning.message) for warning in said)
     return _Solved(network, costs.params, costs.macs, miss, notes)

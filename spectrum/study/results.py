@@ -54,7 +54,7 @@ def make_row(
         "macs": point.macs,
         "epochs": recipe.epochs,
         "precision": point.precision,
-        **{name: result.get(name) for name in _MEASURED},
+        **{name: result.get(name, "" if name in _TEXT else None) for name in _MEASURED},
     }
     fields = {**recipe.model_dump(), **point.data.model_dump(), **network.model_dump()}
     others = [field for field in config.varied() if field not in (*COLUMNS, "name")]

@@ -14,7 +14,7 @@ import torch
 
 from spectrum.data import load_data
 from spectrum.networks import build
-from spectrum.study.plan import RunConfig
+from spectrum.study.plan import RunConfig, is_out_of_memory
 from spectrum.study.store import Store
 from spectrum.training import Diverged, Evaluation, evaluate, fit
 
@@ -114,12 +114,7 @@ def _where(device: str) -> dict[str, Any]:
 def _explain(error: Exception) -> tuple[str, str]:
     """The status and the one-line reason of a failure."""
     reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-    # On the CPU torch has no exception of its own for memory that can't be had.
-    if (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
-        or "can't allocate memory" in str(error)
-        or "not enough memory" in str(error)
-    ):
+    if is_out_of_memory(error):
         return "out_of_memory", f"out of memory: {reason}"
     if isinstance(error, OSError):
         return "io_error", f"{error.strerror or reason}: {error.filename or 'no file named'}"

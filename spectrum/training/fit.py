@@ -6,14 +6,14 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from spectrum.data import Dataset
+from spectrum.data import Dataset, Split
 from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
 from spectrum.training.metrics import autocast, evaluate
 from spectrum.training.recipe import Precision, Recipe
@@ -21,7 +21,10 @@ from spectrum.training.recipe import Precision, Recipe
 __all__ = ["Diverged", "Evaluation", "Fitted", "fit"]
 
 Evaluation: TypeAlias = dict[str, float]
-"""``epoch, samples, lr, train_loss, val_loss, val_top1, seconds``; samples and seconds so far."""
+"""``epoch, samples, lr, train_loss, val_loss, val_top1, seconds``.
+
+Samples and seconds are those of training so far, without the evaluations.
+"""
 
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
@@ -117,8 +120,8 @@ def fit(
             train_loss = _train_epoch(
                 network, averaged, optimizer, schedule, train, order.split(batch), recipe, precision
             )
-        measured = evaluate(averaged or network, validation, precision=precision)
         seconds = time.perf_counter() - started + (curve[-1]["seconds"] if curve else 0.0)
+        measured = evaluate(averaged or network, validation, precision=precision)
         line = {
             "epoch": epoch,
             "samples": epoch * steps * batch,
@@ -167,8 +170,8 @@ def _train_epoch(
     network: nn.Module,
     averaged: AveragedModel | None,
     optimizer: torch.optim.Optimizer,
-    schedule: Any,
-    train: Any,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    train: Split,
     batches: tuple[Tensor, ...],
     recipe: Recipe,
     precision: Precision,

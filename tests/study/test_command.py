@@ -44,7 +44,7 @@ REFUSED = {
     ("--segments", "front=C"): "must name every flow once: entry, middle, exit",
     ("--data", "nothing"): "--data (='nothing') must be one of digits",
     ("--network", "huge"): "--network (='huge') must be one of paper, small, tiny",
-    ("--device", "tpu"): "--device (='tpu') must be auto, cpu, cuda, cuda:N or mps",
+    ("--device", "tpu"): "--device (='tpu') must be auto, cpu, cuda or cuda:N",
     ("--device", "cuda:99"): "--device (='cuda:99') must be one of auto, cpu",
     ("--precision", "int8"): "--precision (='int8') must be 'float32' or 'bfloat16'",
     ("--match", "time"): "--match (='time') must be 'params', 'macs' or 'none'",
@@ -155,7 +155,13 @@ def test_a_dry_run_trains_and_writes_nothing(small_toml: Path, tmp_path: Path) -
 
 def test_interrupted_it_says_how_to_go_on_and_does(small_toml: Path, tmp_path: Path) -> None:
     long = [small_toml, "--epochs", "400", "--workers", "2"]
-    process = subprocess.Popen(command(*long), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(*long),
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background makes them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
