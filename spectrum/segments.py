@@ -24,6 +24,7 @@ __all__ = [
 
 _ALLOWED = "a whole number from 1, 'C', 'C/n', or sizes as in (16, 8, 8) or '16:8:8'"
 _NUMBER = re.compile(r"0*[1-9][0-9]{0,8}")
+_MOST = 999_999_999  # more than any layer has channels, and what nine digits hold
 
 
 @dataclass(frozen=True, init=False)
@@ -100,7 +101,7 @@ def _canonical(value: SegmentsLike) -> int | str | tuple[int, ...]:
         return value.value
     if isinstance(value, str):
         return _from_text(value.strip())
-    if isinstance(value, Sequence):
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         sizes = tuple(_whole(size, value) for size in value)
         if not sizes:
             raise _refused(value)
@@ -123,16 +124,20 @@ def _from_text(text: str) -> int | str | tuple[int, ...]:
 
 
 def _whole(number: object, value: object) -> int:
-    if isinstance(number, bool) or not isinstance(number, SupportsIndex):
-        raise _refused(value)
-    whole = operator.index(number)
-    if whole < 1:
+    try:
+        whole = operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        whole = 0
+    if isinstance(number, bool) or not 1 <= whole <= _MOST:
         raise _refused(value)
     return whole
 
 
 def _refused(value: object) -> ValueError:
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # Python won't write out a number of thousands of digits
+        shown = "a number of thousands of digits"
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return ValueError(f"segments (={shown}) must be {_ALLOWED}")
 
@@ -166,6 +171,8 @@ def parse_setting(value: Setting) -> Segments | dict[str, Segments] | tuple[Segm
 
 
 def _parse_parts(text: str) -> dict[str, Segments] | tuple[Segments, ...]:
+    if text.count("+") == 1 and text.endswith("+") and "=" not in text:
+        return (Segments(text[:-1]),)
     parts = [part.strip() for part in text.split("+")]
     if all("=" in part for part in parts):
         flows: dict[str, Segments] = {}
@@ -185,8 +192,8 @@ def format_setting(value: Setting) -> str:
     setting = parse_setting(value)
     if isinstance(setting, dict):
         return "+".join(f"{flow}={segments}" for flow, segments in setting.items())
-    if isinstance(setting, tuple):
-        return "+".join(map(str, setting))
+    if isinstance(setting, tuple):  # "4+" is a list of one layer, "4" would be every layer
+        return "+".join(map(str, setting)) + "+" * (len(setting) == 1)
     return str(setting)
 
 

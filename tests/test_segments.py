@@ -199,7 +199,7 @@ def test_an_empty_or_malformed_point_is_refused(text: str) -> None:
         parse_points(text)
 
 
-BAD_SETTINGS = ["C+", "+", "=", "=4", "entry=", "entry=4+", "entry=4+C", "entry=4+entry=C"]
+BAD_SETTINGS = ["C++", "+", "=", "=4", "entry=", "entry=4+", "entry=4+C", "entry=4+entry=C"]
 BAD_SETTINGS += ["entry=C/0", "C+0", {}, [], {"entry": 0}, ["C", "x"], None]
 
 
@@ -235,3 +235,23 @@ def test_a_list_of_another_length_is_refused_with_both_lengths(length: int) -> N
 def test_importing_the_dial_does_not_import_torch() -> None:
     program = "import sys, spectrum.segments; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+HUGE = 10**5000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**9, HUGE, -HUGE, b"48", np.array([1, 2]), [True]],
+    ids=["9", "+", "-", "b", "a", "t"],
+)
+def test_numbers_and_text_have_the_same_range(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^segments \(=[^\n]*\) must be a whole number from 1"):
+        Segments(value)
+
+
+def test_a_list_of_one_layer_is_not_every_layer() -> None:
+    assert format_setting([4]) == "4+"
+    assert parse_setting("4+") == (Segments(4),)
+    with pytest.raises(ValueError, match="must be 9 values"):
+        layer_segments("4+", ["middle"] * 9)

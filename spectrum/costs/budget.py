@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from spectrum.costs.count import count_parameters
-from spectrum.networks import NetworkConfig, build
+from spectrum.costs.count import checked_shape, count_parameters, misfit
+from spectrum.layers import whole
+from spectrum.networks import MAX_WIDTH, NetworkConfig, build
+from spectrum.segments import Segments, parse_setting
 
 __all__ = ["Match", "match_budget", "reference"]
 
 CLOSE_ENOUGH = 0.002
+MIN_WIDTH = 1e-4
 STEPS = 25  # the width is searched within 2.5% of the estimate, in steps of 0.1%
 
 
@@ -59,19 +62,20 @@ def match_budget(
         The configuration and the miss; they unpack as a pair.
 
     Raises:
-        ValueError: both budgets are given, or one isn't positive.
+        ValueError: both budgets are given, or one that no width comes near; the segments are
+            explicit sizes, which hold at one width only; or the network can't take the input.
     """
+    if any(isinstance(point.value, tuple) for point in _points(config.segments)):
+        raise ValueError(
+            f"segments (={config.segments}) must not be explicit sizes where a width is solved"
+        )
     if params is not None and macs is not None:
         raise ValueError(f"params (={params}) and macs (={macs}) must not both be given")
     cost = _macs_by_width(config, input_shape) if macs is not None else _params_by_width(config)
     if params is None and macs is None:
         params = count_parameters(build_on_meta(reference(config)))
-    budget = macs if macs is not None else params
-    assert budget is not None
-    if budget < 1:
-        name = "params" if macs is None else "macs"
-        raise ValueError(f"{name} (={budget}) must be a positive budget")
-
+    name, budget = ("macs", macs) if macs is not None else ("params", params)
+    budget = whole(name, budget)
     width = 1.0
     for _ in range(8):
         ratio = budget / cost(width)
@@ -87,6 +91,11 @@ def match_budget(
             miss = cost(candidate) / budget - 1
             if abs(miss) < abs(best_miss):
                 best, best_miss = candidate, miss
+    if abs(best_miss) > 0.5:
+        raise ValueError(
+            f"{name} (={budget}) must be near what a width can reach: the nearest network has "
+            f"{cost(best)}"
+        )
     return Match(config.model_copy(update={"width": best}), best_miss)
 
 
@@ -98,7 +107,14 @@ def build_on_meta(config: NetworkConfig) -> nn.Module:
 
 
 def _rounded(width: float) -> float:
-    return float(f"{width:.4g}")
+    return float(f"{min(max(width, MIN_WIDTH), MAX_WIDTH):.4g}")
+
+
+def _points(segments: str) -> Iterable[Segments]:
+    setting = parse_setting(segments)
+    if isinstance(setting, Segments):
+        return [setting]
+    return setting.values() if isinstance(setting, dict) else setting
 
 
 def _params_by_width(config: NetworkConfig) -> Callable[[float], int]:
@@ -121,8 +137,12 @@ def _macs_by_width(config: NetworkConfig, input_shape: Sequence[int]) -> Callabl
     network = build_on_meta(config.model_copy(update={"width": 1.0})).eval()
     for name, module in network.named_modules():
         module.register_forward_hook(note(name))
-    with torch.no_grad():
-        network(torch.empty(1, *input_shape, device="meta"))
+    shape = checked_shape(input_shape)
+    try:
+        with torch.no_grad():
+            network(torch.empty(1, *shape, device="meta"))
+    except RuntimeError as error:
+        raise misfit(shape, error) from error
 
     def at(name: str) -> int:
         # An uneven convolution has parts that are there at some widths only.

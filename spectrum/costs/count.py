@@ -8,20 +8,35 @@ normalisation and pooling.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
-from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import (
+    Handle,
+    addmm_flop_jit,
+    conv_flop_jit,
+    generic_activation_jit,
+    linear_flop_jit,
+)
 from torch import Tensor, nn
 
-from spectrum.layers import SegmentedConv, UnevenConv2d
+from spectrum.layers import SegmentedConv, UnevenConv2d, whole
 
 __all__ = ["Costs", "count_costs", "count_parameters"]
 
-MAC_OPERATORS = ("conv", "linear", "addmm")
+# The operators of convolutions and linear layers, with fvcore's counts of their multiply-adds.
+_MAC_HANDLES: dict[str, Handle] = {
+    "_convolution": conv_flop_jit,
+    "linear": linear_flop_jit,
+    "addmm": addmm_flop_jit,
+}
+_ACTIVATIONS = "activations"
 
 # What fvcore has no count for and which multiplies nothing: shapes, pooling, padding, and
 # elementwise operations. Anything else that it doesn't know is an error, never a silent zero.
@@ -76,37 +91,67 @@ def count_costs(network: nn.Module, input_shape: Sequence[int]) -> Costs:
         ValueError: ``input_shape`` isn't three positive numbers, the network can't take it, or it
             runs an operator whose multiply-adds aren't known.
     """
-    shape = tuple(input_shape)
-    if len(shape) != 3 or any(isinstance(n, bool) or n < 1 for n in shape):
-        raise ValueError(f"input_shape (={shape}) must be (channels, height, width), from 1 each")
+    shape = checked_shape(input_shape)
     if any(tensor.is_meta for tensor in network.parameters()):
         network = copy.deepcopy(network).to_empty(device="cpu")
 
     example = _example(network, shape)
     shapes: dict[str, tuple[int, ...]] = {}
-    with _evaluating(network), _recording_shapes(network, shapes):
+    with _evaluating(network):
+        # fvcore leaves its hooks behind when a network fails, so a plain pass comes first.
+        with _recording_shapes(network, shapes):
+            try:
+                network(example)
+            except RuntimeError as error:
+                raise misfit(shape, error) from error
         counted = FlopCountAnalysis(network, example)
+        for operator, handle in _MAC_HANDLES.items():
+            counted.set_op_handle(f"aten::{operator}", _with_activations(operator, handle))
         counted.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         counted.tracer_warnings("none")
-        try:
-            fvcore_total = int(counted.total())
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"input_shape (={shape}) doesn't fit the network: {reason}") from error
-        outputs = ActivationCountAnalysis(network, example)
-        outputs.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        outputs.tracer_warnings("none")
-        activations = int(outputs.total())
+        counts = counted.by_module_and_operator()
     unknown = sorted(set(counted.unsupported_ops()) - FREE_OPERATORS)
     if unknown:
         raise ValueError(f"network runs operators of unknown cost: {', '.join(unknown)}")
 
-    by_module = {
-        name: sum(int(counts[op]) for op in MAC_OPERATORS)
-        for name, counts in counted.by_module_and_operator().items()
-    }
-    table = _table(network, by_module, shapes)
-    return Costs(count_parameters(network), by_module[""], fvcore_total, activations, table)
+    macs = {name: sum(int(c[operator]) for operator in _MAC_HANDLES) for name, c in counts.items()}
+    activations = int(counts[""].pop(_ACTIVATIONS, 0))
+    return Costs(
+        params=count_parameters(network),
+        macs=macs[""],
+        fvcore_total=int(sum(counts[""].values())),
+        activations=activations,
+        table=_table(network, macs, shapes),
+    )
+
+
+def checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of an image as a tuple.
+
+    Raises:
+        ValueError: it isn't three whole numbers from 1.
+    """
+    if not isinstance(input_shape, Sequence) or len(input_shape) != 3:
+        raise ValueError(f"input_shape (={input_shape!r}) must be (channels, height, width)")
+    return tuple(whole("input_shape", n) for n in input_shape)
+
+
+def misfit(shape: Sequence[int], error: RuntimeError) -> ValueError:
+    """What to raise for a network that fails on an input of ``shape``."""
+    reason = str(error).splitlines()[0]
+    return ValueError(f"input_shape (={tuple(shape)}) doesn't fit the network: {reason}")
+
+
+def _with_activations(operator: str, handle: Handle) -> Handle:
+    """A handle that counts an operator's outputs beside its multiply-adds, in the same trace."""
+    outputs = generic_activation_jit()
+
+    def count(inputs: list[Any], results: list[Any]) -> Counter[str]:
+        macs = handle(inputs, results)  # a number, or in a counter by fvcore's name for it
+        total = sum(macs.values()) if isinstance(macs, Counter) else macs
+        return Counter({operator: total, _ACTIVATIONS: outputs(inputs, results)})
+
+    return count
 
 
 def _example(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
@@ -180,14 +225,16 @@ def _table(
 def _rows(network: nn.Module) -> Iterator[tuple[str, str, nn.Module, list[str]]]:
     """Name, kind and module of each row, and the names of the modules inside it with rows."""
     kinds: dict[str, str] = {}
+    uneven: tuple[str, ...] = ()
     for name, module in network.named_modules():
+        if name.startswith(uneven):
+            continue  # a run of an uneven spatial convolution, which is one layer
         if isinstance(module, SegmentedConv):
             kinds |= {f"{name}.{part}".removeprefix("."): part for part in ("spatial", "pointwise")}
-        if name.rpartition(".convs.")[0] in kinds:
-            continue  # a run of an uneven spatial convolution, which is one layer
         inside = [f"{name}.{child}".removeprefix(".") for child, _ in module.named_children()]
         if isinstance(module, UnevenConv2d):
             inside = []
+            uneven += (f"{name}.convs".removeprefix("."),)
         yield name, kinds.get(name, type(module).__name__), module, inside
 
 

@@ -6,12 +6,12 @@ number of independent channel-space segments that the spatial convolution is div
 
 from __future__ import annotations
 
-import operator
 from typing import Literal, TypeAlias, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectrum.layers.checks import whole
 from spectrum.layers.spatial import Pair, spatial_conv
 from spectrum.segments import Segments, SegmentsLike
 
@@ -77,14 +77,16 @@ class SegmentedConv(nn.Module):
     ) -> None:
         super().__init__()
         _check_choices(order, activation)
-        self.in_channels = _whole("in_channels", in_channels)
-        self.out_channels = _whole("out_channels", out_channels)
+        self.in_channels = whole("in_channels", in_channels)
+        self.out_channels = whole("out_channels", out_channels)
         self.kernel_size = _pair("kernel_size", kernel_size)
         self.stride = _pair("stride", stride)
         self.dilation = _pair("dilation", dilation)
         self.segments = Segments(segments)
         self.order = order
         self.activation = activation
+        self.padding = padding
+        self.bias = bool(bias)
         before, after = _paddings(padding, self.kernel_size, self.dilation)
 
         in_sizes, out_sizes = _sizes(self.segments, self.in_channels, self.out_channels, order)
@@ -138,6 +140,10 @@ class SegmentedConv(nn.Module):
             shown.append(f"stride={self.stride}")
         if self.dilation != (1, 1):
             shown.append(f"dilation={self.dilation}")
+        if self.padding is not None:
+            shown.append(f"padding={self.padding}")
+        if self.bias:
+            shown.append("bias=True")
         return ", ".join(shown)
 
 
@@ -180,7 +186,7 @@ def _paddings(padding: int | Pair | None, kernel: Pair, dilation: Pair) -> tuple
 def _check_choices(order: str, activation: str | None) -> None:
     if order not in ORDERS:
         raise ValueError(f"order (={order!r}) must be one of {', '.join(ORDERS)}")
-    if activation not in ACTIVATIONS:
+    if activation not in tuple(ACTIVATIONS):
         raise ValueError(f"activation (={activation!r}) must be None, 'relu' or 'elu'")
     if activation is not None and order == "spatial_only":
         raise ValueError(
@@ -193,12 +199,6 @@ def _pair(name: str, value: int | Pair, least: int = 1) -> Pair:
     if isinstance(value, tuple | list):
         if len(value) != 2:
             raise ValueError(f"{name} (={value!r}) must be one number or (height, width)")
-        return _whole(name, value[0], least), _whole(name, value[1], least)
-    whole = _whole(name, value, least)
-    return whole, whole
-
-
-def _whole(name: str, value: int, least: int = 1) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-        raise ValueError(f"{name} (={value!r}) must be a whole number from {least}")
-    return operator.index(value)
+        return whole(name, value[0], least), whole(name, value[1], least)
+    both = whole(name, value, least)
+    return both, both

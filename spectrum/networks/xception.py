@@ -11,12 +11,13 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, TypeAlias, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.layers import SegmentedConv, dialled_channels
+from spectrum.layers import SegmentedConv, dialled_channels, whole
 from spectrum.layers.segmented import Activation, Order
 from spectrum.segments import Segments, Setting, format_setting, layer_segments
 
@@ -197,15 +198,13 @@ def xception(
     Raises:
         ValueError: an argument is out of its range; the message names it, its value and the range.
     """
-    _check(preset, pooling, width, dropout, repeats)
-    _check_counts(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        channel_multiple=channel_multiple,
-        hidden=min(hidden, default=1),
-    )
+    _check(preset, pooling, width, dropout, bn_eps, bn_momentum)
+    whole("num_classes", num_classes)
+    whole("in_channels", in_channels)
+    whole("channel_multiple", channel_multiple)
+    hidden = [whole("hidden", units) for units in hidden]
     sizes = PRESETS[preset]
-    repeats = sizes.repeats if repeats is None else repeats
+    repeats = sizes.repeats if repeats is None else whole("repeats", repeats, least=0)
     flows = ["entry"] * 2 * len(sizes.entry) + ["middle"] * 3 * repeats + ["exit"] * 4
     dial = iter(layer_segments(segments, flows))
     saturated = 0
@@ -282,20 +281,18 @@ def xception(
     )
 
 
-def _check(preset: str, pooling: str, width: float, dropout: float, repeats: int | None) -> None:
-    if preset not in PRESETS:
+def _check(
+    preset: str, pooling: str, width: float, dropout: float, bn_eps: float, bn_momentum: float
+) -> None:
+    if preset not in tuple(PRESETS):
         raise ValueError(f"preset (={preset!r}) must be one of {', '.join(PRESETS)}")
     if pooling not in get_args(Pooling):
         raise ValueError(f"pooling (={pooling!r}) must be one of {', '.join(get_args(Pooling))}")
-    if not 0 < width <= MAX_WIDTH:
-        raise ValueError(f"width (={width}) must be above 0 and at most {MAX_WIDTH}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout (={dropout}) must be at least 0 and below 1")
-    if repeats is not None and repeats < 0:
-        raise ValueError(f"repeats (={repeats}) must be at least 0")
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} (={count}) must be at least 1")
+    for name, value, fits, bounds in (
+        ("width", width, lambda v: 0 < v <= MAX_WIDTH, f"above 0 and at most {MAX_WIDTH}"),
+        ("dropout", dropout, lambda v: 0 <= v < 1, "at least 0 and below 1"),
+        ("bn_eps", bn_eps, lambda v: 0 < v < float("inf"), "above 0"),
+        ("bn_momentum", bn_momentum, lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    ):
+        if not isinstance(value, Real) or not fits(value):
+            raise ValueError(f"{name} (={value!r}) must be a number {bounds}")

@@ -37,7 +37,8 @@ class RunConfig(BaseModel):
         precision: of the forward pass.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A configuration varied by copy is checked here, before its hash names a run.
+    model_config = ConfigDict(frozen=True, extra="forbid", revalidate_instances="always")
 
     network: NetworkConfig
     data: DataConfig

@@ -111,3 +111,22 @@ def test_both_budgets_are_refused() -> None:
 def test_a_budget_that_is_not_positive_is_refused(name: str, budget: int) -> None:
     with pytest.raises(ValueError, match=rf"\A{name} \(={budget}\)[^\n]*\Z"):
         match_budget(tiny(), (3, 8, 8), **{name: budget})
+
+
+@pytest.mark.parametrize(("name", "budget"), [("params", 1), ("macs", 1), ("params", 10**15)])
+def test_a_budget_out_of_reach_is_refused_with_the_nearest(name: str, budget: int) -> None:
+    with pytest.raises(ValueError, match=rf"\A{name} \(={budget}\) must be near [^\n]*\d\Z"):
+        match_budget(tiny(), (3, 8, 8), **{name: budget})
+
+
+@pytest.mark.parametrize("segments", ["33:33", "entry=C+middle=33:33+exit=C", "33:"])
+def test_explicit_sizes_hold_at_one_width_only(segments: str) -> None:
+    config = tiny().model_copy(update={"segments": segments})
+    with pytest.raises(ValueError, match=r"must not be explicit sizes where a width is solved"):
+        match_budget(config, (3, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 0, 8), (3, 8.0, 8), "abc", 5])
+def test_an_input_that_does_not_fit_is_refused(shape: Any) -> None:
+    with pytest.raises(ValueError, match=r"\Ainput_shape \(=[^\n]*\Z"):
+        match_budget(tiny(), shape, macs=10**6)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.costs import Costs, count_costs
-from spectrum.layers import ORDERS, SegmentedConv
+from spectrum.layers import ORDERS, SegmentedConv, spatial_conv
 from spectrum.networks import PRESETS, xception
 
 COLUMNS = ["layer", "kind", "output_shape", "segments", "params", "macs", "share"]
@@ -309,3 +309,29 @@ def test_tied_weights_are_counted_once() -> None:
 def test_a_bad_input_shape_is_refused_in_one_line(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\Ainput_shape \(=[^\n]*\Z"):
         count_costs(nn.Conv2d(1, 2, 1), shape)
+
+
+def test_a_failed_count_leaves_no_hooks() -> None:
+    class Failing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x).view(7)  # type: ignore[no-any-return]
+
+    network = Failing()
+    with pytest.raises(ValueError, match=r"input_shape \(=\(3, 8, 8\)\) doesn't fit the network: "):
+        count_costs(network, (3, 8, 8))
+    assert not network.conv._forward_hooks
+    assert not network.conv._forward_pre_hooks
+    assert network.conv.training
+
+
+@pytest.mark.parametrize("wrap", [nn.Sequential, lambda conv: conv], ids=["inside", "alone"])
+def test_an_uneven_convolution_of_its_own_is_one_row(wrap: Any) -> None:
+    network = wrap(spatial_conv((2, 2, 1), (2, 2, 1), (3, 3)))
+    costs = count_costs(network, (5, 8, 8))
+    assert costs.macs == 36 * 9 * (4 + 4 + 1)
+    assert costs.table["macs"].tolist() == [costs.macs]
+    assert costs.table["segments"].tolist() == [3]

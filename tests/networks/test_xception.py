@@ -296,8 +296,17 @@ def test_every_parameter_receives_a_gradient(segments: Any, order: Any) -> None:
 REFUSED: list[tuple[str, Any]] = [("preset", "large"), ("pooling", "same"), ("repeats", -1)]
 REFUSED += [("width", v) for v in (0, -1.0, float("inf"), float("nan"))]
 REFUSED += [("dropout", v) for v in (1, -0.1, float("nan"))]
+REFUSED += [("hidden", (0,)), ("hidden", (8, -1))]
 REFUSED += [(name, 0) for name in ("channel_multiple", "num_classes", "in_channels")]
 REFUSED += [("order", "depth_first"), ("activation", "gelu"), ("segments", 0), ("segments", "x")]
+REFUSED += [("preset", []), ("repeats", 2.5), ("num_classes", 2.5), ("hidden", (2.5,))]
+REFUSED += [
+    ("width", "1"),
+    ("width", 1e30),
+    ("bn_eps", 0.0),
+    ("bn_momentum", 2),
+    ("activation", []),
+]
 REFUSED += [("segments", ["C"] * 8), ("segments", {"entry": 1}), ("segments", (1, 2))]
 
 
