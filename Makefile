@@ -11,7 +11,7 @@ study: $(READY)
 	$(BIN)/python -m spectrum.study --segments 1,4,32,C
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 	$(BIN)/python -m pytest --nbmake notebooks
 
 lint: $(READY)

@@ -187,7 +187,7 @@ def test_a_killed_command_leaves_no_worker(small_toml: Path, tmp_path: Path) -> 
 def test_a_killed_worker_costs_one_run_which_is_done_next_time(
     small_toml: Path, tmp_path: Path
 ) -> None:
-    study = [small_toml, "--epochs", "25", "--workers", "2", "--segments", "1,2,C"]
+    study = [small_toml, "--epochs", "12", "--workers", "2", "--segments", "1,2,C"]
     process = subprocess.Popen(command(*study), stderr=subprocess.PIPE, text=True)
     _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
     os.kill(_workers_of(tmp_path)[0], signal.SIGKILL)
