@@ -161,7 +161,8 @@ def _run(config: StudyConfig) -> int:
     if failed.empty:
         return 0
     reasons = "; ".join(
-        f"{n} x {reason}" for reason, n in failed["error"].value_counts(sort=True).items()
+        f"{len(rows)} {status} ({rows['error'].iloc[0]})"
+        for status, rows in failed.groupby("status", sort=False)
     )
     return _say(f"{len(failed)} of {len(results)} runs failed: {reasons}", 1)
 

@@ -69,7 +69,7 @@ class Display:
                 figure=f"val {event.values['val_top1']:.4f}",
             )
         elif event.kind == "note":
-            self.console.print(f"{name}: {event.values['text']}", highlight=False, markup=False)
+            self._print(f"{name}: {event.values['text']}")
         else:
             self._finish(event, name)
 
@@ -80,16 +80,15 @@ class Display:
         self.progress.update(self.overall, completed=self.finished)
         result = event.values
         if result["status"] != "done":
-            self.console.print(
-                f"{name}: {result['status']}: {result['error']}", highlight=False, markup=False
-            )
+            self._print(f"{name}: {result['status']}: {result['error']}")
         elif not self.console.is_terminal:
-            self.console.print(
+            self._print(
                 f"[{self.finished}/{self.total}] {name}: test top-1 {result['test_top1']:.4f}, "
-                f"{result['train_seconds']:.1f} s",
-                highlight=False,
-                markup=False,
+                f"{result['train_seconds']:.1f} s"
             )
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

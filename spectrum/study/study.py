@@ -56,7 +56,7 @@ def run_study(config: StudyConfig, *, console: Console | None = None) -> pd.Data
     with console.status("solving widths and counting costs") as status:
         plan = make_plan(config, lambda n: status.update(f"{n} points solved and counted"))
     for note in _notes(plan):
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     results = _execute(plan, devices, console)
     rows = pd.DataFrame(
         [make_row(config, point, run, results[run.id]) for point, run in plan.runs()]

@@ -133,7 +133,7 @@ def test_a_run_that_diverges_is_a_row_and_status_1(
     small_toml.write_text(small_toml.read_text() + "lr = [1e38, 0.004]\n")
     status, said = spectrum_study(small_toml)
     assert status == 1
-    assert "2 of 4 runs failed: 2 x loss is nan in epoch 1 of 3" in said
+    assert "2 of 4 runs failed: 2 diverged (loss is nan in epoch 1 of 3)" in said
     results = load_results(tmp_path / "out" / "tested")
     assert list(results["status"]) == ["diverged", "diverged", "done", "done"]
     assert results["test_top1"].notna().tolist() == [False, False, True, True]
