@@ -35,7 +35,8 @@ def plot_accuracy_vs_segments(summary: pd.DataFrame, ax: Axes) -> None:
     points = list(dict.fromkeys(summary["segments"]))
     curves = _curves(summary)
     for i, (label, rows) in enumerate(curves):
-        shift = 0.12 * (i - (len(curves) - 1) / 2)  # intervals of one point side by side
+        # The intervals of one point stand side by side, within its share of the axis.
+        shift = min(0.12, 0.6 / len(curves)) * (i - (len(curves) - 1) / 2)
         at = [points.index(point) + shift for point in rows["segments"]]
         _draw(ax, at, rows, label, i)
     labels = [_tick(point, summary[summary["segments"] == point]) for point in points]
@@ -81,8 +82,11 @@ def plot_accuracy(summary: pd.DataFrame, cost: Literal["params", "macs"], ax: Ax
 
 def figure_of_segments(summary: pd.DataFrame, title: str) -> Figure:
     """A figure of its own for ``plot_accuracy_vs_segments``, wide enough for its labels."""
-    points = summary["segments"].nunique()
-    figure = Figure(figsize=(max(6.4, 1.25 * points + 1.2), 4.8), dpi=150, layout="constrained")
+    points, curves = summary["segments"].nunique(), _curves(summary)
+    legend = 0.5 + 0.075 * max(len(label) for label, _ in curves) if len(curves) > 1 else 0.0
+    # Side by side, the intervals of many curves need more room than the labels below them.
+    width = max(6.4, points * max(1.25, 0.3 * len(curves)) + 1.2) + legend
+    figure = Figure(figsize=(width, 4.8), dpi=150, layout="constrained")
     ax = figure.subplots()
     plot_accuracy_vs_segments(summary, ax)
     ax.set_title(title, fontsize="medium")
@@ -113,7 +117,7 @@ def _draw(
         yerr=[below, above],
         label=label or None,
         color=_COLOURS[i % len(_COLOURS)],
-        marker=_MARKERS[i % len(_MARKERS)],
+        marker=_MARKERS[(i + i // len(_COLOURS)) % len(_MARKERS)],
         linestyle=line,
         linewidth=1.2,
         elinewidth=1.4,
@@ -127,7 +131,7 @@ def _finish(ax: Axes, curves: int) -> None:
     ax.grid(axis="y", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
     if curves > 1:
-        ax.legend(fontsize="small", frameon=False)
+        ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
 
 
 def _tick(point: str, rows: pd.DataFrame) -> str:
