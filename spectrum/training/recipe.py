@@ -17,7 +17,7 @@ class Recipe(BaseModel):
     """The optimiser, its schedule, and what else shapes the weights.
 
     AdamW under a one-cycle schedule, evaluated with averaged weights as the paper does
-    (section 4.2). The defaults were chosen on the validation split of digits.
+    (section 4.2). The defaults were chosen on the validation split of digits (studies/recipe.md).
 
     Attributes:
         name: of the recipe.
