@@ -46,13 +46,16 @@ class Fitted(NamedTuple):
     network: nn.Module
 
 
+_DEFAULT = Recipe()
+
+
 def fit(
     network: nn.Module,
     dataset: Dataset,
-    recipe: Recipe,
-    *,
+    recipe: Recipe = _DEFAULT,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    *,
     precision: Precision = "float32",
     checkpoint: Path | None = None,
     on_evaluation: Callable[[Evaluation], None] | None = None,
