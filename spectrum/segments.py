@@ -57,9 +57,11 @@ class Segments:
             saturate: where there are more segments than channels, give one a channel.
 
         Raises:
-            ValueError: more segments than channels (unless ``saturate``), or explicit sizes that
-                don't add up to ``channels``.
+            ValueError: more segments than channels (unless ``saturate``), explicit sizes that
+                don't add up to ``channels``, or no channels.
         """
+        if channels < 1:
+            raise ValueError(f"channels (={channels}) must be at least 1")
         if isinstance(self.value, tuple):
             if sum(self.value) != channels:
                 raise ValueError(

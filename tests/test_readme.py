@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from spectrum import Segments, StudyConfig
+from spectrum import Segments, StudyConfig, load_results, summarize
+from spectrum.report import render_summary
 from spectrum.study.config import merge
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -57,3 +59,27 @@ def test_the_file_and_the_flags_are_understood() -> None:
         name.removeprefix("--"): value for name, value in zip(first[::2], first[1::2], strict=True)
     }
     assert len(list(StudyConfig(**merge({}, flags)).combinations())) == 6 * 2
+
+
+STUDIES = Path(__file__).parents[1] / "studies"
+
+
+@pytest.mark.parametrize("name", ["default", "recipe"])
+def test_what_a_study_found_is_printed_by_the_code_above_it(name: str) -> None:
+    text = (STUDIES / f"{name}.md").read_text()
+    code = re.findall(r'```sh\npython -c "(.*?)"\n?```', text, re.DOTALL)
+    (printed,) = re.findall(r"```\n\n```text\n(.*?)```", text, re.DOTALL)
+    ran = subprocess.run(
+        [sys.executable, "-c", code[0]], cwd=STUDIES.parent, capture_output=True, text=True
+    )
+    assert ran.stdout == printed, ran.stderr
+
+
+@pytest.mark.parametrize("name", ["default", "unmatched"])
+def test_a_studys_table_is_that_of_its_rows(name: str) -> None:
+    table = (STUDIES / f"{name}.md").read_text().split("```text\n")[1].split("```")[0]
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(render_summary(summarize(load_results(STUDIES / name))))
+    shown = [line.split() for line in captured.get().splitlines()]
+    assert shown == [line.split() for line in table.splitlines()]

@@ -71,7 +71,8 @@ def match_budget(
         )
     if params is not None and macs is not None:
         raise ValueError(f"params (={params}) and macs (={macs}) must not both be given")
-    cost = _macs_by_width(config, input_shape) if macs is not None else _params_by_width(config)
+    shape = checked_shape(input_shape)
+    cost = _macs_by_width(config, shape) if macs is not None else _params_by_width(config)
     if params is None and macs is None:
         params = count_parameters(build_on_meta(reference(config)))
     name, budget = ("macs", macs) if macs is not None else ("params", params)
@@ -121,7 +122,7 @@ def _params_by_width(config: NetworkConfig) -> Callable[[float], int]:
     return lambda width: count_parameters(build_on_meta(config.model_copy(update={"width": width})))
 
 
-def _macs_by_width(config: NetworkConfig, input_shape: Sequence[int]) -> Callable[[float], int]:
+def _macs_by_width(config: NetworkConfig, shape: tuple[int, ...]) -> Callable[[float], int]:
     """Multiply-adds as a function of the width: weights times output positions, layer by layer.
 
     The positions don't depend on the width, so one forward pass on the meta device gives them.
@@ -137,7 +138,6 @@ def _macs_by_width(config: NetworkConfig, input_shape: Sequence[int]) -> Callabl
     network = build_on_meta(config.model_copy(update={"width": 1.0})).eval()
     for name, module in network.named_modules():
         module.register_forward_hook(note(name))
-    shape = checked_shape(input_shape)
     try:
         with torch.no_grad():
             network(torch.empty(1, *shape, device="meta"))

@@ -16,7 +16,7 @@ DATA_SETS: tuple[str, ...] = tuple(_READERS)
 
 
 def _known(name: str) -> str:
-    if name not in _READERS:
+    if name not in DATA_SETS:
         raise ValueError(f"must be one of {', '.join(DATA_SETS)}")
     return name
 
@@ -57,7 +57,7 @@ def load_data(data: str | DataConfig = "digits") -> Dataset:
     Raises:
         ValueError: an unknown name, or splits too small for the classes.
     """
-    if isinstance(data, str) and data not in _READERS:
+    if not isinstance(data, DataConfig) and data not in DATA_SETS:
         raise ValueError(f"data (={data!r}) must be one of {', '.join(DATA_SETS)}")
     config = data if isinstance(data, DataConfig) else DataConfig(name=data)
     images, labels, classes = _READERS[config.name]()

@@ -30,9 +30,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device | str, *, channels_last: bool = False) -> Split:
-        """The same examples on another device, in the memory layout asked for."""
+    def to(self, device: torch.device | str, *, channels_last: bool | None = None) -> Split:
+        """The same examples on another device, in the memory layout asked for, if one is."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
+        if channels_last is None:
+            layout = torch.preserve_format
         return Split(self.images.to(device, memory_format=layout), self.labels.to(device))
 
 

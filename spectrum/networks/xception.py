@@ -202,6 +202,8 @@ def xception(
     whole("num_classes", num_classes)
     whole("in_channels", in_channels)
     whole("channel_multiple", channel_multiple)
+    if not isinstance(hidden, Sequence):
+        raise ValueError(f"hidden (={hidden!r}) must be a sequence of units, one a layer")
     hidden = [whole("hidden", units) for units in hidden]
     sizes = PRESETS[preset]
     repeats = sizes.repeats if repeats is None else whole("repeats", repeats, least=0)

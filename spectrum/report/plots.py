@@ -39,6 +39,9 @@ def plot_accuracy_vs_segments(summary: pd.DataFrame, ax: Axes) -> None:
         shift = min(0.12, 0.6 / len(curves)) * (i - (len(curves) - 1) / 2)
         at = [points.index(point) + shift for point in rows["segments"]]
         _draw(ax, at, rows, label, i)
+    if summary["test_top1"].isna().all():
+        ax.text(0.5, 0.5, "no run has finished", ha="center", transform=ax.transAxes)
+        ax.set_yticks([])
     labels = [_tick(point, summary[summary["segments"] == point]) for point in points]
     ax.set_xticks(range(len(points)), labels)
     ax.set_xlim(-0.5, len(points) - 0.5)
@@ -108,13 +111,10 @@ def _draw(
     ax: Axes, x: Sequence[float], rows: pd.DataFrame, label: str, i: int, line: str = "-"
 ) -> None:
     mean = rows["test_top1"]
-    # Without a second seed there is no interval; a bar of no length draws none.
-    below = (mean - rows["test_low"]).fillna(0.0)
-    above = (rows["test_high"] - mean).fillna(0.0)
     ax.errorbar(
         x,
         mean,
-        yerr=[below, above],
+        yerr=[mean - rows["test_low"], rows["test_high"] - mean],  # none without a second seed
         label=label or None,
         color=_COLOURS[i % len(_COLOURS)],
         marker=_MARKERS[(i + i // len(_COLOURS)) % len(_MARKERS)],
@@ -127,6 +127,8 @@ def _draw(
 
 
 def _finish(ax: Axes, curves: int) -> None:
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, -0.01), min(high, 1.01))  # an interval may reach where accuracy can't
     ax.set_ylabel("test top-1 accuracy")
     ax.grid(axis="y", alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
@@ -135,7 +137,10 @@ def _finish(ax: Axes, curves: int) -> None:
 
 
 def _tick(point: str, rows: pd.DataFrame) -> str:
-    return f"{_short(point)}\n{_span(rows['params'])} params\n{_span(rows['macs'])} MACs"
+    lines = [_short(point), f"{_span(rows['params'])} params", f"{_span(rows['macs'])} MACs"]
+    if rows["failed"].any():
+        lines.append(f"{rows['failed'].sum()} of {rows['runs'].sum()} failed")
+    return "\n".join(lines)
 
 
 def _span(values: pd.Series) -> str:

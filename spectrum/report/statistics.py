@@ -77,7 +77,8 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     """
     keys = point_columns(results)
     rows = []
-    for values, runs in results.groupby(keys, sort=False, dropna=False):
+    for values, rows_of_point in results.groupby(keys, sort=False, dropna=False):
+        runs = rows_of_point.drop_duplicates("run_id")  # a run of two studies counts once
         test = mean_interval(runs["test_top1"])
         val = mean_interval(runs["val_top1"])
         rows.append(

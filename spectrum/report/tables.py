@@ -37,8 +37,9 @@ def render_summary(summary: pd.DataFrame) -> Table:
     for name in varied:
         table.add_column(name, overflow="fold")
     table.add_column("segments", overflow="fold", min_width=8)
-    failed = ["failed"] if summary["failed"].any() else []
-    for name in ("width", "params", "MACs", "val top-1", "test top-1, 95%", "s/run", *failed):
+    failed = summary["failed"].any()
+    last = "failed" if failed else "s/run"  # both leave no room on a narrow terminal
+    for name in ("width", "params", "MACs", "val top-1", "test top-1, 95%", last):
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
@@ -49,8 +50,7 @@ def render_summary(summary: pd.DataFrame) -> Table:
             in_units(row["macs"]),
             _share(row["val_top1"]),
             _share(row["test_top1"]) + _half(row["test_high"] - row["test_top1"]),
-            "-" if pd.isna(row["train_seconds"]) else f"{row['train_seconds']:.1f}",
-            *([f"{row['failed']} of {row['runs']}"] if failed else []),
+            f"{row['failed']} of {row['runs']}" if failed else f"{row['train_seconds']:.1f}",
         )
     return table
 

@@ -196,6 +196,8 @@ def main() -> int:
     """Run the command; the exit status: 0 done, 1 some runs failed, 2 bad usage."""
     try:
         return int(app(standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted before training began; the same command begins again", 130)
     except TyperException as error:
         return _say(f"error: {error.format_message()}", 2)
     except OSError as error:

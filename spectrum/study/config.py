@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
@@ -30,6 +30,8 @@ Grid: TypeAlias = dict[str, tuple[Any, ...]]
 
 # Fields whose one value is itself a list: a list of lists makes a grid of them.
 _LISTS = {"hidden"}
+# Fields of a table that can be given beside the tables as well, and as flags.
+_AXES = {"segments": "network", "order": "network", "activation": "network", "epochs": "recipe"}
 _FROM_DATA = {"num_classes", "in_channels"}
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -51,13 +53,13 @@ class StudyConfig(BaseModel):
 
     Attributes:
         name: the folder of the results inside ``out``.
-        segments: the points of the dial, as text: ``"1,4,32,C"``.
+        segments: the points of the dial: text, ``"1,4,32,C"``, or a list of settings.
         order: of the two convolutions; None for the network's own.
         activation: between them; None for the network's own, ``"none"`` for none.
         epochs: passes over the training split; None for the recipe's own.
-        network: a name, or fields of ``NetworkConfig``.
-        data: a name, or fields of ``DataConfig``.
-        recipe: a name, or fields of ``Recipe``.
+        network: a name, names, a ``NetworkConfig``, or its fields, each with a value or a list.
+        data: likewise, of ``DataConfig``.
+        recipe: likewise, of ``Recipe``.
         precision: of the forward pass.
         match: what all points cost alike, ``"params"``, ``"macs"`` or ``"none"``: the budget is
             the cost of the first combination of the grid at ``"C"`` and width 1.
@@ -107,7 +109,7 @@ class StudyConfig(BaseModel):
     def _points(cls, value: Any) -> tuple[str, ...]:
         if isinstance(value, str):
             points = parse_points(value)
-        elif isinstance(value, list | tuple) and value:
+        elif isinstance(value, Sequence) and value:
             points = [format_setting(point) for point in value]
         else:
             points = [format_setting(value)]
@@ -118,31 +120,36 @@ class StudyConfig(BaseModel):
     def _axis(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",")]
-        if value is None or isinstance(value, list | tuple):
-            return value
-        return (value,)
+        if value is None:
+            return None
+        values = value if isinstance(value, list | tuple) else [value]
+        return ["none" if item is None else item for item in values]
 
     @field_validator("network", "data", "recipe", mode="before")
     @classmethod
     def _grid(cls, value: Any, info: Any) -> Grid:
         if isinstance(value, str):
             return {"name": tuple(part.strip() for part in value.split(","))}
+        if isinstance(value, list | tuple):
+            return {"name": _values("name", value)}
+        if isinstance(value, BaseModel):
+            value = value.model_dump(exclude_unset=True)
         if not isinstance(value, Mapping):
-            raise ValueError("must be a name or a table of fields")
+            raise ValueError("must be a name, a list of names or a table of fields")
         default = cls.model_fields[info.field_name].default
         return {**default, **{key: _values(key, given) for key, given in value.items()}}
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        for room, field, beside in (
-            ("network", "segments", self.segments),
-            ("network", "order", self.order),
-            ("network", "activation", self.activation),
-            ("recipe", "epochs", self.epochs),
-        ):
-            if field in getattr(self, room) and beside is not None:
+        if "segments" in self.network:
+            raise ValueError(
+                f"network.segments (={_shown(self.network['segments'])}) must not be given, "
+                "segments stand beside the tables"
+            )
+        for field, room in _AXES.items():
+            if field in getattr(self, room) and getattr(self, field) is not None:
                 raise ValueError(
-                    f"{field} (={_shown(beside)}) must not be given in the table "
+                    f"{field} (={_shown(getattr(self, field))}) must not be given in the table "
                     f"'{room}' as well (={_shown(getattr(self, room)[field])})"
                 )
         for field in sorted(_FROM_DATA & set(self.network)):
@@ -175,14 +182,19 @@ class StudyConfig(BaseModel):
             ("", "precision"): self.precision,
             ("network", "segments"): self.segments,
         }
-        return axes | {axis: values for axis, values in beside.items() if values is not None}
+        axes |= {axis: values for axis, values in beside.items() if values is not None}
+        # A value given twice would count its seeds twice.
+        return {axis: tuple(dict.fromkeys(values)) for axis, values in axes.items()}
 
-    def varied(self) -> list[str]:
-        """The fields that take more than one value, segments among them where they do."""
-        return [field for (_, field), values in self._axes().items() if len(values) > 1]
+    def varied(self) -> list[tuple[str, str]]:
+        """The fields that take more than one value, each with its table ("" for precision)."""
+        return [axis for axis, values in self._axes().items() if len(values) > 1]
 
     def combinations(self) -> Iterator[Combination]:
-        """Every combination of the grid, validated, the segments varying fastest."""
+        """Every different combination of the grid, validated, the segments varying fastest."""
+        return iter(dict.fromkeys(self._combinations()))
+
+    def _combinations(self) -> Iterator[Combination]:
         axes = self._axes()
         for values in itertools.product(*axes.values()):
             chosen = dict(zip(axes, values, strict=True))
@@ -204,7 +216,7 @@ def _values(field: str, given: Any) -> tuple[Any, ...]:
         return (given,)
     if field in _LISTS and not any(isinstance(item, list | tuple) for item in given):
         return (tuple(given),)
-    return tuple(given)
+    return tuple(tuple(item) if isinstance(item, list) else item for item in given)
 
 
 def _validated(model: type[_Model], room: str, fields: dict[str, Any]) -> _Model:
@@ -277,6 +289,6 @@ def merge(fields: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     for room in ("network", "data", "recipe"):
         table = fields.get(room)
         if isinstance(table, dict):
-            kept = {field: value for field, value in table.items() if field not in flags}
+            kept = {f: value for f, value in table.items() if f not in _AXES or f not in flags}
             merged[room] = {**kept, "name": flags[room].split(",")} if room in flags else kept
     return merged

@@ -17,7 +17,6 @@ from rich.progress import (
 )
 
 from spectrum.study.engine import Event, Report
-from spectrum.study.plan import Point, RunConfig
 
 __all__ = ["Display", "showing"]
 
@@ -27,13 +26,11 @@ class Display:
 
     Args:
         console: where to print.
-        runs: every run that is not done yet, with its point.
+        runs: the name and the epochs of every run that is not done yet, by its id.
         done: how many runs are done already.
     """
 
-    def __init__(
-        self, console: Console, runs: dict[str, tuple[Point, RunConfig]], done: int
-    ) -> None:
+    def __init__(self, console: Console, runs: dict[str, tuple[str, int]], done: int) -> None:
         self.console = console
         self.runs = runs
         self.finished = done
@@ -56,12 +53,9 @@ class Display:
 
     def report(self, event: Event) -> None:
         """Show an event."""
-        point, run = self.runs[event.run_id]
-        name = f"segments {run.network.segments}, seed {run.seed}"
+        name, epochs = self.runs[event.run_id]
         if event.kind == "started":
-            self.bars[event.run_id] = self.progress.add_task(
-                name, total=point.recipe.epochs, figure=""
-            )
+            self.bars[event.run_id] = self.progress.add_task(name, total=epochs, figure="")
         elif event.kind == "evaluation":
             self.progress.update(
                 self.bars[event.run_id],
@@ -92,9 +86,7 @@ class Display:
 
 
 @contextmanager
-def showing(
-    console: Console, runs: dict[str, tuple[Point, RunConfig]], done: int
-) -> Iterator[Report]:
+def showing(console: Console, runs: dict[str, tuple[str, int]], done: int) -> Iterator[Report]:
     """Show runs while the context lasts; it gives the function to report events to."""
     display = Display(console, runs, done)
     with display.progress:

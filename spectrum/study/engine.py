@@ -13,10 +13,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
 import torch
 
+import spectrum
 from spectrum.study.plan import RunConfig
 from spectrum.study.run import attempt
 from spectrum.study.store import Store
@@ -138,6 +140,17 @@ def _logged(say: Callable[[str], None]) -> Iterator[None]:
         logger.propagate = propagated
 
 
+def _environment(threads: int) -> dict[str, str]:
+    """This process's environment, with this package first and BLAS kept to its threads."""
+    package = str(Path(spectrum.__file__).parents[1])
+    others = os.environ.get("PYTHONPATH")
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([package, others] if others else [package]),
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+    }
+
+
 class _Worker:
     """A process that executes the runs it is sent, as lines of JSON, and answers with events."""
 
@@ -149,14 +162,16 @@ class _Worker:
         self.inbox = inbox
         # A session of its own keeps Ctrl-C from the worker; when this process ends, however it
         # does, the worker's standard input closes and it ends too.
+        # -P: a file in the current folder must not stand in for a module.
+        program = [sys.executable, "-P", "-m", "spectrum.study.worker"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "spectrum.study.worker", str(store.root), device, str(threads)],
+            [*program, str(store.root), device, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
             start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+            env=_environment(threads),
         )
         self.reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self.reader.start()
@@ -224,9 +239,12 @@ def _execute_in_processes(
                 continue
             unfinished -= 1
             worker.run = None
-            if waiting and line:
+            # After a failure that nobody foresaw a GPU's context may be of no more use.
+            usable = line and event.values["status"] != "failed"
+            if waiting and usable:
                 worker.send(waiting.pop())
             elif waiting:
+                worker.stop()
                 hire(worker.device)
     finally:
         for worker in team:

@@ -7,7 +7,6 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -51,7 +50,7 @@ class RunConfig(BaseModel):
         """The configuration as plain values, with the format's version."""
         return {"format": FORMAT, **self.model_dump(mode="json")}
 
-    @cached_property
+    @property
     def id(self) -> str:
         """A hash of the configuration: equal runs have equal ids, wherever they were asked for."""
         text = json.dumps(self.canonical(), sort_keys=True)
@@ -162,7 +161,8 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out; on the CPU torch has no exception of its own for it."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+        isinstance(error, RuntimeError)
+        and any(words in str(error) for words in ("allocate memory", "out of memory"))
     )
 
 

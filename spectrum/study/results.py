@@ -11,7 +11,7 @@ import pandas as pd
 from spectrum.study.config import StudyConfig
 from spectrum.study.plan import Point, RunConfig
 
-__all__ = ["COLUMNS", "load_results", "make_row"]
+__all__ = ["COLUMNS", "load_results", "make_row", "varied"]
 
 # What a run measures; a failed one lacks the figures.
 _MEASURED = (
@@ -56,9 +56,18 @@ def make_row(
         "precision": point.precision,
         **{name: result.get(name, "" if name in _TEXT else None) for name in _MEASURED},
     }
-    fields = {**recipe.model_dump(), **point.data.model_dump(), **network.model_dump()}
-    others = [field for field in config.varied() if field not in (*COLUMNS, "name")]
-    return {name: row[name] for name in COLUMNS} | {name: fields[name] for name in others}
+    others = {name: value for name, value in varied(config, point).items() if name not in COLUMNS}
+    return {name: row[name] for name in COLUMNS} | others
+
+
+def varied(config: StudyConfig, point: Point) -> dict[str, Any]:
+    """What tells a point from the others of its study, segments aside, by column."""
+    found: dict[str, Any] = {}
+    for room, field in config.varied():
+        value = getattr(getattr(point, room) if room else point, field)
+        if field != "segments":
+            found[room if field == "name" else field] = "none" if value is None else value
+    return found
 
 
 def load_results(folder: Path | str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import platform
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +18,16 @@ from spectrum.networks import build
 from spectrum.study.plan import RunConfig, is_out_of_memory
 from spectrum.study.store import Store
 from spectrum.training import Diverged, Evaluation, evaluate, fit
+from spectrum.training.seeding import seeded
 
 __all__ = ["attempt", "execute"]
 
 log = logging.getLogger(__name__)
+
+# On a GPU: convolutions that repeat, and float32 that isn't rounded to TF32.
+_REPEATABLE = partial(
+    torch.backends.cudnn.flags, enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+)
 
 
 def attempt(
@@ -57,9 +64,8 @@ def execute(
             return result
         store.begin(run.id, run.canonical())
         dataset = load_data(run.data)
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with seeded(run.seed), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the plan said what a point saturates
-            torch.manual_seed(run.seed)
             network = build(run.network)
         with store.open_curve(run.id) as curve_file:
 
@@ -68,16 +74,17 @@ def execute(
                 on_evaluation(line)
 
             try:
-                curve, trained = fit(
-                    network,
-                    dataset,
-                    run.recipe,
-                    seed=run.seed,
-                    device=device,
-                    precision=run.precision,
-                    checkpoint=store.checkpoint(run.id),
-                    on_evaluation=note,
-                )
+                with _REPEATABLE():
+                    curve, trained = fit(
+                        network,
+                        dataset,
+                        run.recipe,
+                        seed=run.seed,
+                        device=device,
+                        precision=run.precision,
+                        checkpoint=store.checkpoint(run.id),
+                        on_evaluation=note,
+                    )
             except Diverged as error:
                 result = {"status": "diverged", "error": str(error), **_where(device)}
                 store.finish(run.id, result)

@@ -14,9 +14,11 @@ from typing import Any, TextIO
 import numpy as np
 import safetensors.torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from spectrum.networks import NetworkConfig, build
+from spectrum.costs import build_on_meta
+from spectrum.networks import NetworkConfig
 from spectrum.training.checkpoint import write_whole
 
 __all__ = ["Store", "load_run"]
@@ -52,14 +54,16 @@ class Store:
         path = self.folder(run_id) / "result.json"
         try:
             result = json.loads(path.read_bytes())
+            status = result["status"]
+            whole = status == "diverged" or (status == "done" and "test_top1" in result)
         except FileNotFoundError:
             return None
-        except ValueError:
-            result = None
-        if not isinstance(result, dict) or "status" not in result:
+        except (ValueError, LookupError, TypeError):
+            whole = False
+        if not whole:
             log.warning("%s is damaged, the run is done again", path)
             return None
-        return result
+        return result  # type: ignore[no-any-return]
 
     def begin(self, run_id: str, config: dict[str, Any]) -> None:
         """Write the configuration, and clear what a killed process left half written."""
@@ -123,12 +127,13 @@ def load_run(folder: Path | str) -> nn.Module:
     folder = Path(folder)
     try:
         config = json.loads((folder / "config.json").read_bytes())
-        network = build(NetworkConfig(**config["network"]))
+        network = build_on_meta(NetworkConfig(**config["network"]))
         weights = safetensors.torch.load((folder / "weights.safetensors").read_bytes())
-        network.load_state_dict(weights)
-    except FileNotFoundError as error:
+        network.load_state_dict(weights, assign=True)
+    except (FileNotFoundError, NotADirectoryError) as error:
         name = Path(error.filename).name
         raise ValueError(f"folder (={folder}) must hold a finished run; no {name}") from None
-    except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(f"folder (={folder}) holds a damaged run: {error}") from error
+    except (ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"folder (={folder}) holds a damaged run: {reason}") from error
     return network.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from spectrum.report.statistics import summarize
 from spectrum.study.config import StudyConfig
 from spectrum.study.display import showing
 from spectrum.study.engine import Event, available_devices, execute_runs
-from spectrum.study.plan import Plan, RunConfig, make_plan
-from spectrum.study.results import make_row
+from spectrum.study.plan import Plan, Point, RunConfig, make_plan
+from spectrum.study.results import make_row, varied
 from spectrum.study.store import Store, write_json
 from spectrum.training.checkpoint import write_whole
 
@@ -53,8 +54,7 @@ def run_study(config: StudyConfig, *, console: Console | None = None) -> pd.Data
     folder = config.out / config.name
     for field, needed in (("out", folder), ("runs", config.runs)):
         _make_writable(field, needed)
-    with console.status("solving widths and counting costs") as status:
-        plan = make_plan(config, lambda n: status.update(f"{n} points solved and counted"))
+    plan = _plan(config, console)
     for note in _notes(plan):
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     results = _execute(plan, devices, console)
@@ -69,14 +69,21 @@ def run_study(config: StudyConfig, *, console: Console | None = None) -> pd.Data
     return rows
 
 
+def _plan(config: StudyConfig, console: Console) -> Plan:
+    if not console.is_terminal:
+        return make_plan(config)
+    with console.status("solving widths and counting costs") as status:
+        return make_plan(config, lambda n: status.update(f"{n} points solved and counted"))
+
+
 def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
     """What a study would do: its points with their costs and what is done, and notes on them."""
     available_devices(config.device)
-    plan = make_plan(config)
+    plan = _plan(config, Console(stderr=True))
     store = Store(config.runs)
-    varied = [field for field in config.varied() if field != "segments"]
+    columns = list(varied(config, plan.points[0]))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (*varied, "segments"):
+    for name in (*columns, "segments"):
         table.add_column(name, overflow="fold")
     for name in ("width", "params", "MACs", "miss", "done"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -84,7 +91,7 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
         runs = [point.run(seed) for seed in range(config.seeds)]
         row = make_row(config, point, runs[0], {})
         table.add_row(
-            *(str(row[{"name": "network"}.get(field, field)]) for field in varied),
+            *(str(value) for value in varied(config, point).values()),
             row["segments"],
             f"{row['width']:.4g}",
             f"{row['params']:,}",
@@ -101,7 +108,7 @@ def _notes(plan: Plan) -> list[str]:
 
 def _make_writable(field: str, folder: Path) -> None:
     """Make a folder, so that one that can't be written is told before anything is trained."""
-    probe = folder / ".writable"
+    probe = folder / f".writable.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -119,9 +126,12 @@ def _execute(plan: Plan, devices: list[str], console: Console) -> dict[str, dict
         store.drop_checkpoint(run_id)  # left by a process killed after its last rename
     pending = {run.id: (point, run) for point, run in plan.runs() if run.id not in results}
     runs: list[RunConfig] = [run for _, run in pending.values()]
+    shown = {
+        run.id: (_name(config, point, run), point.recipe.epochs) for point, run in pending.values()
+    }
     if not runs:
         return results
-    with showing(console, pending, len(results)) as show:
+    with showing(console, shown, len(results)) as show:
 
         def report(event: Event) -> None:
             if event.kind == "finished":
@@ -142,6 +152,11 @@ def _execute(plan: Plan, devices: list[str], console: Console) -> dict[str, dict
                 f"interrupted, {len(results)} of {len(found)} runs are done"
             ) from None
     return results
+
+
+def _name(config: StudyConfig, point: Point, run: RunConfig) -> str:
+    parts = {**varied(config, point), "segments": run.network.segments, "seed": run.seed}
+    return ", ".join(f"{name} {value}" for name, value in parts.items())
 
 
 def _title(config: StudyConfig) -> str:

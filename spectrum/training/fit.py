@@ -17,6 +17,7 @@ from spectrum.data import Dataset, Split
 from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
 from spectrum.training.metrics import autocast, evaluate
 from spectrum.training.recipe import Precision, Recipe
+from spectrum.training.seeding import seeded
 
 __all__ = ["Diverged", "Evaluation", "Fitted", "fit"]
 
@@ -57,7 +58,7 @@ def fit(
     device: str | torch.device = "cpu",
     *,
     precision: Precision = "float32",
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     on_evaluation: Callable[[Evaluation], None] | None = None,
 ) -> Fitted:
     """Train a classifier on the training split; the test split is never touched.
@@ -81,6 +82,7 @@ def fit(
 
     Raises:
         Diverged: the training or validation loss is not finite after some epoch.
+        ValueError: an unknown precision, or a checkpoint of another recipe, seed or precision.
     """
     device = torch.device(device)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -93,8 +95,11 @@ def fit(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
     )
+    total = steps * recipe.epochs + 1
+    # OneCycleLR divides by the steps of the warm-up less one.
+    warmup = max(recipe.warmup, 1.5 / total)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.lr, total_steps=steps * recipe.epochs + 1, pct_start=recipe.warmup
+        optimizer, recipe.lr, total_steps=total, pct_start=warmup
     )
     averaged = None
     if recipe.average:
@@ -102,9 +107,13 @@ def fit(
             network, multi_avg_fn=_moving_average(recipe.average), use_buffers=True
         )
     curve: list[Evaluation] = []
+    origin = {"recipe": recipe.model_dump(), "seed": seed, "precision": precision}
 
-    state = load_checkpoint(checkpoint) if checkpoint else None
+    path = Path(checkpoint) if checkpoint else None
+    state = load_checkpoint(path) if path else None
     if state is not None:
+        if state.get("origin") != origin:
+            raise ValueError(f"checkpoint (={path}) must be of the same recipe, seed and precision")
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
@@ -116,9 +125,7 @@ def fit(
 
     for epoch in range(len(curve) + 1, recipe.epochs + 1):
         started = time.perf_counter()
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            epoch_seed = seed * 1_000_003 + epoch
-            torch.manual_seed(epoch_seed)
+        with seeded(seed * 1_000_003 + epoch):
             order = torch.randperm(len(train))[: steps * batch].to(device)
             train_loss = _train_epoch(
                 network, averaged, optimizer, schedule, train, order.split(batch), recipe, precision
@@ -134,18 +141,20 @@ def fit(
             "val_top1": measured.top1,
             "seconds": seconds,
         }
-        if not math.isfinite(train_loss) or not math.isfinite(measured.loss):
-            raise Diverged(f"loss is {train_loss} in epoch {epoch} of {recipe.epochs}")
+        for split, loss in (("training", train_loss), ("validation", measured.loss)):
+            if not math.isfinite(loss):
+                raise Diverged(f"{split} loss is {loss} in epoch {epoch} of {recipe.epochs}")
         curve.append(line)
-        if checkpoint:
+        if path:
             state = {
+                "origin": origin,
                 "network": network.state_dict(),
                 "averaged": averaged.state_dict() if averaged is not None else None,
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
                 "curve": curve,
             }
-            save_checkpoint(checkpoint, state)
+            save_checkpoint(path, state)
         if on_evaluation:
             on_evaluation(line)
     return Fitted(curve, averaged.module if averaged is not None else network)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.data import Split
-from spectrum.training.recipe import Precision
+from spectrum.training.recipe import PRECISIONS, Precision
 
 __all__ = ["Metrics", "autocast", "evaluate"]
 
@@ -34,7 +34,13 @@ class Metrics:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which a forward pass runs in ``precision``."""
+    """The context in which a forward pass runs in ``precision``.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision (={precision!r}) must be one of {', '.join(PRECISIONS)}")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
@@ -46,9 +52,14 @@ def evaluate(network: nn.Module, split: Split, *, precision: Precision = "float3
         network: images (N, C, H, W) to logits (N, classes); the split is taken to its device.
         split: the examples.
         precision: of the forward pass; the loss is computed in float32.
+
+    Raises:
+        ValueError: the split is empty, or an unknown precision.
     """
+    if len(split) == 0:
+        raise ValueError("split (=0 examples) must have at least one example")
     modes = [(module, module.training) for module in network.modules()]
-    device = next(network.parameters()).device
+    device = next((p.device for p in network.parameters()), split.images.device)
     split = split.to(device)
     logits = []
     network.eval()

@@ -142,8 +142,32 @@ def test_the_figure_of_costs_draws_the_summary(cost: Any) -> None:
 
 def test_a_single_seed_draws_no_bar() -> None:
     summary = summarize(results().query("seed == 0"))
-    ((_, points),) = drawn(figure_of_segments(summary, "one seed"))
-    assert all(low == mean == high for _, mean, low, high in points)
+    ax = figure_of_segments(summary, "one seed").axes[0]
+    _, caps, (bars,) = ax.containers[0].lines  # type: ignore[attr-defined]
+    assert not any(segment.size for segment in bars.get_segments())
+    assert all(math.isnan(height) for cap in caps for height in cap.get_ydata())
+
+
+def test_a_run_of_two_studies_counts_once() -> None:
+    twice = pd.concat([results(), results(study="another")], ignore_index=True)
+    assert summarize(twice)["runs"].tolist() == [3, 3]
+
+
+def test_an_axis_of_accuracy_ends_where_accuracy_does() -> None:
+    rows = results()
+    rows["test_top1"] = [0.1, 0.5, 0.9] * 2  # an interval from below 0 to above 1
+    low, high = figure_of_segments(summarize(rows), "weak runs").axes[0].get_ylim()
+    assert -0.01 <= low <= 0
+    assert 1 <= high <= 1.01
+
+
+def test_failures_stand_below_their_point() -> None:
+    rows = results()
+    rows.loc[0, ["status", "test_top1"]] = ["failed", math.nan]
+    figure = figure_of_segments(summarize(rows), "one failed")
+    first, second = (label.get_text() for label in figure.axes[0].get_xticklabels())
+    assert first.endswith("1 of 3 failed")
+    assert "failed" not in second
 
 
 def test_the_table_says_what_the_summary_does() -> None:

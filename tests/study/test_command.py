@@ -81,12 +81,14 @@ TOML = {
     "segmints = 4": "segmints is not a known field; known: activation, data",
     "seeds = 'many'": "seeds (='many') must be a valid integer",
     "match = 3": "match (=3) must be 'params', 'macs' or 'none'",
-    "network = 3": "network (=3) must be a name or a table",
+    "network = 3": "network (=3) must be a name, a list of names or a table",
     "segments = []": "segments (=[]) must be",
     "[recipe]\nlr = -1": "recipe.lr (=-1) must be greater than 0",
     "[recipe]\nlr = []": "recipe.lr (=[]) must have at least one value",
     "[recipe]\nrate = 1": "recipe.rate is not a known field; known: average, batch_size",
     "[network]\ndropout = [0.1, 1.5]": "network.dropout (=1.5) must be less than 1",
+    "[network]\nsegments = 2": "network.segments (=2) must not be given, segments stand beside",
+    '[data]\nname = [["digits"]]': "data (=digits) must be one of digits",
     "[network]\nwidth = 2": "network.width (=2) must not be given unless match is 'none'",
     "[network]\nnum_classes = 7": "network.num_classes (=7) must not be given",
     "epochs = 3\n[recipe]\nepochs = 4": "epochs (=3) must not be given in the table 'recipe'",
@@ -119,6 +121,15 @@ def test_flags_win_over_the_file(
     assert set(results["dropout"]) == {0.3}  # of the file
 
 
+def test_a_name_for_the_results_is_no_name_of_a_network(
+    small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    small_toml.write_text(small_toml.read_text().replace('"tiny"', '"small"'))
+    flags = ["--name", "called", "--segments", "C", "--epochs", "1"]
+    assert spectrum_study(small_toml, *flags)[0] == 0
+    assert load_results(tmp_path / "out" / "called")["network"].tolist() == ["small"]
+
+
 def test_a_layer_that_saturates_is_said_once(
     spectrum_study: Callable[..., tuple[int, str]], small_toml: Path
 ) -> None:
@@ -133,7 +144,7 @@ def test_a_run_that_diverges_is_a_row_and_status_1(
     small_toml.write_text(small_toml.read_text() + "lr = [1e38, 0.004]\n")
     status, said = spectrum_study(small_toml)
     assert status == 1
-    assert "2 of 4 runs failed: 2 diverged (loss is nan in epoch 1 of 3)" in said
+    assert "2 of 4 runs failed: 2 diverged (training loss is nan in epoch 1 of 3)" in said
     results = load_results(tmp_path / "out" / "tested")
     assert list(results["status"]) == ["diverged", "diverged", "done", "done"]
     assert results["test_top1"].notna().tolist() == [False, False, True, True]

@@ -12,7 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from spectrum import StudyConfig, evaluate, load_data, load_results, load_run, run_study
+from spectrum import (
+    DataConfig,
+    Recipe,
+    StudyConfig,
+    evaluate,
+    load_data,
+    load_results,
+    load_run,
+    run_study,
+)
 from spectrum.study.engine import available_devices
 from spectrum.study.plan import make_plan
 from spectrum.study.results import COLUMNS
@@ -84,7 +93,34 @@ def test_a_grid_has_every_combination() -> None:
     assert {c.network.segments for c in combinations} == {"1", "entry=C+middle=4+exit=C"}
     assert {c.network.hidden for c in combinations} == {(), (8, 4)}
     assert {c.network.dropout for c in combinations} == {0.1}
-    assert config.varied() == ["hidden", "lr", "order", "segments"]
+    assert [field for _, field in config.varied()] == ["hidden", "lr", "order", "segments"]
+
+
+def test_a_value_given_twice_is_one() -> None:
+    config = StudyConfig(
+        segments="C,C",
+        order="spatial_first,spatial_first",
+        epochs=[1, 1],
+        precision="float32,float32",
+        network={"dropout": [0, 0.0], "hidden": [[8], [8]]},
+    )
+    assert len(list(config.combinations())) == 1
+    assert config.varied() == []
+
+
+def test_lists_and_configurations_may_stand_for_tables() -> None:
+    config = StudyConfig(
+        network=["tiny", "small"],
+        data=DataConfig(split_seed=3),
+        recipe=Recipe(lr=0.5),
+        activation=[None, "elu"],
+    )
+    combinations = list(config.combinations())
+    assert [c.network.name for c in combinations] == ["tiny"] * 8 + ["small"] * 8
+    assert {c.data.split_seed for c in combinations} == {3}
+    assert {c.recipe.lr for c in combinations} == {0.5}
+    assert {c.network.activation for c in combinations} == {None, "elu"}
+    assert StudyConfig.model_validate_json(config.model_dump_json()) == config
 
 
 def test_points_of_a_study_cost_alike() -> None:
@@ -158,3 +194,18 @@ def test_results_that_are_none_are_named(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="lacks the columns run_id, study"):
         load_results(tmp_path)
+
+
+def test_a_file_in_the_current_folder_is_no_module_of_a_worker(
+    small_study: Callable[..., StudyConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('a file of the user')")
+    monkeypatch.chdir(tmp_path)
+    assert run_study(small_study(workers=2, epochs=1))["status"].tolist() == ["done", "done"]
+
+
+@pytest.mark.parametrize("content", [b"[]", b"5", b'{"network": 5}', b"{}"])
+def test_a_configuration_that_is_none_is_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"\Afolder \(=[^\n]*\) holds a damaged run: [^\n]*\Z"):
+        load_run(tmp_path)

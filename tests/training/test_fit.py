@@ -204,6 +204,37 @@ def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
     assert resumed.curve == lines
 
 
+@pytest.mark.parametrize(
+    "changes", [{"lr": 0.02}, {"epochs": 4}, {"seed": 1}, {"precision": "bfloat16"}], ids=str
+)
+def test_a_checkpoint_of_another_training_is_refused(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    path = str(tmp_path / "state.pt")
+    train(epochs=1, checkpoint=path)
+    with pytest.raises(ValueError, match="must be of the same recipe, seed and precision"):
+        train(**{"epochs": 1, **changes}, checkpoint=path)
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(3, 0.25), (9, 0.1), (1, 0.5), (1, 0.01)])
+def test_a_warmup_of_any_length_works(epochs: int, warmup: float) -> None:
+    fitted = train(epochs=epochs, warmup=warmup, batch_size=2000)
+    assert len(fitted.curve) == epochs
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"precision \(='float16'\) must be one of float32, bf"):
+        train(precision="float16")
+    with pytest.raises(ValueError, match=r"precision \(='int8'\) must be one of"):
+        evaluate(network(), dataset().test, precision="int8")  # type: ignore[arg-type]
+
+
+def test_an_empty_split_has_no_metrics() -> None:
+    test = dataset().test
+    with pytest.raises(ValueError, match="at least one example"):
+        evaluate(network(), Split(test.images[:0], test.labels[:0]))
+
+
 def test_fewer_images_than_a_batch_are_one_batch() -> None:
     fitted = fit(network(), dataset(n=9), RECIPE)
     assert [line["samples"] for line in fitted.curve] == [9, 18, 27]
