@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import platform
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,6 @@ from spectrum.training.seeding import seeded
 
 __all__ = ["attempt", "execute"]
 
-log = logging.getLogger(__name__)
-
 # On a GPU: convolutions that repeat, and float32 that isn't rounded to TF32.
 _REPEATABLE = partial(
     torch.backends.cudnn.flags, enabled=True, benchmark=False, deterministic=True, allow_tf32=False
@@ -36,14 +34,19 @@ def attempt(
     """Execute a run; whatever goes wrong becomes a result with a status and a reason.
 
     ``diverged`` is final and kept in the store. ``out_of_memory``, ``io_error`` and ``failed``
-    are not, so that the run is tried again when it is next asked for.
+    are not, so that the run is tried again when it is next asked for. The traceback of a failure
+    that has no other name is kept in the run's folder.
     """
     try:
-        return execute(run, store, device, on_evaluation)
+        with _REPEATABLE():
+            return execute(run, store, device, on_evaluation)
     except Exception as error:
         status, reason = _explain(error)
         if status == "failed":
-            log.warning("%s failed\n%s", run.id, traceback.format_exc())
+            with suppress(OSError):
+                path = store.error(run.id)
+                path.write_text(traceback.format_exc(), encoding="utf-8")
+                reason = f"{reason} (see {path})"
         return {"status": status, "error": reason}
 
 
@@ -74,17 +77,16 @@ def execute(
                 on_evaluation(line)
 
             try:
-                with _REPEATABLE():
-                    curve, trained = fit(
-                        network,
-                        dataset,
-                        run.recipe,
-                        seed=run.seed,
-                        device=device,
-                        precision=run.precision,
-                        checkpoint=store.checkpoint(run.id),
-                        on_evaluation=note,
-                    )
+                curve, trained = fit(
+                    network,
+                    dataset,
+                    run.recipe,
+                    seed=run.seed,
+                    device=device,
+                    precision=run.precision,
+                    checkpoint=store.checkpoint(run.id),
+                    on_evaluation=note,
+                )
             except Diverged as error:
                 result = {"status": "diverged", "error": str(error), **_where(device)}
                 store.finish(run.id, result)

@@ -44,6 +44,10 @@ class Store:
         """The state of a run that is training."""
         return self.folder(run_id) / "checkpoint.pt"
 
+    def error(self, run_id: str) -> Path:
+        """The traceback of a run that failed for no foreseen reason."""
+        return self.folder(run_id) / "error.txt"
+
     def lock(self, run_id: str) -> FileLock:
         """What the process that trains a run holds; the system frees it when that process ends."""
         self.folder(run_id).mkdir(parents=True, exist_ok=True)
@@ -70,6 +74,7 @@ class Store:
         folder = self.folder(run_id)
         for unfinished in folder.glob(".*.*.[0-9]*"):
             unfinished.unlink()
+        self.error(run_id).unlink(missing_ok=True)
         write_json(folder / "config.json", config)
 
     def open_curve(self, run_id: str) -> TextIO:

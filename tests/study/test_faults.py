@@ -7,7 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from spectrum import StudyConfig, load_results
+import pytest
+import torch
+
+from spectrum import StudyConfig, load_results, run_study
 from tests.study.conftest import run_command
 
 
@@ -63,3 +66,27 @@ def test_no_memory_is_a_row_and_tried_again(small_study: Callable[..., StudyConf
     assert all(row["error"].startswith("out of memory: ") for row in rows[2:])
     assert len(list(config.runs.glob("*/result.json"))) == 2
     assert "Traceback" not in ran.stderr
+
+
+def test_a_failure_nobody_foresaw_keeps_its_traceback_in_a_file(
+    small_study: Callable[..., StudyConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = small_study(segments="C")
+
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("a mistake of ours")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", broken)
+    (row,) = run_study(config).to_dict("records")
+    assert row["status"] == "failed"
+    assert row["error"].startswith("AssertionError: a mistake of ours (see ")
+    assert "Traceback" not in capsys.readouterr().err
+    kept = config.runs / row["run_id"] / "error.txt"
+    assert str(kept) in row["error"]
+    assert "in broken" in kept.read_text()
+
+    monkeypatch.undo()
+    assert run_study(config)["status"].tolist() == ["done"]
+    assert not kept.exists()
