@@ -14,7 +14,7 @@ from spectrum.layers import whole
 from spectrum.networks import MAX_WIDTH, NetworkConfig, build
 from spectrum.segments import Segments, parse_setting
 
-__all__ = ["Match", "match_budget", "reference"]
+__all__ = ["Match", "build_on_meta", "match_budget", "reference"]
 
 CLOSE_ENOUGH = 0.002
 MIN_WIDTH = 1e-4

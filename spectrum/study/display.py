@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,13 +13,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from spectrum.study.engine import Event, Report
+from spectrum.study.engine import Event
 
-__all__ = ["Display", "showing"]
+__all__ = ["Display"]
 
 
 class Display:
     """One display for all runs of a study, however many processes execute them.
+
+    It shows while its ``progress`` is entered.
 
     Args:
         console: where to print.
@@ -83,11 +82,3 @@ class Display:
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def showing(console: Console, runs: dict[str, tuple[str, int]], done: int) -> Iterator[Report]:
-    """Show runs while the context lasts; it gives the function to report events to."""
-    display = Display(console, runs, done)
-    with display.progress:
-        yield display.report

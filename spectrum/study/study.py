@@ -13,7 +13,7 @@ from rich.table import Table
 from spectrum.report.plots import figure_of_segments
 from spectrum.report.statistics import summarize
 from spectrum.study.config import StudyConfig
-from spectrum.study.display import showing
+from spectrum.study.display import Display
 from spectrum.study.engine import Event, available_devices, execute_runs
 from spectrum.study.plan import Plan, Point, RunConfig, make_plan
 from spectrum.study.results import make_row, varied
@@ -131,12 +131,13 @@ def _execute(plan: Plan, devices: list[str], console: Console) -> dict[str, dict
     }
     if not runs:
         return results
-    with showing(console, shown, len(results)) as show:
+    display = Display(console, shown, len(results))
+    with display.progress:
 
         def report(event: Event) -> None:
             if event.kind == "finished":
                 results[event.run_id] = event.values
-            show(event)
+            display.report(event)
 
         try:
             execute_runs(
