@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 from torch import nn
 
 from spectrum.layers.segmented import ACTIVATIONS, Activation, Order
-from spectrum.networks.xception import MAX_WIDTH, PRESETS, Pooling, xception
+from spectrum.networks.checks import MAX_WIDTH
+from spectrum.networks.xception import PRESETS, Pooling, xception
 from spectrum.segments import format_setting
 
 __all__ = ["NETWORKS", "NetworkConfig", "build"]

@@ -8,22 +8,21 @@ convolution and separable convolution is followed by batch normalisation; none h
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal, TypeAlias, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.layers import SegmentedConv, dialled_channels, whole
+from spectrum.layers import whole
 from spectrum.layers.segmented import Activation, Order
-from spectrum.segments import Segments, Setting, format_setting, layer_segments
+from spectrum.networks.checks import check_choice, check_numbers, scaled
+from spectrum.networks.dial import Dial
+from spectrum.segments import Setting
 
 __all__ = ["PRESETS", "Pooling", "Preset", "Xception", "xception"]
 
-MAX_WIDTH = 1000
 Pooling: TypeAlias = Literal["symmetric", "keras"]
 
 
@@ -198,33 +197,33 @@ def xception(
     Raises:
         ValueError: an argument is out of its range; the message names it, its value and the range.
     """
-    _check(preset, pooling, width, dropout, bn_eps, bn_momentum)
-    whole("num_classes", num_classes)
-    whole("in_channels", in_channels)
-    whole("channel_multiple", channel_multiple)
+    check_choice("preset", preset, tuple(PRESETS))
+    check_choice("pooling", pooling, get_args(Pooling))
+    check_numbers(
+        num_classes=num_classes,
+        in_channels=in_channels,
+        channel_multiple=channel_multiple,
+        width=width,
+        dropout=dropout,
+        bn_eps=bn_eps,
+        bn_momentum=bn_momentum,
+    )
     if not isinstance(hidden, Sequence):
         raise ValueError(f"hidden (={hidden!r}) must be a sequence of units, one a layer")
     hidden = [whole("hidden", units) for units in hidden]
     sizes = PRESETS[preset]
     repeats = sizes.repeats if repeats is None else whole("repeats", repeats, least=0)
     flows = ["entry"] * 2 * len(sizes.entry) + ["middle"] * 3 * repeats + ["exit"] * 4
-    dial = iter(layer_segments(segments, flows))
-    saturated = 0
+    dial = Dial(segments, flows, order, activation)
 
-    def scaled(channels: int) -> int:
-        return max(int(channels * width / channel_multiple + 0.5), 1) * channel_multiple
+    def sized(channels: int) -> int:
+        return scaled(channels, width, channel_multiple)
 
     def norm(channels: int) -> nn.BatchNorm2d:
         return nn.BatchNorm2d(channels, eps=bn_eps, momentum=bn_momentum)
 
     def dialled(c_in: int, c_out: int) -> tuple[nn.Module, nn.Module]:
-        nonlocal saturated
-        point = next(dial)
-        if point.saturates(dialled_channels(c_in, c_out, order)):
-            saturated += 1
-            point = Segments("C")
-        conv = SegmentedConv(c_in, c_out, segments=point, order=order, activation=activation)
-        return conv, norm(c_out)
+        return dial.conv(c_in, c_out), norm(c_out)
 
     def reducing(c_in: int, c_mid: int, c_out: int, *, relu_first: bool = True) -> Residual:
         layers: list[nn.Module] = [nn.ReLU()] if relu_first else []
@@ -241,17 +240,17 @@ def xception(
     stem: list[nn.Module] = []
     c = in_channels
     for channels, stride, padding in sizes.stem:
-        conv = nn.Conv2d(c, scaled(channels), 3, stride=stride, padding=padding, bias=False)
+        conv = nn.Conv2d(c, sized(channels), 3, stride=stride, padding=padding, bias=False)
         c = conv.out_channels
         stem += [conv, norm(c), nn.ReLU()]
 
     entry = []
     for i, (mid, out) in enumerate(sizes.entry):
         # The stem ends with a ReLU, so the first module has none before its first layer.
-        entry.append(reducing(c, scaled(mid), scaled(out), relu_first=i > 0))
-        c = scaled(out)
+        entry.append(reducing(c, sized(mid), sized(out), relu_first=i > 0))
+        c = sized(out)
     middle = [middle_module(c) for _ in range(repeats)]
-    c_mid, c_pooled, c_wide, c_features = map(scaled, sizes.exit)
+    c_mid, c_pooled, c_wide, c_features = map(sized, sizes.exit)
     exit_flow = [
         reducing(c, c_mid, c_pooled),
         *dialled(c_pooled, c_wide),
@@ -265,12 +264,7 @@ def xception(
         for n_in, n_out in itertools.pairwise(units)
         for part in (nn.Linear(n_in, n_out), nn.ReLU())
     ]
-    if saturated:
-        warnings.warn(
-            f"segments (={format_setting(segments)}): {saturated} of {len(flows)} layers have "
-            "fewer channels and take one segment a channel",
-            stacklevel=2,
-        )
+    dial.warn()
     return Xception(
         nn.Sequential(*stem),
         nn.Sequential(*entry),
@@ -279,22 +273,5 @@ def xception(
         nn.Sequential(*fully_connected),
         nn.Dropout(dropout),
         nn.Linear(units[-1], num_classes),
-        saturated,
+        dial.saturated,
     )
-
-
-def _check(
-    preset: str, pooling: str, width: float, dropout: float, bn_eps: float, bn_momentum: float
-) -> None:
-    if preset not in tuple(PRESETS):
-        raise ValueError(f"preset (={preset!r}) must be one of {', '.join(PRESETS)}")
-    if pooling not in get_args(Pooling):
-        raise ValueError(f"pooling (={pooling!r}) must be one of {', '.join(get_args(Pooling))}")
-    for name, value, fits, bounds in (
-        ("width", width, lambda v: 0 < v <= MAX_WIDTH, f"above 0 and at most {MAX_WIDTH}"),
-        ("dropout", dropout, lambda v: 0 <= v < 1, "at least 0 and below 1"),
-        ("bn_eps", bn_eps, lambda v: 0 < v < float("inf"), "above 0"),
-        ("bn_momentum", bn_momentum, lambda v: 0 < v <= 1, "above 0 and at most 1"),
-    ):
-        if not isinstance(value, Real) or not fits(value):
-            raise ValueError(f"{name} (={value!r}) must be a number {bounds}")
