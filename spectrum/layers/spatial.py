@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["UnevenConv2d", "spatial_conv"]
+__all__ = ["Pair", "UnevenConv2d", "spatial_conv"]
 
-Pair = tuple[int, int]
+Pair: TypeAlias = tuple[int, int]
 
 
 class UnevenConv2d(nn.Module):

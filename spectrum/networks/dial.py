@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Sequence
 
 from spectrum.layers import SegmentedConv, dialled_channels
-from spectrum.layers.segmented import Activation, Order, Pair
+from spectrum.layers.segmented import Activation, Order
+from spectrum.layers.spatial import Pair
 from spectrum.segments import Segments, Setting, format_setting, layer_segments
 
 __all__ = ["Dial", "order_at", "saturated"]
