@@ -1,15 +1,23 @@
-"""The segmented convolution and the spatial convolution it is made of."""
+"""The segmented convolution, the spatial convolution it is made of, and its towers."""
 
-from spectrum.layers.checks import whole
-from spectrum.layers.segmented import ACTIVATIONS, ORDERS, SegmentedConv, dialled_channels
+from spectrum.layers.arguments import ACTIVATIONS, ORDERS, Activation, Order, Pair, whole
+from spectrum.layers.moving import put_on_dial, resegmented
+from spectrum.layers.segmented import SegmentedConv, dialled_channels
 from spectrum.layers.spatial import UnevenConv2d, spatial_conv
+from spectrum.layers.towers import Towers
 
 __all__ = [
     "ACTIVATIONS",
     "ORDERS",
+    "Activation",
+    "Order",
+    "Pair",
     "SegmentedConv",
+    "Towers",
     "UnevenConv2d",
     "dialled_channels",
+    "put_on_dial",
+    "resegmented",
     "spatial_conv",
     "whole",
 ]

@@ -6,25 +6,27 @@ number of independent channel-space segments that the spatial convolution is div
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Iterator
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.layers.checks import whole
-from spectrum.layers.spatial import Pair, spatial_conv
+from spectrum.layers.arguments import (
+    ACTIVATIONS,
+    ORDERS,
+    Activation,
+    Order,
+    Pair,
+    paddings,
+    pair,
+    whole,
+)
+from spectrum.layers.spatial import segment_biases, segment_weights, spatial_conv
+from spectrum.layers.towers import Towers
 from spectrum.segments import Segments, SegmentsLike
 
-__all__ = ["ACTIVATIONS", "ORDERS", "Activation", "Order", "SegmentedConv", "dialled_channels"]
-
-Order: TypeAlias = Literal["spatial_first", "pointwise_first", "spatial_only"]
-Activation: TypeAlias = Literal["relu", "elu"]
-ORDERS: tuple[str, ...] = get_args(Order)
-ACTIVATIONS: dict[str | None, type[nn.Module]] = {
-    None: nn.Identity,
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-}
+__all__ = ["SegmentedConv", "dialled_channels"]
 
 
 class SegmentedConv(nn.Module):
@@ -79,15 +81,15 @@ class SegmentedConv(nn.Module):
         _check_choices(order, activation)
         self.in_channels = whole("in_channels", in_channels)
         self.out_channels = whole("out_channels", out_channels)
-        self.kernel_size = _pair("kernel_size", kernel_size)
-        self.stride = _pair("stride", stride)
-        self.dilation = _pair("dilation", dilation)
+        self.kernel_size = pair("kernel_size", kernel_size)
+        self.stride = pair("stride", stride)
+        self.dilation = pair("dilation", dilation)
         self.segments = Segments(segments)
         self.order = order
         self.activation = activation
         self.padding = padding
         self.bias = bool(bias)
-        before, after = _paddings(padding, self.kernel_size, self.dilation)
+        before, after = paddings(padding, self.kernel_size, self.dilation)
 
         in_sizes, out_sizes = _sizes(self.segments, self.in_channels, self.out_channels, order)
         self.segment_count = len(in_sizes)
@@ -126,6 +128,69 @@ class SegmentedConv(nn.Module):
             x = F.pad(x, self._far_padding)
         return self.spatial(x)  # type: ignore[no-any-return]
 
+    def to_towers(self) -> Towers:
+        """The same function as parallel towers, a segment each (figure 2 of the paper).
+
+        Returns:
+            Towers with copies of this layer's weights.
+
+        Raises:
+            ValueError: the 1x1 doesn't come first.
+        """
+        if self.order != "pointwise_first" or self.pointwise is None:
+            raise ValueError(
+                f"order (={self.order!r}) must be 'pointwise_first' for a layer to be towers"
+            )
+        weight = self.pointwise.weight
+        with torch.device(weight.device):
+            towers = Towers(
+                self.in_channels,
+                self.segments.sizes(self.out_channels),
+                self.kernel_size,
+                activation=self.activation,
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+                bias=self.bias,
+            )
+        towers.to(weight.dtype).train(self.training)
+        with torch.no_grad():
+            for own, theirs in _corresponding(self, towers):
+                theirs.copy_(own)
+        return towers
+
+    @classmethod
+    def from_towers(cls, towers: Towers) -> SegmentedConv:
+        """The layer that equals parallel towers (figure 3 of the paper).
+
+        Args:
+            towers: as ``to_towers`` makes them.
+
+        Returns:
+            A ``pointwise_first`` layer with copies of the towers' weights, a segment a tower.
+        """
+        sizes = towers.sizes
+        n = Segments(len(sizes))
+        weight = towers.towers[0][0].weight  # type: ignore[index]
+        with torch.device(weight.device):
+            conv = cls(
+                towers.in_channels,
+                sum(sizes),
+                towers.kernel_size,
+                segments=n if n.sizes(sum(sizes)) == sizes else sizes,
+                order="pointwise_first",
+                activation=towers.activation,
+                stride=towers.stride,
+                padding=towers.padding,
+                dilation=towers.dilation,
+                bias=towers.bias,
+            )
+        conv.to(weight.dtype).train(towers.training)
+        with torch.no_grad():
+            for own, theirs in _corresponding(conv, towers):
+                own.copy_(theirs)
+        return conv
+
     def extra_repr(self) -> str:
         """The dial first, then what differs from its default."""
         channels = dialled_channels(self.in_channels, self.out_channels, self.order)
@@ -145,6 +210,17 @@ class SegmentedConv(nn.Module):
         if self.bias:
             shown.append("bias=True")
         return ", ".join(shown)
+
+
+def _corresponding(conv: SegmentedConv, towers: Towers) -> Iterator[tuple[Tensor, Tensor]]:
+    """The weights of a layer, segment by segment, each with that of the tower it equals."""
+    first = [tower[0] for tower in towers.towers]  # type: ignore[index]
+    last = [tower[-1] for tower in towers.towers]  # type: ignore[index]
+    pointwise = conv.pointwise.weight.split(towers.sizes)  # type: ignore[union-attr]
+    yield from zip(pointwise, (part.weight for part in first), strict=True)
+    yield from zip(segment_weights(conv.spatial), (part.weight for part in last), strict=True)
+    if conv.bias:
+        yield from zip(segment_biases(conv.spatial), (part.bias for part in last), strict=True)
 
 
 def dialled_channels(in_channels: int, out_channels: int, order: Order) -> int:
@@ -173,16 +249,6 @@ def _sizes(
     return n.sizes(in_channels), n.sizes(out_channels)
 
 
-def _paddings(padding: int | Pair | None, kernel: Pair, dilation: Pair) -> tuple[Pair, Pair]:
-    """The zeros before and after, each (height, width)."""
-    if padding is not None:
-        both = _pair("padding", padding, least=0)
-        return both, both
-    total = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1))
-    before = (total[0] // 2, total[1] // 2)
-    return before, (total[0] - before[0], total[1] - before[1])
-
-
 def _check_choices(order: str, activation: str | None) -> None:
     if order not in ORDERS:
         raise ValueError(f"order (={order!r}) must be one of {', '.join(ORDERS)}")
@@ -193,12 +259,3 @@ def _check_choices(order: str, activation: str | None) -> None:
             f"activation (={activation!r}) must be None for spatial_only, "
             "which has no second convolution"
         )
-
-
-def _pair(name: str, value: int | Pair, least: int = 1) -> Pair:
-    if isinstance(value, tuple | list):
-        if len(value) != 2:
-            raise ValueError(f"{name} (={value!r}) must be one number or (height, width)")
-        return whole(name, value[0], least), whole(name, value[1], least)
-    both = whole(name, value, least)
-    return both, both

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Pair", "UnevenConv2d", "spatial_conv"]
+from spectrum.layers.arguments import Pair
 
-Pair: TypeAlias = tuple[int, int]
+__all__ = [
+    "UnevenConv2d",
+    "dense_weight",
+    "fill_from_dense",
+    "segment_biases",
+    "segment_weights",
+    "spatial_conv",
+]
 
 
 class UnevenConv2d(nn.Module):
@@ -77,3 +83,54 @@ def spatial_conv(
             )
         )
     return convs[0] if len(convs) == 1 else UnevenConv2d(convs)
+
+
+def segment_weights(conv: nn.Conv2d | UnevenConv2d) -> list[Tensor]:
+    """Views of each segment's weight, (out_i, in_i, k_h, k_w), in order of the channels."""
+    return [block for part in _parts(conv) for block in part.weight.chunk(part.groups)]
+
+
+def segment_biases(conv: nn.Conv2d | UnevenConv2d) -> list[Tensor]:
+    """Views of each segment's bias, (out_i,); none where there is none."""
+    biased = [(part.bias, part.groups) for part in _parts(conv) if part.bias is not None]
+    return [block for bias, groups in biased for block in bias.chunk(groups)]
+
+
+@torch.no_grad()
+def dense_weight(conv: nn.Conv2d | UnevenConv2d) -> Tensor:
+    """The weight of the dense convolution that ``conv`` equals: zero outside the segments.
+
+    Returns:
+        (C_out, C_in, k_h, k_w), a copy.
+    """
+    blocks = segment_weights(conv)
+    c_out, c_in = sum(b.shape[0] for b in blocks), sum(b.shape[1] for b in blocks)
+    dense = blocks[0].new_zeros(c_out, c_in, *blocks[0].shape[2:])
+    for block, at_out, at_in in _placed(blocks):
+        dense[at_out, at_in] = block
+    return dense
+
+
+@torch.no_grad()
+def fill_from_dense(conv: nn.Conv2d | UnevenConv2d, dense: Tensor) -> None:
+    """Fill ``conv`` with what of a dense weight lies inside its segments.
+
+    Args:
+        conv: the convolution.
+        dense: (C_out, C_in, k_h, k_w).
+    """
+    for block, at_out, at_in in _placed(segment_weights(conv)):
+        block.copy_(dense[at_out, at_in])
+
+
+def _parts(conv: nn.Conv2d | UnevenConv2d) -> list[nn.Conv2d]:
+    return [conv] if isinstance(conv, nn.Conv2d) else list(conv.convs)  # type: ignore[arg-type]
+
+
+def _placed(blocks: Sequence[Tensor]) -> Iterator[tuple[Tensor, slice, slice]]:
+    """Each block with the output and the input channels that it connects."""
+    c_out = c_in = 0
+    for block in blocks:
+        n_out, n_in = block.shape[:2]
+        yield block, slice(c_out, c_out + n_out), slice(c_in, c_in + n_in)
+        c_out, c_in = c_out + n_out, c_in + n_in

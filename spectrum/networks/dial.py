@@ -5,12 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from spectrum.layers import SegmentedConv, dialled_channels
-from spectrum.layers.segmented import Activation, Order
-from spectrum.layers.spatial import Pair
+from spectrum.layers import Activation, Order, Pair, SegmentedConv, dialled_channels
 from spectrum.segments import Segments, Setting, format_setting, layer_segments
 
-__all__ = ["Dial", "order_at", "saturated"]
+__all__ = ["Dial", "order_at", "saturated", "warn_saturated"]
 
 
 class Dial:
@@ -72,12 +70,17 @@ class Dial:
 
     def warn(self) -> None:
         """Warn, on behalf of the function that builds the network, of the layers that saturate."""
-        if self.saturated:
-            warnings.warn(
-                f"segments (={format_setting(self.segments)}): {self.saturated} of "
-                f"{len(self._flows)} layers have fewer channels and take one segment a channel",
-                stacklevel=3,
-            )
+        warn_saturated(self.segments, self.saturated, len(self._flows), stacklevel=4)
+
+
+def warn_saturated(segments: Setting, saturated: int, layers: int, stacklevel: int) -> None:
+    """Warn of layers with fewer channels than segments, if there are any."""
+    if saturated:
+        warnings.warn(
+            f"segments (={format_setting(segments)}): {saturated} of {layers} layers have "
+            "fewer channels and take one segment a channel",
+            stacklevel=stacklevel,
+        )
 
 
 def order_at(point: Segments, in_channels: int, order: Order | None) -> Order:

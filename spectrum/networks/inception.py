@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.layers.segmented import Activation, Order
+from spectrum.layers import Activation, Order
 from spectrum.networks.checks import check_choice, check_numbers, scaled
 from spectrum.networks.dial import Dial
 from spectrum.networks.inception_layout import POOL, PRESETS, V2, Branch, Layout, convs_of

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from spectrum.layers.spatial import Pair
+from spectrum.layers import Pair
 
 __all__ = ["POOL", "PRESETS", "V2", "Branch", "Conv", "Layout", "convs_of"]
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spectrum.layers import whole
-from spectrum.layers.segmented import Activation, Order
+from spectrum.layers import Activation, Order, whole
 from spectrum.networks.checks import check_choice, check_numbers, scaled
 from spectrum.networks.dial import Dial
 from spectrum.segments import Segments, Setting

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from spectrum.layers import SegmentedConv, whole
-from spectrum.layers.segmented import Activation, Order
+from spectrum.layers import Activation, Order, SegmentedConv, whole
 from spectrum.networks.checks import check_choice, check_numbers, scaled
 from spectrum.networks.dial import Dial
 from spectrum.segments import Setting

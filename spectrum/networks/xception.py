@@ -15,8 +15,7 @@ from typing import Literal, TypeAlias, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.layers import whole
-from spectrum.layers.segmented import Activation, Order
+from spectrum.layers import Activation, Order, whole
 from spectrum.networks.checks import check_choice, check_numbers, scaled
 from spectrum.networks.dial import Dial
 from spectrum.segments import Setting

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from spectrum.command import make_console, say
 
+if TYPE_CHECKING:
     from spectrum.study.config import StudyConfig
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -126,7 +126,7 @@ def study(
     except ValueError as error:
         # The field that is wrong comes first: as a flag if it was given as one.
         message = f"--{error}" if str(error).split(" ")[0] in given else str(error)
-        return _say(f"error: {message}", 2)
+        return say(f"error: {message}", 2)
 
 
 def _configure(file: str | None, flags: dict[str, str]) -> StudyConfig:
@@ -152,8 +152,8 @@ def _run(config: StudyConfig) -> int:
     try:
         results = run_study(config)
     except Interrupted as stop:
-        return _say(f"{stop}; the same command goes on from there", 130)
-    console = _console()
+        return say(f"{stop}; the same command goes on from there", 130)
+    console = make_console()
     console.print(render_summary(summarize(results)))
     folder = config.out / config.name
     console.print(f"\nresults: {folder / RESULTS}\nfigure:  {folder / FIGURE}", soft_wrap=True)
@@ -164,13 +164,13 @@ def _run(config: StudyConfig) -> int:
         f"{len(rows)} {status} ({rows['error'].iloc[0]})"
         for status, rows in failed.groupby("status", sort=False)
     )
-    return _say(f"{len(failed)} of {len(results)} runs failed: {reasons}", 1)
+    return say(f"{len(failed)} of {len(results)} runs failed: {reasons}", 1)
 
 
 def _print_plan(config: StudyConfig) -> int:
     from spectrum.study.study import dry_run
 
-    console = _console()
+    console = make_console()
     table, notes = dry_run(config)
     console.print(table)
     for note in notes:
@@ -178,30 +178,16 @@ def _print_plan(config: StudyConfig) -> int:
     return 0
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120  # a file or a pipe has no width to keep to
-    return console
-
-
-def _say(message: str, status: int) -> int:
-    print(message, file=sys.stderr)
-    return status
-
-
 def main() -> int:
     """Run the command; the exit status: 0 done, 1 some runs failed, 2 bad usage."""
     try:
         return int(app(standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted before training began; the same command begins again", 130)
+        return say("interrupted before training began; the same command begins again", 130)
     except TyperException as error:
-        return _say(f"error: {error.format_message()}", 2)
+        return say(f"error: {error.format_message()}", 2)
     except OSError as error:
-        return _say(f"error: {error.strerror}: {error.filename}", 1)
+        return say(f"error: {error.strerror}: {error.filename}", 1)
 
 
 if __name__ == "__main__":

@@ -117,13 +117,14 @@ class StudyConfig(BaseModel):
 
     @field_validator("order", "activation", "epochs", "precision", mode="before")
     @classmethod
-    def _axis(cls, value: Any) -> Any:
+    def _axis(cls, value: Any, info: Any) -> Any:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",")]
         if value is None:
             return None
         values = value if isinstance(value, list | tuple) else [value]
-        return ["none" if item is None else item for item in values]
+        unset = "default" if info.field_name == "order" else "none"
+        return [unset if item is None else item for item in values]
 
     @field_validator("network", "data", "recipe", mode="before")
     @classmethod
@@ -239,6 +240,8 @@ def explain(error: ValidationError, room: str = "") -> str:
     if name.removeprefix(f"{room}.") in StudyConfig.model_fields:
         name = name.removeprefix(f"{room}.")
     message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"] and room and message.split(" ")[0] not in StudyConfig.model_fields:
+        return f"{room}.{message}"
     if not first["loc"] or message.startswith(f"{name} (="):
         return message  # one that names the field itself
     if first["type"] == "extra_forbidden":

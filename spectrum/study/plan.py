@@ -22,6 +22,7 @@ __all__ = ["FORMAT", "Plan", "Point", "RunConfig", "is_out_of_memory", "make_pla
 
 FORMAT = 1
 """The version of what a run is; a change that alters results under the same fields raises it."""
+_NEWER = ("code", "start")
 
 
 class RunConfig(BaseModel):
@@ -34,6 +35,8 @@ class RunConfig(BaseModel):
         recipe: how it is trained.
         seed: of the initial weights, the order of the data and dropout.
         precision: of the forward pass.
+        code: fingerprint of the file that defines a user's own model.
+        start: fingerprint of the weights that training starts from; "" for fresh ones.
     """
 
     # A configuration varied by copy is checked here, before its hash names a run.
@@ -45,10 +48,16 @@ class RunConfig(BaseModel):
     recipe: Recipe
     seed: NonNegativeInt
     precision: Precision = "float32"
+    code: str = ""
+    start: str = ""
 
     def canonical(self) -> dict[str, Any]:
         """The configuration as plain values, with the format's version."""
-        return {"format": FORMAT, **self.model_dump(mode="json")}
+        plain = self.model_dump(mode="json")
+        # Fields newer than the format are left out at rest, so that earlier runs keep their names.
+        if not plain["network"]["aux_logits"]:
+            del plain["network"]["aux_logits"]
+        return {"format": FORMAT, **{k: v for k, v in plain.items() if k not in _NEWER or v}}
 
     @property
     def id(self) -> str:

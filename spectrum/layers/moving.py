@@ -1,0 +1,118 @@
+"""Moving a layer along the dial with its weights.
+
+A segmented kernel is a block-diagonal dense one. Where every new segment is a union of old ones
+the new layer is the same function; elsewhere what lies outside the new blocks is dropped, which is
+the closest kernel that the new segments allow (in the Frobenius norm).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from spectrum.layers.arguments import Pair
+from spectrum.layers.segmented import SegmentedConv, dialled_channels
+from spectrum.layers.spatial import (
+    dense_weight,
+    fill_from_dense,
+    segment_biases,
+    segment_weights,
+)
+from spectrum.segments import Segments
+
+__all__ = ["put_on_dial", "resegmented"]
+
+
+def put_on_dial(conv: nn.Conv2d) -> SegmentedConv:
+    """A convolution as the ``spatial_only`` layer that it is, with copies of its weights.
+
+    Args:
+        conv: dense, grouped or depthwise, padded with zeros.
+    """
+    padding: int | Pair | None = conv.padding  # type: ignore[assignment]
+    if isinstance(padding, str):
+        padding = None if padding == "same" else 0
+    with torch.device("meta"):
+        layer = SegmentedConv(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            segments=conv.groups,
+            order="spatial_only",
+            stride=conv.stride,  # type: ignore[arg-type]
+            padding=padding,
+            dilation=conv.dilation,  # type: ignore[arg-type]
+            bias=conv.bias is not None,
+        )
+    _materialise(layer, conv, conv.weight)
+    for own, theirs in zip(layer.parameters(), conv.parameters(), strict=True):
+        _copy(theirs, own)
+    return layer
+
+
+def resegmented(conv: SegmentedConv, segments: Segments) -> tuple[SegmentedConv, float]:
+    """The layer at another point of the dial, with the closest kernel and all else as it was.
+
+    Args:
+        conv: the layer; it isn't changed.
+        segments: the point; more segments than channels become one a channel.
+
+    Returns:
+        The new layer, and the share of the kernel's energy (sum of squares) that is dropped: 0
+        where the two layers are the same function, NaN on the meta device.
+
+    Raises:
+        ValueError: explicit sizes that don't add up to the layer's channels.
+    """
+    channels = dialled_channels(conv.in_channels, conv.out_channels, conv.order)
+    with torch.device("meta"):
+        layer = SegmentedConv(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            segments=Segments("C") if segments.saturates(channels) else segments,
+            order=conv.order,
+            activation=conv.activation,
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            bias=conv.bias,
+        )
+    weights = segment_weights(conv.spatial)
+    _materialise(layer, conv, weights[0])
+    dense = dense_weight(conv.spatial)
+    fill_from_dense(layer.spatial, dense)
+    trained = any(parameter.requires_grad for parameter in conv.spatial.parameters())
+    layer.spatial.requires_grad_(trained)
+    biases = segment_biases(layer.spatial)
+    if biases:
+        bias = torch.cat(segment_biases(conv.spatial))
+        with torch.no_grad():
+            for own, values in zip(biases, bias.split([len(b) for b in biases]), strict=True):
+                own.copy_(values)
+    if layer.pointwise is not None and conv.pointwise is not None:
+        for own, theirs in zip(
+            layer.pointwise.parameters(), conv.pointwise.parameters(), strict=True
+        ):
+            _copy(theirs, own)
+    return layer, _dropped(dense, dense_weight(layer.spatial))
+
+
+def _materialise(layer: SegmentedConv, old: nn.Module, weight: Tensor) -> None:
+    """Give a layer on the meta device memory like that of the one it replaces."""
+    layer.to(weight.dtype).to_empty(device=weight.device).train(old.training)
+
+
+@torch.no_grad()
+def _copy(source: nn.Parameter, target: nn.Parameter) -> None:
+    target.copy_(source)
+    target.requires_grad_(source.requires_grad)
+
+
+def _dropped(before: Tensor, after: Tensor) -> float:
+    if before.is_meta:
+        return math.nan
+    energy = before.double().square().sum().item()
+    return (before - after).double().square().sum().item() / energy if energy else 0.0

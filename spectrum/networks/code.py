@@ -1,0 +1,112 @@
+"""A user's own model, named as ``package.module:callable``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+__all__ = ["call_code", "code_fingerprint", "is_code", "is_code_name", "takes"]
+
+
+def is_code(name: str) -> bool:
+    """Whether the name of a network is a user's, to be imported."""
+    return ":" in name
+
+
+def is_code_name(name: str) -> bool:
+    """Whether a name reads ``package.module:callable``."""
+    part = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+    return re.fullmatch(f"{part}:{part}", name) is not None
+
+
+def takes(name: str, argument: str) -> bool:
+    """Whether the callable takes an argument by this name.
+
+    Raises:
+        ValueError: there is no such callable.
+    """
+    return argument in _arguments(_imported(name))
+
+
+def call_code(name: str, *, num_classes: int, in_channels: int, width: float) -> nn.Module:
+    """The user's model, from those of the arguments that the callable takes.
+
+    Args:
+        name: ``package.module:callable``.
+        num_classes: given if the callable takes it.
+        in_channels: likewise.
+        width: likewise; one that doesn't take it has width 1 alone.
+
+    Raises:
+        ValueError: there is no such callable, it fails, it returns no module, or a width is
+            wanted that it doesn't take.
+    """
+    function = _imported(name)
+    given = {"num_classes": num_classes, "in_channels": in_channels, "width": width}
+    known = _arguments(function)
+    if width != 1 and "width" not in known:
+        raise ValueError(f"width (={width}) must be 1, network {name} takes no width")
+    try:
+        network = function(**{key: value for key, value in given.items() if key in known})
+    except Exception as error:
+        raise ValueError(f"network (={name}) failed: {_reason(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"network (={name}) must return a torch.nn.Module, not {type(network).__name__}"
+        )
+    return network
+
+
+def code_fingerprint(name: str) -> str:
+    """A hash of the file that defines the callable, so that an edited model is another one.
+
+    Raises:
+        ValueError: there is no such callable.
+    """
+    function = inspect.unwrap(_imported(name))
+    try:
+        path = inspect.getsourcefile(function)
+        source = Path(path).read_bytes() if path else b""
+    except (TypeError, OSError):  # of C, or of a file that is gone
+        source = b""
+    return hashlib.sha256(source).hexdigest()[:16]
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    module, _, path = name.partition(":")
+    try:
+        if module == "__main__":
+            raise ImportError("other processes can't import __main__")
+        function = reduce(getattr, path.split("."), importlib.import_module(module))
+    except Exception as error:  # an import runs the user's code, which may raise anything
+        raise ValueError(f"network (={name}) can't be imported: {_reason(error)}") from error
+    if not callable(function):
+        raise ValueError(f"network (={name}) must be callable, not {type(function).__name__}")
+    return function
+
+
+def _arguments(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of the arguments that can be given by name."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some of C have none
+        return frozenset()
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    # Builders of well-known libraries hand num_classes through; the others they don't share.
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        named |= {"num_classes"}
+    return frozenset(named)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text[:200]

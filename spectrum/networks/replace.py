@@ -1,0 +1,84 @@
+"""Finding the convolutions of any model, and putting others in their place."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
+
+from spectrum.layers import SegmentedConv
+
+__all__ = ["convolutions", "replaced", "shown", "tie", "unknown_function", "weight_owners"]
+
+
+def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every convolution of a model by name; a ``SegmentedConv`` is one, without those inside it."""
+    inside: tuple[str, ...] = ()
+    for name, child in module.named_modules():
+        if name.startswith(inside):
+            continue
+        if isinstance(child, SegmentedConv):
+            inside += (f"{name}.".removeprefix("."),)
+            if not name:
+                yield name, child
+                return
+        if isinstance(child, SegmentedConv | _ConvNd):
+            yield name, child
+
+
+def unknown_function(conv: nn.Module) -> str | None:
+    """Why a convolution may be more than its weight, stride, padding and dilation; None if not."""
+    if isinstance(conv, SegmentedConv):
+        return None
+    if not isinstance(conv, nn.Conv2d):
+        return f"{type(conv).__name__} is no nn.Conv2d"
+    kind = type(conv)
+    if kind.forward is not nn.Conv2d.forward or kind._conv_forward is not nn.Conv2d._conv_forward:
+        return f"{kind.__name__} has a forward of its own"
+    if parametrize.is_parametrized(conv) or conv._parameters.get("weight") is None:
+        return "its weight is computed from others"
+    if is_lazy(conv.weight):
+        return "its shape isn't known yet"
+    if set(conv._parameters) - {"weight", "bias"} or conv._buffers or conv._modules:
+        return f"{kind.__name__} holds more than a weight and a bias"
+    if conv.padding_mode != "zeros":
+        return f"padding_mode {conv.padding_mode!r}"
+    if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks:
+        return "it has hooks"
+    return None
+
+
+def weight_owners(module: nn.Module) -> dict[int, list[str]]:
+    """The names of the modules that hold each parameter, by the parameter's ``id``."""
+    owners = defaultdict(list)
+    for name, child in module.named_modules():
+        for parameter in child._parameters.values():
+            if parameter is not None:
+                owners[id(parameter)].append(name)
+    return owners
+
+
+def tie(follower: nn.Module, leader: nn.Module) -> None:
+    """Give one layer the weights of another of the same shape, biases left apart."""
+    for name, parameter in leader.named_parameters():
+        holder, _, last = name.rpartition(".")
+        if last == "weight":
+            follower.get_submodule(holder).weight = parameter
+
+
+def replaced(module: nn.Module, layers: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """The model with each key of ``layers`` replaced by its value wherever it stands."""
+    for parent in list(module.modules()):
+        for name, child in parent._modules.items():
+            if child is not None and child in layers:
+                parent._modules[name] = layers[child]
+    return layers.get(module, module)
+
+
+def shown(name: str) -> str:
+    """A layer's name for a message; the model itself has none."""
+    return name or "(the module itself)"
