@@ -1,0 +1,132 @@
+"""Tensors by the names that their source gives them. No code in a file is ever run."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, TypeAlias
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from spectrum.networks.weights.keras import is_keras_model, read_hdf5, read_model
+
+__all__ = ["Source", "describe", "read_tensors"]
+
+# A path, a state dict, or a live Keras model, which has no type where Keras isn't installed.
+Source: TypeAlias = str | PathLike[str] | Mapping[str, Any] | Any
+
+_NESTS = ("state_dict", "model")
+_PREFIX = "module."
+
+
+def describe(source: Source) -> str:
+    """How messages call a source."""
+    if isinstance(source, str | PathLike):
+        return str(source)
+    if isinstance(source, Mapping):
+        return "a state dict"
+    if is_keras_model(source):
+        return f"Keras model {source.name}"
+    return type(source).__name__
+
+
+def read_tensors(source: Source) -> dict[str, Tensor]:
+    """The tensors of a source by its own names; those of Keras are ``layer/weight``.
+
+    What a file is, is told by its content. A state dict may be nested under ``"state_dict"`` or
+    ``"model"``, and come from ``DataParallel``.
+
+    Raises:
+        ValueError: it isn't weights, it is damaged or missing, or it wants to run code.
+    """
+    if isinstance(source, str | PathLike):
+        return _read_file(Path(source))
+    if is_keras_model(source):
+        return read_model(source)
+    if not isinstance(source, Mapping):
+        raise ValueError(
+            f"source (={describe(source)}) must be a path, a state dict or a Keras model"
+        )
+    return _unwrap(source, describe(source))
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except FileNotFoundError:
+        raise ValueError(f"source (={path}) must be a file that is there") from None
+    except OSError as error:
+        raise ValueError(f"source (={path}) can't be read: {error.strerror}") from None
+    if start.startswith(b"\x89HDF"):
+        return read_hdf5(path)
+    if start.startswith((b"PK\x03\x04", b"\x80")):
+        return _unwrap(_read_torch(path), str(path))
+    if start[8:] == b"{":  # after the length of this header
+        return _read_safetensors(path)
+    raise ValueError(
+        f"source (={path}) is no file of weights: safetensors, torch.save's or Keras's .h5"
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return _unwrap(safetensors.torch.load_file(path), str(path))
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"source (={path}) is a damaged safetensors file: {_line(error)}"
+        ) from None
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    if "model.weights.h5" in archive.namelist():
+                        raise RuntimeError("Keras's save_weights writes what can be read here")
+                    damaged = archive.testzip()  # torch doesn't look at the sums
+                if damaged is not None:
+                    raise RuntimeError(f"the sum of {damaged} is wrong")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        wish = f"asks for {asked[1]}" if asked else "isn't torch.save's"
+        raise ValueError(
+            f"source (={path}) is refused: its pickle {wish}, and only tensors are read from one"
+        ) from None
+    except Exception as error:  # bytes of any kind can lead torch to any exception
+        raise ValueError(
+            f"source (={path}) is no file of weights that torch reads: {_line(error)}"
+        ) from None
+
+
+def _unwrap(state: Any, label: str) -> dict[str, Tensor]:
+    while isinstance(state, Mapping):
+        nest = next((k for k in _NESTS if isinstance(state.get(k), Mapping)), None)
+        if nest is None:
+            break
+        state = state[nest]
+    if not isinstance(state, Mapping) or not state:
+        raise ValueError(f"source (={label}) must hold a state dict: names and tensors")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise ValueError(
+                f"source (={label}) must hold names and tensors alone; {name} is of type {kind}"
+            )
+    start = len(_PREFIX) if all(name.startswith(_PREFIX) for name in state) else 0
+    return {name[start:]: tensor.detach() for name, tensor in state.items()}
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
