@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spectrum.costs.count import checked_shape, count_parameters, misfit
+from spectrum.costs.count import count_parameters
+from spectrum.costs.inputs import checked_shape, misfit
 from spectrum.layers import whole
-from spectrum.networks import MAX_WIDTH, NetworkConfig, build
+from spectrum.networks import MAX_WIDTH, NetworkConfig, build, is_code, takes
 from spectrum.segments import Segments, parse_setting
 
 __all__ = ["Match", "build_on_meta", "match_budget", "reference"]
@@ -69,6 +70,10 @@ def match_budget(
         raise ValueError(
             f"segments (={config.segments}) must not be explicit sizes where a width is solved"
         )
+    if is_code(config.name) and not takes(config.name, "width"):
+        raise ValueError(
+            f"network (={config.name}) must take an argument width for its cost to be matched"
+        )
     if params is not None and macs is not None:
         raise ValueError(f"params (={params}) and macs (={macs}) must not both be given")
     shape = checked_shape(input_shape)
@@ -122,7 +127,7 @@ def _params_by_width(config: NetworkConfig) -> Callable[[float], int]:
     return lambda width: count_parameters(build_on_meta(config.model_copy(update={"width": width})))
 
 
-def _macs_by_width(config: NetworkConfig, shape: tuple[int, ...]) -> Callable[[float], int]:
+def _macs_by_width(config: NetworkConfig, shape: tuple[int, int, int]) -> Callable[[float], int]:
     """Multiply-adds as a function of the width: weights times output positions, layer by layer.
 
     The positions don't depend on the width, so one forward pass on the meta device gives them.
@@ -142,7 +147,7 @@ def _macs_by_width(config: NetworkConfig, shape: tuple[int, ...]) -> Callable[[f
         with torch.no_grad():
             network(torch.empty(1, *shape, device="meta"))
     except RuntimeError as error:
-        raise misfit(shape, error) from error
+        raise misfit(network, shape, error) from error
 
     def at(name: str) -> int:
         # An uneven convolution has parts that are there at some widths only.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from spectrum.report.labels import in_units, short_setting
 from spectrum.report.statistics import series_columns
-from spectrum.report.tables import in_units
 
 __all__ = ["figure_of_segments", "plot_accuracy", "plot_accuracy_vs_segments"]
 
@@ -63,7 +62,7 @@ def plot_accuracy(summary: pd.DataFrame, cost: Literal["params", "macs"], ax: Ax
         for _, row in rows.iterrows():
             if not pd.isna(row["test_top1"]):
                 ax.annotate(
-                    _short(str(row["segments"])),
+                    short_setting(str(row["segments"])),
                     (row[cost], row["test_top1"]),
                     xytext=(6, 4),
                     textcoords="offset points",
@@ -137,7 +136,7 @@ def _finish(ax: Axes, curves: int) -> None:
 
 
 def _tick(point: str, rows: pd.DataFrame) -> str:
-    lines = [_short(point), f"{_span(rows['params'])} params", f"{_span(rows['macs'])} MACs"]
+    lines = [short_setting(point), f"{_span(rows['params'])} params", f"{_span(rows['macs'])} MACs"]
     if rows["failed"].any():
         lines.append(f"{rows['failed'].sum()} of {rows['runs'].sum()} failed")
     return "\n".join(lines)
@@ -146,11 +145,3 @@ def _tick(point: str, rows: pd.DataFrame) -> str:
 def _span(values: pd.Series) -> str:
     low, high = in_units(values.min()), in_units(values.max())
     return low if low == high else f"{low} to {high}"
-
-
-def _short(point: str) -> str:
-    """A setting short enough for a label: a part a line, cut where there are many."""
-    parts = point.split("+")
-    if len(parts) > 4:
-        return f"{len(parts)} layers:\n{textwrap.shorten(' '.join(parts), 18, placeholder='...')}"
-    return "\n".join(parts)

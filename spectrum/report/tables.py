@@ -5,25 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from rich.table import Table
 
+from spectrum.report.labels import in_units
 from spectrum.report.statistics import series_columns
 
-__all__ = ["in_units", "render_summary"]
-
-
-def in_units(number: float, digits: int | None = None) -> str:
-    """A count with its unit: 22.9M, 8.36G.
-
-    Args:
-        number: the count.
-        digits: significant ones at the most; None for three exactly.
-    """
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size * 0.9995:
-            scaled = number / size
-            if digits is not None:
-                return f"{scaled:.{digits}g}{unit}"
-            return f"{scaled:.{max(3 - len(str(int(scaled))), 0)}f}{unit}"
-    return f"{number:.0f}"
+__all__ = ["render_summary"]
 
 
 def render_summary(summary: pd.DataFrame) -> Table:

@@ -17,7 +17,7 @@ from spectrum.costs import Costs, count_costs
 from spectrum.layers import ORDERS, SegmentedConv, spatial_conv
 from spectrum.networks import PRESETS, xception
 
-COLUMNS = ["layer", "kind", "output_shape", "segments", "params", "macs", "share"]
+COLUMNS = [*("layer", "kind", "output_shape", "segments", "params", "macs", "activations", "share")]
 
 # The stem's (channels, stride, padding), the entry modules, the middle ones, the exit flow.
 FIGURE_5 = (
@@ -126,6 +126,7 @@ def check_table(costs: Costs) -> None:
     assert list(costs.table.columns) == COLUMNS
     assert costs.table["params"].sum() == costs.params
     assert costs.table["macs"].sum() == costs.macs
+    assert costs.table["activations"].sum() == costs.activations
     assert costs.table["share"].sum() == pytest.approx(1)
     assert (costs.table["share"] * costs.macs).tolist() == pytest.approx(
         costs.table["macs"].tolist()
@@ -157,10 +158,11 @@ def test_a_layers_rows_show_its_two_convolutions_and_its_point_of_the_dial() -> 
     spatial = 9 * (4 * 4 + 4 * 3 * 3)  # 16 channels in 5: one of four, four of three
     total = 12 * (spatial + 16 * 24)
     expected = [
-        ["0.spatial", "spatial", (16, 4, 3), 5, spatial, 12 * spatial, 12 * spatial / total],
-        ["0.pointwise", "pointwise", (24, 4, 3), 1, 16 * 24, 12 * 16 * 24, 12 * 16 * 24 / total],
-        ["1", "BatchNorm2d", (24, 4, 3), pd.NA, 2 * 24, 0, 0.0],
+        ["0.spatial", "spatial", (16, 4, 3), 5, spatial, 12 * spatial, 12 * 16],
+        ["0.pointwise", "pointwise", (24, 4, 3), 1, 16 * 24, 12 * 16 * 24, 12 * 24],
+        ["1", "BatchNorm2d", (24, 4, 3), pd.NA, 2 * 24, 0, 0],
     ]
+    expected = [[*row, row[5] / total] for row in expected]
     pd.testing.assert_frame_equal(
         table, pd.DataFrame(expected, columns=COLUMNS).astype({"segments": "Int64"})
     )
@@ -175,6 +177,7 @@ def test_activations_are_what_convolutions_and_linear_layers_put_out() -> None:
     assert costs.macs == 4 * 3 * 9 * 8 * 6 + 192 * 5
     assert costs.params == (4 * 3 * 9 + 4) + 2 * 4 + (192 * 5 + 5)
     assert costs.table["layer"].tolist() == ["0", "1", "4"]
+    assert costs.table["activations"].tolist() == [4 * 8 * 6, 0, 5]
 
 
 def test_counting_leaves_modes_weights_buffers_random_state_and_hooks_alone() -> None:

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from spectrum import mean_interval, plot_accuracy, plot_accuracy_vs_segments, summarize
 from spectrum.report import render_summary
+from spectrum.report.labels import in_units
 from spectrum.report.plots import figure_of_segments
 from spectrum.report.statistics import series_columns
-from spectrum.report.tables import in_units
 
 
 def results(**changes: Any) -> pd.DataFrame:

@@ -1,0 +1,177 @@
+"""Counts on the disk: found again, never trusted blindly, never an error."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from spectrum.costs import cache, count_config, fast
+from spectrum.networks import NetworkConfig
+
+TINY = NetworkConfig(name="tiny", segments="5", width=0.1)
+SHAPE = (3, 8, 8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "spectrum"
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Grows by the input each time that something is counted indeed."""
+    calls: list[tuple[int, ...]] = []
+    count = fast._count_on_meta
+
+    def counting(network: torch.nn.Module, shape: tuple[int, int, int]) -> fast.Costs:
+        calls.append(shape)
+        return count(network, shape)
+
+    monkeypatch.setattr(fast, "_count_on_meta", counting)
+    return calls
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_what_was_counted_is_found_again(folder: Path, counted: list[object]) -> None:
+    first, again = count_config(TINY, SHAPE), count_config(TINY, list(SHAPE))
+    assert len(counted) == 1
+    assert (first.params, first.macs, first.fvcore_total, first.activations) == (
+        *(again.params, again.macs, again.fvcore_total, again.activations),
+    )
+    pd.testing.assert_frame_equal(first.table, again.table)
+    assert len(files(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: count_config(TINY.model_copy(update={"segments": "6"}), SHAPE),
+        lambda patch: count_config(TINY.model_copy(update={"num_classes": 9}), SHAPE),
+        lambda patch: count_config(TINY, (3, 8, 9)),
+        lambda patch: patch.setattr(cache, "_hash_of_sources", lambda: "other"),
+        lambda patch: patch.setattr(torch, "__version__", "0.0"),
+    ],
+    ids=["segments", "classes", "input", "sources", "torch"],
+)
+def test_another_count_is_another_file(
+    change: Callable[[pytest.MonkeyPatch], object],
+    folder: Path,
+    counted: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count_config(TINY, SHAPE)
+    change(monkeypatch)
+    if len(counted) == 1:
+        count_config(TINY, SHAPE)
+    assert len(counted) == len(files(folder)) == 2
+
+
+def test_the_sources_of_a_count_are_all_that_it_depends_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Path(cache.spectrum.__file__).parent
+    copied = [p for pattern in cache._SOURCES for p in package.glob(pattern)]
+    assert {"segments.py", "spatial.py", "xception.py", "count.py"} <= {p.name for p in copied}
+    for path in copied:
+        target = tmp_path / path.relative_to(package)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    whole = cache._hash_of_sources.__wrapped__()
+    monkeypatch.setattr(cache.spectrum, "__file__", str(tmp_path / "__init__.py"))
+    assert cache._hash_of_sources.__wrapped__() == whole
+    (tmp_path / "layers" / "spatial.py").write_text("changed")
+    assert cache._hash_of_sources.__wrapped__() != whole
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: "\x00\xff" + text,
+        lambda text: "[]",
+        lambda text: json.dumps({**json.loads(text), "fvcore_total": "7"}),
+        lambda text: json.dumps({**json.loads(text), "table": [{"layer": "a"}]}),
+        lambda text: text.replace('"params"', '"parameters"'),
+    ],
+)
+def test_a_damaged_file_is_counted_afresh_and_mended(
+    damage: Callable[[str], str],
+    folder: Path,
+    counted: list[object],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    whole = count_config(TINY, SHAPE)
+    (path,) = files(folder)
+    text = path.read_text()
+    path.write_text(damage(text))
+    with caplog.at_level(logging.INFO):
+        again = count_config(TINY, SHAPE)
+    assert again.table.equals(whole.table)
+    assert len(counted) == 2
+    assert path.read_text() == text
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert str(path) in caplog.text
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(
+    tmp_path: Path,
+    counted: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with caplog.at_level(logging.INFO):
+        assert count_config(TINY, SHAPE).params > 0
+        assert count_config(TINY, SHAPE).params > 0
+    assert len(counted) == 2
+    assert "can't be cached" in caplog.text
+
+
+def test_a_failed_write_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    assert count_config(TINY, SHAPE).params > 0
+    assert files(folder) == []
+
+
+def test_without_a_folder_of_its_own_the_cache_is_in_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for unset in ("", "relative"):
+        monkeypatch.setenv("XDG_CACHE_HOME", unset)
+        count_config(TINY, SHAPE)
+    assert len(files(tmp_path / ".cache" / "spectrum")) == 1
+    assert len(files(tmp_path)) == 1
+
+
+def test_without_a_home_nothing_is_cached(
+    counted: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", fail)
+    count_config(TINY, SHAPE)
+    count_config(TINY, SHAPE)
+    assert len(counted) == 2

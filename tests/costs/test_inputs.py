@@ -1,0 +1,98 @@
+"""What is said of an input that a network can't take."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spectrum.costs import count_costs
+
+
+def refusal(network: nn.Module, *shape: int) -> str:
+    with pytest.raises(ValueError, match=r"\Ainput_shape \(=") as caught:
+        count_costs(network, shape)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def valid(*kernels: int) -> nn.Module:
+    """3x3 convolutions and the like without padding: a square of 1 + sum(k - 1) is the least."""
+    return nn.Sequential(*(nn.Conv2d(3, 3, k) for k in kernels))
+
+
+@pytest.mark.parametrize(
+    ("kernels", "side"),
+    [((2,), 2), ((3, 3), 5), ((7, 3), 9), ((32, 2), 33), ((200, 100, 2), 300), ((1024,), 1024)],
+)
+def test_the_least_side_is_told(kernels: tuple[int, ...], side: int) -> None:
+    network = valid(*kernels)
+    assert f", which needs at least {side}x{side}: " in refusal(network, 3, 1, 1)
+    assert f" {side}x{side}: " in refusal(network, 3, side - 1, side + 90)
+    assert count_costs(network, (3, side, side)).macs > 0
+
+
+def test_a_size_that_alone_fits_is_found() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 3, stride=32), nn.Flatten(), nn.Linear(2 * 49, 5))
+    # (side - 3) // 32 + 1 = 7 from 195 to 226.
+    assert "which needs at least 195x195: " in refusal(network, 3, 32, 32)
+    assert "needs" not in refusal(network, 3, 299, 299)  # nothing larger would do
+
+
+@pytest.mark.parametrize("kernel", [1, 1025], ids=["channels", "beyond 1024"])
+def test_where_no_size_helps_only_the_reason_is_given(kernel: int) -> None:
+    said = refusal(nn.Conv2d(3, 3, kernel), 4 if kernel == 1 else 3, 8, 8)
+    assert "doesn't fit the network: " in said
+
+
+def test_the_search_leaves_the_network_alone() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.Dropout()).train()
+    network[1].eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    parameters = list(network.parameters())
+    assert "3x3" in refusal(network, 3, 2, 2)
+    assert all(a is b for a, b in zip(network.parameters(), parameters, strict=True))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert [module.training for module in network] == [True, False, True]
+
+
+class Failing(nn.Module):
+    """Raises what it is given, at any input."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("a"), "'a'"),
+        (AssertionError(), "AssertionError"),
+        (TypeError("one\ntwo"), "one"),
+    ],
+    ids=repr,
+)
+def test_whatever_a_module_raises_is_told_in_one_line(error: Exception, reason: str) -> None:
+    assert refusal(Failing(error), 3, 8, 8).endswith(f"doesn't fit the network: {reason}")
+
+
+def test_a_module_that_cannot_be_traced_is_refused_in_one_line() -> None:
+    class Counting(nn.Module):
+        """Runs once, for the plain pass, and fails in the trace."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.passes = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            if self.passes > 1:
+                raise RuntimeError("no more\nthan once")
+            return x
+
+    with pytest.raises(ValueError, match=r"\Anetwork can't be traced: no more\Z"):
+        count_costs(Counting(), (3, 8, 8))

@@ -1,0 +1,300 @@
+"""The command as a user starts it: what it prints, writes and answers."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytest
+
+from spectrum.costs import count_config, match_budget
+from spectrum.networks import NetworkConfig
+from spectrum.report.__main__ import main
+
+CODE = """
+from torch import nn
+
+def net(num_classes=6):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, num_classes),
+    )
+
+def number():
+    return 3
+
+def failing():
+    raise KeyError("no weights")
+
+answer = 42
+"""
+
+
+class Said(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Report = Callable[..., Said]
+
+
+@pytest.fixture
+def report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Report:
+    """Call the command in this process, in a folder with a model of the user's."""
+    (tmp_path / "users_code.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["spectrum.report", *arguments])
+        status = main()
+        return Said(status, *capsys.readouterr())
+
+    return call
+
+
+def rows(report: Report, *arguments: str) -> pd.DataFrame:
+    """The CSV of the tiny network at a small input, unless other flags are given."""
+    small = ["--network=tiny", "--input=3x8x8", "--segments=1,C", "--classes=10", "--format=csv"]
+    said = report(*small, *arguments)
+    assert said.status == 0, said.err
+    return pd.read_csv(io.StringIO(said.out))
+
+
+def run(*arguments: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "spectrum.report", *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+
+
+REFUSED = {
+    ("--segments", ""): "--segments (='') must be a whole number from 1",
+    ("--segments", "0"): "--segments (='0') must be",
+    ("--segments", "1,,C"): "--segments (='1,,C') must have a point",
+    ("--segments", "C/x"): "--segments (='C/x') must be",
+    ("--segments=16:8", "--network=tiny"): "--segments (=16:8) add up to 24, must add up to 51",
+    ("--segments=16:8", "--network=tiny", "--match=macs"): "--segments (=16:8) must not be expl",
+    ("--segments=front=C", "--network=tiny"): "--segments (=front=C) must name every flow once",
+    ("--segments=C+C", "--network=tiny"): "--segments (=2 values) must be 9 values",
+    ("--network", "huge"): "--network (='huge') must be one of paper, small, tiny",
+    ("--network", "tiny,"): "--network (='') must be one of",
+    ("--network", "users_code:"): "--network (='users_code:') must be one of",
+    ("--network", "nowhere:net"): "--network (=nowhere:net) can't be imported: ModuleNotFound",
+    ("--network", "users_code:gone"): "--network (=users_code:gone) can't be imported: Attrib",
+    ("--network", "users_code:answer"): "--network (=users_code:answer) must be callable, not int",
+    ("--network", "users_code:number"): "--network (=users_code:number) must return a torch.nn.",
+    ("--network", "users_code:failing"): "--network (=users_code:failing) failed: KeyError: 'no",
+    ("--network=users_code:net", "--match=macs"): "--match (='macs') must be 'none' for users_code",
+    ("--order", "random"): "--order (='random') must be 'spatial_first', 'pointwise_first' or 's",
+    ("--order", ""): "--order (='') must be 'spatial_first'",
+    ("--match", "time"): "--match (='time') must be one of params, macs, none",
+    ("--by", "block"): "--by (='block') must be one of layer, flow, network",
+    ("--format", "pdf"): "--format (='pdf') must be one of table, csv, markdown, html",
+    ("--classes", "0"): "--classes (='0') must be greater than 0",
+    ("--classes", "ten"): "--classes (='ten') must be a valid integer",
+    ("--input", "299"): "--input (='299') must be CHANNELSxHEIGHTxWIDTH, as in 3x299x299",
+    ("--input", "3x0x8"): "--input (='3x0x8') must be CHANNELSxHEIGHTxWIDTH",
+    ("--input", "3x8"): "--input (='3x8') must be CHANNELSxHEIGHTxWIDTH",
+    ("--input", "3x8x8.5"): "--input (='3x8x8.5') must be CHANNELSxHEIGHTxWIDTH",
+    ("--input=3x6x9",): "--input (=3x6x9) doesn't fit the network, which needs at least 7x7: ",
+    ("--input=3x6x9", "--match=macs"): "--input (=3x6x9) doesn't fit the network, which needs at",
+    ("--input=1x8x8", "--network=users_code:net"): "--input (=1x8x8) doesn't fit the network: ",
+    ("--plot", "figure"): "--plot (='figure') must end in .pdf, .png, .svg",
+    ("--plot", "figure.jpg"): "--plot (='figure.jpg') must end in .pdf, .png, .svg",
+    ("--plot", "nowhere/a.png"): "--plot (='nowhere/a.png') can't be written: No such file or dir",
+    ("--plot", "/dev/null/a.png"): "--plot (='/dev/null/a.png') can't be written: Not a directory",
+    ("--plot", "folder.png"): "--plot (='folder.png') can't be written: Is a directory",
+    ("--colour", "red"): "No such option: --colour",
+    ("tiny",): "unexpected extra argument",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_bad_usage_is_one_line_and_status_2(arguments: tuple[str, ...], report: Report) -> None:
+    Path("folder.png").mkdir()
+    said = report(*arguments)
+    assert said.status == 2
+    assert said.err.startswith("error: ")
+    assert REFUSED[arguments] in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert sorted(path.name for path in Path().iterdir() if path.suffix != "") == [
+        *("folder.png", "users_code.py"),
+    ]
+
+
+def test_the_points_cost_what_they_are_counted_to_cost(report: Report) -> None:
+    costs = rows(report, "--segments=1,4,C/8,entry=C+middle=4+exit=C")
+    assert costs["segments"].tolist() == ["1", "4", "C/8", "entry=C+middle=4+exit=C"]
+    for row in costs.to_dict("records"):
+        config = NetworkConfig(name="tiny", segments=row["segments"], num_classes=10)
+        counted = count_config(config, (3, 8, 8))
+        assert (row["params"], row["macs"]) == (counted.params, counted.macs)
+        assert (row["flops"], row["activations"]) == (2 * counted.macs, counted.activations)
+        assert row["weight_bytes"] == 4 * counted.params
+        assert row["spatial_params"] + row["pointwise_params"] < counted.params
+
+
+def test_the_papers_network_is_the_default() -> None:
+    said = run("--segments", "C,32", "--format", "csv")
+    assert said.returncode == 0, said.stderr
+    assert said.stderr == ""
+    costs = pd.read_csv(io.StringIO(said.stdout))
+    assert costs["params"].tolist() == [22_855_952, 27_680_240]
+    assert costs["macs"].tolist() == [8_357_403_496, 10_200_627_400]
+    assert costs["ratio"].iloc[0] == costs["paper_ratio"].iloc[0] < costs["ratio"].iloc[1]
+    assert (costs["network"] + costs["input"]).unique().tolist() == ["paper3x299x299"]
+
+
+def test_networks_orders_and_points_make_a_grid(report: Report) -> None:
+    costs = rows(report, "--network=small, tiny", "--order=spatial_only,pointwise_first")
+    assert costs[["network", "order", "segments"]].to_numpy().tolist() == [
+        [network, order, segments]
+        for network in ("small", "tiny")
+        for order in ("spatial_only", "pointwise_first")
+        for segments in ("1", "C")
+    ]
+    assert costs["macs"].nunique() == 8
+
+
+def test_what_is_given_twice_is_shown_once(report: Report) -> None:
+    assert len(rows(report, "--segments=4,4,04", "--network=tiny,tiny")) == 1
+
+
+def test_classes_and_the_input_are_heeded(report: Report) -> None:
+    base = rows(report)
+    more = rows(report, "--classes=11")
+    assert (more["params"] - base["params"]).tolist() == [115, 115]  # 114 features and a bias
+    larger = rows(report, "--input=3x8x16")
+    assert (larger["params"] == base["params"]).all()
+    assert (larger["activations"] > 1.9 * base["activations"]).all()
+    grey = rows(report, "--input=1x8x8")
+    assert (base["params"] - grey["params"]).tolist() == [9 * 2 * 51] * 2
+
+
+@pytest.mark.parametrize(("by", "lines"), [("network", 2), ("flow", 10), ("layer", 50)])
+def test_rows_by_layer_flow_or_network_add_up_alike(report: Report, by: str, lines: int) -> None:
+    costs = rows(report, f"--by={by}")
+    assert len(costs) == lines
+    assert costs["params"].sum() == rows(report)["params"].sum()
+    assert ("flow" in costs) == (by != "network")
+    assert ("layer" in costs) == (by == "layer")
+
+
+@pytest.mark.parametrize("cost", ["params", "macs"])
+def test_widths_are_solved_to_match(report: Report, cost: str) -> None:
+    first = NetworkConfig(name="tiny", order="pointwise_first", num_classes=10)
+    budget = getattr(count_config(first, (3, 8, 8)), cost)
+    costs = rows(report, f"--match={cost}", "--order=pointwise_first", "--segments=1,C")
+    config = first.model_copy(update={"segments": "1"})
+    wanted = match_budget(config, (3, 8, 8), **{cost: budget})
+    assert costs["width"].tolist() == [wanted.config.width, 1.0]
+    assert costs["miss"].tolist() == pytest.approx([wanted.miss, 0])
+    assert (costs[cost] / budget - 1).tolist() == pytest.approx(costs["miss"].tolist())
+    assert rows(report)["miss"].isna().all()
+
+
+def test_a_users_model_stands_beside_ours_as_it_is_first(report: Report) -> None:
+    costs = rows(report, "--network=users_code:net,tiny")
+    assert costs["network"].tolist() == ["users_code:net"] * 3 + ["tiny"] * 2
+    assert costs["segments"].tolist() == ["-", "1", "C", "1", "C"]
+    conv = [9 * 3 * 8 + 8, 9 * 8 * 8 + 8, 8 * 10 + 10]
+    assert costs["params"].tolist()[:2] == [sum(conv)] * 2  # its own order keeps it at 1
+    assert costs["macs"].iloc[0] == 36 * 9 * 3 * 8 + 16 * 9 * 8 * 8 + 80
+    assert costs["ratio"].isna().tolist() == [True, False, False, False, False]
+
+
+def test_layers_that_saturate_are_noted_apart_from_the_table(report: Report) -> None:
+    said = report("--network=tiny", "--segments=200", "--input=3x8x8", "--format=csv")
+    assert said.status == 0
+    assert said.err == (
+        "note: tiny: segments (=200): 9 of 9 layers have fewer channels and take one segment a "
+        "channel\n"
+    )
+    assert len(pd.read_csv(io.StringIO(said.out))) == 1
+
+
+def test_every_format_shows_the_same_numbers(report: Report) -> None:
+    shown = {
+        name: report("--network=tiny", "--segments=4", "--input=3x8x8", f"--format={name}")
+        for name in ("table", "csv", "markdown", "html")
+    }
+    costs = count_config(NetworkConfig(name="tiny", segments="4"), (3, 8, 8))
+    assert all((said.status, said.err) == (0, "") for said in shown.values())
+    assert f",{costs.params},{costs.macs}," in shown["csv"].out
+    assert f"| {costs.params:,} | {costs.macs:,} |" in shown["markdown"].out
+    assert f">{costs.params:,}</td><td class=n>{costs.macs:,}<" in shown["html"].out
+    assert f"{costs.params:,}  {costs.macs:,}" in shown["table"].out
+    assert "tiny, spatial_first order, width 1, 1,000 classes, input 3x8x8" in shown["table"].out
+    assert max(map(len, shown["table"].out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
+)
+def test_a_plot_is_written_as_its_suffix_says(report: Report, suffix: str, start: bytes) -> None:
+    said = report("--network=tiny", "--segments=1", "--input=3x8x8", "--plot", f"a.{suffix}")
+    assert said.status == 0
+    assert said.err == f"figure: a.{suffix}\n"
+    assert Path(f"a.{suffix}").read_bytes().startswith(start)
+
+
+def test_a_plot_that_is_there_is_kept_when_counting_fails(report: Report) -> None:
+    Path("a.png").write_text("an older one")
+    assert report("--plot=a.png", "--input=3x2x2").status == 2
+    assert Path("a.png").read_text() == "an older one"
+
+
+def test_bad_usage_is_answered_before_torch_is_imported() -> None:
+    code = (
+        "import sys; sys.argv = ['spectrum.report', '--plot', 'a.jpg']\n"
+        "from spectrum.report.__main__ import main\n"
+        "status = main(); assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.returncode == 2, said.stderr
+
+
+def test_help_needs_no_torch_and_no_pandas() -> None:
+    code = (
+        "import sys; sys.argv = ['spectrum.report', '--help']\n"
+        "from spectrum.report.__main__ import main\n"
+        "status = main(); assert not {'torch', 'pandas'} & set(sys.modules); sys.exit(status)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    flags = ("segments", "network", "order", "match", "input", "classes", "by", "format", "plot")
+    assert all(f"--{flag} " in said.stdout for flag in flags)
+
+
+def test_a_reader_that_stops_early_gets_no_traceback() -> None:
+    report = f"{sys.executable} -m spectrum.report --network=tiny --input=3x8x8"
+    said = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{report} | true"], capture_output=True, text=True
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_output_that_cannot_be_written_is_one_line(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = open("/dev/full", "w")  # noqa: SIM115, closing it fails as writing does
+    monkeypatch.setattr(sys, "stdout", full)
+    said = report("--network=tiny", "--input=3x8x8")
+    monkeypatch.undo()
+    assert (said.status, said.err) == (1, "error: can't write: No space left on device\n")
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
