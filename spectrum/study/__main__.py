@@ -39,13 +39,24 @@ def study(
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="tiny, small or paper.  [default: tiny]"),
+        typer.Option(
+            metavar="NAMES",
+            help="tiny, small, paper, vgg_small, resnet50, inception_v3_tiny and others, or a model"
+            " of your own, package.module:callable.  [default: tiny]",
+        ),
     ] = None,
     match: Annotated[
         str | None,
         typer.Option(
             metavar="COST",
             help="What all points cost alike: params, macs or none.  [default: params]",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="A file of weights to start from, moved to every point; needs --match none.",
         ),
     ] = None,
     epochs: Annotated[
@@ -55,7 +66,7 @@ def study(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="spatial_first, pointwise_first or spatial_only.  [default: spatial_first]",
+            help="spatial_first, pointwise_first or spatial_only.  [default: the network's own]",
         ),
     ] = None,
     activation: Annotated[
@@ -108,6 +119,7 @@ def study(
         "data": data,
         "network": network,
         "match": match,
+        "start": start,
         "epochs": epochs,
         "order": order,
         "activation": activation,

@@ -63,6 +63,8 @@ class StudyConfig(BaseModel):
         precision: of the forward pass.
         match: what all points cost alike, ``"params"``, ``"macs"`` or ``"none"``: the budget is
             the cost of the first combination of the grid at ``"C"`` and width 1.
+        start: a file of weights to start from, as ``load_weights`` takes it, moved to each point
+            of the dial by ``resegment``; ``match`` must be ``"none"`` then.
         seeds: how many, from 0.
         device: where runs execute; ``"auto"`` is the GPUs where there are any.
         threads: of each run on the CPU.
@@ -83,6 +85,7 @@ class StudyConfig(BaseModel):
     recipe: Grid = {"name": ("small",)}
     precision: tuple[Precision, ...] = ("float32",)
     match: Matching = "params"
+    start: Path | None = None
     seeds: PositiveInt = 5
     device: str = "auto"
     threads: PositiveInt = 1
@@ -123,7 +126,7 @@ class StudyConfig(BaseModel):
         if value is None:
             return None
         values = value if isinstance(value, list | tuple) else [value]
-        unset = "default" if info.field_name == "order" else "none"
+        unset = "own" if info.field_name == "order" else "none"
         return [unset if item is None else item for item in values]
 
     @field_validator("network", "data", "recipe", mode="before")
@@ -162,6 +165,11 @@ class StudyConfig(BaseModel):
             raise ValueError(
                 f"network.width (={_shown(self.network['width'])}) must not be given unless "
                 f"match is 'none', since match (={self.match!r}) solves it"
+            )
+        if self.start is not None and self.match != "none":
+            raise ValueError(
+                f"start (={self.start}) needs match 'none', not {self.match!r}: weights fit the "
+                "width that they were trained at"
             )
         for axis, values in self._axes().items():
             if not values:

@@ -151,6 +151,11 @@ def _environment(threads: int) -> dict[str, str]:
     }
 
 
+def _paths() -> list[str]:
+    """Where this process imports from; an empty entry is its current folder."""
+    return [os.path.abspath(path) for path in sys.path]
+
+
 class _Worker:
     """A process that executes the runs it is sent, as lines of JSON, and answers with events."""
 
@@ -165,7 +170,7 @@ class _Worker:
         # -P: a file in the current folder must not stand in for a module.
         program = [sys.executable, "-P", "-m", "spectrum.study.worker"]
         self.process = subprocess.Popen(
-            [*program, str(store.root), device, str(threads)],
+            [*program, str(store.root), device, str(threads), json.dumps(_paths())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

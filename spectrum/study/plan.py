@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from torch import Tensor, nn
 
 from spectrum.costs import count_costs, match_budget, reference
 from spectrum.data import DataConfig, Dataset, load_data
-from spectrum.networks import NetworkConfig, build
+from spectrum.networks import NetworkConfig, build, code_fingerprint, is_code
 from spectrum.study.config import Matching, StudyConfig
+from spectrum.study.start import Start, read_start, started
 from spectrum.training import Precision, Recipe
 
 __all__ = ["FORMAT", "Plan", "Point", "RunConfig", "is_out_of_memory", "make_plan"]
@@ -74,6 +76,8 @@ class Point:
         network: with its width solved.
         data: the source and its division.
         fingerprint: of the data's content.
+        code: as in ``RunConfig``, and so is ``start``.
+        start: see there.
         recipe: how it is trained.
         precision: of the forward pass.
         params: trainable parameters.
@@ -85,6 +89,8 @@ class Point:
     network: NetworkConfig
     data: DataConfig
     fingerprint: str
+    code: str
+    start: str
     recipe: Recipe
     precision: Precision
     params: int
@@ -101,6 +107,8 @@ class Point:
             recipe=self.recipe,
             seed=seed,
             precision=self.precision,
+            code=self.code,
+            start=self.start,
         )
 
 
@@ -112,11 +120,13 @@ class Plan:
         config: the study.
         points: in the order of the grid.
         budget: what each point should cost in ``config.match``; None where nothing is matched.
+        starts: the weights that runs start from; none for fresh ones.
     """
 
     config: StudyConfig
     points: tuple[Point, ...]
     budget: int | None
+    starts: tuple[Start, ...]
 
     def runs(self) -> list[tuple[Point, RunConfig]]:
         """Every run with its point, seed by seed, so that early results cover all points."""
@@ -137,23 +147,35 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
     solved: dict[tuple[NetworkConfig, DataConfig], _Solved] = {}
     budget: int | None = None
     points: list[Point] = []
+    starts: dict[bool, Start] = {}
     for network, data, recipe, precision in config.combinations():
         if data not in datasets:
             datasets[data] = load_data(data)
         dataset = datasets[data]
         shape = {"num_classes": len(dataset.classes), "in_channels": dataset.shape[0]}
         network = network.model_copy(update=shape)
+        start = None
+        if config.start is not None:
+            own = is_code(network.name)
+            start = starts.get(own) or starts.setdefault(
+                own, read_start(config.start, network.name)
+            )
+            network = start.configure(network)
         if budget is None and config.match != "none":
             costs = count_costs(build(reference(network)), dataset.shape)
             budget = costs.params if config.match == "params" else costs.macs
         if (network, data) not in solved:
             solved[network, data] = _solve(network, dataset, config.match, budget)
+            if start is not None:
+                _check_start(config, network, start)
         found = solved[network, data]
         points.append(
             Point(
                 network=found.network,
                 data=data,
                 fingerprint=dataset.fingerprint,
+                code=code_fingerprint(network.name) if is_code(network.name) else "",
+                start=start.fingerprint if start else "",
                 recipe=recipe,
                 precision=precision,
                 params=found.params,
@@ -164,7 +186,7 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
         )
         if on_point:
             on_point(len(points))
-    return Plan(config, tuple(points), budget)
+    return Plan(config, tuple(points), budget, tuple(starts.values()))
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -197,6 +219,8 @@ def _solve(
             warnings.simplefilter("always")
             module = build(network)
         costs = count_costs(module, dataset.shape)
+        if is_code(network.name):
+            _check_logits(module, network, dataset)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -206,3 +230,27 @@ def _solve(
         ) from error
     notes = tuple(str(warning.message) for warning in said)
     return _Solved(network, costs.params, costs.macs, miss, notes)
+
+
+def _check_start(config: StudyConfig, network: NetworkConfig, start: Start) -> None:
+    """Raise a ValueError for weights that don't fit a network, before anything is trained."""
+    try:
+        started(network, start.tensors)
+    except ValueError as error:
+        reason = str(error).removeprefix("source (=a state dict) doesn't fit the network: ")
+        raise ValueError(
+            f"start (={config.start}) doesn't fit {network.name} in the order {network.order}: "
+            f"{reason}"
+        ) from None
+
+
+def _check_logits(module: nn.Module, network: NetworkConfig, dataset: Dataset) -> None:
+    """Raise a ValueError for a user's model that doesn't classify the data."""
+    with torch.no_grad():
+        logits = module.eval()(torch.zeros(1, *dataset.shape))
+    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if given != (1, network.num_classes):
+        raise ValueError(
+            f"network (={network.name}) must give logits (N, {network.num_classes}), one a class "
+            f"of the data, not {given}; a callable that takes num_classes is told their number"
+        )

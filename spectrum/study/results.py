@@ -40,7 +40,7 @@ def make_row(
         "study": config.name,
         "network": network.name,
         "data": point.data.name,
-        "order": network.order or "default",
+        "order": network.order or "own",
         "segments": network.segments,
         "match": config.match,
         "activation": network.activation or "none",
@@ -66,7 +66,7 @@ def varied(config: StudyConfig, point: Point) -> dict[str, Any]:
     for room, field in config.varied():
         value = getattr(getattr(point, room) if room else point, field)
         if field != "segments":
-            unset = "default" if field == "order" else "none"
+            unset = "own" if field == "order" else "none"
             found[room if field == "name" else field] = unset if value is None else value
     return found
 

@@ -16,6 +16,7 @@ import torch
 from spectrum.data import load_data
 from spectrum.networks import build
 from spectrum.study.plan import RunConfig, is_out_of_memory
+from spectrum.study.start import started
 from spectrum.study.store import Store
 from spectrum.training import Diverged, Evaluation, evaluate, fit
 from spectrum.training.seeding import seeded
@@ -69,7 +70,10 @@ def execute(
         dataset = load_data(run.data)
         with seeded(run.seed), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the plan said what a point saturates
-            network = build(run.network)
+            if run.start:
+                network = started(run.network, store.start(run.start))
+            else:
+                network = build(run.network)
         with store.open_curve(run.id) as curve_file:
 
             def note(line: Evaluation) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -108,6 +108,21 @@ class Store:
             )
         write_json(folder / "result.json", result)
         self.drop_checkpoint(run_id)
+
+    def keep_start(self, fingerprint: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep weights that runs start from, by their fingerprint, unless they are there."""
+        path = self._start(fingerprint)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            weights = safetensors.torch.save({k: t.contiguous() for k, t in tensors.items()})
+            write_whole(path, lambda file: file.write(weights))
+
+    def start(self, fingerprint: str) -> dict[str, Tensor]:
+        """The weights that a run starts from."""
+        return safetensors.torch.load(self._start(fingerprint).read_bytes())
+
+    def _start(self, fingerprint: str) -> Path:
+        return self.root / "starts" / f"{fingerprint}.safetensors"
 
     def drop_checkpoint(self, run_id: str) -> None:
         """Remove the state of a run that is finished."""

@@ -131,6 +131,8 @@ def _execute(plan: Plan, devices: list[str], console: Console) -> dict[str, dict
     }
     if not runs:
         return results
+    for start in plan.starts:
+        store.keep_start(start.fingerprint, start.tensors)
     display = Display(console, shown, len(results))
     with display.progress:
 

@@ -45,4 +45,6 @@ def serve(store: Store, device: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
+    # A user's own model is imported from where the study's process found it, after all else.
+    sys.path += [path for path in json.loads(sys.argv[4]) if path not in sys.path]
     serve(Store(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -27,6 +27,8 @@ Evaluation: TypeAlias = dict[str, float]
 Samples and seconds are those of training so far, without the evaluations.
 """
 
+AUXILIARY_WEIGHT = 0.4
+"""Of an auxiliary head's loss beside the main one; what Inception V3's own training code takes."""
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
@@ -68,7 +70,8 @@ def fit(
     was never stopped. torch's own random state is left as it was.
 
     Args:
-        network: images (N, C, H, W) to logits (N, classes); it is trained in place.
+        network: images (N, C, H, W) to logits (N, classes); it is trained in place. In training
+            mode it may give a tuple, the main logits and those of auxiliary heads.
         dataset: its splits are taken to the device once.
         recipe: the optimiser, the schedule and the rest.
         seed: of the order of the data and of dropout; initial weights are the network's own.
@@ -193,10 +196,15 @@ def _train_epoch(
     total = torch.zeros((), device=train.labels.device)
     for batch in batches:
         with autocast(batch.device, precision):
-            logits = network(train.images[batch])  # (batch, classes)
-        loss = F.cross_entropy(
-            logits.float(), train.labels[batch], label_smoothing=recipe.label_smoothing
-        )
+            output = network(train.images[batch])  # (batch, classes), of an auxiliary head as well
+        heads = output if isinstance(output, tuple) else (output,)
+        losses = [
+            F.cross_entropy(
+                logits.float(), train.labels[batch], label_smoothing=recipe.label_smoothing
+            )
+            for logits in heads
+        ]
+        loss = losses[0] + AUXILIARY_WEIGHT * sum(losses[1:])
         optimizer.zero_grad()
         loss.backward()
         if recipe.clip:

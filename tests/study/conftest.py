@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from spectrum import StudyConfig
+from spectrum.study.__main__ import main
 
 # Dropout, averaging and a schedule are on: each has a state that a resumed run must find again.
 FIELDS: dict[str, Any] = {
@@ -78,3 +79,18 @@ def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProce
 def weights(runs: Path) -> dict[str, bytes]:
     """The trained weights of every run in a store, by run."""
     return {path.parent.name: path.read_bytes() for path in runs.glob("*/weights.safetensors")}
+
+
+@pytest.fixture
+def spectrum_study(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """Call the command in this process: its exit status and what it wrote to standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["spectrum.study", *map(str, arguments)])
+        status = main()
+        return status, capsys.readouterr().err
+
+    return call

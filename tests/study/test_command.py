@@ -11,24 +11,7 @@ from pathlib import Path
 import pytest
 
 from spectrum import load_results
-from spectrum.study.__main__ import main
 from tests.study.conftest import command, run_command, weights
-
-
-@pytest.fixture
-def spectrum_study(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str]]:
-    """Call the command in this process: its exit status and what it wrote to standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["spectrum.study", *map(str, arguments)])
-        status = main()
-        return status, capsys.readouterr().err
-
-    return call
-
 
 REFUSED = {
     ("--segments", ""): "--segments (='') must be a whole number from 1",
