@@ -13,7 +13,20 @@ if TYPE_CHECKING:
     from spectrum.costs import Costs, Match, count_costs, match_budget
     from spectrum.data import DataConfig, Dataset, Split, load_data
     from spectrum.layers import SegmentedConv
-    from spectrum.networks import NetworkConfig, build, xception
+    from spectrum.networks import (
+        NetworkConfig,
+        build,
+        convert,
+        inception_v2,
+        inception_v3,
+        load_weights,
+        preprocessing,
+        projection_loss,
+        resegment,
+        resnet,
+        vgg,
+        xception,
+    )
     from spectrum.report import (
         mean_interval,
         plot_accuracy,
@@ -38,18 +51,27 @@ __all__ = [
     "Split",
     "StudyConfig",
     "build",
+    "convert",
     "count_costs",
     "evaluate",
     "fit",
+    "inception_v2",
+    "inception_v3",
     "load_data",
     "load_results",
     "load_run",
+    "load_weights",
     "match_budget",
     "mean_interval",
     "plot_accuracy",
     "plot_accuracy_vs_segments",
+    "preprocessing",
+    "projection_loss",
+    "resegment",
+    "resnet",
     "run_study",
     "summarize",
+    "vgg",
     "xception",
 ]
 
@@ -58,7 +80,10 @@ _ROOMS = {
     "costs": ("Costs", "Match", "count_costs", "match_budget"),
     "data": ("DataConfig", "Dataset", "Split", "load_data"),
     "layers": ("SegmentedConv",),
-    "networks": ("NetworkConfig", "build", "xception"),
+    "networks": (
+        *("NetworkConfig", "build", "convert", "inception_v2", "inception_v3", "load_weights"),
+        *("preprocessing", "projection_loss", "resegment", "resnet", "vgg", "xception"),
+    ),
     "report": ("mean_interval", "plot_accuracy", "plot_accuracy_vs_segments", "summarize"),
     "segments": ("Segments",),
     "study": ("StudyConfig", "load_results", "load_run", "run_study"),
