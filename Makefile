@@ -1,11 +1,15 @@
 # make study    set up, then run the default study
 # make test     set up, then everything that must pass: lint, types, tests, the notebook
+# make counts   set up Keras, torchvision and timm beside, then print everybody's exact counts
+# make parity   likewise, then print how far our logits are from theirs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .venv-peers
+PEERS_READY := $(PEERS)/.ready
 
-.PHONY: study test lint format clean
+.PHONY: study test counts parity lint format clean
 
 study: $(READY)
 	$(BIN)/python -m spectrum.study --segments 1,4,32,C
@@ -13,6 +17,12 @@ study: $(READY)
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 	$(BIN)/python -m pytest --nbmake notebooks
+
+counts: $(PEERS_READY)
+	@$(PEERS)/bin/python benchmarks/exact_counts.py
+
+parity: $(PEERS_READY)
+	@$(PEERS)/bin/python benchmarks/parity.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -25,7 +35,7 @@ format: $(READY)
 
 # What the set-up and the tools made; results in outputs/ stay.
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first and alone, so that a CPU build of the pinned version is taken where one is offered.
@@ -35,3 +45,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
+
+$(PEERS_READY): pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt --editable . --requirement benchmarks/requirements.txt
+	touch $(PEERS_READY)

@@ -1,0 +1,134 @@
+"""Print the exact counts of this project's networks beside those of others.
+
+    make counts
+
+sets up an environment with Keras, torchvision and timm, and runs this. Each column is counted
+here and now on that library's own network: parameters are the trainable ones; MACs are
+multiply-adds of convolutions and linear layers for one image, by fvcore's trace. A library that
+isn't installed, or lacks a network, leaves a dash. The last column holds what papers print.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from peers import import_peer
+from torch import nn
+
+from spectrum import NetworkConfig, build, count_costs
+
+
+class Row(NamedTuple):
+    """A network by the names that each library gives it; "" for none.
+
+    Attributes:
+        title: as the table calls it.
+        config: this project's.
+        keras: in ``keras.applications``.
+        torchvision: in ``torchvision.models``.
+        timm: for ``timm.create_model``.
+        published: parameters, as printed in a paper.
+    """
+
+    title: str
+    config: NetworkConfig
+    keras: str
+    torchvision: str
+    timm: str
+    published: str
+
+
+def _config(name: str, segments: str = "1", **fields: bool) -> NetworkConfig:
+    return NetworkConfig(name=name, segments=segments, **fields)
+
+
+# Published: Xception (arXiv:1610.02357) table 3, which gives Inception V3's as well; VGG
+# (arXiv:1409.1556) table 2; ResNeXt (arXiv:1611.05431) table 1, which gives ResNet-50's as well.
+ROWS = (
+    Row("Xception", _config("paper", "C"), "Xception", "", "legacy_xception", "22,855,952"),
+    Row(
+        *("Inception V3", _config("inception_v3"), "InceptionV3", "inception_v3", "inception_v3"),
+        "23,626,728",
+    ),
+    Row(
+        *("  with auxiliary head", _config("inception_v3", aux_logits=True)),
+        *("", "inception_v3:aux", "", ""),
+    ),
+    Row("VGG-16", _config("vgg16"), "VGG16", "vgg16", "vgg16", "138 million"),
+    Row("VGG-19", _config("vgg19"), "VGG19", "vgg19", "vgg19", "144 million"),
+    Row("ResNet-50", _config("resnet50"), "ResNet50", "resnet50", "resnet50", "25.5 million"),
+    Row("ResNet-101", _config("resnet101"), "ResNet101", "resnet101", "resnet101", ""),
+    Row("ResNet-152", _config("resnet152"), "ResNet152", "resnet152", "resnet152", ""),
+    Row(
+        *("ResNeXt-50 32x4d", _config("resnext50_32x4d", "32")),
+        *("", "resnext50_32x4d", "resnext50_32x4d", "25.0 million"),
+    ),
+)
+LIBRARIES = ("this project", "Keras", "torchvision", "timm", "published")
+
+
+def keras_parameters(name: str) -> int | None:
+    """Trainable parameters of one of Keras's networks, without its weights."""
+    try:
+        from keras import applications
+    except ModuleNotFoundError:
+        return None
+    model = getattr(applications, name)(weights=None)
+    return sum(int(weight.value.numel()) for weight in model.trainable_weights)
+
+
+def torchvision_network(name: str) -> nn.Module | None:
+    """One of torchvision's networks with fresh weights."""
+    torchvision = import_peer("torchvision")
+    if torchvision is None:
+        return None
+    name, _, aux = name.partition(":")
+    if name.startswith("inception"):
+        return torchvision.models.inception_v3(aux_logits=bool(aux), init_weights=False)
+    return getattr(torchvision.models, name)()
+
+
+def timm_network(name: str) -> nn.Module | None:
+    """One of timm's networks with fresh weights."""
+    timm = import_peer("timm")
+    return timm.create_model(name) if timm is not None else None
+
+
+def counts(row: Row) -> tuple[list[str], list[str]]:
+    """The cells of a row: parameters and MACs, library by library."""
+    size = 299 if row.config.name in ("paper", "inception_v3") else 224
+    makers: tuple[Callable[[], nn.Module | None], ...] = (
+        lambda: build(row.config),
+        lambda: None,
+        lambda: torchvision_network(row.torchvision) if row.torchvision else None,
+        lambda: timm_network(row.timm) if row.timm else None,
+    )
+    params, macs = [], []
+    for make in makers:
+        network = make()
+        costs = count_costs(network, (3, size, size)) if network is not None else None
+        params.append(f"{costs.params:,}" if costs else "-")
+        macs.append(f"{costs.macs:,}" if costs else "-")
+    found = keras_parameters(row.keras) if row.keras else None
+    params[1] = f"{found:,}" if found else "-"
+    return [*params, row.published or "-"], [*macs, "-"]
+
+
+def main() -> None:
+    """Print the table."""
+    cells = {row.title: counts(row) for row in ROWS}
+    for i, what in enumerate(("trainable parameters", "MACs, one image")):
+        print("\n" * min(i, 1), end="")
+        print(f"{what:24}" + "".join(f"{library:>16}" for library in LIBRARIES))
+        for title, found in cells.items():
+            if any(cell != "-" for cell in found[i]) and not (i and title.startswith(" ")):
+                print(f"{title:24}" + "".join(f"{cell:>16}" for cell in found[i]))
+
+
+if __name__ == "__main__":
+    main()
