@@ -44,8 +44,9 @@ DIAL = {"paper": "C", "resnext50_32x4d": "32"}
 def their_network(library: str, name: str, size: int) -> Any:
     """A library's network in eval mode, with fresh weights."""
     if library == "Keras":
-        from keras import applications
+        from keras import applications, utils
 
+        utils.set_random_seed(0)
         make: Callable[..., Any] = getattr(applications, name)
         # Logits, without the softmax.
         return make(weights=None, input_shape=(size, size, 3), classifier_activation=None)

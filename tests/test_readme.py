@@ -3,16 +3,19 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from spectrum import Segments, StudyConfig, load_results, summarize
+from spectrum.costs import count_config
 from spectrum.report import render_summary
 from spectrum.study.config import merge
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -20,18 +23,52 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_python_code_runs_as_it_stands(tmp_path: Path) -> None:
-    api, _ = blocks("python")
+    api, _, _ = blocks("python")
     ran = subprocess.run([sys.executable, "-c", api], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 4
     assert len([line for line in api.splitlines() if line]) == 9
 
 
+def test_the_code_of_networks_runs_as_it_stands() -> None:
+    _, code, _ = blocks("python")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    exact, lost = ran.stdout.split()
+    assert exact == "tensor(True)"
+    assert 0 < float(lost) < 0.1
+
+
 def test_the_table_of_counts_is_printed_by_the_code_above_it() -> None:
-    _, code = blocks("python")
-    (table,) = blocks("text")
+    _, _, code = blocks("python")
+    table, _ = blocks("text")
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.stdout == table, ran.stderr
+
+
+def test_everybodys_counts_are_what_the_benchmark_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = import_module("exact_counts")
+    _, tables = blocks("text")
+    params, macs = (
+        {line[:24].strip(): line[24:].split() for line in table.splitlines()}
+        for table in tables.split("\n\n")
+    )
+    for row in benchmark.ROWS:
+        side = 299 if row.config.name in ("paper", "inception_v3") else 224
+        costs = count_config(row.config, (3, side, side))
+        assert params[row.title.strip()][0] == f"{costs.params:,}"
+        assert macs.get(row.title, [f"{costs.macs:,}"])[0] == f"{costs.macs:,}"
+    for title, name in (("Xception", "Xception"), ("Inception V3", "InceptionV3")):
+        assert params[title][1] == f"{benchmark.keras_parameters(name):,}"
+
+
+def test_the_largest_error_is_that_of_the_lines() -> None:
+    (said,) = re.findall(r"differ from those libraries' by (\S+) of the largest", README)
+    lines = (ROOT / "benchmarks" / "parity.txt").read_text().splitlines()[1:]
+    assert float(said) == max(float(line.split()[-1]) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +90,9 @@ def test_the_file_and_the_flags_are_understood() -> None:
     (text,) = blocks("toml")
     config = StudyConfig(**tomllib.loads(text))
     assert len(list(config.combinations())) == 4 * 2 * 2
-    _, commands = blocks("sh")
+    commands = next(
+        block for block in blocks("sh") if block.startswith(".venv/bin/python -m spectrum.study")
+    )
     first = shlex.split(commands.splitlines()[0])[3:]
     flags = {
         name.removeprefix("--"): value for name, value in zip(first[::2], first[1::2], strict=True)
@@ -61,7 +100,7 @@ def test_the_file_and_the_flags_are_understood() -> None:
     assert len(list(StudyConfig(**merge({}, flags)).combinations())) == 6 * 2
 
 
-STUDIES = Path(__file__).parents[1] / "studies"
+STUDIES = ROOT / "studies"
 
 
 @pytest.mark.parametrize("name", ["default", "recipe"])
