@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 from torch import Tensor, nn
 
-from spectrum.costs import count_costs, match_budget, reference
+from spectrum.costs import count_config, count_costs, match_budget, reference
 from spectrum.data import DataConfig, Dataset, load_data
 from spectrum.networks import NetworkConfig, build, code_fingerprint, is_code
 from spectrum.study.config import Matching, StudyConfig
@@ -162,7 +162,7 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
             )
             network = start.configure(network)
         if budget is None and config.match != "none":
-            costs = count_costs(build(reference(network)), dataset.shape)
+            costs = count_config(reference(network), dataset.shape)
             budget = costs.params if config.match == "params" else costs.macs
         if (network, data) not in solved:
             solved[network, data] = _solve(network, dataset, config.match, budget)
@@ -217,10 +217,14 @@ def _solve(
             network, miss = match_budget(network, dataset.shape, macs=budget)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            module = build(network)
-        costs = count_costs(module, dataset.shape)
-        if is_code(network.name):
-            _check_logits(module, network, dataset)
+            if is_code(network.name):
+                module = build(network)
+                costs = count_costs(module, dataset.shape)
+                _check_logits(module, network, dataset)
+            else:
+                with torch.device("meta"):
+                    build(network)  # for what it has to say
+                costs = count_config(network, dataset.shape)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
