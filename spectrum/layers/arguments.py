@@ -7,7 +7,17 @@ from typing import Literal, TypeAlias, get_args
 
 from torch import nn
 
-__all__ = ["ACTIVATIONS", "ORDERS", "Activation", "Order", "Pair", "paddings", "pair", "whole"]
+__all__ = [
+    "ACTIVATIONS",
+    "ORDERS",
+    "Activation",
+    "Order",
+    "Pair",
+    "check_activation",
+    "paddings",
+    "pair",
+    "whole",
+]
 
 Pair: TypeAlias = tuple[int, int]
 Order: TypeAlias = Literal["spatial_first", "pointwise_first", "spatial_only"]
@@ -52,6 +62,12 @@ def pair(name: str, value: object, least: int = 1) -> Pair:
         return whole(name, value[0], least), whole(name, value[1], least)
     both = whole(name, value, least)
     return both, both
+
+
+def check_activation(activation: object) -> None:
+    """Raise a ValueError unless it is one of ``ACTIVATIONS``."""
+    if activation not in tuple(ACTIVATIONS):
+        raise ValueError(f"activation (={activation!r}) must be None, 'relu' or 'elu'")
 
 
 def paddings(padding: int | Pair | None, kernel: Pair, dilation: Pair) -> tuple[Pair, Pair]:

@@ -17,8 +17,10 @@ from spectrum.layers.segmented import SegmentedConv, dialled_channels
 from spectrum.layers.spatial import (
     dense_weight,
     fill_from_dense,
+    keep_trained,
     segment_biases,
     segment_weights,
+    spatial_parameters,
 )
 from spectrum.segments import Segments
 
@@ -47,8 +49,7 @@ def put_on_dial(conv: nn.Conv2d) -> SegmentedConv:
             bias=conv.bias is not None,
         )
     _materialise(layer, conv, conv.weight)
-    for own, theirs in zip(layer.parameters(), conv.parameters(), strict=True):
-        _copy(theirs, own)
+    _copy(conv, layer.spatial)
     return layer
 
 
@@ -84,8 +85,10 @@ def resegmented(conv: SegmentedConv, segments: Segments) -> tuple[SegmentedConv,
     _materialise(layer, conv, weights[0])
     dense = dense_weight(conv.spatial)
     fill_from_dense(layer.spatial, dense)
-    trained = any(parameter.requires_grad for parameter in conv.spatial.parameters())
-    layer.spatial.requires_grad_(trained)
+    for kind in ("weight", "bias"):
+        keep_trained(
+            spatial_parameters(conv.spatial, kind), spatial_parameters(layer.spatial, kind)
+        )
     biases = segment_biases(layer.spatial)
     if biases:
         bias = torch.cat(segment_biases(conv.spatial))
@@ -93,10 +96,7 @@ def resegmented(conv: SegmentedConv, segments: Segments) -> tuple[SegmentedConv,
             for own, values in zip(biases, bias.split([len(b) for b in biases]), strict=True):
                 own.copy_(values)
     if layer.pointwise is not None and conv.pointwise is not None:
-        for own, theirs in zip(
-            layer.pointwise.parameters(), conv.pointwise.parameters(), strict=True
-        ):
-            _copy(theirs, own)
+        _copy(conv.pointwise, layer.pointwise)
     return layer, _dropped(dense, dense_weight(layer.spatial))
 
 
@@ -106,13 +106,15 @@ def _materialise(layer: SegmentedConv, old: nn.Module, weight: Tensor) -> None:
 
 
 @torch.no_grad()
-def _copy(source: nn.Parameter, target: nn.Parameter) -> None:
-    target.copy_(source)
-    target.requires_grad_(source.requires_grad)
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    # By name: taking a parametrization off, for one, leaves the weight behind the bias.
+    theirs = dict(source.named_parameters())
+    for name, own in target.named_parameters():
+        own.copy_(theirs[name]).requires_grad_(theirs[name].requires_grad)
 
 
 def _dropped(before: Tensor, after: Tensor) -> float:
     if before.is_meta:
         return math.nan
-    energy = before.double().square().sum().item()
-    return (before - after).double().square().sum().item() / energy if energy else 0.0
+    energy = before.abs().double().square().sum().item()
+    return (before - after).abs().double().square().sum().item() / energy if energy else 0.0

@@ -18,11 +18,18 @@ from spectrum.layers.arguments import (
     Activation,
     Order,
     Pair,
+    check_activation,
     paddings,
     pair,
     whole,
 )
-from spectrum.layers.spatial import segment_biases, segment_weights, spatial_conv
+from spectrum.layers.spatial import (
+    keep_trained,
+    segment_biases,
+    segment_weights,
+    spatial_conv,
+    spatial_parameters,
+)
 from spectrum.layers.towers import Towers
 from spectrum.segments import Segments, SegmentsLike
 
@@ -142,7 +149,7 @@ class SegmentedConv(nn.Module):
                 f"order (={self.order!r}) must be 'pointwise_first' for a layer to be towers"
             )
         weight = self.pointwise.weight
-        with torch.device(weight.device):
+        with torch.device("meta"):
             towers = Towers(
                 self.in_channels,
                 self.segments.sizes(self.out_channels),
@@ -153,10 +160,12 @@ class SegmentedConv(nn.Module):
                 dilation=self.dilation,
                 bias=self.bias,
             )
-        towers.to(weight.dtype).train(self.training)
+        towers.to(weight.dtype).to_empty(device=weight.device).train(self.training)
         with torch.no_grad():
             for own, theirs in _corresponding(self, towers):
                 theirs.copy_(own)
+        for ours, others in zip(_kinds(self), _tower_kinds(towers), strict=True):
+            keep_trained(ours, others)
         return towers
 
     @classmethod
@@ -172,7 +181,7 @@ class SegmentedConv(nn.Module):
         sizes = towers.sizes
         n = Segments(len(sizes))
         weight = towers.towers[0][0].weight  # type: ignore[index]
-        with torch.device(weight.device):
+        with torch.device("meta"):
             conv = cls(
                 towers.in_channels,
                 sum(sizes),
@@ -185,10 +194,12 @@ class SegmentedConv(nn.Module):
                 dilation=towers.dilation,
                 bias=towers.bias,
             )
-        conv.to(weight.dtype).train(towers.training)
+        conv.to(weight.dtype).to_empty(device=weight.device).train(towers.training)
         with torch.no_grad():
             for own, theirs in _corresponding(conv, towers):
                 own.copy_(theirs)
+        for ours, others in zip(_kinds(conv), _tower_kinds(towers), strict=True):
+            keep_trained(others, ours)
         return conv
 
     def extra_repr(self) -> str:
@@ -214,13 +225,26 @@ class SegmentedConv(nn.Module):
 
 def _corresponding(conv: SegmentedConv, towers: Towers) -> Iterator[tuple[Tensor, Tensor]]:
     """The weights of a layer, segment by segment, each with that of the tower it equals."""
-    first = [tower[0] for tower in towers.towers]  # type: ignore[index]
-    last = [tower[-1] for tower in towers.towers]  # type: ignore[index]
+    mixing, weights, biases = _tower_kinds(towers)
     pointwise = conv.pointwise.weight.split(towers.sizes)  # type: ignore[union-attr]
-    yield from zip(pointwise, (part.weight for part in first), strict=True)
-    yield from zip(segment_weights(conv.spatial), (part.weight for part in last), strict=True)
-    if conv.bias:
-        yield from zip(segment_biases(conv.spatial), (part.bias for part in last), strict=True)
+    yield from zip(pointwise, mixing, strict=True)
+    yield from zip(segment_weights(conv.spatial), weights, strict=True)
+    yield from zip(segment_biases(conv.spatial), biases, strict=True)
+
+
+def _kinds(conv: SegmentedConv) -> list[list[Tensor]]:
+    """The parameters of a layer with its 1x1 first: mixing, spatial weights and biases."""
+    assert conv.pointwise is not None
+    spatial = [spatial_parameters(conv.spatial, kind) for kind in ("weight", "bias")]
+    return [[conv.pointwise.weight], *spatial]
+
+
+def _tower_kinds(towers: Towers) -> list[list[Tensor]]:
+    """The same of towers."""
+    first: list[nn.Conv2d] = [tower[0] for tower in towers.towers]  # type: ignore[index]
+    last: list[nn.Conv2d] = [tower[-1] for tower in towers.towers]  # type: ignore[index]
+    biases = [part.bias for part in last if part.bias is not None]
+    return [[part.weight for part in first], [part.weight for part in last], biases]
 
 
 def dialled_channels(in_channels: int, out_channels: int, order: Order) -> int:
@@ -252,8 +276,7 @@ def _sizes(
 def _check_choices(order: str, activation: str | None) -> None:
     if order not in ORDERS:
         raise ValueError(f"order (={order!r}) must be one of {', '.join(ORDERS)}")
-    if activation not in tuple(ACTIVATIONS):
-        raise ValueError(f"activation (={activation!r}) must be None, 'relu' or 'elu'")
+    check_activation(activation)
     if activation is not None and order == "spatial_only":
         raise ValueError(
             f"activation (={activation!r}) must be None for spatial_only, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 import torch
@@ -14,9 +14,11 @@ __all__ = [
     "UnevenConv2d",
     "dense_weight",
     "fill_from_dense",
+    "keep_trained",
     "segment_biases",
     "segment_weights",
     "spatial_conv",
+    "spatial_parameters",
 ]
 
 
@@ -94,6 +96,19 @@ def segment_biases(conv: nn.Conv2d | UnevenConv2d) -> list[Tensor]:
     """Views of each segment's bias, (out_i,); none where there is none."""
     biased = [(part.bias, part.groups) for part in _parts(conv) if part.bias is not None]
     return [block for bias, groups in biased for block in bias.chunk(groups)]
+
+
+def spatial_parameters(conv: nn.Conv2d | UnevenConv2d, kind: str) -> list[Tensor]:
+    """The parameters of one kind, ``"weight"`` or ``"bias"``."""
+    found = [getattr(part, kind) for part in _parts(conv)]
+    return [parameter for parameter in found if parameter is not None]
+
+
+def keep_trained(old: Iterable[Tensor], new: Iterable[Tensor]) -> None:
+    """Train the new parameters if any of the old ones, which they are made of, is trained."""
+    trained = any(parameter.requires_grad for parameter in old)
+    for parameter in new:
+        parameter.requires_grad_(trained)
 
 
 @torch.no_grad()

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from spectrum.layers.arguments import ACTIVATIONS, Activation, Pair, paddings, pair, whole
+from spectrum.layers.arguments import (
+    ACTIVATIONS,
+    Activation,
+    Pair,
+    check_activation,
+    paddings,
+    pair,
+    whole,
+)
 
 __all__ = ["Towers"]
 
@@ -52,6 +60,9 @@ class Towers(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
+        check_activation(activation)
+        if not sizes:
+            raise ValueError(f"sizes (={sizes!r}) must be at least one whole number")
         self.in_channels = whole("in_channels", in_channels)
         self.sizes = tuple(whole("sizes", size) for size in sizes)
         self.kernel_size = pair("kernel_size", kernel_size)

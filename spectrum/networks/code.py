@@ -56,7 +56,7 @@ def call_code(name: str, *, num_classes: int, in_channels: int, width: float) ->
         raise ValueError(f"width (={width}) must be 1, network {name} takes no width")
     try:
         network = function(**{key: value for key, value in given.items() if key in known})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"network (={name}) failed: {_reason(error)}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(
@@ -66,18 +66,27 @@ def call_code(name: str, *, num_classes: int, in_channels: int, width: float) ->
 
 
 def code_fingerprint(name: str) -> str:
-    """A hash of the file that defines the callable, so that an edited model is another one.
+    """A hash of the files that define and name the callable: an edited model is another one.
 
     Raises:
         ValueError: there is no such callable.
     """
     function = inspect.unwrap(_imported(name))
+    # A partial has no file of its own, and a decorated function may be in its decorator's.
+    sources = dict.fromkeys(map(_source, (function, importlib.import_module(_module_of(name)))))
+    return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+
+
+def _source(thing: Any) -> bytes:
     try:
-        path = inspect.getsourcefile(function)
-        source = Path(path).read_bytes() if path else b""
+        path = inspect.getsourcefile(thing)
+        return Path(path).read_bytes() if path else b""
     except (TypeError, OSError):  # of C, or of a file that is gone
-        source = b""
-    return hashlib.sha256(source).hexdigest()[:16]
+        return b""
+
+
+def _module_of(name: str) -> str:
+    return name.partition(":")[0]
 
 
 def _imported(name: str) -> Callable[..., Any]:
@@ -86,7 +95,7 @@ def _imported(name: str) -> Callable[..., Any]:
         if module == "__main__":
             raise ImportError("other processes can't import __main__")
         function = reduce(getattr, path.split("."), importlib.import_module(module))
-    except Exception as error:  # an import runs the user's code, which may raise anything
+    except (Exception, SystemExit) as error:  # an import runs the user's code: anything
         raise ValueError(f"network (={name}) can't be imported: {_reason(error)}") from error
     if not callable(function):
         raise ValueError(f"network (={name}) must be callable, not {type(function).__name__}")
@@ -106,7 +115,7 @@ def _arguments(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(named)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     lines = str(error).splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return text[:200]

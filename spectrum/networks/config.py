@@ -52,10 +52,12 @@ _BUILDERS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "resnext50_32x4d": (partial(resnet, 50, cardinality=32, width_per_group=4), _NORMED),
 }
 NETWORKS: tuple[str, ...] = tuple(_BUILDERS)
+_RESIDUAL = tuple(name for name in NETWORKS if name.startswith("res"))
+_INCEPTIONS = tuple(name for name in NETWORKS if name.startswith("inception"))
 
 
-def _known(name: str) -> str:
-    if name not in NETWORKS and not is_code_name(name):
+def _known(name: Any) -> Any:
+    if name not in NETWORKS and not (isinstance(name, str) and is_code_name(name)):
         raise ValueError(f"must be one of {', '.join(NETWORKS)} or package.module:callable")
     return name
 
@@ -67,7 +69,7 @@ def _activation(value: Any) -> Any:
 
 
 def _order(value: Any) -> Any:
-    return None if value == "default" else value
+    return None if value == "own" else value
 
 
 class NetworkConfig(BaseModel):
@@ -107,14 +109,13 @@ class NetworkConfig(BaseModel):
             value = getattr(self, field)
             if field not in (*taken, "name") and value != about.default:
                 raise ValueError(
-                    f"{field} (={value!r}) must not be given for {self.name}, "
-                    "which doesn't take it"
+                    f"{field} (={value!r}) must not be given for {self.name}, which doesn't take it"
                 )
         if self.order is None and self.name in PRESETS:
             object.__setattr__(self, "order", "spatial_first")
-        if self.order is None and self.name.startswith("res"):
+        if self.order is None and self.name in _RESIDUAL:
             object.__setattr__(self, "order", "spatial_only")
-        if "bn_eps" not in self.model_fields_set and self.name.startswith("inception"):
+        if "bn_eps" not in self.model_fields_set and self.name in _INCEPTIONS:
             object.__setattr__(self, "bn_eps", 1e-3)
         return self
 

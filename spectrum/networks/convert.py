@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -70,7 +69,6 @@ def convert(
         raise ValueError(f"order (={order!r}) must be one of {', '.join(ORDERS)}")
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError("module (=a ScriptModule) must be a plain torch.nn.Module")
-    module = copy.deepcopy(module)
     chosen = dict(_chosen(module, where))
     leaders = _leaders(module, chosen)
     names = list(dict.fromkeys(leaders.values()))
@@ -126,20 +124,27 @@ def _leaders(module: nn.Module, chosen: Mapping[str, nn.Module]) -> dict[str, st
     Layers that share more than a weight, or share it with one that stays as it is, are left.
     """
     owners = weight_owners(module)
-    leaders = {}
+    sharing: dict[str, list[str]] = {}
+    strangers: dict[str, list[str]] = {}
     for name, conv in chosen.items():
-        sharing = owners[id(conv.weight)] if isinstance(conv, nn.Conv2d) else [name]
+        sharing[name] = owners[id(conv.weight)] if isinstance(conv, nn.Conv2d) else [name]
         others = [p for p in conv.parameters() if p is not getattr(conv, "weight", None)]
-        strangers = [
+        own = {part for part, _ in conv.named_modules(prefix=name)}
+        strangers[name] = [
             holder
-            for holder in sharing
+            for holder in sharing[name]
             if holder not in chosen or _geometry(chosen[holder]) != _geometry(conv)
         ]
-        strangers += [holder for p in others for holder in owners[id(p)][1:]]
-        if strangers:
-            log.info("%s: left, it shares weights with %s", shown(name), shown(strangers[0]))
+        strangers[name] += [h for p in others for h in owners[id(p)] if h not in own]
+    leaders = {}
+    for name, holders in sharing.items():
+        # One that stays holds back all that share its weight.
+        found = [stranger for holder in holders for stranger in strangers.get(holder, ())]
+        if found:
+            other = next((stranger for stranger in found if stranger != name), holders[0])
+            log.info("%s: left, it shares weights with %s", shown(name), shown(other))
         else:
-            leaders[name] = sharing[0]
+            leaders[name] = holders[0]
     return leaders
 
 
@@ -194,9 +199,12 @@ def _with_pointwise(conv: nn.Conv2d, point: Segments, order: Order) -> tuple[Seg
             nn.init.zeros_(layer.spatial.weight)
             layer.spatial.weight[:, :c_in] = conv.weight
         nn.init.dirac_(layer.pointwise.weight[:c_in])
-        if conv.bias is not None and last.bias is not None:
+    layer.requires_grad_(conv.weight.requires_grad)
+    if conv.bias is not None and last.bias is not None:
+        with torch.no_grad():
             last.bias.copy_(conv.bias)
-    return layer.requires_grad_(conv.weight.requires_grad), True
+        last.bias.requires_grad_(conv.bias.requires_grad)
+    return layer, True
 
 
 def _draw(spatial: nn.Module) -> None:

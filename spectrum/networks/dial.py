@@ -68,9 +68,13 @@ class Dial:
             bias=bias,
         )
 
-    def warn(self) -> None:
-        """Warn, on behalf of the function that builds the network, of the layers that saturate."""
-        warn_saturated(self.segments, self.saturated, len(self._flows), stacklevel=4)
+    def warn(self, calls: int = 1) -> None:
+        """Warn whoever asked for the network of the layers that saturate.
+
+        Args:
+            calls: from the function that builds the network to this one.
+        """
+        warn_saturated(self.segments, self.saturated, len(self._flows), stacklevel=3 + calls)
 
 
 def warn_saturated(segments: Setting, saturated: int, layers: int, stacklevel: int) -> None:

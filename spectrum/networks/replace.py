@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from spectrum.layers import SegmentedConv
 
-__all__ = ["convolutions", "replaced", "shown", "tie", "unknown_function", "weight_owners"]
+__all__ = [
+    "convolutions",
+    "replaced",
+    "shown",
+    "tie",
+    "unknown_function",
+    "weight_owners",
+]
 
 
 def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -22,10 +30,7 @@ def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if name.startswith(inside):
             continue
         if isinstance(child, SegmentedConv):
-            inside += (f"{name}.".removeprefix("."),)
-            if not name:
-                yield name, child
-                return
+            inside += (f"{name}.".removeprefix("."),)  # all, if it is the model itself
         if isinstance(child, SegmentedConv | _ConvNd):
             yield name, child
 
@@ -33,11 +38,20 @@ def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def unknown_function(conv: nn.Module) -> str | None:
     """Why a convolution may be more than its weight, stride, padding and dilation; None if not."""
     if isinstance(conv, SegmentedConv):
-        return None
+        if type(conv).forward is not SegmentedConv.forward:
+            return f"{type(conv).__name__} has a forward of its own"
+        parts = (part for part in conv.modules() if isinstance(part, nn.Conv2d))
+        reason = next(filter(None, map(unknown_function, parts)), None)
+        return reason or ("it has hooks" if any(map(_hooked, conv.modules())) else None)
     if not isinstance(conv, nn.Conv2d):
         return f"{type(conv).__name__} is no nn.Conv2d"
     kind = type(conv)
-    if kind.forward is not nn.Conv2d.forward or kind._conv_forward is not nn.Conv2d._conv_forward:
+    own = {"forward", "_conv_forward"} & vars(conv).keys()
+    if (
+        own
+        or kind.forward is not nn.Conv2d.forward
+        or kind._conv_forward is not nn.Conv2d._conv_forward
+    ):
         return f"{kind.__name__} has a forward of its own"
     if parametrize.is_parametrized(conv) or conv._parameters.get("weight") is None:
         return "its weight is computed from others"
@@ -47,9 +61,16 @@ def unknown_function(conv: nn.Module) -> str | None:
         return f"{kind.__name__} holds more than a weight and a bias"
     if conv.padding_mode != "zeros":
         return f"padding_mode {conv.padding_mode!r}"
-    if conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks:
-        return "it has hooks"
-    return None
+    return "it has hooks" if _hooked(conv) else None
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 def weight_owners(module: nn.Module) -> dict[int, list[str]]:
@@ -71,12 +92,19 @@ def tie(follower: nn.Module, leader: nn.Module) -> None:
 
 
 def replaced(module: nn.Module, layers: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """The model with each key of ``layers`` replaced by its value wherever it stands."""
-    for parent in list(module.modules()):
-        for name, child in parent._modules.items():
-            if child is not None and child in layers:
-                parent._modules[name] = layers[child]
-    return layers.get(module, module)
+    """A deep copy of a model with each key of ``layers`` replaced by its value.
+
+    It is replaced wherever the model holds it: a list of modules beside the registered ones, too.
+    """
+    # Torch copies no tensor with a history, as old-style weight_norm and pruning leave them.
+    computed = [
+        value
+        for child in module.modules()
+        for value in vars(child).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    memo: dict[int, object] = {id(value): value.detach().clone() for value in computed}
+    return copy.deepcopy(module, memo | {id(old): new for old, new in layers.items()})
 
 
 def shown(name: str) -> str:

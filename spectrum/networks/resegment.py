@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterator
 
@@ -44,7 +43,6 @@ def resegment(module: nn.Module, segments: Setting) -> nn.Module:
     Raises:
         ValueError: there is no layer on the dial, or segments don't fit a layer, which is named.
     """
-    module = copy.deepcopy(module)
     layers: dict[nn.Module, nn.Module] = {}
     for name, old, new, dropped in _moved(module, segments):
         layers[old] = new

@@ -206,4 +206,6 @@ def _inner_width(segments: Setting, cardinality: int | None, width_per_group: in
             raise ValueError(
                 f"cardinality (=None) must be given where segments (={segments!r}) is no number"
             ) from None
-    return whole("cardinality", cardinality) * whole("width_per_group", width_per_group or 64)
+    if width_per_group is None:
+        width_per_group = 64
+    return whole("cardinality", cardinality) * whole("width_per_group", width_per_group)

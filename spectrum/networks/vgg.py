@@ -119,7 +119,8 @@ def vgg(
             convolution at one segment and ``"spatial_first"`` at more.
         preset: ``"paper"`` (224 pixels) or ``"small"`` (8 to 64: three reductions, the mean of
             all positions instead of two hidden layers).
-        batch_norm: whether batch normalisation follows every convolution, which has no bias then.
+        batch_norm: whether batch normalisation follows every convolution. As in torchvision's
+            networks of this kind the convolution keeps its bias, which changes no output then.
         num_classes: outputs of the classifier.
         in_channels: channels of the images.
         width: multiplier on every channel count and on the hidden units.
@@ -155,7 +156,7 @@ def vgg(
         stage: list[nn.Module] = []
         for _ in range(convs):
             c_out = scaled(channels, width, channel_multiple)
-            conv = dial.conv(c, c_out, bias=not batch_norm)
+            conv = dial.conv(c, c_out, bias=True)
             if batch_norm:
                 stage += [conv, nn.BatchNorm2d(c_out, eps=bn_eps, momentum=bn_momentum), nn.ReLU()]
             else:

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from spectrum.layers import ORDERS, SegmentedConv
-from spectrum.networks import NETWORKS, PRESETS, NetworkConfig, build, xception
+from spectrum.networks import xception
 from spectrum.networks.xception import MaxPool
 
 TINY: dict[str, Any] = {"preset": "tiny", "num_classes": 5}
@@ -325,53 +324,3 @@ def test_the_presets_take_the_sizes_they_are_for(preset: str, side: int, width: 
     logits = network(images(n=2, side=side))
     assert logits.shape == (2, 5)
     assert logits.isfinite().all()
-
-
-OTHER: dict[str, Any] = {name: value for name, (value, _) in OPTIONS.items() if name != "preset"}
-
-
-def test_a_configuration_has_the_options_of_the_network_and_their_defaults() -> None:
-    parameters = inspect.signature(xception).parameters
-    assert set(NetworkConfig.model_fields) - {"name"} == set(parameters) - {"preset"}
-    defaults = {"preset" if k == "name" else k: v for k, v in NetworkConfig().model_dump().items()}
-    assert defaults == {name: parameter.default for name, parameter in parameters.items()}
-    assert set(NETWORKS) == set(PRESETS)
-
-
-@pytest.mark.parametrize("option", [*OTHER, None])
-def test_build_makes_the_network_that_the_arguments_make(option: str | None) -> None:
-    changes = OTHER if option is None else {option: OTHER[option]}
-    config = NetworkConfig(name="tiny", **{"num_classes": 5, **changes})
-    torch.manual_seed(0)
-    built = build(config)
-    called = seeded(**changes)
-    x = images(channels=config.in_channels)
-    torch.manual_seed(2)
-    y = built(x)
-    torch.manual_seed(2)
-    assert torch.equal(y, called(x))  # in training mode, where dropout shows
-    for name, value in called.state_dict().items():
-        assert torch.equal(value, built.state_dict()[name])
-
-
-def test_a_configuration_is_frozen_and_varied_by_copy() -> None:
-    config = NetworkConfig(name="tiny", segments=["C", 4])  # type: ignore[arg-type]
-    with pytest.raises(ValidationError, match="frozen"):
-        config.width = 2.0  # type: ignore[misc]
-    wider = config.model_copy(update={"width": 2.0})
-    assert (config.width, wider.width) == (1.0, 2.0)
-    assert wider == NetworkConfig(name="tiny", segments="C+4", width=2.0)
-    assert hash(wider) != hash(config)
-
-
-BAD_FIELDS = [{"nonsense": 1}, {"name": "huge"}, {"segments": "C/0"}, {"width": 0}, {"dropout": 1}]
-BAD_FIELDS += [{"num_classes": 0}, {"hidden": (0,)}, {"repeats": -1}, {"order": "x"}]
-BAD_FIELDS += [{"activation": "gelu"}, {"pooling": "same"}, {"bn_eps": 0}, {"bn_momentum": 2}]
-BAD_FIELDS += [{"in_channels": -1}, {"channel_multiple": 0}, {"width": float("nan")}]
-
-
-@pytest.mark.parametrize("field", BAD_FIELDS, ids=str)
-def test_a_configuration_refuses_what_it_does_not_know(field: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError) as refusal:
-        NetworkConfig(**field)
-    assert refusal.value.errors()[0]["loc"][0] == next(iter(field))

@@ -1,0 +1,216 @@
+"""A user's own model by name: found, called with what it takes, or refused in one line."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from spectrum.layers import SegmentedConv
+from spectrum.networks import NetworkConfig, build, call_code, code_fingerprint, is_code, takes
+from spectrum.networks.code import is_code_name
+
+HEAD = "import functools, sys, torch\nfrom torch import nn\n"
+NET = """
+class Net(nn.Sequential):
+    def __init__(self, num_classes=1000, in_channels=3, width=1.0):
+        c = int(8 * width)
+        super().__init__(nn.Conv2d(in_channels, c, 3), nn.Conv2d(c, num_classes, 3))
+    @classmethod
+    def of_ten(cls, width=1.0):
+        return cls(10, width=width)
+def plain(): return Net(7)
+def anything(**kwargs): return Net(**kwargs)
+def positional(num_classes, /): return Net(num_classes)
+def named(*, num_classes): return Net(num_classes)
+half = functools.partial(Net, width=0.5)
+class Maker:
+    def __call__(self, num_classes): return Net(num_classes)
+maker = Maker()
+number = 3
+def fails(): raise RuntimeError('no\\nway')
+def silent(): raise RuntimeError
+def leaves(): sys.exit('bye')
+def text(): return 'net'
+def cls(): return Net
+"""
+COUNT = itertools.count()
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Writes a module of the user's and gives its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def writing(text: str, name: str = "") -> str:
+        name = name or f"users_{next(COUNT)}"
+        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(HEAD + text)
+        importlib.invalidate_caches()
+        sys.modules.pop(name, None)
+        return name
+
+    return writing
+
+
+def call(name: str, num_classes: int = 5, in_channels: int = 3, width: float = 1.0) -> nn.Module:
+    return call_code(name, num_classes=num_classes, in_channels=in_channels, width=width)
+
+
+def test_a_callable_is_given_the_arguments_that_it_takes(write: Callable[..., str]) -> None:
+    m = write(NET)
+    sizes = {"Net": (5, 2, 16), "Net.of_ten": (10, 3, 16), "named": (5, 3, 8), "maker": (5, 3, 8)}
+    sizes |= {"plain": (7, 3, 8), "anything": (5, 3, 8), "half": (5, 2, 16)}
+    for path, (classes, channels, wide) in sizes.items():
+        width = 2.0 if wide == 16 else 1.0
+        network = call(f"{m}:{path}", in_channels=2, width=width)
+        first, last = network
+        assert (last.out_channels, first.in_channels, first.out_channels) == (
+            classes,
+            channels,
+            wide,
+        ), path
+
+
+def test_takes_tells_which_arguments_those_are(write: Callable[..., str]) -> None:
+    m = write(NET)
+    expected = {"Net": "num_classes in_channels width", "plain": "", "anything": "num_classes"}
+    expected |= {"positional": "", "named": "num_classes", "half": "num_classes in_channels width"}
+    for path, names in expected.items():
+        taken = {a for a in ("num_classes", "in_channels", "width") if takes(f"{m}:{path}", a)}
+        assert taken == set(names.split()), path
+    assert not takes("builtins:dict", "width")  # written in C, without a signature
+    with pytest.raises(ValueError, match="can't be imported"):
+        takes(f"{m}:missing", "width")
+
+
+def test_a_width_that_it_does_not_take_is_refused(write: Callable[..., str]) -> None:
+    m = write(NET)
+    with pytest.raises(ValueError, match=rf"\Awidth \(=2\) must be 1, [^\n]*{m}:plain[^\n]*\Z"):
+        call(f"{m}:plain", width=2)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("missing", r"can't be imported: AttributeError: [^\n]*missing[^\n]*"),
+        ("Net.missing", r"can't be imported: AttributeError: [^\n]*"),
+        ("number", "must be callable, not int"),
+        ("fails", "failed: RuntimeError: no"),
+        ("silent", "failed: RuntimeError"),
+        ("leaves", "failed: SystemExit: bye"),
+        ("positional", r"failed: TypeError: [^\n]*num_classes[^\n]*"),
+        ("text", r"must return a torch.nn.Module, not str"),
+        ("cls", r"must return a torch.nn.Module, not type"),
+    ],
+)
+def test_a_callable_that_is_none_is_one_clear_line(
+    path: str, reason: str, write: Callable[..., str]
+) -> None:
+    m = write(NET)
+    with pytest.raises(ValueError, match=rf"\Anetwork \(={m}:{path}\) {reason}\Z"):
+        call(f"{m}:{path}")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("def broken(:", "SyntaxError: "),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("sys.exit(3)", "SystemExit: 3"),
+        ("raise ValueError('x' * 5000)", "ValueError: xxx"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_clear_line(
+    text: str, reason: str, write: Callable[..., str]
+) -> None:
+    m = write(text)
+    with pytest.raises(ValueError, match=rf"\Anetwork \(={m}:f\) can't be imported: [^\n]*\Z") as e:
+        call(f"{m}:f")
+    assert reason in str(e.value)
+    assert len(str(e.value)) < 300
+
+
+def test_what_other_processes_cannot_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "made_here", nn.Identity, raising=False)
+    for name in ("__main__:made_here", "not_there.at_all:f"):
+        with pytest.raises(ValueError, match=rf"\Anetwork \(={name}\) can't be imported[^\n]*\Z"):
+            call(name)
+
+
+def test_names_of_code_are_told_from_names_of_networks() -> None:
+    good = ["a:b", "a.b:c", "a.b.c:D.e", "_a1:_b2", "größe:netz"]
+    bad = [
+        "",
+        "a",
+        ":b",
+        "a:",
+        "a:b:c",
+        "a b:c",
+        "1a:b",
+        "a..b:c",
+        ".a:b",
+        "a:b.",
+        "a/b:c",
+        "a:b\n",
+    ]
+    assert [name for name in good + bad if is_code_name(name)] == good
+    assert is_code("a:b")
+    assert not is_code("paper")
+
+
+def test_the_fingerprint_is_of_the_files_that_define_and_name_it(
+    write: Callable[..., str], tmp_path: Path
+) -> None:
+    m = write(NET)
+    package = write(
+        f"from {m} import Net, plain as build\nmine = functools.partial(Net)\n", "pkg.mod"
+    )
+    decorated = write(
+        f"from {package} import Net\n"
+        "def handed(f):\n    return lambda: f()\n"
+        "def net(): return Net(3)\n"
+    )
+    user = write(f"from {decorated} import handed, net\nbuild = handed(net)\n")
+    names = [f"{m}:Net", f"{m}:half", f"{m}:maker", f"{package}:build", f"{package}:mine"]
+    names += [f"{user}:build"]
+
+    def prints() -> list[str]:
+        return [code_fingerprint(name) for name in names]
+
+    first = prints()
+    assert first == prints()
+    assert all(len(p) == 16 for p in first)
+    for edited, affected in [(m, [0, 1, 2, 3]), (package, [3, 4]), (user, [5])]:
+        path = tmp_path.joinpath(*edited.split(".")).with_suffix(".py")
+        path.write_text(path.read_text() + "\n# edited\n")
+        second = prints()
+        assert [i for i in range(len(names)) if first[i] != second[i]] == affected
+        first = second
+    assert code_fingerprint("builtins:dict") == code_fingerprint("builtins:list")
+    (tmp_path / f"{m}.py").unlink()
+    assert code_fingerprint(f"{m}:Net") == code_fingerprint("builtins:dict")  # there is no file
+    with pytest.raises(ValueError, match="can't be imported"):
+        code_fingerprint(f"{m}:missing")
+
+
+def test_build_puts_a_users_model_on_the_dial(write: Callable[..., str]) -> None:
+    m = write(NET)
+    config = NetworkConfig(name=f"{m}:Net", segments="C/2", num_classes=4, in_channels=2, width=2)
+    network = build(config)
+    assert [type(layer) for layer in network] == [SegmentedConv] * 2
+    assert [layer.segment_count for layer in network] == [1, 8]
+    assert [layer.order for layer in network] == ["spatial_only", "spatial_first"]
+    assert network(torch.randn(1, 2, 8, 8)).shape == (1, 4, 4, 4)
+    forced = build(config.model_copy(update={"order": "pointwise_first"}))
+    assert [layer.order for layer in forced] == ["pointwise_first"] * 2
+    with pytest.raises(ValueError, match=r"must return a torch\.nn\.Module"):
+        build(NetworkConfig(name=f"{m}:text"))

@@ -1,0 +1,273 @@
+"""Any model on the dial: what changes, what is carried over, and what the log says of it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spectrum.layers import ORDERS, SegmentedConv
+from spectrum.networks import convert, xception
+
+
+class Padded(nn.Conv2d):
+    """A subclass with a constructor and a method of its own, and nn.Conv2d's forward."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out, 3, padding=1)
+
+    def gain(self) -> Tensor:
+        return self.weight.norm()
+
+
+class Odd(nn.Module):
+    """All that the dial has to cope with, in one model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 7, 7, stride=2, padding=3, bias=False)
+        self.block = nn.Sequential(
+            nn.BatchNorm2d(7),
+            nn.Conv2d(7, 7, 3, padding=2, dilation=2, groups=7),
+            nn.Conv2d(7, 13, 1),
+            Padded(13, 13),
+            nn.Conv2d(13, 13, (4, 3), padding="same"),
+        )
+        self.grouped = nn.Conv2d(13, 26, (1, 5), groups=13, padding=(0, 2), stride=(2, 1))
+        self.reflect = nn.Conv2d(26, 8, 3, padding=1, padding_mode="reflect")
+        self.shared = nn.Conv2d(8, 8, 3, padding=1)
+        self.again = self.shared
+        self.twins = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=d, dilation=d) for d in (1, 2))
+        self.twins[1].weight = self.twins[0].weight
+        self.tied = nn.Conv2d(8, 4, 2, bias=False)
+        self.up = nn.ConvTranspose2d(4, 4, 2)
+        self.line = nn.Conv1d(4, 4, 3, padding=1)
+        self.register_buffer("scale", torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.reflect(self.grouped(self.block(self.stem(x))))
+        x = self.again(self.shared(x).relu())
+        for twin in self.twins:
+            x = twin(x)
+        # The kernel of `tied` is used as a matrix too.
+        x = self.line((self.up(self.tied(x)) * self.scale).mean(2))
+        return x.mean(2) @ self.tied.weight.sum((2, 3))
+
+
+CHANGED = ["stem", "block.1", "block.3", "block.4", "grouped", "shared", "twins.0", "twins.1"]
+
+
+def odd() -> Odd:
+    torch.manual_seed(0)
+    network = Odd()
+    network.extra = nn.Linear(1, 1)
+    network.extra.weight = network.tied.weight
+    return network
+
+
+def images(n: int = 2, side: int = 16) -> Tensor:
+    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def dialled(network: nn.Module) -> dict[str, SegmentedConv]:
+    return {n: m for n, m in network.named_modules() if isinstance(m, SegmentedConv)}
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
+    records = [r for r in caplog.records if r.name.startswith("spectrum")]
+    assert {record.levelno for record in records} <= {logging.INFO}
+    lines = [record.getMessage() for record in records]
+    assert not any("\n" in line for line in lines)
+    found = dict(line.split(": ", 1) for line in lines)
+    assert len(found) == len(lines)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="spectrum")
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_a_model_never_seen_keeps_its_shapes_at_every_point(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    network = odd()
+    y = network(images())
+    before = copy.deepcopy(network.state_dict())
+    for segments in (1, 2, "C/3", "C"):
+        caplog.clear()
+        converted = convert(network, segments)
+        assert list(dialled(converted)) == CHANGED
+        assert converted(images()).shape == y.shape
+        assert converted.again is converted.shared
+        log = messages(caplog)
+        assert {n for n, line in log.items() if "now" in line} == set(CHANGED)
+        left = {n: line for n, line in log.items() if line.startswith("left, ")}
+        assert left == {
+            "block.2": "left, pointwise",
+            "reflect": "left, padding_mode 'reflect'",
+            "tied": "left, it shares weights with extra",
+            "up": "left, ConvTranspose2d is no nn.Conv2d",
+            "line": "left, Conv1d is no nn.Conv2d",
+        }
+        assert set(left) | set(CHANGED) == set(log)
+        assert converted.scale == 2
+        assert converted.extra.weight is converted.tied.weight
+    assert not dialled(network)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+
+
+def test_dense_ones_take_the_order_and_grouped_ones_change_their_segments_alone() -> None:
+    for order in ORDERS:
+        converted = dialled(convert(odd(), 2, order=order))
+        for name in ("stem", "block.3", "block.4", "shared"):
+            assert converted[name].order == order
+            assert (converted[name].pointwise is None) == (order == "spatial_only")
+        for name, channels in [("block.1", 7), ("grouped", 13)]:
+            assert converted[name].order == "spatial_only"
+            assert converted[name].pointwise is None
+            assert converted[name].in_channels == channels
+        assert {layer.segment_count for layer in converted.values()} == {2}
+
+
+def test_weights_are_drawn_from_torchs_random_state_and_carried_ones_draw_alike() -> None:
+    def drawn(seed: int) -> dict[str, Tensor]:
+        network = odd()
+        torch.manual_seed(seed)
+        return convert(network, 3).state_dict()
+
+    one, same, other = drawn(1), drawn(1), drawn(2)
+    assert all(torch.equal(value, same[name]) for name, value in one.items())
+    assert not torch.equal(one["stem.pointwise.weight"], other["stem.pointwise.weight"])
+
+
+def test_where_chooses_by_name_and_module(caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[str] = []
+
+    def where(name: str, module: nn.Module) -> bool:
+        assert isinstance(module, nn.Conv2d)
+        asked.append(name)
+        return name.startswith("block") or name == "twins.1"
+
+    assert list(dialled(convert(odd(), 2, where=where))) == ["block.1", "block.3", "block.4"]
+    assert asked == ["stem", "block.1", "block.3", "block.4", "grouped", "shared",
+                     "twins.0", "twins.1", "tied"]  # fmt: skip
+    log = messages(caplog)
+    assert log["stem"] == "left, not chosen by where"
+    assert log["twins.1"] == "left, it shares weights with twins.0"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dtype_mode_and_memory_format_keep(dtype: torch.dtype) -> None:
+    network = odd().to(dtype).to(memory_format=torch.channels_last)
+    network.block.eval()
+    modes = {name: module.training for name, module in network.named_modules()}
+    converted = convert(network, 1, order="spatial_only")
+    assert {p.dtype for p in converted.parameters()} == {dtype}
+    assert {n: m.training for n, m in converted.named_modules() if n in modes} == modes
+    for order in ORDERS:
+        for name, layer in dialled(convert(network, 2, order=order)).items():
+            assert {module.training for module in layer.modules()} == {modes[name]}
+            assert {p.dtype for p in layer.parameters()} == {dtype}
+    if dtype == torch.float64:
+        x = images().double().to(memory_format=torch.channels_last)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of even kernels with padding "same"
+            torch.testing.assert_close(converted.eval()(x), network.eval()(x))
+
+
+def test_a_model_without_memory_stays_so() -> None:
+    with torch.device("meta"):
+        network = Odd()
+    for segments in (1, 3):
+        for order in ORDERS:
+            converted = convert(network, segments, order=order)
+            assert all(t.is_meta for t in converted.state_dict().values())
+    network = odd()
+    with torch.device("meta"):  # the surroundings' device isn't the model's
+        assert not any(t.is_meta for t in convert(network, 2).state_dict().values())
+
+
+def test_a_model_on_the_dial_moves_along_it() -> None:
+    torch.manual_seed(0)
+    network = xception("C", preset="tiny", num_classes=5, width=0.3).eval()
+    x = images(side=8)
+    own = dialled(network)
+
+    def where(name: str, _: nn.Module) -> bool:
+        return name in own
+
+    moved = convert(network, 4, where=where)
+    assert list(dialled(moved)) == list(own)
+    assert {layer.segment_count for layer in dialled(moved).values()} == {4}
+    torch.testing.assert_close(moved(x), network(x))
+    torch.testing.assert_close(convert(moved, 2, where=where)(x), network(x))
+    assert list(dialled(convert(network, "C"))) == ["stem.0", *own]
+    twice = dialled(convert(convert(odd(), 3), 2))
+    assert [layer.segment_count for layer in twice.values()] == [2] * 6 + [3] * 2  # the twins
+
+
+def test_a_point_by_child_or_by_layer() -> None:
+    network = odd()
+    points = {"stem": 1, "block": "C", "grouped": 2, "shared": 4, "twins": "C/4"}
+    counts = [1, 7, 13, 13, 2, 4, 2, 2]
+    layers = dialled(convert(network, points)).values()
+    assert [layer.segment_count for layer in layers] == counts
+    layers = dialled(convert(network, ["1", "C", "C", 13, 2, 4, 2])).values()
+    assert [layer.segment_count for layer in layers] == counts  # the twins share one
+    assert [str(layer.segments) for layer in layers][:3] == ["1", "C", "C"]
+
+
+@pytest.mark.parametrize("segments", [["C"] * 3, {"stem": 1}, 0, "x", {}], ids=str)
+def test_segments_that_do_not_fit_the_model_are_refused(segments: Any) -> None:
+    with pytest.raises(ValueError, match=r"\Asegments \(=[^\n]*\Z"):
+        convert(odd(), segments)
+
+
+def test_a_bad_layer_is_named_and_other_arguments_are_checked() -> None:
+    network = nn.Sequential(nn.Conv2d(6, 4, 3))
+    with pytest.raises(ValueError, match=r"\Asegments \(=4:4\)[^\n]*\(layer 0\)\Z"):
+        convert(network, (4, 4))
+    with pytest.raises(ValueError, match=r"\(layer \(the module itself\)\)\Z"):
+        convert(network[0], (4, 4))
+    with pytest.raises(ValueError, match=r"\Aorder \(='depth'\)[^\n]*\Z"):
+        convert(nn.Conv2d(4, 4, 3, groups=2), 2, order="depth")  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is on its way out
+        scripted = torch.jit.script(network)
+    with pytest.raises(ValueError, match=r"\Amodule \(=a ScriptModule\)[^\n]*\Z"):
+        convert(scripted, 2)
+
+
+def test_too_few_channels_and_no_convolution_are_told_at_the_callers_line() -> None:
+    with pytest.warns(UserWarning, match=r"segments \(=8\): 1 of 2 layers") as caught:
+        converted = convert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)), 8)
+    assert [w.filename for w in caught] == [__file__]
+    assert [layer.segment_count for layer in dialled(converted).values()] == [3, 8]
+    linear = nn.Linear(2, 2)
+    with pytest.warns(UserWarning, match="no k x k convolution") as caught:
+        same = convert(linear, 4)
+    assert [w.filename for w in caught] == [__file__]
+    assert same is not linear
+    assert torch.equal(same.weight, linear.weight)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_a_converted_model_is_exported_pickled_compiled_and_filled() -> None:
+    network = convert(odd(), 3).eval()
+    x = images()
+    y = network(x)
+    twins = [copy.deepcopy(network), pickle.loads(pickle.dumps(network)), convert(odd(), 3).eval()]
+    twins[-1].load_state_dict(network.state_dict())
+    for twin in twins:
+        assert torch.equal(twin(x), y)
+        assert twin.again is twin.shared
+    assert torch.equal(torch.compile(network, backend="eager", fullgraph=True)(x), y)
+    torch.testing.assert_close(torch.export.export(network, (x,)).module()(x), y)

@@ -1,0 +1,228 @@
+"""Networks moved along the dial: the same function on unions, the closest kernel elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import pickle
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spectrum.layers import ORDERS, SegmentedConv
+from spectrum.networks import (
+    NETWORKS,
+    NetworkConfig,
+    build,
+    projection_loss,
+    resegment,
+    vgg,
+    xception,
+)
+
+COLUMNS = ["layer", "channels", "segments_before", "segments_after", "dropped"]
+
+
+def tiny(segments: Any = "C", **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    base = {"preset": "tiny", "num_classes": 5, "width": 0.4}
+    return xception(segments, **{**base, **options}).eval()
+
+
+def images(side: int = 8) -> Tensor:
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def dialled(network: nn.Module) -> dict[str, SegmentedConv]:
+    return {n: m for n, m in network.named_modules() if isinstance(m, SegmentedConv)}
+
+
+def near_equal(channels: int, n: int) -> list[int]:
+    return [len(range(i, channels, n)) for i in range(n)]
+
+
+def labels(channels: int, n: int) -> list[int]:
+    """The segment of each channel."""
+    return [i for i, size in enumerate(near_equal(channels, n)) for _ in range(size)]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("point", [1, 3, "C/5", "C"])
+def test_from_one_a_channel_every_point_gives_the_same_outputs(point: Any, order: Any) -> None:
+    if order == "spatial_only":  # with unequal sides even the channels don't nest
+        point = 1
+    network = tiny(order=order)
+    moved = resegment(network, point)
+    torch.testing.assert_close(moved(images()), network(images()))
+    assert projection_loss(network, point).dropped.tolist() == [0.0] * 9
+    assert [str(layer.segments) for layer in dialled(moved).values()] == [str(point)] * 9
+    assert list(dialled(moved)) == list(dialled(network))
+
+
+def test_a_network_of_any_family_moves() -> None:
+    for name in ("vgg_small", "resnet50", "inception_v3_tiny"):
+        torch.manual_seed(0)
+        config = NetworkConfig(name=name, segments="C/2", num_classes=5, width=0.2)
+        network = build(config).eval()
+        x = images(16)
+        same = resegment(network, "C/2")
+        assert all(map(torch.equal, same.state_dict().values(), network.state_dict().values()))
+        assert torch.equal(same(x), network(x))
+        assert resegment(network, 1)(x).isfinite().all()
+    assert {"vgg_small", "resnet50", "inception_v3_tiny"} <= set(NETWORKS)
+
+
+def test_what_is_dropped_is_the_share_of_the_masked_kernels_energy() -> None:
+    network = tiny(4)
+    loss = projection_loss(network, 6)
+    assert list(loss.columns) == COLUMNS
+    assert loss.layer.tolist() == list(dialled(network))
+    for row, layer in zip(loss.itertuples(), dialled(network).values(), strict=True):
+        c = layer.in_channels
+        old, new = labels(c, 4), labels(c, 6)
+        convs = [m for m in layer.spatial.modules() if isinstance(m, nn.Conv2d)]
+        blocks = [block for conv in convs for block in conv.weight.detach().chunk(conv.groups)]
+        kept = total = 0.0
+        for segment, block in enumerate(blocks):
+            at = [i for i in range(c) if old[i] == segment]
+            for o, channel_out in enumerate(at):
+                for i, channel_in in enumerate(at):
+                    energy = block[o, i].double().square().sum().item()
+                    total += energy
+                    kept += energy * (new[channel_out] == new[channel_in])
+        assert (row.channels, row.segments_before, row.segments_after) == (c, 4, 6)
+        assert row.dropped == pytest.approx(1 - kept / total)
+        assert 0 < row.dropped < 1
+
+
+def test_728_channels_from_32_to_4_drop_a_little_and_to_more_drop_more() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(SegmentedConv(728, 1, (1, 1), segments=32, bias=True))
+    dropped = {n: projection_loss(network, n).dropped[0] for n in (32, 16, 4, 2, 1, 64, 728)}
+    assert dropped[32] == dropped[1] == 0
+    assert 0 < dropped[2] < dropped[4] < 0.1
+    assert 0.4 < dropped[64] < dropped[728] < 1
+
+
+def test_the_log_says_how_close_each_layer_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="spectrum")
+    layer = SegmentedConv(4, 4, (1, 1), segments=1)
+    nn.init.ones_(layer.spatial.weight)
+    moved = resegment(nn.Sequential(layer, nn.Conv2d(4, 4, 3, groups=2)), [2, 1])
+    assert [record.getMessage() for record in caplog.records] == [
+        "0: segments 2, 0.5 of the kernel's energy dropped",
+        "1: segments 1, 0 of the kernel's energy dropped",
+    ]
+    assert isinstance(moved[1], SegmentedConv)
+
+
+def test_the_original_is_not_changed_and_shares_nothing() -> None:
+    network = tiny()
+    before = copy.deepcopy(network.state_dict())
+    rng = torch.get_rng_state()
+    moved = resegment(network, "C")
+    assert torch.equal(torch.get_rng_state(), rng)
+    with torch.no_grad():
+        for tensor in moved.state_dict().values():
+            tensor.zero_()
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    assert type(moved) is type(network)
+
+
+def test_plain_depthwise_layers_are_on_the_dial_and_dense_ones_are_not() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 5, groups=8, padding=2, stride=2, bias=False),
+        nn.Conv2d(8, 12, 1, groups=4),
+        nn.Conv2d(12, 24, 3, groups=12, dilation=2, padding="same"),
+    ).double()
+    x = images().double()
+    loss = projection_loss(network, [4, 6])
+    assert loss.layer.tolist() == ["1", "3"]
+    assert loss.channels.tolist() == [8, 12]
+    assert loss.segments_before.tolist() == [8, 12]
+    assert loss.dropped.tolist() == [0, 0]
+    moved = resegment(network, [4, 6])
+    torch.testing.assert_close(moved(x), network(x))
+    assert [type(m) for m in moved] == [nn.Conv2d, SegmentedConv, nn.Conv2d, SegmentedConv]
+    lone = nn.Conv2d(4, 4, 3, groups=4)
+    assert isinstance(resegment(lone, 2), SegmentedConv)
+    assert projection_loss(SegmentedConv(4, 4), 2).layer.tolist() == [""]
+
+
+def test_points_by_flow_and_by_layer() -> None:
+    network = tiny()
+    moved = resegment(network, {"entry": 1, "middle": "C/4", "exit": 2})
+    points = [str(layer.segments) for layer in dialled(moved).values()]
+    assert points == ["1"] * 2 + ["C/4"] * 3 + ["2"] * 4
+    listed = resegment(network, points)
+    assert [str(layer.segments) for layer in dialled(listed).values()] == points
+    most = max(layer.in_channels for layer in dialled(network).values())
+    saturated = resegment(network, most)
+    counts = [layer.segment_count for layer in dialled(saturated).values()]
+    assert counts == [layer.in_channels for layer in dialled(network).values()]
+    assert projection_loss(network, most).segments_after.tolist() == counts
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_dtype_mode_frozen_weights_and_buffers_are_kept(dtype: torch.dtype) -> None:
+    network = tiny().to(dtype)
+    network.exit.train()
+    network.entry.requires_grad_(False)
+    network.stem[1].running_mean.fill_(3)
+    modes = {name: module.training for name, module in network.named_modules()}
+    moved = resegment(network, 3)
+    assert {name: m.training for name, m in moved.named_modules() if name in modes} == modes
+    assert {p.dtype for p in moved.parameters()} == {dtype}
+    for name, parameter in moved.named_parameters():
+        assert parameter.requires_grad == (not name.startswith("entry"))
+    assert moved.stem[1].running_mean.unique().tolist() == [3]
+
+
+def test_without_memory_the_loss_is_unknown() -> None:
+    with torch.device("meta"):
+        network = xception(preset="tiny")
+    assert all(t.is_meta for t in resegment(network, 2).state_dict().values())
+    assert all(map(math.isnan, projection_loss(network, 2).dropped))
+
+
+def test_a_moved_network_trains_and_is_pickled() -> None:
+    moved = resegment(tiny(), 3).train()
+    moved(images()).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in moved.parameters())
+    moved.eval()
+    assert torch.equal(pickle.loads(pickle.dumps(moved))(images()), moved(images()))
+
+
+@pytest.mark.parametrize("function", [resegment, projection_loss])
+def test_what_does_not_fit_is_refused(function: Any) -> None:
+    for module in (nn.Linear(2, 2), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1, groups=4)):
+        with pytest.raises(ValueError, match=r"\Amodule must have layers on the dial[^\n]*\Z"):
+            function(module, 2)
+    with pytest.raises(ValueError, match=r"\Asegments \(=2:2\)[^\n]*\(layer entry.0.branch.0\)\Z"):
+        function(tiny(), (2, 2))
+    with pytest.raises(ValueError, match=r"\Asegments \(=[^\n]*entry, middle, exit\Z"):
+        function(tiny(), {"stem": 1})
+    with pytest.raises(ValueError, match=r"\Asegments \(=2 values\)[^\n]*\Z"):
+        function(tiny(), ["C", "C"])
+
+
+def test_a_stack_loses_in_each_layer_what_its_row_says() -> None:
+    torch.manual_seed(0)
+    network = vgg(16, 1, "spatial_only", preset="small", width=0.1, num_classes=5)
+    loss = projection_loss(network, "C")
+    assert len(loss) == 13
+    moved = dialled(resegment(network, "C"))
+    for row in loss.itertuples():
+        before = network.get_submodule(row.layer).spatial.weight.detach().double()
+        blocks = [m.weight for m in moved[row.layer].spatial.modules() if isinstance(m, nn.Conv2d)]
+        kept = sum(block.detach().double().square().sum().item() for block in blocks)
+        assert row.dropped == pytest.approx(1 - kept / before.square().sum().item())
+    assert loss.dtypes.to_dict() == {
+        "layer": pd.Series(["a"]).dtype, "channels": "int64", "segments_before": "int64",
+        "segments_after": "int64", "dropped": "float64",
+    }  # fmt: skip
