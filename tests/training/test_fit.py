@@ -95,6 +95,34 @@ def test_it_is_the_plain_loop() -> None:
     assert [line["samples"] for line in fitted.curve] == [64, 128, 192]
 
 
+class WithAuxiliary(nn.Module):
+    """A network whose second head speaks in training mode alone, as Inception's does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.main = nn.Linear(2 * 64, 3)
+        self.auxiliary = nn.Linear(2 * 64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        x = x.flatten(1)
+        return (self.main(x), self.auxiliary(x)) if self.training else self.main(x)
+
+
+def test_an_auxiliary_head_adds_four_tenths_of_its_loss() -> None:
+    start = WithAuxiliary()
+    data = dataset(16)
+    images, labels = data.train.images.flatten(1), data.train.labels
+    losses = [
+        F.cross_entropy(head(images), labels, label_smoothing=0.1).item()
+        for head in (start.main, start.auxiliary)
+    ]
+    fitted = fit(start, data, RECIPE.model_copy(update={"epochs": 1, "label_smoothing": 0.1}))
+    assert fitted.curve[0]["train_loss"] == pytest.approx(losses[0] + 0.4 * losses[1])
+    assert not torch.equal(fitted.network.auxiliary.weight, WithAuxiliary().auxiliary.weight)
+    assert evaluate(fitted.network, data.test).top1 >= 0
+
+
 def test_the_curve_is_that_of_the_network_it_returns() -> None:
     fitted = train()
     measured = evaluate(fitted.network, dataset().validation)
