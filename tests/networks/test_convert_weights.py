@@ -100,6 +100,14 @@ def test_the_log_tells_of_every_layer_what_became_of_it(caplog: pytest.LogCaptur
     }
 
 
+def test_a_lone_segmented_layer_is_one_without_those_inside_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    moved = convert(SegmentedConv(8, 9, segments=4), [2])
+    assert isinstance(moved, SegmentedConv)
+    assert (moved.segment_count, list(messages(caplog))) == (2, ["(the module itself)"])
+
+
 @pytest.mark.parametrize("order", [*ORDERS, None])
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("frozen", ["weight", "bias"])
