@@ -26,7 +26,7 @@ from spectrum.networks.replace import (
     unknown_function,
     weight_owners,
 )
-from spectrum.segments import Segments, Setting, layer_segments
+from spectrum.segments import Segments, Setting, layer_segments, parse_setting
 
 __all__ = ["convert"]
 
@@ -51,8 +51,9 @@ def convert(
     Args:
         module: any model; it isn't changed.
         segments: one setting for all layers, a mapping by the model's top-level children that hold
-            such layers, or a list with one a layer in the order of ``named_modules()``. A layer
-            with fewer channels than segments takes one a channel, with a warning.
+            such layers, or a list with one a layer in the order of ``named_modules()``, layers
+            that share a weight counting once. A layer with fewer channels than segments takes one
+            a channel, with a warning.
         order: for the dense ones. None keeps a plain convolution at one segment and takes
             ``"spatial_first"`` at more.
         where: called with the name and the module of each k x k convolution; those for which it
@@ -69,6 +70,7 @@ def convert(
         raise ValueError(f"order (={order!r}) must be one of {', '.join(ORDERS)}")
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError("module (=a ScriptModule) must be a plain torch.nn.Module")
+    segments = parse_setting(segments)
     chosen = dict(_chosen(module, where))
     leaders = _leaders(module, chosen)
     names = list(dict.fromkeys(leaders.values()))

@@ -7,108 +7,19 @@ torchvision's names and stand in Keras's order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.layers import Activation, Order
 from spectrum.networks.checks import check_choice, check_numbers, scaled
 from spectrum.networks.dial import Dial
-from spectrum.networks.inception_layout import POOL, PRESETS, V2, Branch, Layout, convs_of
+from spectrum.networks.inception_layout import PRESETS, V2, Branch, Layout, convs_of
+from spectrum.networks.inception_modules import Auxiliary, AvgPool, ConvNorm, Mixed
 from spectrum.networks.xception import MaxPool, Pooling
 from spectrum.segments import Setting
 
-__all__ = ["AvgPool", "Inception", "Logits", "inception_v2", "inception_v3"]
-
-
-class ConvNorm(nn.Module):
-    """A convolution, batch normalisation and ReLU."""
-
-    def __init__(self, conv: nn.Module, bn: nn.Module) -> None:
-        super().__init__()
-        self.conv = conv
-        self.bn = bn
-        self.relu = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``x`` (N, C, H, W) to (N, C', H', W')."""
-        return self.relu(self.bn(self.conv(x)))  # type: ignore[no-any-return]
-
-
-class AvgPool(nn.Module):
-    """Average pooling 3x3 that keeps the resolution.
-
-    Args:
-        pooling: ``"symmetric"`` counts the padding in the averages at the border, as torchvision
-            does; ``"keras"`` doesn't.
-
-    Attributes:
-        count_include_pad: whether it counts.
-    """
-
-    def __init__(self, pooling: Pooling) -> None:
-        super().__init__()
-        self.count_include_pad = pooling == "symmetric"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool ``x`` (N, C, H, W) to the same shape."""
-        return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=self.count_include_pad)
-
-    def extra_repr(self) -> str:
-        """Whether it counts the padding."""
-        return f"count_include_pad={self.count_include_pad}"
-
-
-class Mixed(nn.Module):
-    """An Inception module: branches on the same input, concatenated.
-
-    Args:
-        branches: the layout.
-        convs: the modules of its convolutions by name.
-        pool: of the pooling branch.
-    """
-
-    def __init__(
-        self, branches: Sequence[Branch], convs: dict[str, nn.Module], pool: nn.Module
-    ) -> None:
-        super().__init__()
-        self._steps = [
-            [(POOL,) if isinstance(step, str) else tuple(c.name for c in step) for step in branch]
-            for branch in branches
-        ]
-        for name, conv in convs.items():
-            self.add_module(name, conv)
-        self.pool = pool
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``x`` (N, C, H, W) to (N, C', H', W')."""
-        outputs = []
-        for branch in self._steps:
-            ends = [x]
-            for step in branch:
-                ends = [self.get_submodule(name)(ends[0]) for name in step]
-            outputs += ends
-        return torch.cat(outputs, dim=1)
-
-
-class Auxiliary(nn.Module):
-    """The auxiliary classifier on the 17x17 grid (figure 8 of the paper), a regulariser."""
-
-    def __init__(self, conv0: ConvNorm, conv1: ConvNorm, fc: nn.Linear) -> None:
-        super().__init__()
-        self.conv0 = conv0
-        self.conv1 = conv1
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = fc
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Classify ``x`` (N, C, H, W): logits (N, num_classes)."""
-        x = F.avg_pool2d(x, kernel_size=5, stride=3)  # (N, 768, 5, 5) of 17x17
-        x = self.conv1(self.conv0(x))  # (N, 768, 1, 1)
-        return self.fc(self.pool(x).flatten(1))  # type: ignore[no-any-return]
+__all__ = ["Inception", "Logits", "inception_v2", "inception_v3"]
 
 
 class Logits(NamedTuple):
@@ -119,11 +30,7 @@ class Logits(NamedTuple):
 
 
 class Inception(nn.Module):
-    """The parts of an Inception network; ``inception_v3`` makes one.
-
-    Attributes:
-        saturated: how many dialled layers have fewer channels than segments were asked for.
-    """
+    """The parts of an Inception network; ``inception_v3`` makes one."""
 
     def __init__(
         self,
@@ -132,7 +39,6 @@ class Inception(nn.Module):
         aux: Auxiliary | None,
         dropout: nn.Module,
         fc: nn.Linear,
-        saturated: int = 0,
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -141,7 +47,6 @@ class Inception(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = dropout
         self.fc = fc
-        self.saturated = saturated
 
     def forward(self, x: Tensor) -> Tensor | Logits:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes).
@@ -327,7 +232,7 @@ def _inception(
             total += sum(ends)
         pool: nn.Module = AvgPool(pooling)
         if reduces:
-            pool = MaxPool(pooling) if sizes.padded else nn.MaxPool2d(kernel_size=3, stride=2)
+            pool = MaxPool("symmetric") if sizes.padded else nn.MaxPool2d(kernel_size=3, stride=2)
         return Mixed(branches, convs, pool), total
 
     stem: list[nn.Module] = []
@@ -360,5 +265,4 @@ def _inception(
         aux=aux,
         dropout=nn.Dropout(dropout),
         fc=nn.Linear(c, num_classes),
-        saturated=dial.saturated,
     )

@@ -51,11 +51,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The parts of a residual network; ``resnet`` makes one.
-
-    Attributes:
-        saturated: how many dialled layers have fewer channels than segments were asked for.
-    """
+    """The parts of a residual network; ``resnet`` makes one."""
 
     def __init__(
         self,
@@ -64,7 +60,6 @@ class ResNet(nn.Module):
         stages: tuple[nn.Module, nn.Module, nn.Module, nn.Module],
         dropout: nn.Module,
         fc: nn.Linear,
-        saturated: int = 0,
     ) -> None:
         super().__init__()
         self.conv1 = conv1
@@ -75,7 +70,6 @@ class ResNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = dropout
         self.fc = fc
-        self.saturated = saturated
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes)."""
@@ -191,7 +185,6 @@ def resnet(
         (first, second, third, fourth),
         nn.Dropout(dropout),
         nn.Linear(c, num_classes),
-        dial.saturated,
     )
 
 

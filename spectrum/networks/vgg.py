@@ -46,11 +46,7 @@ VGG_PRESETS = {
 
 
 class VGG(nn.Module):
-    """The parts of a VGG; ``vgg`` makes one.
-
-    Attributes:
-        saturated: how many dialled layers have fewer channels than segments were asked for.
-    """
+    """The parts of a VGG; ``vgg`` makes one."""
 
     def __init__(
         self,
@@ -59,7 +55,6 @@ class VGG(nn.Module):
         hidden: nn.Module,
         dropout: nn.Module,
         classifier: nn.Linear,
-        saturated: int = 0,
     ) -> None:
         super().__init__()
         self.stage1, self.stage2, self.stage3, self.stage4, self.stage5 = stages
@@ -67,7 +62,6 @@ class VGG(nn.Module):
         self.hidden = hidden
         self.dropout = dropout
         self.classifier = classifier
-        self.saturated = saturated
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes)."""
@@ -180,5 +174,4 @@ def vgg(
         nn.Sequential(*hidden),
         nn.Dropout(dropout),
         nn.Linear(units[-1], num_classes),
-        dial.saturated,
     )

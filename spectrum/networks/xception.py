@@ -111,11 +111,7 @@ class Residual(nn.Module):
 
 
 class Xception(nn.Module):
-    """The parts of an Xception-shaped network, in the order of figure 5; ``xception`` makes one.
-
-    Attributes:
-        saturated: how many dialled layers have fewer channels than segments were asked for.
-    """
+    """The parts of an Xception-shaped network, in the order of figure 5; ``xception`` makes one."""
 
     def __init__(
         self,
@@ -126,7 +122,6 @@ class Xception(nn.Module):
         hidden: nn.Module,
         dropout: nn.Module,
         classifier: nn.Module,
-        saturated: int = 0,
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -137,7 +132,6 @@ class Xception(nn.Module):
         self.hidden = hidden
         self.dropout = dropout
         self.classifier = classifier
-        self.saturated = saturated
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes)."""
@@ -272,5 +266,4 @@ def xception(
         nn.Sequential(*fully_connected),
         nn.Dropout(dropout),
         nn.Linear(units[-1], num_classes),
-        dial.saturated,
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spectrum.costs import count_costs
 from spectrum.layers import SegmentedConv
 from spectrum.networks import Logits, inception_v2, inception_v3
-from spectrum.networks.inception import AvgPool
+from spectrum.networks.inception_modules import AvgPool
 
 
 def on_meta(build: Any = inception_v3, **kwargs: Any) -> nn.Module:

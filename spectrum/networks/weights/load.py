@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from spectrum.networks.inception import AvgPool, Inception
+from spectrum.networks.inception import Inception
+from spectrum.networks.inception_modules import AvgPool
 from spectrum.networks.resnet import ResNet
 from spectrum.networks.vgg import VGG
 from spectrum.networks.weights.layouts import LAYOUTS, OWN, Layout, Preprocessing, recognise

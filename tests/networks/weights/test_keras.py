@@ -20,7 +20,7 @@ from keras.src.legacy.saving import legacy_h5_format
 from torch import Tensor, nn
 
 from spectrum.networks import inception_v3, xception
-from spectrum.networks.inception import AvgPool
+from spectrum.networks.inception_modules import AvgPool
 from spectrum.networks.weights import load_weights, preprocessing, read_weights, source_settings
 from spectrum.networks.xception import MaxPool
 
