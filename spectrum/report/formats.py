@@ -212,11 +212,11 @@ def _html_line(tag: str, sheet: Sheet, cells: list[str]) -> str:
 
 _STYLE = """\
 :root { color-scheme: light dark; }
-body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem; }
+body { font: 14px/1.4 system-ui, sans-serif; margin: 2rem; }
 table { border-collapse: collapse; }
-th, td { padding: .25rem .75rem; text-align: left; vertical-align: top; }
+th, td { padding: .25rem .55rem; text-align: left; vertical-align: top; }
 th { position: sticky; top: 0; background: Canvas; border-bottom: 2px solid; }
-td { border-bottom: 1px solid #8884; overflow-wrap: anywhere; max-width: 24rem; }
+td { border-bottom: 1px solid #8884; overflow-wrap: break-word; max-width: 24rem; }
 .n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 th.n { white-space: normal; }
 p { max-width: 60rem; }"""
