@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import spectrum
 from spectrum.costs.count import Costs
@@ -48,7 +48,7 @@ class _Counted(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     fvcore_total: int
-    table: list[_Row]
+    table: list[_Row] = Field(min_length=1)
 
 
 def cached(config: NetworkConfig, shape: tuple[int, int, int], count: Callable[[], Costs]) -> Costs:

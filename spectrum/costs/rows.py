@@ -103,7 +103,8 @@ def _rows(
         "classes": config.num_classes if classes else None,
         "input": _as_text(shape),
     }
-    layers = [point | layer for layer in _layers(network, costs)]
+    nothing = [{"flow": "", "layer": ""} | _ZEROS]  # a model without any costs is a row still
+    layers = [point | layer for layer in _layers(network, costs) or nothing]
     rows = pd.DataFrame(layers, columns=[*point, "flow", "layer", *_ZEROS])
     return rows.astype({"classes": "Int64", "segment_count": "Int64"})
 

@@ -24,7 +24,7 @@ from spectrum.layers.spatial import (
 )
 from spectrum.segments import Segments
 
-__all__ = ["put_on_dial", "resegmented"]
+__all__ = ["composed", "keep_layout", "put_on_dial", "resegmented"]
 
 
 def put_on_dial(conv: nn.Conv2d) -> SegmentedConv:
@@ -100,9 +100,47 @@ def resegmented(conv: SegmentedConv, segments: Segments) -> tuple[SegmentedConv,
     return layer, _dropped(dense, dense_weight(layer.spatial))
 
 
+def composed(conv: SegmentedConv) -> SegmentedConv:
+    """A layer with its 1x1 last as the one dense convolution that it equals.
+
+    Args:
+        conv: ``spatial_first``, without an activation between.
+    """
+    assert conv.order == "spatial_first"
+    assert conv.activation is None
+    assert conv.pointwise is not None
+    with torch.device("meta"):
+        layer = SegmentedConv(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            segments=1,
+            order="spatial_only",
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            bias=conv.bias,
+        )
+    mixing = conv.pointwise.weight.detach()
+    _materialise(layer, conv, mixing)
+    dense = torch.einsum("om,mikl->oikl", mixing.flatten(1), dense_weight(conv.spatial))
+    fill_from_dense(layer.spatial, dense)
+    if conv.pointwise.bias is not None:
+        with torch.no_grad():
+            segment_biases(layer.spatial)[0].copy_(conv.pointwise.bias)
+    return layer
+
+
+def keep_layout(layer: nn.Module, weight: Tensor) -> None:
+    """Lay a layer's weights out in memory as another weight is."""
+    if not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last):
+        layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def _materialise(layer: SegmentedConv, old: nn.Module, weight: Tensor) -> None:
     """Give a layer on the meta device memory like that of the one it replaces."""
     layer.to(weight.dtype).to_empty(device=weight.device).train(old.training)
+    keep_layout(layer, weight)
 
 
 @torch.no_grad()

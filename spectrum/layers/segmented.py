@@ -177,7 +177,12 @@ class SegmentedConv(nn.Module):
 
         Returns:
             A ``pointwise_first`` layer with copies of the towers' weights, a segment a tower.
+
+        Raises:
+            ValueError: it is something else than towers.
         """
+        if not isinstance(towers, Towers):
+            raise ValueError(f"towers (={towers!r}) must be Towers, as to_towers makes them")
         sizes = towers.sizes
         n = Segments(len(sizes))
         weight = towers.towers[0][0].weight  # type: ignore[index]

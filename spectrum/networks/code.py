@@ -11,9 +11,14 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 __all__ = ["call_code", "code_fingerprint", "is_code", "is_code_name", "takes"]
+
+
+# Where installed packages are, and this one.
+_INSTALLED = (str(Path(torch.__file__).parents[1]), str(Path(__file__).parents[1]))
 
 
 def is_code(name: str) -> bool:
@@ -58,35 +63,44 @@ def call_code(name: str, *, num_classes: int, in_channels: int, width: float) ->
         network = function(**{key: value for key, value in given.items() if key in known})
     except (Exception, SystemExit) as error:
         raise ValueError(f"network (={name}) failed: {_reason(error)}") from error
-    if not isinstance(network, nn.Module):
+    # What was compiled is counted and changed as it was before.
+    network = getattr(network, "_orig_mod", network)
+    if isinstance(network, torch.jit.ScriptModule) or not isinstance(network, nn.Module):
         raise ValueError(
             f"network (={name}) must return a torch.nn.Module, not {type(network).__name__}"
         )
     return network
 
 
-def code_fingerprint(name: str) -> str:
-    """A hash of the files that define and name the callable: an edited model is another one.
+def code_fingerprint(name: str, network: nn.Module) -> str:
+    """A hash of a user's own files, so that an edited model is another one.
+
+    They are those that define and name the callable, and those of the classes in the network that
+    belong to no installed package.
+
+    Args:
+        name: ``package.module:callable``.
+        network: what it returned, converted or not.
 
     Raises:
         ValueError: there is no such callable.
     """
     function = inspect.unwrap(_imported(name))
     # A partial has no file of its own, and a decorated function may be in its decorator's.
-    sources = dict.fromkeys(map(_source, (function, importlib.import_module(_module_of(name)))))
+    files = {_file(function), _file(importlib.import_module(name.partition(":")[0]))}
+    classes = {_file(type(module)) for module in network.modules()}
+    files |= {path for path in classes if not path.startswith(_INSTALLED)}
+    sources = [Path(path).read_bytes() for path in sorted(files) if path]
     return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
 
 
-def _source(thing: Any) -> bytes:
+def _file(thing: Any) -> str:
+    """The file that defines something; "" for what is of C or whose file is gone."""
     try:
         path = inspect.getsourcefile(thing)
-        return Path(path).read_bytes() if path else b""
-    except (TypeError, OSError):  # of C, or of a file that is gone
-        return b""
-
-
-def _module_of(name: str) -> str:
-    return name.partition(":")[0]
+    except TypeError:
+        return ""
+    return path if path and Path(path).is_file() else ""
 
 
 def _imported(name: str) -> Callable[..., Any]:
@@ -97,6 +111,8 @@ def _imported(name: str) -> Callable[..., Any]:
         function = reduce(getattr, path.split("."), importlib.import_module(module))
     except (Exception, SystemExit) as error:  # an import runs the user's code: anything
         raise ValueError(f"network (={name}) can't be imported: {_reason(error)}") from error
+    if isinstance(function, nn.Module):
+        raise ValueError(f"network (={name}) is a module, must be a callable that returns one")
     if not callable(function):
         raise ValueError(f"network (={name}) must be callable, not {type(function).__name__}")
     return function

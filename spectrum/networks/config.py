@@ -102,12 +102,18 @@ class NetworkConfig(BaseModel):
     bn_momentum: float = Field(default=0.1, gt=0, le=1)
     aux_logits: bool = False
 
+    @staticmethod
+    def fields_of(name: str) -> set[str]:
+        """The fields that a network of this name takes."""
+        _, taken = _BUILDERS.get(name, (None, _CODE))
+        return {"name", *taken}
+
     @model_validator(mode="after")
     def _fits_the_network(self) -> Self:
-        _, taken = _BUILDERS.get(self.name, (None, _CODE))
+        taken = self.fields_of(self.name)
         for field, about in type(self).model_fields.items():
             value = getattr(self, field)
-            if field not in (*taken, "name") and value != about.default:
+            if field not in taken and value != about.default:
                 raise ValueError(
                     f"{field} (={value!r}) must not be given for {self.name}, which doesn't take it"
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -14,11 +14,13 @@ from spectrum.layers import (
     Order,
     SegmentedConv,
     dialled_channels,
+    keep_layout,
     put_on_dial,
     resegmented,
 )
 from spectrum.networks.dial import order_at, saturated, warn_saturated
 from spectrum.networks.replace import (
+    check_module,
     convolutions,
     replaced,
     shown,
@@ -48,6 +50,9 @@ def convert(
     device, dtype and mode, stays as it was. A line at level INFO tells of each convolution what
     was done, or why it was left.
 
+    What a model does with a convolution other than calling it isn't seen: code of its own that
+    reads ``conv.weight``, say, doesn't find it in a ``SegmentedConv``.
+
     Args:
         module: any model; it isn't changed.
         segments: one setting for all layers, a mapping by the model's top-level children that hold
@@ -68,10 +73,11 @@ def convert(
     """
     if order is not None and order not in ORDERS:
         raise ValueError(f"order (={order!r}) must be one of {', '.join(ORDERS)}")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ValueError("module (=a ScriptModule) must be a plain torch.nn.Module")
+    if where is not None and not callable(where):
+        raise ValueError(f"where (={where!r}) must be callable with a name and a module")
+    check_module(module)
     segments = parse_setting(segments)
-    chosen = dict(_chosen(module, where))
+    chosen, left = _chosen(module, where)
     leaders = _leaders(module, chosen)
     names = list(dict.fromkeys(leaders.values()))
     flows = [name.partition(".")[0] for name in names]
@@ -99,15 +105,16 @@ def convert(
             f"shared with {leader}" if name != leader else "carried over" if carried else "new",
         )
     if not layers:
-        warnings.warn("module has no k x k convolution to put on the dial", stacklevel=2)
+        warnings.warn(f"no convolution of module is put on the dial{_reasons(left)}", stacklevel=2)
     warn_saturated(segments, saturating, len(layers), stacklevel=3)
     return replaced(module, layers)
 
 
 def _chosen(
     module: nn.Module, where: Callable[[str, nn.Module], bool] | None
-) -> Iterator[tuple[str, nn.Module]]:
-    """The convolutions to change by name; of the others, the log says why they are left."""
+) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """The convolutions to change, and why the others are left, which the log says too."""
+    chosen, left = {}, {}
     for name, conv in convolutions(module):
         reason = unknown_function(conv)
         if isinstance(conv, nn.Conv2d) and set(conv.kernel_size) == {1}:
@@ -115,9 +122,17 @@ def _chosen(
         if reason is None and where is not None and not where(name, conv):
             reason = "not chosen by where"
         if reason is None:
-            yield name, conv
+            chosen[name] = conv
         else:
+            left[name] = reason
             log.info("%s: left, %s", shown(name), reason)
+    return chosen, left
+
+
+def _reasons(left: Mapping[str, str]) -> str:
+    """Why the first of those that were left was, one that is larger than 1x1 if there is any."""
+    reasons = sorted(left.items(), key=lambda item: item[1] == "pointwise")
+    return f": {shown(reasons[0][0])} is left, {reasons[0][1]}" if reasons else ": it has none"
 
 
 def _leaders(module: nn.Module, chosen: Mapping[str, nn.Module]) -> dict[str, str]:
@@ -188,6 +203,7 @@ def _with_pointwise(conv: nn.Conv2d, point: Segments, order: Order) -> tuple[Seg
             bias=plain.bias,
         )
     layer.to(conv.weight.dtype).train(conv.training)
+    keep_layout(layer, conv.weight)
     room = c_out <= c_in if order == "spatial_first" else c_out >= c_in
     if layer.segment_count > 1 or not room:
         return layer, False

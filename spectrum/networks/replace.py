@@ -6,6 +6,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
@@ -14,6 +15,7 @@ from torch.nn.utils import parametrize
 from spectrum.layers import SegmentedConv
 
 __all__ = [
+    "check_module",
     "convolutions",
     "replaced",
     "shown",
@@ -21,6 +23,13 @@ __all__ = [
     "unknown_function",
     "weight_owners",
 ]
+
+
+def check_module(module: object) -> None:
+    """Raise a ValueError for what is no module, or one that can't be changed."""
+    if isinstance(module, torch.jit.ScriptModule) or not isinstance(module, nn.Module):
+        kind = type(module).__name__ if isinstance(module, nn.Module) else repr(module)
+        raise ValueError(f"module (={kind}) must be a torch.nn.Module that isn't scripted")
 
 
 def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 
 import pandas as pd
@@ -10,6 +11,7 @@ from torch import nn
 
 from spectrum.layers import SegmentedConv, dialled_channels, put_on_dial, resegmented
 from spectrum.networks.replace import (
+    check_module,
     convolutions,
     replaced,
     shown,
@@ -87,7 +89,9 @@ def _moved(
     module: nn.Module, segments: Setting
 ) -> Iterator[tuple[str, nn.Conv2d | SegmentedConv, SegmentedConv, float]]:
     """Name, layer, its counterpart at the new point, and the share of energy dropped."""
+    check_module(module)
     owners = weight_owners(module)
+    tied = 0
     found: dict[str, nn.Conv2d | SegmentedConv] = {}
     for name, conv in convolutions(module):
         if isinstance(conv, nn.Conv2d) and (conv.groups == 1 or set(conv.kernel_size) == {1}):
@@ -95,14 +99,19 @@ def _moved(
         reason = unknown_function(conv)
         if any(len(owners[id(parameter)]) > 1 for parameter in conv.parameters()):
             reason = "it shares weights"
+            tied += 1
         if reason is not None:
             log.info("%s: left, %s", shown(name), reason)
         elif isinstance(conv, nn.Conv2d | SegmentedConv):
             found[name] = conv
     if not found:
+        shared = f" that share no weights ({tied} do)" if tied else ""
         raise ValueError(
             "module must have layers on the dial: SegmentedConv, or grouped k x k convolutions"
+            + shared
         )
+    if tied:
+        warnings.warn(f"{tied} layers share weights and keep their segments", stacklevel=3)
     points = layer_segments(segments, [name.partition(".")[0] for name in found])
     for (name, conv), point in zip(found.items(), points, strict=True):
         try:

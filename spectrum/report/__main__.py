@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -92,7 +93,8 @@ def report(
             _check_plot(plot)
         names = [name.strip() for name in network.split(",")]
         orders = [name.strip() for name in order.split(",")] if order is not None else [None]
-        grid = _count(names, orders, points, classes, shape, matching)
+        with redirect_stdout(sys.stderr):  # for what a user's model prints
+            grid = _count(names, orders, points, classes, shape, matching)
         if plot is not None:
             _draw(grid.rows, plot)
     except ValueError as error:

@@ -174,7 +174,7 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
                 network=found.network,
                 data=data,
                 fingerprint=dataset.fingerprint,
-                code=code_fingerprint(network.name) if is_code(network.name) else "",
+                code=found.code,
                 start=start.fingerprint if start else "",
                 recipe=recipe,
                 precision=precision,
@@ -202,6 +202,7 @@ class _Solved(NamedTuple):
     params: int
     macs: int
     miss: float | None
+    code: str
     notes: tuple[str, ...]
 
 
@@ -209,7 +210,7 @@ def _solve(
     network: NetworkConfig, dataset: Dataset, match: Matching, budget: int | None
 ) -> _Solved:
     """The network at its budget, what it costs, and what it had to say when it was built."""
-    miss = None
+    miss, code = None, ""
     try:
         if match == "params":
             network, miss = match_budget(network, dataset.shape, params=budget)
@@ -221,6 +222,7 @@ def _solve(
                 module = build(network)
                 costs = count_costs(module, dataset.shape)
                 _check_logits(module, network, dataset)
+                code = code_fingerprint(network.name, module)
             else:
                 with torch.device("meta"):
                     build(network)  # for what it has to say
@@ -233,7 +235,7 @@ def _solve(
             "than there is"
         ) from error
     notes = tuple(str(warning.message) for warning in said)
-    return _Solved(network, costs.params, costs.macs, miss, notes)
+    return _Solved(network, costs.params, costs.macs, miss, code, notes)
 
 
 def _check_start(config: StudyConfig, network: NetworkConfig, start: Start) -> None:
@@ -243,15 +245,21 @@ def _check_start(config: StudyConfig, network: NetworkConfig, start: Start) -> N
     except ValueError as error:
         reason = str(error).removeprefix("source (=a state dict) doesn't fit the network: ")
         raise ValueError(
-            f"start (={config.start}) doesn't fit {network.name} in the order {network.order}: "
-            f"{reason}"
+            f"start (={config.start}) doesn't fit {network.name} in the order "
+            f"{network.order or 'own'}: {reason}"
         ) from None
 
 
 def _check_logits(module: nn.Module, network: NetworkConfig, dataset: Dataset) -> None:
     """Raise a ValueError for a user's model that doesn't classify the data."""
-    with torch.no_grad():
-        logits = module.eval()(torch.zeros(1, *dataset.shape))
+    try:
+        with torch.no_grad():
+            logits = module.eval()(torch.zeros(1, *dataset.shape))
+    except Exception as error:  # a user's module may raise anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"network (={network.name}) can't take float32 images: {reason}"
+        ) from error
     given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if given != (1, network.num_classes):
         raise ValueError(

@@ -109,7 +109,7 @@ def execute(
             "images_per_second": last["samples"] / last["seconds"],
             **_where(device),
         }
-        store.finish(run.id, result, trained, tested.correct)
+        store.finish(run.id, result, trained, run.network, tested.correct)
         return result
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from spectrum.costs import build_on_meta
+from spectrum.layers import SegmentedConv, composed
 from spectrum.networks import NetworkConfig, build, call_code, convert, is_code, resegment
 from spectrum.networks.weights import load_weights, read_weights, source_settings
 from spectrum.networks.weights.stored import stored_segments
 from spectrum.segments import format_setting
+from spectrum.study.store import stored_network
 
 __all__ = ["Start", "read_start", "started"]
+
+# What the study says of each point, whatever the weights were at.
+_OF_THE_POINT = {"name", "segments", "num_classes", "in_channels"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Start:
 
     Attributes:
         tensors: by this package's names, or a user's own model's.
-        settings: what their network does, as fields of ``NetworkConfig``.
+        settings: what their network does and was, as fields of ``NetworkConfig``.
         fingerprint: a hash of their content.
     """
 
@@ -37,21 +41,32 @@ class Start:
     fingerprint: str
 
     def configure(self, network: NetworkConfig) -> NetworkConfig:
-        """A network's configuration with what comes along with the weights."""
-        settings = {k: v for k, v in self.settings.items() if k not in network.model_fields_set}
-        if is_code(network.name):  # a user's own model does as it does
-            return network.model_copy(update={k: v for k, v in settings.items() if k == "width"})
-        if network.order is None:
-            mixed = any(name.endswith(".pointwise.weight") for name in self.tensors)
-            settings["order"] = "spatial_first" if mixed else "spatial_only"
+        """A network's configuration with what comes along with the weights.
+
+        A network's own order, which goes by the point, becomes that of the weights where all of
+        their dialled layers have one.
+        """
+        taken = network.fields_of(network.name) - network.model_fields_set - _OF_THE_POINT
+        if self.settings.get("name", network.name) != network.name:
+            taken &= {"pooling", "bn_eps", "bn_momentum"}
+        settings = {k: v for k, v in self.settings.items() if k in taken}
+        if "order" not in network.model_fields_set:
+            settings["order"] = settings.get("order") or self._order(network)
         return network.model_copy(update=settings)
+
+    def _order(self, network: NetworkConfig) -> str | None:
+        names = _stored_layers(network, self.tensors)
+        mixing = {f"{name}.pointwise.weight" in self.tensors for name in names}
+        if not names or len(mixing) > 1 or network.order is not None:
+            return network.order
+        return "spatial_first" if mixing == {True} else "spatial_only"
 
 
 def read_start(path: Path, network: str) -> Start:
     """Read weights of any layout that ``load_weights`` takes.
 
-    A user's own model takes the names as they stand, even those of a known layout. Beside a
-    finished run's weights stands its configuration, which tells the width that was solved.
+    A user's own model takes the names as they stand, even those of a known layout. The weights of
+    a run say what their network was.
 
     Args:
         path: the file.
@@ -60,11 +75,11 @@ def read_start(path: Path, network: str) -> Start:
     Raises:
         ValueError: they can't be read; the message names the file.
     """
-    weights = read_weights(path)
-    settings = source_settings(weights)
-    beside = path.parent / "config.json"
-    if path.name == "weights.safetensors" and beside.is_file():
-        settings |= {"width": json.loads(beside.read_bytes())["network"]["width"]}
+    try:
+        weights = read_weights(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace("source (=", "start (=", 1)) from None
+    settings = source_settings(weights) | stored_network(path)
     tensors = dict(weights.tensors if is_code(network) else weights.state)
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
@@ -94,24 +109,53 @@ def started(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> nn.Module:
     for name, module in list(network.named_modules()):
         # In fact the classifiers: another shape anywhere else was refused.
         if name in wanted and module.out_features != wanted[name].out_features:
-            network.set_submodule(name, nn.Linear(module.in_features, wanted[name].out_features))
+            fresh = nn.Linear(
+                module.in_features,
+                wanted[name].out_features,
+                bias=module.bias is not None,
+                dtype=module.weight.dtype,
+            )
+            network.set_submodule(name, fresh)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     if shapes != {name: tuple(tensor.shape) for name, tensor in target.state_dict().items()}:
-        raise ValueError(f"start holds another order of convolutions than {config.order}")
+        raise ValueError(
+            f"at {config.segments} its convolutions are of another kind; --order spatial_only or "
+            "spatial_first keeps them of one"
+        )
     return network
 
 
 def _moved(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> nn.Module:
     """The network with the weights, at the configuration's point, with their own classes."""
     own = config.model_copy(update={"num_classes": _classes(config, tensors)})
-    if is_code(config.name) and not any(".spatial." in name for name in tensors):
+    if is_code(config.name) and not _stored_layers(config, tensors):
         module = call_code(
             own.name, num_classes=own.num_classes, in_channels=own.in_channels, width=own.width
         )
         return convert(load_weights(module, tensors), config.segments, config.order)
     stored = stored_segments(build_on_meta(own), tensors)
     own = own.model_copy(update={"segments": format_setting(stored)})
-    return resegment(load_weights(build(own), tensors), config.segments)
+    network = resegment(load_weights(build(own), tensors), config.segments)
+    plain = {
+        name
+        for name, layer in build_on_meta(config).named_modules()
+        if isinstance(layer, SegmentedConv) and layer.order == "spatial_only"
+    }
+    for name, layer in list(network.named_modules()):
+        # A network's own order has a plain convolution at one segment.
+        if name in plain and isinstance(layer, SegmentedConv) and layer.order == "spatial_first":
+            network.set_submodule(name, composed(layer))
+    return network
+
+
+def _stored_layers(network: NetworkConfig, tensors: Mapping[str, Tensor]) -> list[str]:
+    """The dialled layers of a network that have a spatial convolution in a state dict."""
+    return [
+        name
+        for name, layer in build_on_meta(network).named_modules()
+        if isinstance(layer, SegmentedConv)
+        and any(f"{name}.spatial.{part}weight" in tensors for part in ("", "convs.0."))
+    ]
 
 
 def _classes(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> int:

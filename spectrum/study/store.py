@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import safetensors
 import safetensors.torch
 from filelock import FileLock
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from spectrum.costs import build_on_meta
-from spectrum.networks import NetworkConfig
+from spectrum.networks import NetworkConfig, code_fingerprint
 from spectrum.training.checkpoint import write_whole
 
-__all__ = ["Store", "load_run"]
+__all__ = ["Store", "load_run", "stored_network"]
 
 log = logging.getLogger(__name__)
+
+_NETWORK = "spectrum.network"  # the key of a configuration in the metadata of a run's weights
 
 
 class Store:
@@ -86,6 +90,7 @@ class Store:
         run_id: str,
         result: dict[str, Any],
         network: nn.Module | None = None,
+        config: NetworkConfig | None = None,
         correct: Tensor | None = None,
     ) -> None:
         """Write a run's outcome, ``result.json`` last, and drop its checkpoint.
@@ -94,12 +99,14 @@ class Store:
             run_id: the run.
             result: plain values, ``status`` among them.
             network: the trained network, if there is one.
+            config: what it is; it stands in the file of its weights as well.
             correct: (N,) bool, whether each test example is classified correctly.
         """
         folder = self.folder(run_id)
-        if network is not None:
+        if network is not None and config is not None:
+            metadata = {_NETWORK: config.model_dump_json()}
             tensors = {name: t.contiguous().cpu() for name, t in network.state_dict().items()}
-            weights = safetensors.torch.save(tensors)
+            weights = safetensors.torch.save(tensors, metadata)
             write_whole(folder / "weights.safetensors", lambda file: file.write(weights))
         if correct is not None:
             array = correct.numpy()
@@ -135,6 +142,16 @@ def write_json(path: Path, values: dict[str, Any] | Sequence[Any]) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
+def stored_network(path: Path) -> dict[str, Any]:
+    """The fields of the network that stand in a run's weights; none in other files."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_NETWORK)
+        return NetworkConfig.model_validate_json(text).model_dump() if text else {}
+    except (SafetensorError, OSError, ValueError):  # a file of another kind
+        return {}
+
+
 def load_run(folder: Path | str) -> nn.Module:
     """The trained network of a run, in eval mode on the CPU.
 
@@ -150,6 +167,12 @@ def load_run(folder: Path | str) -> nn.Module:
         network = build_on_meta(NetworkConfig(**config["network"]))
         weights = safetensors.torch.load((folder / "weights.safetensors").read_bytes())
         network.load_state_dict(weights, assign=True)
+        code = config.get("code", "")
+        if code and code != code_fingerprint(config["network"]["name"], network):
+            warnings.warn(
+                f"the code of {config['network']['name']} isn't what it was in this run",
+                stacklevel=2,
+            )
     except (FileNotFoundError, NotADirectoryError) as error:
         name = Path(error.filename).name
         raise ValueError(f"folder (={folder}) must hold a finished run; no {name}") from None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from spectrum.layers import ORDERS, SegmentedConv, put_on_dial, resegmented
+from spectrum.layers import ORDERS, SegmentedConv, composed, put_on_dial, resegmented
 from spectrum.segments import Segments
 
 ORDER = st.sampled_from(ORDERS)
@@ -275,3 +275,22 @@ def test_a_convolution_is_copied_by_name_with_what_is_frozen() -> None:
         "spatial.bias": False,
     }
     assert not layer.training
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("segments", [1, 3, "C"])
+def test_a_layer_with_its_1x1_last_is_one_dense_convolution(
+    segments: int | str, bias: bool
+) -> None:
+    layer = SegmentedConv(5, 7, (3, 2), segments=segments, stride=2, bias=bias)
+    plain = composed(layer)
+    assert (plain.order, plain.segment_count, plain.pointwise) == ("spatial_only", 1, None)
+    x = torch.randn(2, 5, 9, 8)
+    torch.testing.assert_close(plain(x), layer(x), atol=1e-5, rtol=1e-4)
+
+
+def test_the_layout_in_memory_is_kept() -> None:
+    conv = nn.Conv2d(6, 8, 3).to(memory_format=torch.channels_last)
+    for layer in (put_on_dial(conv), resegmented(put_on_dial(conv), Segments(2))[0]):
+        assert layer.spatial.weight.is_contiguous(memory_format=torch.channels_last)
+        assert not layer.spatial.weight.is_contiguous()

@@ -184,7 +184,7 @@ def test_the_fingerprint_is_of_the_files_that_define_and_name_it(
     names += [f"{user}:build"]
 
     def prints() -> list[str]:
-        return [code_fingerprint(name) for name in names]
+        return [code_fingerprint(name, nn.ReLU()) for name in names]
 
     first = prints()
     assert first == prints()
@@ -195,11 +195,46 @@ def test_the_fingerprint_is_of_the_files_that_define_and_name_it(
         second = prints()
         assert [i for i in range(len(names)) if first[i] != second[i]] == affected
         first = second
-    assert code_fingerprint("builtins:dict") == code_fingerprint("builtins:list")
+    of_c = code_fingerprint("builtins:dict", nn.ReLU())
+    assert of_c == code_fingerprint("builtins:list", nn.Conv2d(1, 1, 1))
     (tmp_path / f"{m}.py").unlink()
-    assert code_fingerprint(f"{m}:Net") == code_fingerprint("builtins:dict")  # there is no file
+    assert code_fingerprint(f"{m}:Net", nn.ReLU()) == of_c  # there is no file
     with pytest.raises(ValueError, match="can't be imported"):
-        code_fingerprint(f"{m}:missing")
+        code_fingerprint(f"{m}:missing", nn.ReLU())
+
+
+def test_the_fingerprint_is_of_the_files_of_the_models_classes_too(
+    write: Callable[..., str], tmp_path: Path
+) -> None:
+    helper = write("class Own(nn.Sequential): pass")
+    m = write(f"import {helper}\ndef net(): return {helper}.Own(nn.Conv2d(1, 1, 1))")
+
+    def fingerprint() -> str:
+        return code_fingerprint(
+            f"{m}:net", call_code(f"{m}:net", num_classes=2, in_channels=1, width=1)
+        )
+
+    first = fingerprint()
+    assert first == fingerprint()
+    path = tmp_path / f"{helper}.py"
+    path.write_text(path.read_text() + "# edited\n")
+    assert first != fingerprint()
+
+
+def test_a_compiled_model_is_taken_as_it_was(write: Callable[..., str]) -> None:
+    m = write("def net(): return torch.compile(nn.Conv2d(1, 2, 3))")
+    made = call_code(f"{m}:net", num_classes=2, in_channels=1, width=1)
+    assert type(made) is nn.Conv2d
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # TorchScript is on its way out
+def test_a_scripted_model_and_one_that_is_there_already_are_refused(
+    write: Callable[..., str],
+) -> None:
+    m = write("net = nn.Conv2d(1, 2, 3)\ndef scripted(): return torch.jit.script(net)")
+    for name, said in (("net", "is a module, must be a callable"), ("scripted", "not Recursive")):
+        with pytest.raises(ValueError, match=said):
+            call_code(f"{m}:{name}", num_classes=2, in_channels=1, width=1)
 
 
 def test_build_puts_a_users_model_on_the_dial(write: Callable[..., str]) -> None:

@@ -242,7 +242,12 @@ def test_a_bad_layer_is_named_and_other_arguments_are_checked() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is on its way out
         scripted = torch.jit.script(network)
-    with pytest.raises(ValueError, match=r"\Amodule \(=a ScriptModule\)[^\n]*\Z"):
+    for wrong in (5, nn.Conv2d, None):
+        with pytest.raises(ValueError, match=r"\Amodule \(=.*must be a torch.nn.Module"):
+            convert(wrong, 2)
+    with pytest.raises(ValueError, match=r"\Awhere \(='x'\)"):
+        convert(network, 2, where="x")
+    with pytest.raises(ValueError, match=r"\Amodule \(=\w*ScriptModule\)[^\n]*\Z"):
         convert(scripted, 2)
 
 
@@ -252,7 +257,7 @@ def test_too_few_channels_and_no_convolution_are_told_at_the_callers_line() -> N
     assert [w.filename for w in caught] == [__file__]
     assert [layer.segment_count for layer in dialled(converted).values()] == [3, 8]
     linear = nn.Linear(2, 2)
-    with pytest.warns(UserWarning, match="no k x k convolution") as caught:
+    with pytest.warns(UserWarning, match="put on the dial: it has none") as caught:
         same = convert(linear, 4)
     assert [w.filename for w in caught] == [__file__]
     assert same is not linear

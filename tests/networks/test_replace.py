@@ -267,7 +267,8 @@ def test_layers_that_share_are_not_resegmented(caplog: pytest.LogCaptureFixture)
     caplog.set_level(logging.INFO, logger="spectrum")
     network = Pair(3, groups=4)
     network.convs[1].weight = network.convs[0].weight
-    moved = resegment(network, 2)
+    with pytest.warns(UserWarning, match="2 layers share weights and keep their segments"):
+        moved = resegment(network, 2)
     assert changed(moved) == ["convs.2"]
     assert lines(caplog)["convs.0"] == "left, it shares weights"
     torch.testing.assert_close(moved(images()), network(images()))

@@ -31,6 +31,13 @@ def number():
 def failing():
     raise KeyError("no weights")
 
+def talking(num_classes=6):
+    print("hello")
+    return net(num_classes)
+
+def free():
+    return nn.ReLU()
+
 answer = 42
 """
 
@@ -215,6 +222,17 @@ def test_a_users_model_stands_beside_ours_as_it_is_first(report: Report) -> None
     assert costs["params"].tolist()[:2] == [sum(conv)] * 2  # its own order keeps it at 1
     assert costs["macs"].iloc[0] == 36 * 9 * 3 * 8 + 16 * 9 * 8 * 8 + 80
     assert costs["ratio"].isna().tolist() == [True, False, False, False, False]
+
+
+def test_what_a_model_prints_stays_out_of_the_table(report: Report) -> None:
+    found = rows(report, "--network=users_code:talking")
+    assert found["segments"].tolist() == ["-", "1", "C"]
+
+
+@pytest.mark.filterwarnings("ignore:no convolution")
+def test_a_model_without_costs_is_a_row_still(report: Report) -> None:
+    found = rows(report, "--network=users_code:free", "--segments=1")
+    assert found["macs"].tolist() == [0, 0]
 
 
 def test_layers_that_saturate_are_noted_apart_from_the_table(report: Report) -> None:

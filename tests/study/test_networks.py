@@ -25,6 +25,9 @@ def net(num_classes=10, in_channels=3, width=1.0):
 def narrow(num_classes=10, in_channels=3):
     return net(num_classes, in_channels)
 
+def half():
+    return net(10, 1).half()
+
 def rigid(in_channels=1):
     return net(1000, in_channels)
 
@@ -46,6 +49,18 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "my_model", raising=False)
     return path
+
+
+def test_a_run_of_other_code_says_so(
+    model: Path, small_study: Callable[..., StudyConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(model.parent)
+    config = small_study(network={"name": "my_model:net"}, segments="C", epochs=1)
+    folder = config.runs / run_study(config)["run_id"][0]
+    load_run(folder)
+    model.write_text(MODEL + "# edited\n")
+    with pytest.warns(UserWarning, match="the code of my_model:net isn't what it was"):
+        load_run(folder)
 
 
 def test_every_family_is_studied(small_study: Callable[..., StudyConfig]) -> None:
@@ -94,6 +109,7 @@ def test_an_edited_model_is_another_run(
         ("my_model:number", "must return a torch.nn.Module, not int"),
         ("my_model:failing", "failed: RuntimeError: no such file"),
         ("my_model:nothing", "can't be imported: AttributeError"),
+        ("my_model:half", "can't take float32 images"),
         ("my_model:value", "must be callable, not int"),
         ("no_module:net", "can't be imported: ModuleNotFoundError"),
         ("my_model:rigid", "must give logits (N, 10), one a class of the data, not (1, 1000)"),

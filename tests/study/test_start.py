@@ -12,7 +12,8 @@ from torch import nn
 from spectrum import NetworkConfig, StudyConfig, build, load_run, run_study
 from spectrum.layers import SegmentedConv
 from spectrum.networks.weights.stored import stored_segments
-from spectrum.study.start import read_start, started
+from spectrum.study.plan import make_plan
+from spectrum.study.start import Start, read_start, started
 from tests.study.conftest import weights
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -81,6 +82,47 @@ def test_a_solved_width_comes_along_with_a_run(
     file = first.runs / row["run_id"] / "weights.safetensors"
     second = small_study(network={"name": "tiny"}, segments="1", epochs=1, start=file)
     assert run_study(second)["width"].tolist() == [row["width"]]
+
+
+def test_a_run_says_what_its_network_was_wherever_its_file_is(
+    small_study: Callable[..., StudyConfig], tmp_path: Path
+) -> None:
+    network = {"name": "tiny", "width": 0.3, "hidden": [7]}
+    first = small_study(network=network, activation="relu", segments="C", epochs=1)
+    run_id = run_study(first)["run_id"][0]
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes((first.runs / run_id / "weights.safetensors").read_bytes())
+    second = small_study(network={"name": "tiny"}, segments="C", epochs=1, start=moved)
+    row = run_study(second).iloc[0]
+    assert (row["activation"], row["width"], row["hidden"]) == ("relu", 0.3, "7")
+    third = small_study(network={"name": "tiny"}, activation="elu", segments="C", start=moved)
+    assert make_plan(third).points[0].network.activation == "elu"
+
+
+@pytest.mark.parametrize("begun", ["C", "C/2"])
+@pytest.mark.parametrize("segments", ["C", "3", "1"])
+@pytest.mark.filterwarnings("ignore:segments")  # the first layer has one channel
+def test_an_order_that_goes_by_the_point_is_moved(
+    begun: str, segments: str, tmp_path: Path
+) -> None:
+    # On grey images the first convolution is a plain one at every point, the others have a 1x1.
+    shape = {"num_classes": 10, "in_channels": 1, "width": 0.05}
+    made = build(NetworkConfig(name="vgg_small", segments=begun, **shape))
+    start = Start(made.state_dict(), {}, "")
+    config = start.configure(NetworkConfig(name="vgg_small", segments=segments, **shape))
+    moved = started(config, start.tensors)
+    assert config.order is None
+    assert moved.state_dict().keys() == build(config).state_dict().keys()
+    if segments == "1" or begun == segments:
+        torch.testing.assert_close(logits(moved), logits(made), atol=1e-5, rtol=1e-4)
+
+
+def test_a_classifier_without_a_bias_stays_so() -> None:
+    config = point("C", num_classes=4)
+    made = build(config.model_copy(update={"num_classes": 9}))
+    made.classifier = nn.Linear(made.classifier.in_features, 9, bias=False)
+    with pytest.raises(ValueError, match=r"missing classifier\.bias"):
+        started(config, made.state_dict())
 
 
 def test_another_number_of_classes_gets_a_fresh_classifier(trained: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from spectrum.networks.inception import Inception
 from spectrum.networks.inception_modules import AvgPool
@@ -91,6 +92,8 @@ def load_weights(network: Network, source: Source | Weights) -> Network:
         raise ValueError(f"network (={network!r}) must be a torch module")
     weights = read_weights(source)
     own = network.state_dict()
+    if any(map(is_lazy, network.parameters())):
+        raise ValueError("network must have seen an input, so that its lazy layers have shapes")
     layout = _layout_for(network, weights, own)
     state = dict(weights.tensors if layout is None else weights.state)
     sources = {} if layout is None else weights.sources

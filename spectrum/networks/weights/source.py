@@ -23,8 +23,8 @@ __all__ = ["Source", "describe", "read_tensors"]
 # A path, a state dict, or a live Keras model, which has no type where Keras isn't installed.
 Source: TypeAlias = str | PathLike[str] | Mapping[str, Any] | Any
 
-_NESTS = ("state_dict", "model")
-_PREFIX = "module."
+_NESTS = ("state_dict", "model", "model_state_dict")
+_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 
 
 def describe(source: Source) -> str:
@@ -41,8 +41,8 @@ def describe(source: Source) -> str:
 def read_tensors(source: Source) -> dict[str, Tensor]:
     """The tensors of a source by its own names; those of Keras are ``layer/weight``.
 
-    What a file is, is told by its content. A state dict may be nested under ``"state_dict"`` or
-    ``"model"``, and come from ``DataParallel``.
+    What a file is, is told by its content. A state dict may be nested under ``"state_dict"``,
+    ``"model"`` or ``"model_state_dict"``, and come from ``DataParallel`` or ``torch.compile``.
 
     Raises:
         ValueError: it isn't weights, it is damaged or missing, or it wants to run code.
@@ -124,8 +124,12 @@ def _unwrap(state: Any, label: str) -> dict[str, Tensor]:
             raise ValueError(
                 f"source (={label}) must hold names and tensors alone; {name} is of type {kind}"
             )
-    start = len(_PREFIX) if all(name.startswith(_PREFIX) for name in state) else 0
-    return {name[start:]: tensor.detach() for name, tensor in state.items()}
+        if value.is_meta or value.layout is not torch.strided:
+            raise ValueError(f"source (={label}) must hold dense tensors with values; not {name}")
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return {name: tensor.detach() for name, tensor in state.items()}
 
 
 def _line(error: Exception) -> str:

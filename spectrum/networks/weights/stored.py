@@ -7,7 +7,7 @@ from itertools import groupby
 
 from torch import Tensor, nn
 
-from spectrum.layers import SegmentedConv, dialled_channels
+from spectrum.layers import SegmentedConv
 from spectrum.segments import Segments
 
 __all__ = ["stored_segments"]
@@ -27,7 +27,7 @@ def stored_segments(network: nn.Module, state: Mapping[str, Tensor]) -> list[Seg
         convolution for keeps its own.
     """
     return [
-        _segments(layer, _runs(name, state))
+        _segments(layer, _runs(name, state), f"{name}.pointwise.weight" in state)
         for name, layer in network.named_modules()
         if isinstance(layer, SegmentedConv)
     ]
@@ -44,16 +44,15 @@ def _runs(name: str, state: Mapping[str, Tensor]) -> list[Run]:
     return runs
 
 
-def _segments(layer: SegmentedConv, runs: Sequence[Run]) -> Segments:
-    channels = dialled_channels(layer.in_channels, layer.out_channels, layer.order)
-    square = layer.order != "spatial_only" or layer.in_channels == layer.out_channels
-    if square:  # then a segment has as many outputs as inputs
+def _segments(layer: SegmentedConv, runs: Sequence[Run], with_pointwise: bool) -> Segments:
+    if with_pointwise or layer.in_channels == layer.out_channels:
+        # A square convolution: a segment has as many outputs as inputs.
         sizes = [width for out, width in runs for _ in range(out // width)]
         even = Segments(len(sizes) or 1)
-        if sum(sizes) == channels and list(even.sizes(channels)) != sizes:
+        if sizes and list(even.sizes(sum(sizes))) != sizes:
             return Segments(sizes)
         return even if sizes else layer.segments
-    for n in map(Segments, range(1, channels + 1)):
+    for n in map(Segments, range(1, min(layer.in_channels, layer.out_channels) + 1)):
         if _near_equal_runs(n, layer.in_channels, layer.out_channels) == list(runs):
             return n
     return layer.segments

@@ -237,3 +237,27 @@ def test_a_file_is_read_by_the_names_in_it(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     safetensors.torch.save_file({"a": torch.ones(2), "b.c": torch.zeros(1)}, path)
     assert {name: t.tolist() for name, t in read_tensors(path).items()} == {"a": [1, 1], "b.c": [0]}
+
+
+def test_what_wrappers_and_scripts_add_is_taken_off() -> None:
+    state = nn.Linear(2, 3).state_dict()
+    compiled = {f"_orig_mod.{name}": tensor for name, tensor in state.items()}
+    parallel = {f"module.{name}": tensor for name, tensor in compiled.items()}
+    for source in (compiled, parallel, {"model_state_dict": state, "epoch": 3}):
+        filled = load_weights(nn.Linear(2, 3), source)
+        assert torch.equal(filled.weight, state["weight"])
+
+
+@pytest.mark.parametrize("odd", [torch.ones(3, 2, device="meta"), torch.ones(3, 2).to_sparse()])
+def test_a_tensor_without_dense_values_is_named_and_nothing_is_loaded(odd: torch.Tensor) -> None:
+    network = nn.Linear(2, 3)
+    before = network.bias.clone()
+    with pytest.raises(ValueError, match="must hold dense tensors with values; not weight"):
+        load_weights(network, {"weight": odd, "bias": torch.full((3,), 7.0)})
+    assert torch.equal(network.bias, before)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_a_lazy_network_is_told() -> None:
+    with pytest.raises(ValueError, match="lazy layers"):
+        load_weights(nn.LazyLinear(3), nn.Linear(2, 3).state_dict())
