@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "training": {"data"},
     "report": set(),
     "report/__main__": {"command", "segments", "networks", "costs", "report"},
-    "study": {"segments", "networks", "costs", "data", "training", "report", "command"},
+    "study": {"segments", "layers", "networks", "costs", "data", "training", "report", "command"},
 }
 ONLY_IN = {
     "fvcore": {"costs"},
