@@ -117,9 +117,9 @@ def test_a_users_model_is_traced_each_time(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = NetworkConfig(name="traced_net:Net")
-    with pytest.warns(UserWarning, match="no k x k convolution"):
+    with pytest.warns(UserWarning, match="no convolution of module is put on the dial"):
         costs = count_config(config, (3, 8, 8))
-    with pytest.warns(UserWarning, match="no k x k convolution"):
+    with pytest.warns(UserWarning, match="no convolution of module is put on the dial"):
         network = build(config)
     assert totals(costs) == (216, 216 * 16, 216 * 16 + 3 * 64, 8 * 16)
     analysis = FlopCountAnalysis(network, torch.zeros(1, 3, 8, 8))
