@@ -31,10 +31,11 @@ if TYPE_CHECKING:
         mean_interval,
         plot_accuracy,
         plot_accuracy_vs_segments,
+        state_evidence,
         summarize,
     )
     from spectrum.segments import Segments
-    from spectrum.study import StudyConfig, load_results, load_run, run_study
+    from spectrum.study import StudyConfig, compare_points, load_results, load_run, run_study
     from spectrum.training import Diverged, Metrics, Recipe, evaluate, fit
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Split",
     "StudyConfig",
     "build",
+    "compare_points",
     "convert",
     "count_costs",
     "evaluate",
@@ -70,6 +72,7 @@ __all__ = [
     "resegment",
     "resnet",
     "run_study",
+    "state_evidence",
     "summarize",
     "vgg",
     "xception",
@@ -84,9 +87,12 @@ _ROOMS = {
         *("NetworkConfig", "build", "convert", "inception_v2", "inception_v3", "load_weights"),
         *("preprocessing", "projection_loss", "resegment", "resnet", "vgg", "xception"),
     ),
-    "report": ("mean_interval", "plot_accuracy", "plot_accuracy_vs_segments", "summarize"),
+    "report": (
+        *("mean_interval", "plot_accuracy", "plot_accuracy_vs_segments", "state_evidence"),
+        "summarize",
+    ),
     "segments": ("Segments",),
-    "study": ("StudyConfig", "load_results", "load_run", "run_study"),
+    "study": ("StudyConfig", "compare_points", "load_results", "load_run", "run_study"),
     "training": ("Diverged", "Metrics", "Recipe", "evaluate", "fit"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}

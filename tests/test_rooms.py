@@ -81,6 +81,7 @@ def test_a_library_is_at_home_in_one_room(library: str) -> None:
         "spectrum, spectrum.segments, spectrum.command, spectrum.report",
         "spectrum.report.costs, spectrum.report.formats, spectrum.report.dial",
         "spectrum.report.statistics, spectrum.report.tables, spectrum.report.plots",
+        "spectrum.report.evidence, spectrum.report.sentences",
     ],
 )
 def test_what_needs_no_torch_imports_none(modules: str) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spectrum.report.costs import group_costs
     from spectrum.report.dial import figure_of_costs
     from spectrum.report.plots import plot_accuracy, plot_accuracy_vs_segments
+    from spectrum.report.sentences import state_evidence
     from spectrum.report.statistics import mean_interval, summarize
     from spectrum.report.tables import render_summary
 
@@ -22,6 +23,7 @@ __all__ = [
     "plot_accuracy",
     "plot_accuracy_vs_segments",
     "render_summary",
+    "state_evidence",
     "summarize",
 ]
 
@@ -33,6 +35,7 @@ _HOMES = {
     "plot_accuracy": "plots",
     "plot_accuracy_vs_segments": "plots",
     "render_summary": "tables",
+    "state_evidence": "sentences",
     "summarize": "statistics",
 }
 

@@ -158,7 +158,8 @@ def _configure(file: str | None, flags: dict[str, str]) -> StudyConfig:
 
 
 def _run(config: StudyConfig) -> int:
-    from spectrum.report import render_summary, summarize
+    from spectrum.report import render_summary, state_evidence, summarize
+    from spectrum.study.evidence import gather_evidence
     from spectrum.study.study import FIGURE, RESULTS, Interrupted, run_study
 
     try:
@@ -167,6 +168,13 @@ def _run(config: StudyConfig) -> int:
         return say(f"{stop}; the same command goes on from there", 130)
     console = make_console()
     console.print(render_summary(summarize(results)))
+    console.print()
+    try:
+        said = state_evidence(gather_evidence(results, config.runs))
+    except ValueError as error:  # a file of a run is gone; its result stands
+        said = [f"note: {error}"]
+    for sentence in said:
+        console.print(sentence, markup=False)
     folder = config.out / config.name
     console.print(f"\nresults: {folder / RESULTS}\nfigure:  {folder / FIGURE}", soft_wrap=True)
     failed = results[results["status"] != "done"]
