@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -157,17 +158,18 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
         start = None
         if config.start is not None:
             own = is_code(network.name)
-            start = starts.get(own) or starts.setdefault(
-                own, read_start(config.start, network.name)
-            )
+            if own not in starts:
+                starts[own] = read_start(config.start, network.name)
+            start = starts[own]
             network = start.configure(network)
-        if budget is None and config.match != "none":
-            costs = count_config(reference(network), dataset.shape)
-            budget = costs.params if config.match == "params" else costs.macs
-        if (network, data) not in solved:
-            solved[network, data] = _solve(network, dataset, config.match, budget)
-            if start is not None:
-                _check_start(config, network, start)
+        with _naming(network.name, data.name):
+            if budget is None and config.match != "none":
+                costs = count_config(reference(network), dataset.shape)
+                budget = costs.params if config.match == "params" else costs.macs
+            if (network, data) not in solved:
+                solved[network, data] = _solve(network, dataset, config.match, budget)
+                if start is not None:
+                    _check_start(config, network, start)
         found = solved[network, data]
         points.append(
             Point(
@@ -187,6 +189,17 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
         if on_point:
             on_point(len(points))
     return Plan(config, tuple(points), budget, tuple(starts.values()))
+
+
+@contextmanager
+def _naming(network: str, data: str) -> Iterator[None]:
+    """Say which network can't take which data, where a study may have several."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("input_shape"):
+            raise
+        raise ValueError(f"network (={network}) can't take the images of {data}: {error}") from None
 
 
 def is_out_of_memory(error: Exception) -> bool:

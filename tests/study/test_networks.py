@@ -142,6 +142,15 @@ def test_a_field_that_a_network_doesnt_take_is_refused(
         small_study(network={"name": "a.b:c"}, activation="relu")
 
 
+def test_a_network_too_large_for_the_images_says_what_it_needs(
+    spectrum_study: Callable[..., tuple[int, str]],
+) -> None:
+    status, error = spectrum_study("--network=tiny,inception_v3", "--match=none")
+    assert status == 2
+    assert error.startswith("error: --network (=inception_v3) can't take the images of digits: ")
+    assert "needs at least 75x75" in error
+
+
 def test_the_runs_of_committed_studies_keep_their_names() -> None:
     root = Path(__file__).parents[2] / "studies"
     plan = make_plan(StudyConfig(name="default", **read_toml(root / "default.toml")))
