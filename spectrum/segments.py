@@ -87,6 +87,10 @@ class Segments:
         """Whether there are more segments than ``channels`` channels."""
         return isinstance(self.value, int) and self.value > channels
 
+    def saturated(self, channels: int) -> Segments:
+        """The same point, or one segment a channel where there are more than ``channels``."""
+        return Segments("C") if self.saturates(channels) else self
+
 
 SegmentsLike: TypeAlias = "SupportsIndex | str | Sequence[SupportsIndex] | Segments"
 Setting: TypeAlias = "SegmentsLike | Mapping[str, SegmentsLike] | Sequence[SegmentsLike]"

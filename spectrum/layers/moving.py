@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from spectrum.layers.arguments import Pair
+from spectrum.layers.arguments import Order, Pair
 from spectrum.layers.segmented import SegmentedConv, dialled_channels
 from spectrum.layers.spatial import (
     dense_weight,
@@ -68,21 +68,7 @@ def resegmented(conv: SegmentedConv, segments: Segments) -> tuple[SegmentedConv,
         ValueError: explicit sizes that don't add up to the layer's channels.
     """
     channels = dialled_channels(conv.in_channels, conv.out_channels, conv.order)
-    with torch.device("meta"):
-        layer = SegmentedConv(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            segments=Segments("C") if segments.saturates(channels) else segments,
-            order=conv.order,
-            activation=conv.activation,
-            stride=conv.stride,
-            padding=conv.padding,
-            dilation=conv.dilation,
-            bias=conv.bias,
-        )
-    weights = segment_weights(conv.spatial)
-    _materialise(layer, conv, weights[0])
+    layer = _like(conv, segments.saturated(channels), conv.order)
     dense = dense_weight(conv.spatial)
     fill_from_dense(layer.spatial, dense)
     for kind in ("weight", "bias"):
@@ -109,20 +95,8 @@ def composed(conv: SegmentedConv) -> SegmentedConv:
     assert conv.order == "spatial_first"
     assert conv.activation is None
     assert conv.pointwise is not None
-    with torch.device("meta"):
-        layer = SegmentedConv(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            segments=1,
-            order="spatial_only",
-            stride=conv.stride,
-            padding=conv.padding,
-            dilation=conv.dilation,
-            bias=conv.bias,
-        )
+    layer = _like(conv, Segments(1), "spatial_only")
     mixing = conv.pointwise.weight.detach()
-    _materialise(layer, conv, mixing)
     dense = torch.einsum("om,mikl->oikl", mixing.flatten(1), dense_weight(conv.spatial))
     fill_from_dense(layer.spatial, dense)
     if conv.pointwise.bias is not None:
@@ -135,6 +109,25 @@ def keep_layout(layer: nn.Module, weight: Tensor) -> None:
     """Lay a layer's weights out in memory as another weight is."""
     if not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last):
         layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _like(conv: SegmentedConv, segments: Segments, order: Order) -> SegmentedConv:
+    """A layer that differs in its segments and its order alone, with weights of any value."""
+    with torch.device("meta"):
+        layer = SegmentedConv(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            segments=segments,
+            order=order,
+            activation=conv.activation,
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            bias=conv.bias,
+        )
+    _materialise(layer, conv, segment_weights(conv.spatial)[0])
+    return layer
 
 
 def _materialise(layer: SegmentedConv, old: nn.Module, weight: Tensor) -> None:

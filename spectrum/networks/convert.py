@@ -18,7 +18,7 @@ from spectrum.layers import (
     put_on_dial,
     resegmented,
 )
-from spectrum.networks.dial import order_at, saturated, warn_saturated
+from spectrum.networks.dial import order_at, warn_saturated
 from spectrum.networks.replace import (
     check_module,
     convolutions,
@@ -195,7 +195,7 @@ def _with_pointwise(conv: nn.Conv2d, point: Segments, order: Order) -> tuple[Seg
             c_in,
             c_out,
             plain.kernel_size,
-            segments=saturated(point, dialled_channels(c_in, c_out, order)),
+            segments=point.saturated(dialled_channels(c_in, c_out, order)),
             order=order,
             stride=plain.stride,
             padding=plain.padding,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from spectrum.layers import Activation, Order, Pair, SegmentedConv, dialled_channels
 from spectrum.segments import Segments, Setting, format_setting, layer_segments
 
-__all__ = ["Dial", "order_at", "saturated", "warn_saturated"]
+__all__ = ["Dial", "order_at", "warn_saturated"]
 
 
 class Dial:
@@ -53,13 +53,13 @@ class Dial:
         """The next dialled layer; the arguments are those of ``SegmentedConv``."""
         point = next(self._points)
         order = order_at(point, in_channels, self.order)
-        if point.saturates(dialled_channels(in_channels, out_channels, order)):
-            self.saturated += 1
+        channels = dialled_channels(in_channels, out_channels, order)
+        self.saturated += point.saturates(channels)
         return SegmentedConv(
             in_channels,
             out_channels,
             kernel_size,
-            segments=saturated(point, dialled_channels(in_channels, out_channels, order)),
+            segments=point.saturated(channels),
             order=order,
             # A plain convolution has nothing between its two operations.
             activation=None if self.order is None and order == "spatial_only" else self.activation,
@@ -96,8 +96,3 @@ def order_at(point: Segments, in_channels: int, order: Order | None) -> Order:
     if order is not None:
         return order
     return "spatial_only" if point.count(in_channels, saturate=True) == 1 else "spatial_first"
-
-
-def saturated(point: Segments, channels: int) -> Segments:
-    """The point, or one segment a channel where there are more segments than channels."""
-    return Segments("C") if point.saturates(channels) else point

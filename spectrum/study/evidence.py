@@ -108,27 +108,10 @@ def _compare(results: pd.DataFrame, store: Store, reference: str | None) -> pd.D
 
 def _load(ids: pd.DataFrame, store: Store) -> NDArray[np.bool_]:
     """The correctness of runs, (points, seeds, examples), of their ids, (points, seeds)."""
-    loaded = [
-        [_read(store.folder(run_id) / "predictions.npz") for run_id in row]
-        for row in ids.to_numpy()
-    ]
+    loaded = [[store.correct(run_id) for run_id in row] for row in ids.to_numpy()]
     sizes = {len(correct) for row in loaded for correct in row}
     if len(sizes) > 1:
         raise ValueError(
             f"runs to compare must share their test examples, not have {sorted(sizes)} of them"
         )
     return np.array(loaded)
-
-
-def _read(path: Path) -> NDArray[np.bool_]:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            correct = file["correct"]
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing, it holds what a finished run got right") from None
-    except Exception as error:  # a damaged archive makes its readers raise all kinds
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path} is damaged: {reason}") from error
-    if correct.dtype != bool or correct.ndim != 1:
-        raise ValueError(f"{path} is damaged: {correct.dtype} {correct.shape} is not (N,) bool")
-    return np.asarray(correct)

@@ -38,7 +38,7 @@ class RunConfig(BaseModel):
         recipe: how it is trained.
         seed: of the initial weights, the order of the data and dropout.
         precision: of the forward pass.
-        code: fingerprint of the file that defines a user's own model.
+        code: fingerprint of the files of a user's own model.
         start: fingerprint of the weights that training starts from; "" for fresh ones.
     """
 

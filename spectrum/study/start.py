@@ -55,7 +55,7 @@ class Start:
         return network.model_copy(update=settings)
 
     def _order(self, network: NetworkConfig) -> str | None:
-        names = _stored_layers(network, self.tensors)
+        names = _stored_layers(build_on_meta(network), self.tensors)
         mixing = {f"{name}.pointwise.weight" in self.tensors for name in names}
         if not names or len(mixing) > 1 or network.order is not None:
             return network.order
@@ -101,10 +101,10 @@ def started(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> nn.Module:
     Raises:
         ValueError: a tensor is missing, extra or of another shape than the network's.
     """
+    target = build_on_meta(config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plan said which layers saturate
-        network = _moved(config, tensors)
-    target = build_on_meta(config)
+        network = _moved(config, tensors, target)
     wanted = {n: m for n, m in target.named_modules() if isinstance(m, nn.Linear)}
     for name, module in list(network.named_modules()):
         # In fact the classifiers: another shape anywhere else was refused.
@@ -125,41 +125,38 @@ def started(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> nn.Module:
     return network
 
 
-def _moved(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> nn.Module:
+def _moved(config: NetworkConfig, tensors: Mapping[str, Tensor], target: nn.Module) -> nn.Module:
     """The network with the weights, at the configuration's point, with their own classes."""
-    own = config.model_copy(update={"num_classes": _classes(config, tensors)})
-    if is_code(config.name) and not _stored_layers(config, tensors):
+    own = config.model_copy(update={"num_classes": _classes(target, tensors, config.num_classes)})
+    if is_code(config.name) and not _stored_layers(target, tensors):
         module = call_code(
             own.name, num_classes=own.num_classes, in_channels=own.in_channels, width=own.width
         )
         return convert(load_weights(module, tensors), config.segments, config.order)
-    stored = stored_segments(build_on_meta(own), tensors)
-    own = own.model_copy(update={"segments": format_setting(stored)})
-    network = resegment(load_weights(build(own), tensors), config.segments)
-    plain = {
-        name
-        for name, layer in build_on_meta(config).named_modules()
-        if isinstance(layer, SegmentedConv) and layer.order == "spatial_only"
-    }
-    for name, layer in list(network.named_modules()):
-        # A network's own order has a plain convolution at one segment.
-        if name in plain and isinstance(layer, SegmentedConv) and layer.order == "spatial_first":
-            network.set_submodule(name, composed(layer))
+    stored = own.model_copy(update={"segments": format_setting(stored_segments(target, tensors))})
+    network = resegment(load_weights(build(stored), tensors), config.segments)
+    # A network's own order has a plain convolution at one segment.
+    for name, wanted in target.named_modules():
+        if isinstance(wanted, SegmentedConv) and wanted.order == "spatial_only":
+            layer = network.get_submodule(name)
+            assert isinstance(layer, SegmentedConv)
+            if layer.order == "spatial_first" and layer.activation is None:
+                network.set_submodule(name, composed(layer))
     return network
 
 
-def _stored_layers(network: NetworkConfig, tensors: Mapping[str, Tensor]) -> list[str]:
+def _stored_layers(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     """The dialled layers of a network that have a spatial convolution in a state dict."""
     return [
         name
-        for name, layer in build_on_meta(network).named_modules()
+        for name, layer in network.named_modules()
         if isinstance(layer, SegmentedConv)
         and any(f"{name}.spatial.{part}weight" in tensors for part in ("", "convs.0."))
     ]
 
 
-def _classes(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> int:
+def _classes(network: nn.Module, tensors: Mapping[str, Tensor], otherwise: int) -> int:
     """How many classes the weights tell apart: what the network's last linear layer gives."""
-    linear = [n for n, m in build_on_meta(config).named_modules() if isinstance(m, nn.Linear)]
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     weight = tensors.get(f"{linear[-1]}.weight") if linear else None
-    return config.num_classes if weight is None else weight.shape[0]
+    return otherwise if weight is None else weight.shape[0]

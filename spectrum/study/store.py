@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -115,6 +116,25 @@ class Store:
             )
         write_json(folder / "result.json", result)
         self.drop_checkpoint(run_id)
+
+    def correct(self, run_id: str) -> NDArray[np.bool_]:
+        """Whether a finished run classifies each test example correctly, (N,).
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        path = self.folder(run_id) / "predictions.npz"
+        try:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                correct = file["correct"]
+        except FileNotFoundError:
+            raise ValueError(f"{path} is missing, it holds what a finished run got right") from None
+        except Exception as error:  # a damaged archive makes its readers raise all kinds
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"{path} is damaged: {reason}") from error
+        if correct.dtype != bool or correct.ndim != 1:
+            raise ValueError(f"{path} is damaged: {correct.dtype} {correct.shape} is not (N,) bool")
+        return np.asarray(correct)
 
     def keep_start(self, fingerprint: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep weights that runs start from, by their fingerprint, unless they are there."""

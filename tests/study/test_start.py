@@ -19,6 +19,9 @@ from tests.study.conftest import weights
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
+STAGES = ("stage2", "stage3", "stage4", "stage5")
+
+
 @pytest.fixture
 def trained(small_study: Callable[..., StudyConfig]) -> Path:
     """The weights of a run at C."""
@@ -117,12 +120,28 @@ def test_an_order_that_goes_by_the_point_is_moved(
         torch.testing.assert_close(logits(moved), logits(made), atol=1e-5, rtol=1e-4)
 
 
-def test_a_classifier_without_a_bias_stays_so() -> None:
-    config = point("C", num_classes=4)
+def test_an_activation_between_two_convolutions_keeps_them_two() -> None:
+    shape = {"name": "vgg_small", "num_classes": 10, "width": 0.05, "activation": "relu"}
+    made = build(NetworkConfig(segments={"stage1": 1} | dict.fromkeys(STAGES, "C"), **shape))
+    with pytest.raises(ValueError, match="at 1 its convolutions are of another kind; --order"):
+        started(NetworkConfig(segments="1", **shape), made.state_dict())
+
+
+def test_a_classifier_without_a_bias_gets_a_fresh_one_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unbiased_model.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes=10):\n"
+        "    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "        nn.Linear(6, num_classes, bias=False))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = NetworkConfig(name="unbiased_model:net", segments="1", num_classes=4, in_channels=1)
     made = build(config.model_copy(update={"num_classes": 9}))
-    made.classifier = nn.Linear(made.classifier.in_features, 9, bias=False)
-    with pytest.raises(ValueError, match=r"missing classifier\.bias"):
-        started(config, made.state_dict())
+    moved = started(config, made.state_dict())
+    assert logits(moved).shape == (4, 4)
+    assert moved[-1].bias is None
 
 
 def test_another_number_of_classes_gets_a_fresh_classifier(trained: Path) -> None:
