@@ -67,6 +67,8 @@ def split_images(
     validation: float,
     test: float,
     seed: int,
+    train_images: int | None = None,
+    label_noise: float = 0.0,
 ) -> Dataset:
     """Divide images at random, each class in proportion, and normalise them.
 
@@ -77,9 +79,12 @@ def split_images(
         validation: the share of the images for validation.
         test: the share of the images for testing.
         seed: of the division, apart from any seed of training.
+        train_images: how many of the rest are trained on; None for all.
+        label_noise: the share of the training labels that are replaced by another class.
 
     Raises:
-        ValueError: a split would hold fewer images than there are classes.
+        ValueError: a split would hold fewer images than there are classes, or more training images
+            are asked for than are left.
     """
     fingerprint = hashlib.sha256()
     for array in (images, labels):
@@ -100,6 +105,8 @@ def split_images(
     train_part, validation_part = train_test_split(
         rest, test_size=n_validation, stratify=labels[rest], random_state=seed
     )
+    if train_images is not None:
+        train_part = _fewer(train_part, labels, train_images, len(classes), seed)
     mean, deviation = images[train_part].mean(), images[train_part].std()
     normalised = torch.from_numpy((images - mean) / deviation)
     targets = torch.from_numpy(labels)
@@ -108,12 +115,36 @@ def split_images(
         chosen = torch.from_numpy(indices)
         return Split(normalised[chosen], targets[chosen])
 
+    train = part(train_part)
+    _mislabel(train.labels, label_noise, len(classes), seed)
     _, c, h, w = images.shape
     return Dataset(
-        train=part(train_part),
+        train=train,
         validation=part(validation_part),
         test=part(test_part),
         classes=tuple(classes),
         shape=(c, h, w),
         fingerprint=fingerprint.hexdigest()[:16],
     )
+
+
+def _fewer(
+    part: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], n: int, classes: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Some of the training images, each class in proportion."""
+    if not classes <= n <= len(part):
+        raise ValueError(
+            f"train_images (={n}) must be in {classes}..{len(part)}, what the other splits leave"
+        )
+    if n > len(part) - classes:  # too few left over to take out in proportion
+        return part[:n]
+    kept, _ = train_test_split(part, train_size=n, stratify=labels[part], random_state=seed)
+    return np.asarray(kept)
+
+
+def _mislabel(labels: Tensor, share: float, classes: int, seed: int) -> None:
+    """Replace a share of the labels by another class each, in place."""
+    rng = np.random.default_rng(seed)
+    wrong = torch.from_numpy(rng.permutation(len(labels))[: round(share * len(labels))])
+    shift = torch.from_numpy(rng.integers(1, classes, size=len(wrong)))
+    labels[wrong] = (labels[wrong] + shift) % classes

@@ -67,7 +67,7 @@ def test_the_fingerprint_follows_the_content(monkeypatch: pytest.MonkeyPatch) ->
     changed = images.copy()
     changed[0, 0, 0, 0] += 1
     before = load_data().fingerprint
-    monkeypatch.setitem(config._READERS, "digits", lambda: (changed, labels, classes))
+    monkeypatch.setattr(config, "read_digits", lambda: (changed, labels, classes))
     assert load_data().fingerprint != before
 
 

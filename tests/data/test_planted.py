@@ -1,0 +1,202 @@
+"""Planted images taken apart: what was added to the noise, where, and what its class decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from spectrum.data.planted import CLASSES, Planting, plant, templates
+
+RANK = Planting(
+    **{"rank": 2, "block": None, "images": 200, "side": 9, "channels": 6, "template": 3},
+    **{"copies": 1, "signal": 4.0, "image_seed": 3},
+)
+BLOCK = replace(RANK, rank=None, block=8, channels=16)
+BOTH = pytest.mark.parametrize("planting", [RANK, BLOCK], ids=["rank", "block"])
+Floats = NDArray[np.float64]
+
+
+def taken_apart(planting: Planting) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """The noise, what a signal of 1 adds, and the classes: images are linear in the signal."""
+    weak, labels = plant(planting)
+    strong, again = plant(replace(planting, signal=2 * planting.signal))
+    assert np.array_equal(labels, again)
+    added = (strong.astype(float) - weak) / planting.signal
+    return 2 * weak.astype(float) - strong, added, labels
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 99), st.data())
+def test_templates_have_the_rank_asked_for_and_norm_1(
+    channels: int, size: int, seed: int, data: Any
+) -> None:
+    rank = data.draw(st.integers(1, min(channels, size * size)))
+    planting = replace(RANK, rank=rank, channels=channels, template=size, image_seed=seed)
+    found = templates(planting)
+    assert found.shape == (CLASSES, 1, 1, channels, size, size)
+    matrices = found.reshape(CLASSES, channels, size * size)
+    assert np.linalg.matrix_rank(matrices, tol=1e-9).tolist() == [rank] * CLASSES
+    assert np.allclose(np.linalg.norm(matrices, axis=(1, 2)), 1)
+
+
+def test_every_class_has_a_template_of_its_own() -> None:
+    flat = templates(RANK).reshape(CLASSES, -1)
+    assert np.abs(flat @ flat.T - np.eye(CLASSES)).max() < 0.9
+
+
+@pytest.mark.parametrize(("block", "channels"), [(4, 4), (8, 16), (12, 36), (16, 16)])
+def test_a_class_is_the_signs_of_a_blocks_quarters_up_to_its_own(block: int, channels: int) -> None:
+    found = templates(replace(BLOCK, block=block, channels=channels))
+    blocks = channels // block
+    assert found.shape == (CLASSES, blocks, 2, channels, 3, 3)
+    assert np.allclose((found**2).sum(axis=(3, 4, 5)), 1)
+    assert np.array_equal(found[:, :, 0], -found[:, :, 1])
+    pattern = found[0, 0, 0, 0]
+    for i in range(blocks):
+        own = found[:, i, 0, i * block : (i + 1) * block]
+        others = np.delete(found[:, i], np.s_[i * block : (i + 1) * block], axis=2)
+        assert not others.any()
+        signs = (own * pattern).sum(axis=(2, 3)) / (pattern**2).sum()  # (8, block)
+        assert np.allclose(own, signs[:, :, None, None] * pattern)
+        assert np.allclose(np.abs(signs), 1)
+        quarters = signs.reshape(CLASSES, 4, -1)
+        assert np.allclose(quarters, quarters[:, :, :1])  # one sign a quarter
+        relative = np.rint(quarters[:, 1:, 0] * quarters[:, :1, 0]).astype(int)
+        assert len({tuple(row) for row in relative.tolist()}) == CLASSES == 2**3
+        if i == 0:
+            first = relative
+        assert np.array_equal(relative, first)
+
+
+def test_turning_a_quarter_changes_the_class_and_no_part_of_fewer() -> None:
+    # What a part of the channels sees are its templates of both signs, wherever they lie.
+    found = templates(BLOCK)[:, 0]  # (8, signs, channels, size, size)
+
+    def kinds(channels: slice) -> int:
+        seen = {
+            frozenset(np.sign(part).astype(int).tobytes() for part in one)
+            for one in found[:, :, channels]
+        }
+        return len(seen)
+
+    assert [kinds(slice(c, c + 1)) for c in range(8)] == [1] * 8
+    assert [kinds(slice(c, c + 2)) for c in (0, 2, 4, 6)] == [1] * 4  # quarters
+    assert [kinds(slice(c, c + 4)) for c in (0, 4)] == [2, 2]  # halves: a bit each
+    assert kinds(slice(0, 8)) == 8
+
+
+@BOTH
+def test_the_same_seed_gives_the_same_images_and_another_others(planting: Planting) -> None:
+    images, labels = plant(planting)
+    again, same = plant(planting)
+    assert np.array_equal(images, again)
+    assert np.array_equal(labels, same)
+    others, other_labels = plant(replace(planting, image_seed=4))
+    assert not np.array_equal(labels, other_labels)
+    noise, added, _ = taken_apart(planting)
+    other_noise, other_added, _ = taken_apart(replace(planting, image_seed=4))
+    assert abs(np.corrcoef(noise.ravel(), other_noise.ravel())[0, 1]) < 0.03
+    assert not np.allclose(added, other_added)
+    assert (images.dtype, labels.dtype) == (np.float32, np.int64)
+    assert others.shape == images.shape == (200, planting.channels, 9, 9)
+
+
+@pytest.mark.parametrize("n", [16, 61, 200])
+def test_classes_are_as_many_of_each_but_for_one_and_in_no_order(n: int) -> None:
+    _, labels = plant(replace(RANK, images=n))
+    counts = np.bincount(labels, minlength=CLASSES)
+    assert counts.max() - counts.min() <= 1
+    assert counts.sum() == n
+    assert len({*np.diff(labels) % CLASSES}) > 2
+
+
+@BOTH
+def test_the_noise_is_white_of_variance_1(planting: Planting) -> None:
+    noise, _, _ = taken_apart(replace(planting, images=300))
+    assert stats.kstest(noise.ravel(), "norm").pvalue > 0.001
+    assert abs((noise[..., 1:] * noise[..., :-1]).mean()) < 0.01
+    assert abs((noise[:, 1:] * noise[:, :-1]).mean()) < 0.01
+
+
+@BOTH
+def test_each_copy_is_the_template_of_its_images_class_whole_and_inside(planting: Planting) -> None:
+    # One copy at each place: found by trying them all.
+    _, added, labels = taken_apart(planting)
+    known = templates(planting)
+    places: list[tuple[int, int]] = []
+    signs: list[list[int]] = []
+    for image, label in zip(added, labels, strict=True):
+        signs.append([])
+        for i in range(known.shape[1]):
+            matches = [
+                (y, x, sign)
+                for y in range(9 - 2)
+                for x in range(9 - 2)
+                for sign in range(known.shape[2])
+                if np.isclose((image[:, y : y + 3, x : x + 3] * known[label, i, sign]).sum(), 1)
+            ]
+            ((y, x, sign),) = matches
+            places.append((y, x))
+            signs[-1].append(sign)
+            image[:, y : y + 3, x : x + 3] -= known[label, i, sign]
+        assert np.allclose(image, 0, atol=1e-5)
+    assert {y for y, _ in places} == {x for _, x in places} == set(range(7))
+    if planting.block:
+        share = np.mean(signs, axis=0)
+        assert np.abs(share - 0.5).max() < 0.15  # 200 coins: a deviation of 0.035
+        assert abs(np.corrcoef(np.array(signs).T)[0, 1]) < 0.3  # each block has its own
+        lying = np.array(places).reshape(200, 2, 2)
+        assert 0 < (lying[:, 0] == lying[:, 1]).all(axis=1).mean() < 0.1  # 1/49, and places too
+
+
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_there_are_as_many_copies_as_asked_for(copies: int) -> None:
+    # Summed over space, copies add up wherever they lie, over each other too.
+    _, added, labels = taken_apart(replace(RANK, copies=copies))
+    expected = copies * templates(RANK).sum(axis=(4, 5))[labels, 0, 0]
+    assert np.allclose(added.sum(axis=(2, 3)), expected, atol=1e-4)
+
+
+def test_a_channel_alone_says_nothing_of_the_class_and_two_quarters_do() -> None:
+    planting = replace(BLOCK, images=1600, signal=12.0, side=5)
+    images, labels = plant(planting)
+    pattern = templates(planting)[0, 0, 0, 0]
+    windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(2, 3))
+    found = np.einsum("nchwij,ij->nchw", windows, pattern).reshape(1600, 16, 9)
+    strongest = np.abs(found).max(axis=2)
+    signed = np.take_along_axis(found, np.abs(found).argmax(axis=2)[..., None], axis=2)[..., 0]
+    for statistic in (strongest, signed, images.var(axis=(2, 3)), images.mean(axis=(2, 3))):
+        groups = [statistic[labels == k] for k in range(CLASSES)]
+        assert stats.f_oneway(*groups).pvalue.min() > 0.001
+    together = signed[:, 0] * signed[:, 2]  # channels of the first two quarters
+    groups = [together[labels == k] for k in range(CLASSES)]
+    assert stats.f_oneway(*groups).pvalue < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"template": 10}, r"template (=10) must be in 1..9, an image's side"),
+        ({"rank": 7}, r"rank (=7) must be in 1..6, for 6 channels of 3x3"),
+        ({"rank": 5, "template": 2}, r"rank (=5) must be in 1..4, for 6 channels of 2x2"),
+        ({"rank": 0}, r"rank (=0) must be in 1..6"),
+        ({"rank": None, "block": 6}, "block (=6) must be a multiple of 4 that divides the 6 chan"),
+        ({"rank": None, "block": 4}, "block (=4) must be a multiple of 4 that divides the 6 chan"),
+    ],
+)
+def test_what_cant_be_planted_is_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as caught:
+        replace(RANK, **changes)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("changes", [{"template": 9}, {"rank": 6}, {"rank": 1}, {"copies": 30}])
+def test_what_is_at_the_bounds_can_be(changes: dict[str, Any]) -> None:
+    assert np.isfinite(plant(replace(RANK, **changes))[0]).all()

@@ -1,0 +1,124 @@
+"""What can be known of planted images: by a matched filter, and by a reader of segments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from spectrum import DataConfig, load_data
+from spectrum.data.config import ceiling
+from spectrum.data.planted import CLASSES, Planting, matched_filter, plant, templates
+
+RANK = Planting(
+    **{"rank": 2, "block": None, "images": 60, "side": 4, "channels": 3, "template": 2},
+    **{"copies": 1, "signal": 2.5, "image_seed": 1},
+)
+BLOCK = replace(RANK, rank=None, block=4, channels=8, signal=3.5)
+
+
+def density(image: NDArray[np.float64], mean: NDArray[np.float64]) -> float:
+    """Of an image in white noise, but for a factor that is the same for all means."""
+    return float(np.exp(-((image - mean) ** 2).sum() / 2 + (image**2).sum() / 2))
+
+
+@pytest.mark.parametrize("planting", [RANK, BLOCK], ids=["rank", "block"])
+def test_the_filter_answers_the_most_likely_class(planting: Planting) -> None:
+    # The likelihood of a class written out: the mean over all places and signs of one copy.
+    images, labels = plant(planting)
+    known = planting.signal * templates(planting)
+    _, blocks, signs, channels, size, _ = known.shape
+    answers = []
+    for image in images.astype(float):
+        likelihoods = []
+        for k in range(CLASSES):
+            product = 1.0
+            for i in range(blocks):
+                total = 0.0
+                for y in range(planting.side - size + 1):
+                    for x in range(planting.side - size + 1):
+                        for sign in range(signs):
+                            mean = np.zeros((channels, planting.side, planting.side))
+                            mean[:, y : y + size, x : x + size] = known[k, i, sign]
+                            total += density(image, mean)
+                product *= total
+            likelihoods.append(product)
+        answers.append(int(np.argmax(likelihoods)))
+    found = matched_filter(images, planting)
+    assert found.tolist() == answers
+    assert 0.3 < (found == labels).mean() < 0.99  # neither a foregone conclusion
+
+
+def test_many_images_are_answered_as_each_alone() -> None:
+    planting = replace(RANK, images=1203)
+    images, labels = plant(planting)
+    found = matched_filter(images, planting)
+    alone = [int(matched_filter(images[i : i + 1], planting)[0]) for i in (0, 499, 500, 1000, 1202)]
+    assert found[[0, 499, 500, 1000, 1202]].tolist() == alone
+    assert found.shape == labels.shape
+
+
+@pytest.mark.parametrize("kind", [{"rank": 1}, {"rank": 8}, {"block": 4}, {"block": 16}], ids=str)
+def test_the_ceiling_is_near_1_at_a_high_signal_and_chance_at_none(kind: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"name": "planted", "images": 240, **kind}
+    assert ceiling(DataConfig(**fields, signal=9)) > 0.98
+    assert ceiling(DataConfig(**fields, signal=1e-3)) == pytest.approx(1 / 8, abs=0.07)
+    middle = [ceiling(DataConfig(**fields, signal=signal)) for signal in (2, 3, 4.5)]
+    assert middle == sorted(middle)
+
+
+@pytest.mark.parametrize("kind", [{"rank": 1}, {"block": 16}], ids=str)
+def test_the_defaults_leave_room_to_be_better_or_worse(kind: dict[str, Any]) -> None:
+    assert 0.6 < ceiling(DataConfig(name="planted", images=500, **kind)) <= 1
+
+
+def test_more_copies_help_the_filter() -> None:
+    fields = {"name": "planted", "images": 600, "side": 20, "signal": 3.0}
+    one, four = (ceiling(DataConfig(**fields, copies=copies)) for copies in (1, 4))
+    assert four > one + 0.1
+
+
+def test_what_isnt_planted_has_no_ceiling() -> None:
+    with pytest.raises(ValueError, match=r"\Adata \(=digits\) must be planted[^\n]*\Z"):
+        ceiling(DataConfig())
+
+
+@pytest.mark.parametrize(("segments", "accuracy"), [(1, 1.0), (2, 0.5), (4, 1 / 8), (8, 1 / 8)])
+def test_a_sum_over_segments_tells_no_more_than_its_segments_hold(
+    segments: int, accuracy: float
+) -> None:
+    # All that an image of a pixel can be without noise, and each segment's part of it by name:
+    # any function of a segment is linear in these, so the fit is the best sum over segments.
+    planting = replace(BLOCK, block=8, channels=8, template=1, side=1)
+    patterns = np.sign(templates(planting)[:, 0]).reshape(16, 8)  # of 8 classes and both signs
+    labels = np.repeat(np.arange(CLASSES), 2)
+    parts = patterns.reshape(16, segments, -1)
+    features = []
+    for i in range(segments):
+        kinds, which = np.unique(parts[:, i], axis=0, return_inverse=True)
+        features.append(np.eye(len(kinds))[which.ravel()])
+    fitted = LogisticRegression(C=1e4, max_iter=2000).fit(np.hstack(features), labels)
+    chances = fitted.predict_proba(np.hstack(features))[np.arange(16), labels]
+    assert chances == pytest.approx([accuracy] * 16, abs=0.01)
+
+
+def test_planted_images_are_a_data_set_like_any_other() -> None:
+    data = load_data(DataConfig(name="planted", images=400, block=16))
+    assert data.shape == (16, 12, 12)
+    assert data.classes == tuple("01234567")
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [240, 80, 80]
+    assert load_data("planted").shape == (8, 12, 12)
+    images, labels = plant(
+        Planting(None, 16, 400, 12, 16, template=3, copies=2, signal=5.0, image_seed=0)
+    )
+    for part in (data.train, data.validation, data.test):
+        assert part.labels.bincount(minlength=8).float().std() < 1
+    everything = torch.cat([data.train.images, data.validation.images, data.test.images])
+    wanted = (torch.from_numpy(images)[:, 0, 0, 0] - images.mean()).sort().values
+    assert len(everything) == len(labels)
+    assert torch.corrcoef(torch.stack([everything[:, 0, 0, 0].sort().values, wanted]))[0, 1] > 0.999
