@@ -75,7 +75,7 @@ def _order(value: Any) -> Any:
 class NetworkConfig(BaseModel):
     """A network as a value: ``build`` makes the module, ``model_copy`` a variation.
 
-    ``name`` is a preset of ``xception`` (paper, small, tiny), another network of ``NETWORKS``, or
+    ``name`` is a preset of ``xception``, another network of ``NETWORKS``, or
     ``package.module:callable``, a user's own model, which ``convert`` puts on the dial. The other
     fields are the arguments of the functions that build them, which document them; a field that
     the network doesn't take is refused. ``segments`` is kept as canonical text. ``order`` is None

@@ -30,13 +30,13 @@ class Preset:
     """The sizes of a network at width 1.
 
     Attributes:
-        stem: (channels, stride, padding) of each regular 3x3 convolution before the dial.
+        stem: (channels, kernel, stride, padding) of each regular convolution before the dial.
         entry: channels of the two dialled layers of each entry module, which pools by two.
         repeats: middle modules, three dialled layers each, as wide as the last entry module.
         exit: channels of the two layers of the last module that pools, and the two after it.
     """
 
-    stem: tuple[tuple[int, int, int], ...]
+    stem: tuple[tuple[int, int, int, int], ...]
     entry: tuple[tuple[int, int], ...]
     repeats: int
     exit: tuple[int, int, int, int]
@@ -46,22 +46,34 @@ class Preset:
 # and a budget can be met closely at every point of the dial.
 PRESETS: dict[str, Preset] = {
     "paper": Preset(
-        stem=((32, 2, 0), (64, 1, 0)),
+        stem=((32, 3, 2, 0), (64, 3, 1, 0)),
         entry=((128, 128), (256, 256), (728, 728)),
         repeats=8,
         exit=(728, 1024, 1536, 2048),
     ),
     "small": Preset(
-        stem=((32, 1, 1), (64, 1, 1)),
+        stem=((32, 3, 1, 1), (64, 3, 1, 1)),
         entry=((127, 127), (252, 252)),
         repeats=4,
         exit=(252, 390, 501, 778),
     ),
     "tiny": Preset(
-        stem=((51, 1, 1),),
+        stem=((51, 3, 1, 1),),
         entry=((64, 66),),
         repeats=1,
         exit=(109, 94, 108, 114),
+    ),
+    "pointwise_stem": Preset(
+        stem=((37, 1, 1, 0),),
+        entry=((31, 34),),
+        repeats=0,
+        exit=(29, 35, 33, 47),
+    ),
+    "no_stem": Preset(
+        stem=(),
+        entry=((37, 31),),
+        repeats=0,
+        exit=(34, 29, 33, 47),
     ),
 }
 
@@ -169,7 +181,9 @@ def xception(
             segments takes one a channel, with a warning.
         num_classes: outputs of the logistic regression at the end.
         preset: ``"paper"`` (299 pixels), ``"small"`` (32 to 96: a stem that keeps the resolution,
-            two reductions less) or ``"tiny"`` (8 to 28: two reductions in all).
+            two reductions less) or ``"tiny"`` (8 to 28: two reductions in all). For planted data,
+            narrow ones without a middle flow, in which only dialled layers see space:
+            ``"pointwise_stem"`` begins with a 1x1 convolution, ``"no_stem"`` with the dial.
         in_channels: channels of the images.
         width: multiplier on every channel count, the stem's included.
         order: of the spatial and the pointwise convolution in each dialled layer.
@@ -232,14 +246,14 @@ def xception(
 
     stem: list[nn.Module] = []
     c = in_channels
-    for channels, stride, padding in sizes.stem:
-        conv = nn.Conv2d(c, sized(channels), 3, stride=stride, padding=padding, bias=False)
+    for channels, kernel, stride, padding in sizes.stem:
+        conv = nn.Conv2d(c, sized(channels), kernel, stride=stride, padding=padding, bias=False)
         c = conv.out_channels
         stem += [conv, norm(c), nn.ReLU()]
 
     entry = []
     for i, (mid, out) in enumerate(sizes.entry):
-        # The stem ends with a ReLU, so the first module has none before its first layer.
+        # The stem ends with a ReLU and images need none before the first layer.
         entry.append(reducing(c, sized(mid), sized(out), relu_first=i > 0))
         c = sized(out)
     middle = [middle_module(c) for _ in range(repeats)]

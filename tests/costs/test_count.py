@@ -19,9 +19,9 @@ from spectrum.networks import PRESETS, xception
 
 COLUMNS = [*("layer", "kind", "output_shape", "segments", "params", "macs", "activations", "share")]
 
-# The stem's (channels, stride, padding), the entry modules, the middle ones, the exit flow.
+# The stem's (channels, kernel, stride, padding), the entry modules, the middle ones, the exit flow.
 FIGURE_5 = (
-    ((32, 2, 0), (64, 1, 0)),
+    ((32, 3, 2, 0), (64, 3, 1, 0)),
     ((128, 128), (256, 256), (728, 728)),
     8,
     (728, 1024, 1536, 2048),
@@ -75,9 +75,9 @@ def by_hand(
             activations += (c_in if order == "spatial_first" else c_out) * side * side
 
     c = 3
-    for channels, stride, padding in stem:
-        side = (side + 2 * padding - 3) // stride + 1
-        add(9 * c * channels, channels, side)
+    for channels, kernel, stride, padding in stem:
+        side = (side + 2 * padding - kernel) // stride + 1
+        add(kernel**2 * c * channels, channels, side)
         c = channels
     for middle, channels in entry:
         layer(c, middle)
@@ -140,6 +140,8 @@ def check_table(costs: Costs) -> None:
         *[("tiny", 8, s, "spatial_first") for s in (1, 2, "C")],
         *[("tiny", 13, s, o) for s in (5, "C/16") for o in ORDERS],
         *[("small", 32, s, o) for s, o in zip((4, "C/7", "C"), ORDERS, strict=True)],
+        *[("pointwise_stem", 12, s, o) for s, o in zip((4, "C/7", "C"), ORDERS, strict=True)],
+        *[("no_stem", 12, s, o) for s, o in zip((3, "C/2", "C"), ORDERS, strict=True)],
         *[("paper", 43, s, o) for s, o in zip((32, "C/16", "C"), ORDERS, strict=True)],
     ],
 )

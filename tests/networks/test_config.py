@@ -35,6 +35,8 @@ EXPECTED: dict[str, tuple[Any, dict[str, Any], int]] = {
     "paper": (xception, XCEPTION, 7),
     "small": (partial(xception, preset="small"), XCEPTION, 1),
     "tiny": (partial(xception, preset="tiny"), XCEPTION, 1),
+    "pointwise_stem": (partial(xception, preset="pointwise_stem"), XCEPTION, 1),
+    "no_stem": (partial(xception, preset="no_stem"), XCEPTION, 1),
     "inception_v2": (inception_v2, {**POOLED, "aux_logits": True}, 75),
     "inception_v3": (inception_v3, {**POOLED, "aux_logits": True}, 75),
     "inception_v3_small": (partial(inception_v3, preset="small"), POOLED, 1),
@@ -167,7 +169,7 @@ def test_the_default_is_the_papers_network() -> None:
 @pytest.mark.parametrize(
     ("name", "order", "eps"),
     [
-        *((name, "spatial_first", 1e-5) for name in ("paper", "small", "tiny")),
+        *((name, "spatial_first", 1e-5) for name in PRESETS),
         *((name, "spatial_only", 1e-5) for name in NETWORKS if name.startswith("res")),
         *((name, None, 1e-5) for name in NETWORKS if name.startswith("vgg")),
         *((name, None, 1e-3) for name in NETWORKS if name.startswith("inception")),

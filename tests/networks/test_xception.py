@@ -317,7 +317,10 @@ def test_a_bad_argument_is_refused_with_its_name_in_one_line(name: str, value: A
 
 @pytest.mark.parametrize(
     ("preset", "side", "width"),
-    [("tiny", 8, 1), ("tiny", 28, 1), ("small", 32, 1), ("small", 96, 0.3)],
+    [
+        *(("tiny", 8, 1), ("tiny", 28, 1), ("small", 32, 1), ("small", 96, 0.3)),
+        *(("pointwise_stem", 12, 1), ("no_stem", 12, 1), ("no_stem", 13, 0.4)),
+    ],
 )
 def test_the_presets_take_the_sizes_they_are_for(preset: str, side: int, width: float) -> None:
     network = seeded(preset=preset, width=width).eval()
