@@ -2,7 +2,7 @@
 
 from spectrum.training.fit import Diverged, Evaluation, Fitted, fit
 from spectrum.training.metrics import Metrics, evaluate
-from spectrum.training.recipe import PRECISIONS, RECIPES, Precision, Recipe
+from spectrum.training.recipe import PRECISIONS, RECIPES, Precision, Recipe, dropout_of
 
 __all__ = [
     "PRECISIONS",
@@ -13,6 +13,7 @@ __all__ = [
     "Metrics",
     "Precision",
     "Recipe",
+    "dropout_of",
     "evaluate",
     "fit",
 ]

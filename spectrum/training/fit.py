@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from spectrum.data import Dataset, Split
+from spectrum.training.averaging import averaged_model, renew_statistics
 from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
 from spectrum.training.metrics import autocast, evaluate
+from spectrum.training.optimizer import make_optimizer, make_schedule
 from spectrum.training.recipe import Precision, Recipe
 from spectrum.training.seeding import seeded
 
@@ -29,8 +31,6 @@ Samples and seconds are those of training so far, without the evaluations.
 
 AUXILIARY_WEIGHT = 0.4
 """Of an auxiliary head's loss beside the main one; what Inception V3's own training code takes."""
-
-_Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 class Diverged(RuntimeError):
@@ -95,20 +95,9 @@ def fit(
     batch = min(recipe.batch_size, len(train))
     steps = len(train) // batch
 
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-    )
-    total = steps * recipe.epochs + 1
-    # OneCycleLR divides by the steps of the warm-up less one.
-    warmup = max(recipe.warmup, 1.5 / total)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.lr, total_steps=total, pct_start=warmup
-    )
-    averaged = None
-    if recipe.average:
-        averaged = AveragedModel(
-            network, multi_avg_fn=_moving_average(recipe.average), use_buffers=True
-        )
+    optimizer = make_optimizer(network, recipe)
+    schedule = make_schedule(optimizer, recipe, steps, batch)
+    averaged = averaged_model(network, recipe.average) if recipe.average else None
     curve: list[Evaluation] = []
     origin = {"recipe": recipe.model_dump(), "seed": seed, "precision": precision}
 
@@ -134,6 +123,10 @@ def fit(
                 network, averaged, optimizer, schedule, train, order.split(batch), recipe, precision
             )
         seconds = time.perf_counter() - started + (curve[-1]["seconds"] if curve else 0.0)
+        if recipe.precise_bn:
+            with seeded(seed):  # dropout draws numbers here too
+                some = train.images[: max(recipe.precise_bn, batch)]
+                renew_statistics(averaged or network, some, batch, precision)
         measured = evaluate(averaged or network, validation, precision=precision)
         line = {
             "epoch": epoch,
@@ -161,24 +154,6 @@ def fit(
         if on_evaluation:
             on_evaluation(line)
     return Fitted(curve, averaged.module if averaged is not None else network)
-
-
-def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """An exponential moving average that forgets the first, untrained weights.
-
-    Step n decays by (1 + n) / (10 + n) until that reaches ``decay``, as TensorFlow's
-    ExponentialMovingAverage does, which trained the paper's networks.
-    """
-
-    @torch.no_grad()
-    def update(averaged: _Tensors, current: _Tensors, n: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + float(n)) / (10 + float(n)))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, weight)
-        else:  # counters of batches
-            torch._foreach_copy_(averaged, current)
-
-    return update
 
 
 def _train_epoch(

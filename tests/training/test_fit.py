@@ -9,41 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spectrum import Dataset, Diverged, Recipe, Split, evaluate, fit, xception
-from spectrum.training import Fitted
-
-RECIPE = Recipe(epochs=3, batch_size=16, lr=0.01)
-
-
-def dataset(n: int = 70) -> Dataset:
-    generator = torch.Generator().manual_seed(0)
-
-    def split() -> Split:
-        labels = torch.randint(3, (n,), generator=generator)
-        images = torch.randn(n, 2, 8, 8, generator=generator) + labels[:, None, None, None]
-        return Split(images, labels)
-
-    return Dataset(split(), split(), split(), ("a", "b", "c"), (2, 8, 8), "made up")
-
-
-def network(dropout: float = 0.0, width: float = 0.15) -> nn.Module:
-    torch.manual_seed(0)
-    return xception(
-        preset="tiny", num_classes=3, in_channels=2, width=width, dropout=dropout, segments=1
-    )
-
-
-def train(dropout: float = 0.0, **changes: Any) -> Fitted:
-    recipe = RECIPE.model_copy(
-        update={k: v for k, v in changes.items() if k in Recipe.model_fields}
-    )
-    options = {k: v for k, v in changes.items() if k not in Recipe.model_fields}
-    return fit(network(dropout), dataset(), recipe, **options)
-
-
-def same(a: nn.Module, b: nn.Module) -> bool:
-    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
-    return all(torch.equal(x, y) for x, y in pairs)
+from spectrum import Dataset, Diverged, Recipe, Split, evaluate, fit
+from tests.training.conftest import RECIPE, dataset, network, same, train
 
 
 def test_it_is_the_plain_loop() -> None:
@@ -153,25 +120,43 @@ def test_averaged_weights_are_the_moving_average() -> None:
     assert not same(fitted.network, raw)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"batch_size": 20},
-        {"lr": 0.02},
-        {"warmup": 0.5},
-        {"weight_decay": 0.2},
-        {"label_smoothing": 0.0},
-        {"average": 0.0},
-        {"clip": 0.1},
-        {"epochs": 2},
-        {"seed": 1},
-        {"precision": "bfloat16"},
-        {"dropout": 0.5},
-    ],
-    ids=str,
-)
-def test_each_option_alone_changes_the_weights(changes: dict[str, Any]) -> None:
-    assert not same(train().network, train(**changes).network)
+# What the training is, and the one change that must make it end elsewhere.
+SGD = {"optimizer": "sgd", "momentum": 0.5}
+FALLING = {"schedule": "exponential", "decay": 0.5, "decay_every": 1.0}
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "epochs": ({}, {"epochs": 2}),
+    "batch_size": ({}, {"batch_size": 20}),
+    "optimizer": ({}, {"optimizer": "sgd"}),
+    "lr": ({}, {"lr": 0.02}),
+    "momentum": (SGD, {"momentum": 0.6}),
+    "schedule": ({}, {"schedule": "exponential"}),
+    "warmup": ({}, {"warmup": 0.5}),
+    "decay": (FALLING, {"decay": 0.6}),
+    "decay_every": (FALLING, {"decay_every": 2.0}),
+    "decay_unit": (FALLING | {"decay_every": 20.0}, {"decay_unit": "samples"}),
+    "weight_decay": ({}, {"weight_decay": 0.2}),
+    "label_smoothing": ({}, {"label_smoothing": 0.0}),
+    "average": ({}, {"average": 0.0}),
+    "precise_bn": ({}, {"precise_bn": 32}),
+    "clip": ({}, {"clip": 0.1}),
+    "seed": ({}, {"seed": 1}),
+    "precision": ({}, {"precision": "bfloat16"}),
+    "dropout": ({}, {"dropout": 0.5}),
+    "rmsprop": ({"optimizer": "sgd"}, {"optimizer": "rmsprop"}),
+    "momentum of rmsprop": ({"optimizer": "rmsprop"}, {"momentum": 0.5}),
+    "weight decay of sgd": (SGD, {"weight_decay": 0.2}),
+    "weight decay of rmsprop": ({"optimizer": "rmsprop"}, {"weight_decay": 0.2}),
+}
+
+
+@pytest.mark.parametrize("option", CHANGES)
+def test_each_option_alone_changes_the_weights(option: str) -> None:
+    base, changes = CHANGES[option]
+    first, second = train(**base).network, train(**{**base, **changes}).network
+    assert not same(first, second)
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    weights_alike = all(torch.equal(x, y) for x, y in pairs)
+    assert weights_alike == (option == "precise_bn")  # which is about statistics alone
 
 
 def test_the_memory_layout_is_that_asked_for() -> None:
@@ -182,8 +167,7 @@ def test_the_memory_layout_is_that_asked_for() -> None:
 
 
 def test_every_option_of_the_recipe_is_tested() -> None:
-    tested = {"batch_size", "lr", "warmup", "weight_decay", "label_smoothing", "average", "clip"}
-    assert set(Recipe.model_fields) - tested == {"name", "epochs", "channels_last"}
+    assert set(Recipe.model_fields) - set(CHANGES) == {"name", "channels_last"}
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_no_trace() -> None:
@@ -213,8 +197,22 @@ def test_a_loss_that_is_no_number_is_said() -> None:
         train(lr=1e38)
 
 
-def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
-    whole = train(dropout=0.3)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "sgd", "momentum": 0.9},
+        {"optimizer": "rmsprop", "momentum": 0.9, "lr": 0.001},
+        {"schedule": "exponential", "decay": 0.5, "decay_every": 1.5},
+        {"precise_bn": 40},
+        {"precise_bn": 40, "average": 0.0},
+        {"name": "imagenet", "epochs": 3, "batch_size": 16},
+        {"name": "jft", "epochs": 3, "batch_size": 16, "decay_every": 70},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_is_gone_on_from(changes: dict[str, Any], tmp_path: Path) -> None:
+    whole = train(dropout=0.3, **changes)
     path = tmp_path / "state.pt"
 
     class Stop(Exception):
@@ -225,12 +223,14 @@ def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
             raise Stop
 
     with pytest.raises(Stop):
-        train(dropout=0.3, checkpoint=path, on_evaluation=stop)
+        train(dropout=0.3, checkpoint=path, on_evaluation=stop, **changes)
     lines: list[dict[str, float]] = []
-    resumed = train(dropout=0.3, checkpoint=path, on_evaluation=lines.append)
+    resumed = train(dropout=0.3, checkpoint=path, on_evaluation=lines.append, **changes)
     assert same(whole.network, resumed.network)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert resumed.curve == lines
+    untimed = [[{**line, "seconds": 0} for line in fitted.curve] for fitted in (whole, resumed)]
+    assert untimed[0] == untimed[1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""The optimiser of a recipe and the schedule of its learning rate."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from spectrum.training.recipe import Recipe
+
+__all__ = ["make_optimizer", "make_schedule"]
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
+    """The optimiser of a network's parameters."""
+    parameters, lr, decay = network.parameters(), recipe.lr, recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        return SGD(parameters, lr, recipe.momentum, weight_decay=decay, fused=True)
+    if recipe.optimizer == "rmsprop":
+        return RMSprop(parameters, lr, momentum=recipe.momentum, weight_decay=decay)
+    return AdamW(parameters, lr, weight_decay=decay, fused=True)
+
+
+def make_schedule(optimizer: Optimizer, recipe: Recipe, steps: int, batch: int) -> LRScheduler:
+    """The schedule of the learning rate, to be stepped after every batch.
+
+    Args:
+        optimizer: whose learning rate it sets.
+        recipe: what it is.
+        steps: batches an epoch.
+        batch: images a batch.
+    """
+    if recipe.schedule == "exponential":
+        every = recipe.decay_every * (steps * batch if recipe.decay_unit == "epochs" else 1)
+        return LambdaLR(optimizer, lambda step: recipe.decay ** (step * batch // every))
+    total = steps * recipe.epochs + 1
+    return OneCycleLR(
+        optimizer,
+        recipe.lr,
+        total_steps=total,
+        # OneCycleLR divides by the steps of the warm-up less one.
+        pct_start=max(recipe.warmup, 1.5 / total),
+        cycle_momentum=recipe.optimizer == "adamw",
+    )

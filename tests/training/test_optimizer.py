@@ -1,0 +1,137 @@
+"""Schedules and optimisers against their definitions, written out in plain loops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spectrum import Recipe, fit
+from tests.training.conftest import dataset, network, train
+
+KINDS = {"sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop, "adamw": torch.optim.AdamW}
+
+
+def rates(recipe: Recipe, n: int = 70) -> list[float]:
+    """The learning rate of every step of a training."""
+    seen: list[float] = []
+    kind = KINDS[recipe.optimizer]
+    original = kind.step
+
+    def step(self: Any, *given: Any) -> Any:
+        seen.append(self.param_groups[0]["lr"])
+        return original(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "step", step)
+        fit(nn.Sequential(nn.Flatten(), nn.Linear(128, 3)), dataset(n), recipe)
+    return seen
+
+
+def staircase(recipe: Recipe, n: int = 70) -> list[float]:
+    """The same by counting images and epochs."""
+    rate, since, expected = recipe.lr, 0.0, []
+    for _ in range(recipe.epochs):
+        for _ in range(n // recipe.batch_size):
+            expected.append(rate)
+            epochs = recipe.decay_unit == "epochs"
+            since += 1 / (n // recipe.batch_size) if epochs else recipe.batch_size
+            while since >= recipe.decay_every - 1e-9:
+                since -= recipe.decay_every
+                rate *= recipe.decay
+    return expected
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 0.5, 1.5])
+def test_imagenets_rate_falls_every_so_many_epochs(every: float) -> None:
+    recipe = Recipe(name="imagenet", epochs=7, batch_size=16, decay_every=every)
+    assert rates(recipe) == pytest.approx(staircase(recipe), rel=1e-12)
+    if every == 2:  # 4 steps an epoch
+        assert rates(recipe) == pytest.approx([0.045 * 0.94 ** (i // 8) for i in range(28)])
+
+
+@pytest.mark.parametrize("every", [16, 100, 33.3, 5, 10_000])
+def test_jfts_rate_falls_every_so_many_samples(every: float) -> None:
+    recipe = Recipe(name="jft", epochs=4, batch_size=16, decay_every=every)
+    assert rates(recipe) == pytest.approx(staircase(recipe), rel=1e-12)
+    if every == 100:
+        seen = [16 * i // 100 for i in range(16)]
+        assert rates(recipe) == pytest.approx([0.001 * 0.9**times for times in seen])
+
+
+def test_fewer_images_than_a_batch_count_as_what_they_are() -> None:
+    recipe = Recipe(name="jft", epochs=6, batch_size=32, decay_every=18)
+    assert rates(recipe, n=9) == pytest.approx([0.001 * 0.9 ** (i // 2) for i in range(6)])
+
+
+def test_the_curve_tells_the_rate_after_an_epoch() -> None:
+    fitted = train(name="imagenet", epochs=4, batch_size=16, lr=0.01)
+    rate = [line["lr"] for line in fitted.curve]
+    assert rate == pytest.approx([0.01, 0.0094, 0.0094, 0.01 * 0.94**2])
+
+
+def test_a_cycle_under_sgd_leaves_the_momentum_alone() -> None:
+    seen: list[float] = []
+    original = torch.optim.SGD.step
+
+    def step(self: Any, *given: Any) -> Any:
+        seen.append(self.param_groups[0]["momentum"])
+        return original(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", step)
+        train(optimizer="sgd", momentum=0.7)
+    assert set(seen) == {0.7}
+    rising = rates(Recipe(optimizer="sgd", epochs=3, batch_size=16))
+    assert max(rising) == pytest.approx(4e-3, rel=0.02)
+    assert rising[0] == pytest.approx(4e-3 / 25)
+
+
+def plain(recipe: Recipe, decayed: float, seed: int) -> nn.Module:
+    """The same training in a plain loop, the optimisers by their definitions.
+
+    SGD as Sutskever et al. with torch's velocity, RMSprop as Hinton's with momentum.
+    """
+    data, model = dataset(), network()
+    state: dict[Tensor, tuple[Tensor, Tensor]] = {}
+    step = 0
+    for epoch in range(1, recipe.epochs + 1):
+        torch.manual_seed(seed * 1_000_003 + epoch)
+        order = torch.randperm(70)
+        model.train()
+        for i in range(4):
+            batch = order[16 * i : 16 * (i + 1)]
+            rate = recipe.lr * decayed ** (step // 4)
+            loss = F.cross_entropy(model(data.train.images[batch]), data.train.labels[batch])
+            model.zero_grad()
+            loss.backward()
+            with torch.no_grad():
+                for p in model.parameters():
+                    assert p.grad is not None
+                    gradient = p.grad + recipe.weight_decay * p
+                    velocity, square = state.get(p, (torch.zeros_like(p), torch.zeros_like(p)))
+                    if recipe.optimizer == "rmsprop":
+                        square = 0.99 * square + 0.01 * gradient**2
+                        gradient = gradient / (square.sqrt() + 1e-8)
+                    velocity = recipe.momentum * velocity + gradient
+                    p -= rate * velocity
+                    state[p] = velocity, square
+            step += 1
+    return model
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize(("name", "lr"), [("imagenet", 0.045), ("jft", 0.001)])
+def test_the_papers_optimisers_are_the_plain_loop(name: Any, lr: float, momentum: float) -> None:
+    recipe = Recipe(
+        **{"name": name, "epochs": 2, "batch_size": 16, "average": 0.0, "precise_bn": 0},
+        **{"momentum": momentum, "weight_decay": 0.05, "decay": 0.5, "channels_last": False},
+        decay_every=1 if name == "imagenet" else 64,
+    )
+    assert recipe.lr == lr
+    fitted = fit(network(), dataset(), recipe, seed=5).network.state_dict()
+    for key, tensor in plain(recipe, 0.5, seed=5).state_dict().items():
+        torch.testing.assert_close(tensor, fitted[key], atol=1e-4, rtol=1e-3, msg=key)
