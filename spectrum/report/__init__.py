@@ -10,32 +10,59 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spectrum.report.costs import group_costs
+    from spectrum.report.curves import learning_curves, plot_learning_curves
     from spectrum.report.dial import figure_of_costs
+    from spectrum.report.differences import plot_differences
+    from spectrum.report.figures import study_figures
+    from spectrum.report.frontier import pareto_front
+    from spectrum.report.heat import heat_map, plot_heat_map
     from spectrum.report.plots import plot_accuracy, plot_accuracy_vs_segments
+    from spectrum.report.populations import error_distribution, plot_error_distribution
+    from spectrum.report.published import load_published
     from spectrum.report.sentences import state_evidence
     from spectrum.report.statistics import mean_interval, summarize
     from spectrum.report.tables import render_summary
 
 __all__ = [
+    "error_distribution",
     "figure_of_costs",
     "group_costs",
+    "heat_map",
+    "learning_curves",
+    "load_published",
     "mean_interval",
+    "pareto_front",
     "plot_accuracy",
     "plot_accuracy_vs_segments",
+    "plot_differences",
+    "plot_error_distribution",
+    "plot_heat_map",
+    "plot_learning_curves",
     "render_summary",
     "state_evidence",
+    "study_figures",
     "summarize",
 ]
 
 # Resolved when asked for, so that the command's help doesn't wait for matplotlib and scipy.
 _HOMES = {
+    "error_distribution": "populations",
     "figure_of_costs": "dial",
     "group_costs": "costs",
+    "heat_map": "heat",
+    "learning_curves": "curves",
+    "load_published": "published",
     "mean_interval": "statistics",
+    "pareto_front": "frontier",
     "plot_accuracy": "plots",
     "plot_accuracy_vs_segments": "plots",
+    "plot_differences": "differences",
+    "plot_error_distribution": "populations",
+    "plot_heat_map": "heat",
+    "plot_learning_curves": "curves",
     "render_summary": "tables",
     "state_evidence": "sentences",
+    "study_figures": "figures",
     "summarize": "statistics",
 }
 

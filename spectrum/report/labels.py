@@ -1,10 +1,14 @@
-"""Counts and settings short enough for a label."""
+"""Counts, settings and names short enough for a label."""
 
 from __future__ import annotations
 
 import textwrap
 
-__all__ = ["in_units", "short_setting"]
+import pandas as pd
+
+__all__ = ["alike", "in_units", "label", "short_setting", "span_in_units"]
+
+ALIKE = 0.03  # budgets that are matched miss each other by less
 
 
 def in_units(number: float, digits: int | None = None) -> str:
@@ -23,9 +27,26 @@ def in_units(number: float, digits: int | None = None) -> str:
     return f"{number:.0f}"
 
 
+def alike(costs: pd.Series) -> bool:
+    """Whether costs differ by no more than 3%, as those that are matched do."""
+    return bool(costs.max() <= (1 + ALIKE) * costs.min())
+
+
+def span_in_units(costs: pd.Series) -> str:
+    """Counts as one where they are alike, or from the lowest to the highest."""
+    if alike(costs):
+        return in_units(costs.mean())
+    return f"{in_units(costs.min())} to {in_units(costs.max())}"
+
+
 def short_setting(segments: str) -> str:
     """A setting of the dial, a part a line, cut where there are many."""
-    parts = segments.split("+")
+    parts = [part if len(part) <= 20 else f"{part[:17]}..." for part in segments.split("+")]
     if len(parts) > 4:
         return f"{len(parts)} layers:\n{textwrap.shorten(' '.join(parts), 18, placeholder='...')}"
     return "\n".join(parts)
+
+
+def label(column: str, value: object) -> str:
+    """A field and its value, for a curve or a sentence: ``order spatial_only``, ``hidden none``."""
+    return f"{column} {'none' if value == '' else value}"

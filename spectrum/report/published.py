@@ -1,4 +1,4 @@
-"""The published networks that points of the dial are seen beside.
+"""The published networks and results that points of the dial are seen beside.
 
 Parameters and multiply-adds of convolutions and linear layers, counted with fvcore on the networks
 of torchvision (Inception V3 without its auxiliary head) and, for Xception, as in table 3 of its
@@ -7,9 +7,14 @@ paper (arXiv:1610.02357); each at the input that its authors use.
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import NamedTuple
 
-__all__ = ["PUBLISHED", "Published"]
+import pandas as pd
+
+__all__ = ["PUBLISHED", "Published", "load_published", "published_differences"]
+
+_CURVE = ["source", "architecture", "dataset", "budget", "metric"]
 
 
 class Published(NamedTuple):
@@ -35,3 +40,60 @@ PUBLISHED = (
     Published("ResNeXt-50", 25_028_904, 4_230_479_872, 224),
     Published("Xception", 22_855_952, 8_357_403_496, 299),
 )
+
+
+def load_published(spatial_only: bool = True) -> pd.DataFrame:
+    """Published accuracies at several numbers of segments.
+
+    The sources are ResNeXt (Xie et al., arXiv:1611.05431, table 3), Deep Roots (Ioannou et al.,
+    arXiv:1605.06489, the tables that its authors released), MobileNet (Howard et al.,
+    arXiv:1704.04861, table 4), Xception (Chollet, arXiv:1610.02357, table 1) and ShuffleNet (Zhang
+    et al., arXiv:1707.01083, table 2).
+
+    Args:
+        spatial_only: leave out what isn't on this dial: ShuffleNet divides its 1x1 convolutions.
+
+    Returns:
+        A row a network: ``source, architecture, dataset``; ``grouped_op``, the operation that is
+        divided; ``budget``, what the networks of a curve share; ``segments`` as text and
+        ``segment_width``, the channels of one; ``metric`` and its ``value``, a fraction; ``params``
+        and ``macs``; and ``provenance``. Numbers that a source doesn't print are missing (NaN).
+    """
+    with files("spectrum.report").joinpath("published.csv").open(encoding="utf-8") as file:
+        numbers = dict.fromkeys(("segment_width", "value", "params", "macs"), float)
+        rows = pd.read_csv(file, dtype={"segments": str, **numbers})
+    if spatial_only:
+        rows = rows[rows["grouped_op"].str.startswith("spatial")].reset_index(drop=True)
+    return rows
+
+
+def published_differences(reference: str) -> pd.DataFrame:
+    """How much each published curve differs from its own value at the reference.
+
+    Args:
+        reference: the segments that differences are taken to, ``"1"`` or ``"C"``.
+
+    Returns:
+        ``name`` (the paper and the architecture), ``segments`` and ``difference``, a fraction, for
+        every curve that has the reference and another point.
+
+    Raises:
+        ValueError: no curve has the reference.
+    """
+    curves = []
+    rows = load_published()
+    for (source, architecture, *_), curve in rows.groupby(_CURVE, sort=False):
+        at_reference = curve.loc[curve["segments"] == reference, "value"]
+        if len(at_reference) == 1 and len(curve) > 1:
+            curves.append(
+                pd.DataFrame(
+                    {
+                        "name": f"{str(source).partition(' (')[0]}, {architecture}",
+                        "segments": curve["segments"],
+                        "difference": curve["value"] - at_reference.iloc[0],
+                    }
+                )
+            )
+    if not curves:
+        raise ValueError(f"reference (={reference!r}) must be on a published curve, as '1' is")
+    return pd.concat(curves, ignore_index=True)

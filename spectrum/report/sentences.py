@@ -7,52 +7,65 @@ from collections.abc import Sequence
 import pandas as pd
 
 from spectrum.report.evidence import MEASURES
+from spectrum.report.labels import label
 from spectrum.report.statistics import series_columns
 
 __all__ = ["state_evidence"]
 
 
-def state_evidence(evidence: pd.DataFrame) -> list[str]:
-    """One to three sentences for each combination of the fields that vary besides the segments.
+def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "seed") -> list[str]:
+    """One to three sentences for each combination of the fields that vary besides the compared.
 
     They say which points are better than which and which can't be told apart, and what was left
     out. Each text makes a false claim with a probability of 5% at the most.
 
     Args:
         evidence: a row a point, as ``compare_points`` gives it.
+        over: the field that was compared there.
+        unit: what its runs differ in, ``"seed"`` or, say, ``"sampled recipe"``.
     """
-    columns = series_columns(evidence.drop(columns=[*MEASURES, "left_out"]))
+
+    def named(value: object) -> str:
+        return str(value) if over == "segments" else label(over, value)
+
+    columns = series_columns(evidence.drop(columns=[*MEASURES, "left_out"]), over)
+    evidence = evidence.assign(
+        point=evidence[over].map(named),
+        better=evidence["worse_than"].map(
+            lambda text: [named(worse) for worse in text.split(", ") if worse]
+        ),
+    )
     if not columns:
-        return [_state(evidence)]
+        return [_state(evidence, unit)]
     return [
-        ", ".join(f"{c} {v}" for c, v in zip(columns, values, strict=True)) + f": {_state(rows)}"
+        ", ".join(map(label, columns, values)) + f": {_state(rows, unit)}"
         for values, rows in evidence.groupby(columns, sort=False, dropna=False)
     ]
 
 
-def _state(rows: pd.DataFrame) -> str:
+def _state(rows: pd.DataFrame, unit: str) -> str:
     compared = rows[rows["runs"] > 0]
     if compared.empty:
         if len(rows) == 1:
-            return f"{rows['segments'].iloc[0]} has no finished run."
-        return f"No seed has a finished run at each of {_listed(rows['segments'])}."
+            return f"{rows['point'].iloc[0]} has no finished run."
+        return f"No {unit} has a finished run at each of {_listed(rows['point'])}."
     seeds, examples = int(compared["runs"].iloc[0]), int(compared["examples"].iloc[0])
-    said = [_claim(compared, "1 seed" if seeds == 1 else f"{seeds} seeds", f"{examples:,}")]
+    said = [_claim(compared, f"{seeds} {unit}{'s' * (seeds > 1)}", f"{examples:,}")]
     if seeds == 1:
-        said.append("One seed says nothing of others: this holds for these very networks.")
-    absent = list(rows["segments"][rows["runs"] == 0])
+        said.append(f"One {unit} says nothing of others: this holds for these very networks.")
+    absent = list(rows["point"][rows["runs"] == 0])
     if absent:
         said.append(f"{_listed(absent)} {_verb(absent, 'has', 'have')} no finished run.")
     left_out = int(rows["left_out"].iloc[0])
     if left_out:
-        are = "1 seed is" if left_out == 1 else f"{left_out} seeds are"
+        are = f"1 {unit} is" if left_out == 1 else f"{left_out} {unit}s are"
         said.append(f"{are} left out, for want of a finished run at every point compared.")
     return " ".join(said)
 
 
 def _claim(rows: pd.DataFrame, seeds: str, examples: str) -> str:
-    points = list(rows["segments"])
-    worse = {p: w.split(", ") for p, w in zip(points, rows["worse_than"], strict=True) if w}
+    points = list(rows["point"])
+    worse = {p: better for p, better in zip(points, rows["better"], strict=True) if better}
     top = [point for point in points if point not in worse]
     if len(points) == 1:
         row = rows.iloc[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-__all__ = ["Interval", "mean_interval", "point_columns", "series_columns", "summarize"]
+__all__ = ["Interval", "mean_interval", "point_columns", "pool", "series_columns", "summarize"]
 
 # Columns that don't tell one point of a study from another: of one run, and of a summary.
 _OF_A_RUN = {
@@ -54,26 +54,59 @@ def point_columns(results: pd.DataFrame) -> list[str]:
     return [str(column) for column in results.columns if column not in _OF_A_RUN]
 
 
-def series_columns(results: pd.DataFrame) -> list[str]:
-    """The columns besides ``segments`` that a study varies: what a plot has curves for.
+def series_columns(results: pd.DataFrame, over: str = "segments") -> list[str]:
+    """The columns besides ``over`` that a study varies: what a plot has curves for.
 
-    A width that was solved to meet a budget follows from the others.
+    What follows from the others is left out: a width solved to meet a budget, a learning rate
+    tuned, an order that is the network's own.
     """
-    solved = {"width"} if "match" in results and (results["match"] != "none").any() else set()
-    columns = [c for c in point_columns(results) if c not in {"segments", *solved}]
-    return [c for c in columns if results[c].nunique(dropna=False) > 1]
+    solved = {over, "tuned_lr"}
+    if "match" in results and (results["match"] != "none").any():
+        solved.add("width")
+    columns = [c for c in point_columns(results) if c not in solved]
+    columns = [c for c in columns if results[c].nunique(dropna=False) > 1]
+    kept: list[str] = []
+    for name in sorted(columns, key=lambda c: c not in ("network", "data", "recipe")):
+        if not any(_follows(results, name, other) for other in (over, *kept)):
+            kept.append(name)
+    return kept
 
 
-def summarize(results: pd.DataFrame) -> pd.DataFrame:
+def pool(results: pd.DataFrame, over: str = "segments") -> pd.DataFrame:
+    """Take sampled combinations of the other fields for what seeds are else: the luck of a run.
+
+    Args:
+        results: a row a run, as ``load_results`` gives it.
+        over: the field whose values are compared.
+
+    Returns:
+        The rows without the columns that the sample varies, and a ``seed`` for each of its
+        combinations and their seeds.
+    """
+    columns = series_columns(results, over)
+    if not columns:
+        return results
+    seeds = results.groupby([*columns, "seed"], sort=False, dropna=False).ngroup()
+    return results.drop(columns=columns).assign(seed=seeds)
+
+
+def _follows(results: pd.DataFrame, name: str, other: str) -> bool:
+    """Whether one column has a single value at every value of another."""
+    return bool((results.groupby(other, dropna=False)[name].nunique(dropna=False) == 1).all())
+
+
+def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row a point, in the order of the study.
 
     Args:
         results: a row a run, as ``load_results`` gives it.
+        evidence: a row a point, as ``compare_points`` gives it: where a point was compared, its
+            accuracy and interval come from there, for new seeds and new test examples.
 
     Returns:
         The point's configuration, ``match, params, macs``, ``runs`` and ``failed`` (how many),
-        ``test_top1`` with ``test_low`` and ``test_high`` (95% over seeds), ``val_top1`` likewise,
-        and ``train_seconds`` (mean).
+        ``test_top1`` with ``test_low`` and ``test_high`` (95%, over seeds alone without
+        ``evidence``), ``val_top1`` likewise over seeds, and ``train_seconds`` (mean).
     """
     keys = point_columns(results)
     rows = []
@@ -98,4 +131,12 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
                 "train_seconds": runs["train_seconds"].mean(),
             }
         )
-    return pd.DataFrame(rows)
+    summary = pd.DataFrame(rows)
+    if evidence is None:
+        return summary
+    compared = evidence[evidence["runs"] > 0].set_index(keys)
+    places = pd.MultiIndex.from_frame(summary[keys])
+    for name in ("test_top1", "test_low", "test_high"):
+        known = compared[name].reindex(places).to_numpy()
+        summary[name] = summary[name].where(pd.isna(known), known)
+    return summary

@@ -24,7 +24,7 @@ def render_summary(summary: pd.DataFrame) -> Table:
     table.add_column("segments", overflow="fold", min_width=8)
     failed = summary["failed"].any()
     last = "failed" if failed else "s/run"  # both leave no room on a narrow terminal
-    for name in ("width", "params", "MACs", "val top-1", "test top-1, 95%", last):
+    for name in ("width", "params", "MACs", "val top-1", "test top-1", "95% interval", last):
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
@@ -34,14 +34,15 @@ def render_summary(summary: pd.DataFrame) -> Table:
             in_units(row["params"]),
             in_units(row["macs"]),
             _share(row["val_top1"]),
-            _share(row["test_top1"]) + _half(row["test_high"] - row["test_top1"]),
+            _share(row["test_top1"]),
+            _interval(row["test_low"], row["test_high"]),
             f"{row['failed']} of {row['runs']}" if failed else f"{row['train_seconds']:.1f}",
         )
     return table
 
 
-def _half(interval: float) -> str:
-    return "" if pd.isna(interval) else f" ± {interval:.4f}"
+def _interval(low: float, high: float) -> str:
+    return "-" if pd.isna(low) else f"{low:.4f}-{high:.4f}"
 
 
 def _share(value: float) -> str:

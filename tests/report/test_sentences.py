@@ -109,3 +109,40 @@ def test_what_failed_is_said() -> None:
     evidence["runs"] = 0
     assert state_evidence(evidence) == ["No seed has a finished run at each of 1, 4, 16 and C."]
     assert state_evidence(evidence.iloc[:1]) == ["1 has no finished run."]
+
+
+def test_a_field_that_is_compared_is_named_with_its_values() -> None:
+    evidence = made_up({"spatial_first": "", "own": "spatial_first"})
+    evidence = evidence.rename(columns={"order": "segments", "segments": "order"})
+    evidence["segments"] = "C/8"
+    assert state_evidence(evidence, "order") == [
+        "order spatial_first is better than order own (5 seeds, 1,360 test examples)."
+    ]
+    evidence["worse_than"] = ""
+    both = pd.concat([evidence, evidence.assign(segments="C", left_out=2)], ignore_index=True)
+    tied = f"order spatial_first and order own can't be told apart {WITH}."
+    assert state_evidence(both, "order") == [
+        f"segments C/8: {tied}",
+        f"segments C: {tied} 2 seeds are left out, for want of a finished run at every point "
+        "compared.",
+    ]
+
+
+def test_several_of_a_field_are_listed() -> None:
+    evidence = made_up({"a": "b, c", "b": "c", "c": ""}).rename(columns={"segments": "network"})
+    evidence["segments"] = "4"
+    evidence["order"] = ["own", "spatial_first", "own"]  # each network's: no other series
+    assert state_evidence(evidence, "network") == [
+        "network c is best: its accuracy is higher than that of network a and network b (5 seeds, "
+        "1,360 test examples)."
+    ]
+    evidence["runs"] = 0
+    assert state_evidence(evidence, "network") == [
+        "No seed has a finished run at each of network a, network b and network c."
+    ]
+
+
+def test_a_rate_that_was_tuned_makes_no_series() -> None:
+    evidence = made_up({"1": "", "C": "1"}, tuned_lr=0.1)
+    evidence.loc[1, "tuned_lr"] = 0.2
+    assert state_evidence(evidence) == ["1 is better than C (5 seeds, 1,360 test examples)."]

@@ -1,0 +1,33 @@
+"""The points of a study that no other beats, in accuracy and in a cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias
+
+import pandas as pd
+
+__all__ = ["Cost", "pareto_front"]
+
+Cost: TypeAlias = Literal["params", "macs", "train_seconds"]
+
+
+def pareto_front(summary: pd.DataFrame, cost: Cost) -> pd.DataFrame:
+    """The rows that no other beats: at least as accurate, at most as costly, better in one.
+
+    It compares mean test accuracies as they are; their intervals may overlap.
+
+    Args:
+        summary: as ``summarize`` gives it.
+        cost: ``"params"``, ``"macs"`` or ``"train_seconds"``.
+
+    Returns:
+        Rows of ``summary``, by rising cost. Rows that are equal in both stay together; a row
+        without a cost or an accuracy is never there.
+    """
+    known = summary.dropna(subset=[cost, "test_top1"]).sort_values(cost, kind="stable")
+    best = known.groupby(cost)["test_top1"].max()
+    cheaper = best.cummax().shift(fill_value=-math.inf)
+    accuracy = known["test_top1"]
+    at_this_cost, at_less = known[cost].map(best), known[cost].map(cheaper)
+    return known[(accuracy == at_this_cost) & (accuracy > at_less)]

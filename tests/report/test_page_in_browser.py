@@ -1,0 +1,214 @@
+"""The page in Chromium: it fits a screen and a phone, is legible, and asks for nothing.
+
+A page of the test's own holds the page in frames of both widths and in both colour schemes, which
+a frame takes from its surroundings, and writes down what it measures there.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from spectrum.report.page import render_page
+from spectrum.report.statistics import summarize
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no chromium to look at the page with"
+)
+
+NAME = "<script>parent.executed = 1</script> \"&' <b>name</b>"
+# What would be fetched and executed, were it not for the page's policy.
+INTRUDERS = """\
+<img src="/{name}.png"><link rel="stylesheet" href="/{name}.css"><script src="/{name}.js"></script>
+<script>parent.executed = (parent.executed || "") + "{name}"</script>"""
+FRAMES = {
+    "screen": ("page.html", 1280, "light"),
+    "phone": ("page.html", 390, "light"),
+    "dark": ("page.html", 390, "dark"),
+    "kept": ("kept.html", 390, "light"),
+    "open": ("open.html", 390, "light"),
+}
+FRAME = (
+    '<iframe id="{}" src="/{}" style="width:{}px;height:500px;border:0;color-scheme:{}"></iframe>'
+)
+SURROUNDINGS = """\
+<!DOCTYPE html><meta charset="utf-8"><link rel="icon" href="data:,">
+%s<pre id="measured"></pre><script>
+const channels = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+const luminance = (text) => channels(text).slice(0, 3)
+  .map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+function contrast(window, element) {
+  let behind = element;
+  while (channels(window.getComputedStyle(behind).backgroundColor)[3] === 0)
+    behind = behind.parentElement;
+  const [a, b] = [window.getComputedStyle(element).color,
+    window.getComputedStyle(behind).backgroundColor].map(luminance);
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}
+function measure(frame) {
+  const window = frame.contentWindow, page = frame.contentDocument;
+  const texts = [...page.body.querySelectorAll("*")].filter((element) =>
+    [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+  return {
+    width: page.documentElement.clientWidth,
+    scrollWidth: page.documentElement.scrollWidth,
+    images: [...page.images].map((image) => [image.naturalWidth, image.width]),
+    boxes: [...page.querySelectorAll(".scroll")].map((box) => [box.clientWidth, box.scrollWidth,
+      box.querySelector("caption span").offsetWidth]),
+    widest: Math.max(...[...page.querySelectorAll("td")].map((cell) => cell.offsetWidth)),
+    page: window.getComputedStyle(page.body).backgroundColor,
+    dark: window.matchMedia("(prefers-color-scheme: dark)").matches,
+    contrasts: texts.map((element) => contrast(window, element)),
+    card: page.images[0] && window.getComputedStyle(page.images[0]).backgroundColor,
+    text: page.body.innerText,
+  };
+}
+onload = () => {
+  const frames = Object.fromEntries([...document.querySelectorAll("iframe")]
+    .map((frame) => [frame.id, measure(frame)]));
+  measured.textContent = JSON.stringify({executed: window.executed ?? null, frames});
+};
+</script>"""
+
+
+def made_up_page() -> str:
+    """What is hardest to fit: a wide figure, long settings, names and reasons, many columns."""
+    rows = pd.DataFrame(
+        [
+            {
+                **{"run_id": f"{segments}{lr}{seed}", "segments": segments, "match": "none"},
+                **{"order": NAME, "lr": lr, "width": 1.0, "seed": seed, "params": 79_801},
+                **{"macs": 1_369_384, "val_top1": 0.75, "test_top1": 0.9 + seed / 100},
+                **{"train_seconds": 1234.5, "status": "failed", "error": NAME + "x" * 200},
+            }
+            for segments in ("1", "entry=C+middle=C/8+exit=C", "+".join(["C/8"] * 34))
+            for lr in (0.002, 0.004)
+            for seed in range(2)
+        ]
+    )
+    figure = Figure(figsize=(20, 4))
+    figure.subplots().plot([1, 2])
+    return render_page(
+        NAME + "z" * 100,
+        sentences=[NAME, "One sentence of some words, then " + "z" * 100],
+        figures={NAME: (figure, NAME)},
+        summary=summarize(rows),
+        configuration={"segments": list(rows["segments"]), "network": {"n" * 80: "v" * 100}},
+        versions={"torch": "2.13.0+cpu"},
+        failures=rows,
+        command="python -m spectrum.study --name " + "z" * 100,
+        notes=[NAME],
+    )
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What was measured in the frames, and the paths that were asked for."""
+    folder = tmp_path_factory.mktemp("page")
+    text = made_up_page()
+    bare = "<main>" + INTRUDERS
+    policy = re.compile(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>")
+    files = {
+        "page.html": text,
+        "kept.html": text.replace("<main>", bare.replace("{name}", "kept")),
+        "open.html": policy.sub("", text.replace("<main>", bare.replace("{name}", "open"))),
+        "frames.html": SURROUNDINGS
+        % "".join(FRAME.format(name, *frame) for name, frame in FRAMES.items()),
+    }
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            asked.append(self.path)
+
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        dom = look(f"http://127.0.0.1:{server.server_port}/frames.html", folder)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    found = re.search(r'<pre id="measured">(.+?)</pre>', dom, re.DOTALL)
+    assert found is not None, dom
+    return {**json.loads(html.unescape(found[1])), "asked": asked}
+
+
+def look(address: str, folder: Path) -> str:
+    """The document at an address after it has loaded, as Chromium has it then."""
+    options = [
+        *("--headless", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
+        *("--disable-dev-shm-usage", f"--user-data-dir={folder / 'profile'}"),
+        *("--window-size=1400,1000", "--dump-dom"),
+    ]
+    if os.geteuid() == 0:
+        options.append("--no-sandbox")  # Chromium's sandbox doesn't work for root
+    done = subprocess.run(
+        [str(CHROMIUM), *options, address], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("frame", "width"), [("screen", 1280), ("phone", 390), ("dark", 390)])
+def test_the_page_never_scrolls_sideways(seen: dict[str, Any], frame: str, width: int) -> None:
+    measured = seen["frames"][frame]
+    assert width - 20 <= measured["width"] <= width  # less a scroll bar
+    assert measured["scrollWidth"] == measured["width"]
+
+
+def test_tables_scroll_in_their_own_boxes(seen: dict[str, Any]) -> None:
+    phone = seen["frames"]["phone"]
+    assert len(phone["boxes"]) == 2
+    for shown, whole, caption in phone["boxes"]:
+        assert whole > shown
+        assert 0.5 * shown < caption <= shown  # in sight as a whole
+    assert seen["frames"]["screen"]["widest"] < 450  # a long reason goes on in another line
+
+
+@pytest.mark.parametrize("frame", ["screen", "phone", "dark"])
+def test_figures_load_and_fit(seen: dict[str, Any], frame: str) -> None:
+    measured = seen["frames"][frame]
+    ((natural, shown),) = measured["images"]
+    assert natural == pytest.approx(20 * 96, abs=1)
+    assert 0.8 * min(measured["width"], 1000) < shown < measured["width"]
+    assert measured["card"] == "rgb(255, 255, 255)"
+
+
+def test_names_appear_as_they_are(seen: dict[str, Any]) -> None:
+    assert NAME in seen["frames"]["screen"]["text"]
+    assert seen["executed"] == "open"  # nothing where the policy stands
+
+
+def test_nothing_is_asked_for(seen: dict[str, Any]) -> None:
+    pages = {"/frames.html", "/page.html", "/kept.html", "/open.html"}
+    assert set(seen["asked"]) == pages | {f"/open.{kind}" for kind in ("png", "css", "js")}
+
+
+@pytest.mark.parametrize(("frame", "dark"), [("screen", False), ("phone", False), ("dark", True)])
+def test_text_stands_out(seen: dict[str, Any], frame: str, dark: bool) -> None:
+    measured = seen["frames"][frame]
+    assert measured["dark"] is dark
+    assert (measured["page"] == "rgb(255, 255, 255)") is not dark
+    assert len(measured["contrasts"]) > 40
+    assert min(measured["contrasts"]) >= 4.5  # WCAG 2.2, AA
