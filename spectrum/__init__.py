@@ -28,14 +28,30 @@ if TYPE_CHECKING:
         xception,
     )
     from spectrum.report import (
+        error_distribution,
+        heat_map,
+        learning_curves,
+        load_published,
         mean_interval,
+        pareto_front,
         plot_accuracy,
         plot_accuracy_vs_segments,
+        plot_differences,
+        plot_error_distribution,
+        plot_heat_map,
+        plot_learning_curves,
         state_evidence,
         summarize,
     )
     from spectrum.segments import Segments
-    from spectrum.study import StudyConfig, compare_points, load_results, load_run, run_study
+    from spectrum.study import (
+        StudyConfig,
+        compare_points,
+        load_curves,
+        load_results,
+        load_run,
+        run_study,
+    )
     from spectrum.training import Diverged, Metrics, Recipe, evaluate, fit
 
 __all__ = [
@@ -55,18 +71,28 @@ __all__ = [
     "compare_points",
     "convert",
     "count_costs",
+    "error_distribution",
     "evaluate",
     "fit",
+    "heat_map",
     "inception_v2",
     "inception_v3",
+    "learning_curves",
+    "load_curves",
     "load_data",
+    "load_published",
     "load_results",
     "load_run",
     "load_weights",
     "match_budget",
     "mean_interval",
+    "pareto_front",
     "plot_accuracy",
     "plot_accuracy_vs_segments",
+    "plot_differences",
+    "plot_error_distribution",
+    "plot_heat_map",
+    "plot_learning_curves",
     "preprocessing",
     "projection_loss",
     "resegment",
@@ -88,11 +114,16 @@ _ROOMS = {
         *("preprocessing", "projection_loss", "resegment", "resnet", "vgg", "xception"),
     ),
     "report": (
-        *("mean_interval", "plot_accuracy", "plot_accuracy_vs_segments", "state_evidence"),
+        *("error_distribution", "heat_map", "learning_curves", "load_published", "mean_interval"),
+        *("pareto_front", "plot_accuracy", "plot_accuracy_vs_segments", "plot_differences"),
+        *("plot_error_distribution", "plot_heat_map", "plot_learning_curves", "state_evidence"),
         "summarize",
     ),
     "segments": ("Segments",),
-    "study": ("StudyConfig", "compare_points", "load_results", "load_run", "run_study"),
+    "study": (
+        *("StudyConfig", "compare_points", "load_curves", "load_results", "load_run"),
+        "run_study",
+    ),
     "training": ("Diverged", "Metrics", "Recipe", "evaluate", "fit"),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}

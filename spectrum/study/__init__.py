@@ -8,17 +8,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spectrum.study.config import StudyConfig
     from spectrum.study.evidence import compare_points
-    from spectrum.study.results import load_results
+    from spectrum.study.results import load_curves, load_results
     from spectrum.study.store import Store, load_run
     from spectrum.study.study import run_study
 
-__all__ = ["Store", "StudyConfig", "compare_points", "load_results", "load_run", "run_study"]
+__all__ = [
+    "Store",
+    "StudyConfig",
+    "compare_points",
+    "load_curves",
+    "load_results",
+    "load_run",
+    "run_study",
+]
 
 # Resolved when asked for, so that the command's help doesn't wait for torch.
 _HOMES = {
     "Store": "store",
     "StudyConfig": "config",
     "compare_points": "evidence",
+    "load_curves": "results",
     "load_results": "results",
     "load_run": "store",
     "run_study": "study",

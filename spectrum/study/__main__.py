@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +51,33 @@ def study(
         typer.Option(
             metavar="COST",
             help="What all points cost alike: params, macs or none.  [default: params]",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help="That cost.  [default: the first network's at C and width 1]"
+        ),
+    ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Combinations of the other fields to take at random.  [default: all]",
+        ),
+    ] = None,
+    tune_lr: Annotated[
+        bool,
+        typer.Option(
+            "--tune-lr", help="Choose a learning rate for each point by the validation split."
+        ),
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD",
+            help="What the sentences compare: segments or another field with several values."
+            "  [default: segments]",
         ),
     ] = None,
     start: Annotated[
@@ -119,6 +147,10 @@ def study(
         "data": data,
         "network": network,
         "match": match,
+        "budget": budget,
+        "sample": sample,
+        "tune_lr": tune_lr or None,
+        "compare": compare,
         "start": start,
         "epochs": epochs,
         "order": order,
@@ -137,11 +169,13 @@ def study(
         return _print_plan(config) if dry_run else _run(config)
     except ValueError as error:
         # The field that is wrong comes first: as a flag if it was given as one.
-        message = f"--{error}" if str(error).split(" ")[0] in given else str(error)
+        field = str(error).split(" ")[0]
+        flag = f"--{field.replace('_', '-')}{str(error).removeprefix(field)}"
+        message = flag if field in given else str(error)
         return say(f"error: {message}", 2)
 
 
-def _configure(file: str | None, flags: dict[str, str]) -> StudyConfig:
+def _configure(file: str | None, flags: dict[str, Any]) -> StudyConfig:
     from pydantic import ValidationError
 
     from spectrum.study.config import StudyConfig, explain, merge, read_toml
@@ -158,25 +192,26 @@ def _configure(file: str | None, flags: dict[str, str]) -> StudyConfig:
 
 
 def _run(config: StudyConfig) -> int:
-    from spectrum.report import render_summary, state_evidence, summarize
-    from spectrum.study.evidence import gather_evidence
-    from spectrum.study.study import FIGURE, RESULTS, Interrupted, run_study
+    from spectrum.report import render_summary
+    from spectrum.study.outputs import FIGURE, PAGE, read_findings
+    from spectrum.study.results import RESULTS
+    from spectrum.study.study import Interrupted, run_study
 
+    command = shlex.join(["python", "-m", "spectrum.study", *sys.argv[1:]])
     try:
-        results = run_study(config)
+        results = run_study(config, command=command)
     except Interrupted as stop:
         return say(f"{stop}; the same command goes on from there", 130)
-    console = make_console()
-    console.print(render_summary(summarize(results)))
+    console, folder = make_console(), config.out / config.name
+    found = read_findings(config)
+    console.print(render_summary(found.summary))
     console.print()
-    try:
-        said = state_evidence(gather_evidence(results, config.runs))
-    except ValueError as error:  # a file of a run is gone; its result stands
-        said = [f"note: {error}"]
-    for sentence in said:
+    for sentence in found.sentences:
         console.print(sentence, markup=False)
-    folder = config.out / config.name
-    console.print(f"\nresults: {folder / RESULTS}\nfigure:  {folder / FIGURE}", soft_wrap=True)
+    console.print(
+        f"\nresults: {folder / RESULTS}\nfigure:  {folder / FIGURE}\npage:    {folder / PAGE}",
+        soft_wrap=True,
+    )
     failed = results[results["status"] != "done"]
     if failed.empty:
         return 0

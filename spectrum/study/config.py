@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 from pydantic import (
     BaseModel,
     ConfigDict,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -21,9 +23,9 @@ from pydantic import (
 from spectrum.data import DataConfig
 from spectrum.networks import NetworkConfig
 from spectrum.segments import format_setting, parse_points
-from spectrum.training import Precision, Recipe
+from spectrum.training import Precision, Recipe, dropout_of
 
-__all__ = ["Combination", "Matching", "StudyConfig", "explain", "merge", "read_toml"]
+__all__ = ["Combination", "Matching", "StudyConfig", "column", "explain", "merge", "read_toml"]
 
 Matching: TypeAlias = Literal["params", "macs", "none"]
 Grid: TypeAlias = dict[str, tuple[Any, ...]]
@@ -33,6 +35,7 @@ _LISTS = {"hidden"}
 # Fields of a table that can be given beside the tables as well, and as flags.
 _AXES = {"segments": "network", "order": "network", "activation": "network", "epochs": "recipe"}
 _FROM_DATA = {"num_classes", "in_channels"}
+_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -63,6 +66,14 @@ class StudyConfig(BaseModel):
         precision: of the forward pass.
         match: what all points cost alike, ``"params"``, ``"macs"`` or ``"none"``: the budget is
             the cost of the first combination of the grid at ``"C"`` and width 1.
+        budget: that cost, where another one is wanted.
+        compare: the field whose values the evidence compares at equal others: ``"segments"``, or
+            one that takes several values.
+        sample: how many combinations of the other fields than ``segments`` to take, at random but
+            always the same; None for all.
+        tune_lr: factors of the recipe's learning rate, of which each point gets the one that
+            classifies the validation split best; True for 1/4, 1/2, 1, 2 and 4, none for no
+            tuning.
         start: a file of weights to start from, as ``load_weights`` takes it, moved to each point
             of the dial by ``resegment``; ``match`` must be ``"none"`` then.
         seeds: how many, from 0.
@@ -85,6 +96,10 @@ class StudyConfig(BaseModel):
     recipe: Grid = {"name": ("small",)}
     precision: tuple[Precision, ...] = ("float32",)
     match: Matching = "params"
+    budget: PositiveInt | None = None
+    compare: str = "segments"
+    sample: PositiveInt | None = None
+    tune_lr: tuple[PositiveFloat, ...] = ()
     start: Path | None = None
     seeds: PositiveInt = 5
     device: str = "auto"
@@ -129,6 +144,13 @@ class StudyConfig(BaseModel):
         unset = "own" if info.field_name == "order" else "none"
         return [unset if item is None else item for item in values]
 
+    @field_validator("tune_lr", mode="before")
+    @classmethod
+    def _factors(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return _FACTORS if value else ()
+        return value
+
     @field_validator("network", "data", "recipe", mode="before")
     @classmethod
     def _grid(cls, value: Any, info: Any) -> Grid:
@@ -166,6 +188,8 @@ class StudyConfig(BaseModel):
                 f"network.width (={_shown(self.network['width'])}) must not be given unless "
                 f"match is 'none', since match (={self.match!r}) solves it"
             )
+        if self.budget is not None and self.match == "none":
+            raise ValueError(f"budget (={self.budget}) needs match 'params' or 'macs', not 'none'")
         if self.start is not None and self.match != "none":
             raise ValueError(
                 f"start (={self.start}) needs match 'none', not {self.match!r}: weights fit the "
@@ -174,6 +198,16 @@ class StudyConfig(BaseModel):
         for axis, values in self._axes().items():
             if not values:
                 raise ValueError(f"{'.'.join(axis)} (=[]) must have at least one value")
+        if self.tune_lr and len(self.recipe.get("lr", ())) > 1:
+            raise ValueError(
+                f"tune_lr (={_shown(self.tune_lr)}) must not be given with several learning rates, "
+                f"recipe.lr (={_shown(self.recipe['lr'])})"
+            )
+        comparable = dict.fromkeys(["segments", *(column(*axis) for axis in self.varied())])
+        if self.compare not in comparable:
+            raise ValueError(
+                f"compare (={self.compare!r}) must be one of {', '.join(comparable)}, what varies"
+            )
         list(self.combinations())
         return self
 
@@ -205,18 +239,28 @@ class StudyConfig(BaseModel):
 
     def _combinations(self) -> Iterator[Combination]:
         axes = self._axes()
-        for values in itertools.product(*axes.values()):
-            chosen = dict(zip(axes, values, strict=True))
+        points = axes.pop(("network", "segments"))
+        others = list(itertools.product(*axes.values()))
+        if self.sample is not None and self.sample < len(others):
+            drawn = random.Random(0).sample(range(len(others)), self.sample)
+            others = [others[i] for i in sorted(drawn)]
+        for values, segments in itertools.product(others, points):
+            chosen = dict(zip(axes, values, strict=True)) | {("network", "segments"): segments}
 
             def fields(room: str, chosen: Mapping[tuple[str, str], Any] = chosen) -> dict[str, Any]:
                 return {field: value for (owner, field), value in chosen.items() if owner == room}
 
-            yield Combination(
-                _validated(NetworkConfig, "network", fields("network")),
-                _validated(DataConfig, "data", fields("data")),
-                _validated(Recipe, "recipe", fields("recipe")),
-                chosen["", "precision"],
-            )
+            network = _validated(NetworkConfig, "network", fields("network"))
+            recipe = _validated(Recipe, "recipe", fields("recipe"))
+            if ("network", "dropout") not in axes and "dropout" in network.fields_of(network.name):
+                network = network.model_copy(update={"dropout": dropout_of(recipe.name)})
+            data = _validated(DataConfig, "data", fields("data"))
+            yield Combination(network, data, recipe, chosen["", "precision"])
+
+
+def column(room: str, field: str) -> str:
+    """The column of results for a field of a table, or for one that stands beside them ("")."""
+    return room if field == "name" else field
 
 
 def _values(field: str, given: Any) -> tuple[Any, ...]:

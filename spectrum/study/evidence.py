@@ -3,64 +3,86 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from spectrum.report.evidence import MEASURES, compare
-from spectrum.report.statistics import point_columns, series_columns
-from spectrum.study.results import load_results
-from spectrum.study.store import Store
+from spectrum.report.statistics import point_columns, pool, series_columns
+from spectrum.study.results import load_correct, load_results
 
 __all__ = ["compare_points", "gather_evidence"]
 
+CorrectOf: TypeAlias = Callable[[str], NDArray[np.bool_]]
 
-def compare_points(folder: Path | str, reference: str | None = None) -> pd.DataFrame:
+
+def compare_points(
+    folder: Path | str, reference: str | None = None, over: str | None = None
+) -> pd.DataFrame:
     """How a study's points compare, by the test examples that their runs classify correctly.
 
     Args:
-        folder: of the study, as in ``outputs/default``; its runs are where they were stored
-            beside it.
-        reference: the segments that differences are taken to; None for ``"C"``, or the first
-            point compared where that isn't one.
+        folder: of the study, as in ``outputs/default``.
+        reference: the value of ``over`` that differences are taken to; None for ``"C"``, or the
+            first compared where that isn't one.
+        over: the field compared; None for the study's own (``StudyConfig.compare``). The
+            combinations of a sampled study count as seeds.
 
     Returns:
         As ``gather_evidence`` gives it.
 
     Raises:
-        ValueError: the folder holds no study, a run's file is missing or damaged, or the
-            reference isn't one of the points compared.
+        ValueError: the folder holds no study, its files are damaged, or the reference isn't one
+            of the values compared.
     """
-    folder = Path(folder)
-    results = load_results(folder)
-    path = folder / "study.json"
+    results, correct = load_results(folder), load_correct(folder)
+    study = _study(folder)
+    over = over or str(study.get("compare", "segments"))
+    if study.get("sample"):
+        results = pool(results, over)
+
+    def correct_of(run_id: str) -> NDArray[np.bool_]:
+        if run_id not in correct:
+            raise ValueError(f"folder (={folder}) lacks what run {run_id} got right")
+        return correct[run_id]
+
+    return gather_evidence(results, correct_of, reference, over)
+
+
+def _study(folder: Path | str) -> dict[str, Any]:
+    """The fields of a study, as it was understood."""
+    path = Path(folder) / "study.json"
     try:
         study = json.loads(path.read_bytes())
-        own, runs = Path(study["out"], study["name"]), Path(study["runs"])
     except FileNotFoundError:
         raise ValueError(f"folder (={folder}) must hold a study; no study.json") from None
-    except (ValueError, LookupError, TypeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} can't be read: {error}") from error
-    if not runs.is_absolute():  # to where the study was executed, which may not be here
-        runs = folder / os.path.relpath(runs, own)
-    return gather_evidence(results, runs, reference)
+    if not isinstance(study, dict):
+        raise ValueError(f"{path} can't be read: it isn't the fields of a study")
+    return study
 
 
 def gather_evidence(
-    results: pd.DataFrame, runs: Path | str, reference: str | None = None
+    results: pd.DataFrame,
+    correct_of: CorrectOf,
+    reference: str | None = None,
+    over: str = "segments",
 ) -> pd.DataFrame:
-    """Compare the points of every series: those that differ in their segments alone.
+    """Compare the points of every series: those that differ in one field alone.
 
     The points of a series are compared on the seeds that all of them have finished; a point that
     has finished none is left out of the comparison.
 
     Args:
         results: a row a run, as ``load_results`` gives it.
-        runs: the folder of all runs.
+        correct_of: which test examples a run classifies correctly, (N,), by its id.
         reference: as in ``compare_points``.
+        over: the field.
 
     Returns:
         A row a point: its configuration, ``match, params, macs``; ``runs``, how many seeds are
@@ -69,33 +91,36 @@ def gather_evidence(
 
     Raises:
         ValueError: a run's file is missing or damaged, runs were tested on different numbers of
-            examples, a point has two runs of a seed, or the reference isn't one of the points
-            compared.
+            examples, a point has two runs of a seed, or the reference or the field isn't there.
     """
-    columns = series_columns(results)
-    store = Store(runs)
+    if over not in point_columns(results):
+        raise ValueError(f"over (={over}) must be one of {', '.join(point_columns(results))}")
+    columns = series_columns(results, over)
     series = [results]
     if columns:
         series = [rows for _, rows in results.groupby(columns, sort=False, dropna=False)]
-    return pd.concat([_compare(rows, store, reference) for rows in series], ignore_index=True)
+    compared = [_compare(rows, correct_of, reference, over) for rows in series]
+    return pd.concat(compared, ignore_index=True)
 
 
-def _compare(results: pd.DataFrame, store: Store, reference: str | None) -> pd.DataFrame:
+def _compare(
+    results: pd.DataFrame, correct_of: CorrectOf, reference: str | None, over: str
+) -> pd.DataFrame:
     """The rows of one series."""
     results = results.drop_duplicates("run_id")  # a run of two studies counts once
-    twice = results[results.duplicated(["segments", "seed"])]
+    twice = results[results.duplicated([over, "seed"])]
     if len(twice):
-        point, seed = twice[["segments", "seed"]].iloc[0]
+        point, seed = twice[[over, "seed"]].iloc[0]
         raise ValueError(f"results must hold one run a point and seed, not two of {point}, {seed}")
-    described = results.drop_duplicates("segments").set_index("segments", drop=False)
+    described = results.drop_duplicates(over).set_index(over, drop=False)
     described = described[[*point_columns(results), "match", "params", "macs"]]
     done = results[results["status"] == "done"]
-    ids = done.pivot(index="segments", columns="seed", values="run_id")
+    ids = done.pivot(index=over, columns="seed", values="run_id")
     ids = ids.reindex([point for point in described.index if point in ids.index])
     ids = ids.dropna(axis="columns")
     if ids.size:
-        points = [str(point) for point in ids.index]
-        found = compare(_load(ids, store), points, reference).set_index(ids.index)
+        points = [str(point) or "none" for point in ids.index]  # no hidden layers, say
+        found = compare(_load(ids, correct_of), points, reference).set_index(ids.index)
     else:
         found = pd.DataFrame(columns=list(MEASURES))
     absent = {"runs": 0, "examples": 0, "reference": "", "worse_than": ""}
@@ -106,9 +131,9 @@ def _compare(results: pd.DataFrame, store: Store, reference: str | None) -> pd.D
     return rows
 
 
-def _load(ids: pd.DataFrame, store: Store) -> NDArray[np.bool_]:
+def _load(ids: pd.DataFrame, correct_of: CorrectOf) -> NDArray[np.bool_]:
     """The correctness of runs, (points, seeds, examples), of their ids, (points, seeds)."""
-    loaded = [[store.correct(run_id) for run_id in row] for row in ids.to_numpy()]
+    loaded = [[correct_of(run_id) for run_id in row] for row in ids.to_numpy()]
     sizes = {len(correct) for row in loaded for correct in row}
     if len(sizes) > 1:
         raise ValueError(

@@ -25,7 +25,18 @@ __all__ = ["FORMAT", "Plan", "Point", "RunConfig", "is_out_of_memory", "make_pla
 
 FORMAT = 1
 """The version of what a run is; a change that alters results under the same fields raises it."""
-_NEWER = ("code", "start")
+_NEWER = {
+    "": ("code", "start"),
+    "network": ("aux_logits",),
+    "data": (
+        *("train_images", "label_noise", "rank", "block", "images", "side", "channels"),
+        *("template", "copies", "signal", "image_seed"),
+    ),
+    "recipe": (
+        *("optimizer", "momentum", "schedule", "decay", "decay_every", "decay_unit"),
+        "precise_bn",
+    ),
+}
 
 
 class RunConfig(BaseModel):
@@ -58,9 +69,12 @@ class RunConfig(BaseModel):
         """The configuration as plain values, with the format's version."""
         plain = self.model_dump(mode="json")
         # Fields newer than the format are left out at rest, so that earlier runs keep their names.
-        if not plain["network"]["aux_logits"]:
-            del plain["network"]["aux_logits"]
-        return {"format": FORMAT, **{k: v for k, v in plain.items() if k not in _NEWER or v}}
+        for room, fields in _NEWER.items():
+            values, model = (plain[room], getattr(self, room)) if room else (plain, self)
+            for field in fields:
+                if getattr(model, field) == type(model).model_fields[field].default:
+                    del values[field]
+        return {"format": FORMAT, **plain}
 
     @property
     def id(self) -> str:
@@ -146,7 +160,7 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
     """
     datasets: dict[DataConfig, Dataset] = {}
     solved: dict[tuple[NetworkConfig, DataConfig], _Solved] = {}
-    budget: int | None = None
+    budget = config.budget
     points: list[Point] = []
     starts: dict[bool, Start] = {}
     for network, data, recipe, precision in config.combinations():
@@ -162,7 +176,7 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
                 starts[own] = read_start(config.start, network.name)
             start = starts[own]
             network = start.configure(network)
-        with _naming(network.name, data.name):
+        with _naming(config, network.name, data.name):
             if budget is None and config.match != "none":
                 costs = count_config(reference(network), dataset.shape)
                 budget = costs.params if config.match == "params" else costs.macs
@@ -192,11 +206,13 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
 
 
 @contextmanager
-def _naming(network: str, data: str) -> Iterator[None]:
-    """Say which network can't take which data, where a study may have several."""
+def _naming(config: StudyConfig, network: str, data: str) -> Iterator[None]:
+    """Name what the study was given, which the rooms that find fault don't know."""
     try:
         yield
     except ValueError as error:
+        if config.budget is not None and str(error).startswith(f"{config.match} (="):
+            raise ValueError(f"budget{str(error).removeprefix(config.match)}") from None
         if not str(error).startswith("input_shape"):
             raise
         raise ValueError(f"network (={network}) can't take the images of {data}: {error}") from None

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from spectrum.study.config import StudyConfig
+from spectrum.study.config import StudyConfig, column
 from spectrum.study.plan import Point, RunConfig
 
-__all__ = ["COLUMNS", "load_results", "make_row", "varied"]
+__all__ = [
+    "COLUMNS",
+    "CORRECT",
+    "CURVES",
+    "CURVE_COLUMNS",
+    "RESULTS",
+    "load_correct",
+    "load_curves",
+    "load_results",
+    "make_row",
+    "varied",
+]
+
+RESULTS = "results.csv"
+CURVES = "curves.csv"
+CORRECT = "correct.npz"
 
 # What a run measures; a failed one lacks the figures.
 _MEASURED = (
@@ -23,6 +40,10 @@ COLUMNS = (
     *("residual", "hidden", "dropout", "width", "recipe", "seed", "params", "macs", "epochs"),
     *_MEASURED[:6],
     *("device", "precision", "threads", "status", "error"),
+)
+CURVE_COLUMNS = (
+    *("run_id", "epoch", "samples", "lr"),
+    *("train_loss", "val_loss", "val_top1", "seconds"),
 )
 _TEXT = {
     *("run_id", "study", "network", "data", "order", "segments", "match", "activation"),
@@ -67,7 +88,9 @@ def varied(config: StudyConfig, point: Point) -> dict[str, Any]:
         value = getattr(getattr(point, room) if room else point, field)
         if field != "segments":
             unset = "own" if field == "order" else "none"
-            found[room if field == "name" else field] = unset if value is None else value
+            found[column(room, field)] = unset if value is None else value
+    if config.tune_lr:
+        found["tuned_lr"] = point.recipe.lr
     return found
 
 
@@ -84,7 +107,7 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     Raises:
         ValueError: there are no results in the folder, or they can't be read as such.
     """
-    path = Path(folder) / "results.csv"
+    path = Path(folder) / RESULTS
     figures = [name for name in _MEASURED if name not in _TEXT]
     try:
         results = pd.read_csv(
@@ -99,7 +122,57 @@ def load_results(folder: Path | str) -> pd.DataFrame:
         ) from None
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} can't be read: {error}") from error
-    missing = [name for name in COLUMNS if name not in results]
+    _check_columns(path, results, COLUMNS)
+    return results
+
+
+def _check_columns(path: Path, rows: pd.DataFrame, expected: Sequence[str]) -> None:
+    missing = [name for name in expected if name not in rows]
     if missing:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
-    return results
+
+
+def load_curves(folder: Path | str) -> pd.DataFrame:
+    """The learning curves of a study's runs, a row an evaluation.
+
+    Args:
+        folder: of the study, as in ``outputs/default``.
+
+    Returns:
+        ``run_id, epoch, samples, lr, train_loss, val_loss, val_top1, seconds``.
+
+    Raises:
+        ValueError: they aren't there or can't be read.
+    """
+    path = Path(folder) / CURVES
+    try:
+        curves = pd.read_csv(path, dtype={"run_id": str})
+    except FileNotFoundError:
+        raise ValueError(f"folder (={folder}) must hold a study's curves; no {CURVES}") from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} can't be read: {error}") from error
+    _check_columns(path, curves, CURVE_COLUMNS)
+    return curves
+
+
+def load_correct(folder: Path | str) -> dict[str, NDArray[np.bool_]]:
+    """Which test examples each finished run of a study classifies correctly, (N,), by its id.
+
+    Raises:
+        ValueError: they aren't there or can't be read.
+    """
+    path = Path(folder) / CORRECT
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            correct = {run_id: file[run_id] for run_id in file.files}
+    except FileNotFoundError:
+        raise ValueError(f"folder (={folder}) must hold a study's answers; no {CORRECT}") from None
+    except Exception as error:  # a damaged archive makes its readers raise all kinds
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} is damaged: {reason}") from error
+    for run_id, array in correct.items():
+        if array.dtype != bool or array.ndim != 1:
+            raise ValueError(
+                f"{path} is damaged: {array.dtype} {array.shape} of {run_id} is not (N,) bool"
+            )
+    return correct

@@ -86,6 +86,15 @@ class Store:
         """The learning curve, emptied, to be written a line an evaluation."""
         return (self.folder(run_id) / "curve.jsonl").open("w", encoding="utf-8", buffering=1)
 
+    def curve(self, run_id: str) -> list[dict[str, Any]]:
+        """The learning curve of a finished run, an evaluation each; empty where it isn't there."""
+        path = self.folder(run_id) / "curve.jsonl"
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError):
+            log.warning("%s can't be read, the figures go without it", path)
+            return []
+
     def finish(
         self,
         run_id: str,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +12,26 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from spectrum.report.plots import figure_of_segments
-from spectrum.report.statistics import summarize
 from spectrum.study.config import StudyConfig
 from spectrum.study.display import Display
 from spectrum.study.engine import Event, available_devices, execute_runs
+from spectrum.study.outputs import write_study
 from spectrum.study.plan import Plan, Point, RunConfig, make_plan
 from spectrum.study.results import make_row, varied
-from spectrum.study.store import Store, write_json
-from spectrum.training.checkpoint import write_whole
+from spectrum.study.store import Store
+from spectrum.study.tune import Rate, choose_rates, tuning_runs
 
-__all__ = ["FIGURE", "RESULTS", "Interrupted", "dry_run", "run_study"]
-
-RESULTS = "results.csv"
-FIGURE = "accuracy_vs_segments.png"
+__all__ = ["Interrupted", "dry_run", "run_study"]
 
 
 class Interrupted(KeyboardInterrupt):
     """A study was interrupted; the message says how far it came."""
 
 
-def run_study(config: StudyConfig, *, console: Console | None = None) -> pd.DataFrame:
-    """Execute a study: every run that isn't done yet, then the results and the figure.
+def run_study(
+    config: StudyConfig, *, console: Console | None = None, command: str = ""
+) -> pd.DataFrame:
+    """Execute a study: every run that isn't done yet, then its results, figures and page.
 
     What was done before, by this study or another, is taken from the store. A stopped study goes
     on where it was when it is called again.
@@ -39,6 +39,7 @@ def run_study(config: StudyConfig, *, console: Console | None = None) -> pd.Data
     Args:
         config: the study.
         console: where progress is shown; None for the standard error.
+        command: what was typed to ask for it, for the page to tell.
 
     Returns:
         A row a run, as ``load_results`` reads it back from ``config.out / config.name``.
@@ -55,18 +56,18 @@ def run_study(config: StudyConfig, *, console: Console | None = None) -> pd.Data
     for field, needed in (("out", folder), ("runs", config.runs)):
         _make_writable(field, needed)
     plan = _plan(config, console)
-    for note in _notes(plan):
+    notes = _notes(plan)
+    for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    results = _execute(plan, devices, console)
-    rows = pd.DataFrame(
-        [make_row(config, point, run, results[run.id]) for point, run in plan.runs()]
-    )
-    write_json(folder / "study.json", config.model_dump(mode="json"))
-    text = rows.to_csv(index=False)
-    write_whole(folder / RESULTS, lambda file: file.write(text.encode()))
-    figure = figure_of_segments(summarize(rows), _title(config))
-    write_whole(folder / FIGURE, lambda file: figure.savefig(file, format="png"))
-    return rows
+    tried: list[Rate] = []
+    if config.tune_lr:
+        wanted = tuning_runs(plan.points, config.tune_lr, config.seeds)
+        found = _execute(plan, wanted, devices, console)
+        tried = choose_rates(plan.points, config.tune_lr, config.seeds, found)
+        plan = _at_rates(plan, tried)
+    results = _execute(plan, plan.runs(), devices, console)
+    with console.status("drawing the figures and the page"):
+        return write_study(plan, results, tried, notes, command)
 
 
 def _plan(config: StudyConfig, console: Console) -> Plan:
@@ -80,8 +81,16 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
     """What a study would do: its points with their costs and what is done, and notes on them."""
     available_devices(config.device)
     plan = _plan(config, Console(stderr=True))
-    store = Store(config.runs)
-    columns = list(varied(config, plan.points[0]))
+    store, notes, tuned = Store(config.runs), _notes(plan), True
+    if config.tune_lr:
+        wanted = tuning_runs(plan.points, config.tune_lr, config.seeds)
+        found = {run.id: store.result(run.id) for _, run in wanted}
+        done = {run_id: result for run_id, result in found.items() if result is not None}
+        tuned = len(done) == len(found)
+        notes.append(f"{len(done)} of {len(found)} runs that learning rates are chosen by are done")
+        if tuned:
+            plan = _at_rates(plan, choose_rates(plan.points, config.tune_lr, config.seeds, done))
+    columns = [c for c in varied(config, plan.points[0]) if tuned or c != "tuned_lr"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (*columns, "segments"):
         table.add_column(name, overflow="fold")
@@ -91,15 +100,21 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
         runs = [point.run(seed) for seed in range(config.seeds)]
         row = make_row(config, point, runs[0], {})
         table.add_row(
-            *(str(value) for value in varied(config, point).values()),
+            *(str(row[name]) for name in columns),
             row["segments"],
             f"{row['width']:.4g}",
             f"{row['params']:,}",
             f"{row['macs']:,}",
             "" if point.miss is None else f"{point.miss:+.2%}",
-            f"{sum(store.result(run.id) is not None for run in runs)} of {len(runs)}",
+            f"{sum(store.result(run.id) is not None for run in runs)} of {len(runs)}"
+            if tuned
+            else "to be tuned",
         )
-    return table, _notes(plan)
+    return table, notes
+
+
+def _at_rates(plan: Plan, tried: Sequence[Rate]) -> Plan:
+    return replace(plan, points=tuple(rate.point for rate in tried if rate.chosen))
 
 
 def _notes(plan: Plan) -> list[str]:
@@ -117,14 +132,17 @@ def _make_writable(field: str, folder: Path) -> None:
         raise ValueError(f"{field} (={folder}) can't be written: {error.strerror}") from error
 
 
-def _execute(plan: Plan, devices: list[str], console: Console) -> dict[str, dict[str, Any]]:
+def _execute(
+    plan: Plan, wanted: Sequence[tuple[Point, RunConfig]], devices: list[str], console: Console
+) -> dict[str, dict[str, Any]]:
+    """The result of every run that is wanted, by its id."""
     config = plan.config
     store = Store(config.runs)
-    found = {run.id: store.result(run.id) for _, run in plan.runs()}
+    found = {run.id: store.result(run.id) for _, run in wanted}
     results = {run_id: result for run_id, result in found.items() if result is not None}
     for run_id in results:
         store.drop_checkpoint(run_id)  # left by a process killed after its last rename
-    pending = {run.id: (point, run) for point, run in plan.runs() if run.id not in results}
+    pending = {run.id: (point, run) for point, run in wanted if run.id not in results}
     runs: list[RunConfig] = [run for _, run in pending.values()]
     shown = {
         run.id: (_name(config, point, run), point.recipe.epochs) for point, run in pending.values()
@@ -160,17 +178,3 @@ def _execute(plan: Plan, devices: list[str], console: Console) -> dict[str, dict
 def _name(config: StudyConfig, point: Point, run: RunConfig) -> str:
     parts = {**varied(config, point), "segments": run.network.segments, "seed": run.seed}
     return ", ".join(f"{name} {value}" for name, value in parts.items())
-
-
-def _title(config: StudyConfig) -> str:
-    matched = f"equal {'MACs' if config.match == 'macs' else config.match}"
-    return ", ".join(
-        [
-            " and ".join(map(str, config.data["name"])),
-            " and ".join(map(str, config.network["name"])) + " network",
-            "costs not matched" if config.match == "none" else matched,
-            f"{config.seeds} seed{'s' * (config.seeds > 1)}, 95% intervals over seeds"
-            if config.seeds > 1
-            else "1 seed",
-        ]
-    )

@@ -24,6 +24,18 @@ FIELDS: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures and the page out, which take longest, but where they are asked for."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("spectrum.study.outputs._draw", lambda *_: None)
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Let the studies of a test draw their figures and their page."""
+
+
 @pytest.fixture
 def small_study(tmp_path: Path) -> Callable[..., StudyConfig]:
     """A study of two short runs whose files are the test's own; any field can be changed."""

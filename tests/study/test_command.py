@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spectrum import load_results
+from spectrum import compare_points, load_results
 from tests.study.conftest import command, run_command, weights
 
 REFUSED = {
@@ -26,7 +26,14 @@ REFUSED = {
     ("--segments", "16:8"): "--segments (=16:8) must not be explicit sizes where a width is solved",
     ("--segments=16:8", "--match=none"): "--segments (=16:8) add up to 24, must add up to 51",
     ("--segments", "front=C"): "must name every flow once: entry, middle, exit",
-    ("--data", "nothing"): "--data (='nothing') must be one of digits",
+    ("--data", "nothing"): "--data (='nothing') must be one of digits, planted",
+    ("--budget", "0"): "--budget (='0') must be greater than 0",
+    ("--budget", "lots"): "--budget (='lots') must be a valid integer",
+    ("--budget=5000", "--match=none"): "--budget (=5000) needs match 'params' or 'macs', not",
+    ("--budget", "1"): "--budget (=1) must be near ",
+    ("--budget=3", "--match=macs"): "--budget (=3) must be near ",
+    ("--compare", "order"): "--compare (='order') must be one of segments, what varies",
+    ("--compare=order", "--network=tiny,small"): "(='order') must be one of segments, network, wh",
     ("--network", "huge"): "--network (='huge') must be one of paper, small, tiny",
     ("--device", "tpu"): "--device (='tpu') must be auto, cpu, cuda or cuda:N",
     ("--device", "cuda:99"): "--device (='cuda:99') must be one of auto, cpu",
@@ -61,7 +68,7 @@ def test_bad_usage_is_one_line_and_status_2(
 
 TOML = {
     "segments = [1": "is not a TOML file: Unclosed array",
-    "segmints = 4": "segmints is not a known field; known: activation, data",
+    "segmints = 4": "segmints is not a known field; known: activation, budget, compare, data, dev",
     "seeds = 'many'": "seeds (='many') must be a valid integer",
     "match = 3": "match (=3) must be 'params', 'macs' or 'none'",
     "network = 3": "network (=3) must be a name, a list of names or a table",
@@ -77,6 +84,24 @@ TOML = {
     "epochs = 3\n[recipe]\nepochs = 4": "epochs (=3) must not be given in the table 'recipe'",
     "[data]\ntest = 0.001": "test (=0.001) must be at least",
     "[data]\ntest = 0.6\nvalidation = 0.6": "must leave at least 0.05 for training",
+    "[data]\ntrain_images = 5": "train_images (=5) must be in 10..1079, what the other",
+    "[data]\nlabel_noise = 1": "data.label_noise (=1) must be less than 1",
+    "[data]\nrank = 2": "data.rank (=2) must not be given for digits, which isn't planted",
+    '[data]\nname = "planted"\nrank = 9': "data.rank (=9) must be in 1..8, for 8 channels of 5x5",
+    '[data]\nname = "planted"\nblock = 6': "data.block (=6) must be a multiple of 4 that divides",
+    '[data]\nname = "planted"\nsignal = 0': "data.signal (=0) must be greater than 0",
+    '[data]\nname = "planted"\nimages = 20': "(=0.2) must be at least 0.4, one image of 20 for",
+    "[recipe]\nmomentum = 0.9": "recipe.momentum (=0.9) needs optimizer sgd or rmsprop, not adamw",
+    '[recipe]\nname = "jft"\nwarmup = 0.1': "recipe.warmup (=0.1) needs schedule one_cycle, not",
+    '[recipe]\nname = "large"': "recipe (='large') must be 'small', 'imagenet' or 'jft'",
+    "tune_lr = 3": "tune_lr (=3) must be a valid tuple",
+    "tune_lr = [1, 0]": "tune_lr (=0) must be greater than 0",
+    "tune_lr = true\n[recipe]\nlr = [0.1, 0.2]": "tune_lr (=0.25,0.5,1.0,2.0,4.0) must not "
+    "be given with several learning rates, recipe.lr (=0.1,0.2)",
+    "compare = 3": "compare (=3) must be a valid string",
+    "compare = 'lr'": "compare (='lr') must be one of segments, what varies",
+    "budget = 1.5": "budget (=1.5) must be a valid integer",
+    "budget = 9\nmatch = 'none'": "budget (=9) needs match 'params' or 'macs', not 'none'",
 }
 
 
@@ -89,6 +114,31 @@ def test_a_bad_file_is_one_line_and_status_2(
     assert status == 2
     assert TOML[text] in said
     assert said.count("\n") == 1
+
+
+def test_tuning_by_the_flag_is_refused_by_the_flag(
+    spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "rates.toml").write_text("[recipe]\nlr = [0.1, 0.2]")
+    status, said = spectrum_study("rates.toml", "--tune-lr")
+    assert status == 2
+    assert said.startswith("error: --tune-lr (=0.25,0.5,1.0,2.0,4.0) must not be given with")
+    assert said.count("\n") == 1
+
+
+def test_the_new_flags_do_what_they_say(
+    small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    text = small_toml.read_text().replace("width = 0.2", "").replace('match = "none"', "")
+    small_toml.write_text(text)
+    flags = ["--budget=5000", "--tune-lr", "--compare=order", "--epochs=1", "--segments=C"]
+    assert spectrum_study(small_toml, *flags, "--order=spatial_first,spatial_only")[0] == 0
+    results = load_results(tmp_path / "out" / "tested")
+    assert (results["params"] / 5000 - 1).abs().max() < 0.02
+    assert set(results["tuned_lr"] / 0.004) <= {0.25, 0.5, 1.0, 2.0, 4.0}
+    assert (
+        compare_points(tmp_path / "out" / "tested")["reference"].tolist() == ["spatial_first"] * 2
+    )
 
 
 def test_flags_win_over_the_file(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from spectrum.report.sentences import state_evidence
 from spectrum.study.__main__ import main
 from spectrum.study.evidence import compare_points, gather_evidence
 from spectrum.study.results import COLUMNS
+from spectrum.study.store import Store
 
 POINTS = ("1", "4", "C")
 
@@ -48,7 +48,7 @@ def correctness(runs: Path, ids: list[list[str]]) -> Any:
 
 
 def test_a_row_a_point_in_the_order_of_the_study(tmp_path: Path) -> None:
-    evidence = gather_evidence(made_up(tmp_path), tmp_path)
+    evidence = gather_evidence(made_up(tmp_path), Store(tmp_path).correct)
     ids = [[f"{point}-{seed}" for seed in range(3)] for point in POINTS]
     expected = compare(correctness(tmp_path, ids), POINTS)
     pd.testing.assert_frame_equal(evidence[list(MEASURES)], expected)
@@ -56,7 +56,8 @@ def test_a_row_a_point_in_the_order_of_the_study(tmp_path: Path) -> None:
     assert evidence["params"].tolist() == [100, 101, 102]
     assert evidence["left_out"].tolist() == [0, 0, 0]
     assert evidence["reference"].tolist() == ["C"] * 3
-    assert gather_evidence(made_up(tmp_path / "b"), tmp_path / "b", "4")["difference"][1] == 0
+    to_4 = gather_evidence(made_up(tmp_path / "b"), Store(tmp_path / "b").correct, "4")
+    assert to_4["difference"][1] == 0
 
 
 def test_the_points_are_compared_on_the_seeds_they_share(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_the_points_are_compared_on_the_seeds_they_share(tmp_path: Path) -> None
     lost = results["run_id"].isin(["1-0", "C-2"])
     results.loc[lost, ["status", "test_top1"]] = ["diverged", np.nan]
     shutil.rmtree(tmp_path / "1-0")  # a failed run has no predictions
-    evidence = gather_evidence(results, tmp_path)
+    evidence = gather_evidence(results, Store(tmp_path).correct)
     ids = [[f"{point}-{seed}" for seed in (1, 3)] for point in POINTS]
     expected = compare(correctness(tmp_path, ids), POINTS)
     pd.testing.assert_frame_equal(evidence[list(MEASURES)], expected)
@@ -79,7 +80,7 @@ def test_the_points_are_compared_on_the_seeds_they_share(tmp_path: Path) -> None
 def test_a_point_that_never_finished_doesnt_stand_in_the_way(tmp_path: Path) -> None:
     results = made_up(tmp_path)
     results.loc[results["segments"] == "C", ["status", "test_top1"]] = ["failed", np.nan]
-    evidence = gather_evidence(results, tmp_path)
+    evidence = gather_evidence(results, Store(tmp_path).correct)
     assert evidence["segments"].tolist() == [*POINTS]
     assert evidence["runs"].tolist() == [3, 3, 0]
     assert evidence["left_out"].tolist() == [0, 0, 0]
@@ -89,7 +90,7 @@ def test_a_point_that_never_finished_doesnt_stand_in_the_way(tmp_path: Path) -> 
     (said,) = state_evidence(evidence)
     assert "C has no finished run." in said
     with pytest.raises(ValueError, match=r"reference \(=C\) must be one of 1, 4"):
-        gather_evidence(results, tmp_path, "C")
+        gather_evidence(results, Store(tmp_path).correct, "C")
 
 
 @pytest.mark.parametrize("failed", ["all", "no seed in common"])
@@ -97,7 +98,7 @@ def test_nothing_to_compare_is_no_error(failed: str, tmp_path: Path) -> None:
     results = made_up(tmp_path, ("1", "C"), seeds=2)
     lost = ["1-0", "1-1", "C-0", "C-1"] if failed == "all" else ["1-0", "C-1"]
     results.loc[results["run_id"].isin(lost), "status"] = "failed"
-    evidence = gather_evidence(results, tmp_path)
+    evidence = gather_evidence(results, Store(tmp_path).correct)
     assert evidence["runs"].tolist() == [0, 0]
     assert evidence["test_top1"].isna().all()
     assert state_evidence(evidence) == ["No seed has a finished run at each of 1 and C."]
@@ -105,10 +106,12 @@ def test_nothing_to_compare_is_no_error(failed: str, tmp_path: Path) -> None:
 
 def test_a_series_is_compared_by_itself(tmp_path: Path) -> None:
     first, second = made_up(tmp_path), made_up(tmp_path, order="pointwise_first", seeds=2)
-    evidence = gather_evidence(pd.concat([first, second], ignore_index=True), tmp_path)
+    evidence = gather_evidence(
+        pd.concat([first, second], ignore_index=True), Store(tmp_path).correct
+    )
     assert evidence["order"].tolist() == ["spatial_first"] * 3 + ["pointwise_first"] * 3
     assert evidence["runs"].tolist() == [3] * 3 + [2] * 3
-    alone = gather_evidence(first, tmp_path)
+    alone = gather_evidence(first, Store(tmp_path).correct)
     pd.testing.assert_frame_equal(evidence[:3], alone)
     said = state_evidence(evidence)
     assert [text.split(":")[0] for text in said] == ["order spatial_first", "order pointwise_first"]
@@ -118,11 +121,12 @@ def test_a_run_of_two_studies_counts_once(tmp_path: Path) -> None:
     results = made_up(tmp_path)
     twice = pd.concat([results, results.assign(study="another")], ignore_index=True)
     pd.testing.assert_frame_equal(
-        gather_evidence(twice, tmp_path), gather_evidence(results, tmp_path)
+        gather_evidence(twice, Store(tmp_path).correct),
+        gather_evidence(results, Store(tmp_path).correct),
     )
     twice["run_id"] += twice["study"]
     with pytest.raises(ValueError, match="one run a point and seed, not two of 1, 0"):
-        gather_evidence(twice, tmp_path)
+        gather_evidence(twice, Store(tmp_path).correct)
 
 
 def damage(path: Path, how: str) -> None:
@@ -157,7 +161,7 @@ def test_a_damaged_file_is_named_in_one_line(how: str, tmp_path: Path) -> None:
     results = made_up(tmp_path)
     damage(tmp_path / "4-1" / "predictions.npz", how)
     with pytest.raises(ValueError, match=r"4-1/predictions\.npz is (missing|damaged)") as caught:
-        gather_evidence(results, tmp_path)
+        gather_evidence(results, Store(tmp_path).correct)
     assert "\n" not in str(caught.value)
     assert ("is missing" in str(caught.value)) == (how == "missing")
     assert ("allow_pickle=False" in str(caught.value)) == (how == "pickled")
@@ -167,7 +171,7 @@ def test_runs_tested_on_other_examples_are_refused(tmp_path: Path) -> None:
     results = made_up(tmp_path)
     np.savez(tmp_path / "4-1" / "predictions.npz", correct=np.ones(81, bool))
     with pytest.raises(ValueError, match=r"must share their test examples, not have \[80, 81\]"):
-        gather_evidence(results, tmp_path)
+        gather_evidence(results, Store(tmp_path).correct)
 
 
 def test_a_study_is_found_where_it_is(
@@ -183,30 +187,33 @@ def test_a_study_is_found_where_it_is(
     assert evidence.set_index("segments")["test_top1"].to_dict() == pytest.approx(means.to_dict())
     assert evidence["runs"].tolist() == [2, 2]
     assert len(state_evidence(evidence)) == 1
-    # From elsewhere, and moved with its runs.
+    # From elsewhere, moved, and without its runs.
     monkeypatch.chdir(tmp_path / "there")
     pd.testing.assert_frame_equal(compare_points(tmp_path / "here/results/tested"), evidence)
+    shutil.rmtree(tmp_path / "here/results/runs")
     (tmp_path / "here/results").rename(tmp_path / "moved")
-    pd.testing.assert_frame_equal(compare_points("../moved/tested"), evidence)
-    # A store of its own is found by its whole path.
-    study = tmp_path / "moved/tested/study.json"
-    fields = json.loads(study.read_text())
-    (tmp_path / "moved/runs").rename(tmp_path / "store")
-    study.write_text(json.dumps(fields | {"runs": str(tmp_path / "store")}))
     pd.testing.assert_frame_equal(compare_points("../moved/tested"), evidence)
 
 
 def test_what_is_no_study_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must hold a study's results; no results\.csv"):
         compare_points(tmp_path)
-    made_up(tmp_path / "runs").to_csv(tmp_path / "results.csv", index=False)
+    results = made_up(tmp_path / "runs")
+    results.to_csv(tmp_path / "results.csv", index=False)
+    with pytest.raises(ValueError, match=r"must hold a study's answers; no correct\.npz"):
+        compare_points(tmp_path)
+    store = Store(tmp_path / "runs")
+    np.savez(tmp_path / "correct.npz", **{i: store.correct(i) for i in results["run_id"]})
     with pytest.raises(ValueError, match=r"must hold a study; no study\.json"):
         compare_points(tmp_path)
-    for text in ("{", "[]", "{}", '{"out": 1, "name": "x", "runs": "y"}'):
+    for text in ("{", "[]", "5", ""):
         (tmp_path / "study.json").write_text(text)
         with pytest.raises(ValueError, match=r"study\.json can't be read: ") as caught:
             compare_points(tmp_path)
         assert "\n" not in str(caught.value)
+    (tmp_path / "study.json").write_text("{}")  # of before there was a field to compare
+    found = gather_evidence(results, store.correct)
+    pd.testing.assert_frame_equal(compare_points(tmp_path), found, check_dtype=False)
 
 
 def test_the_command_says_what_the_evidence_supports(
@@ -221,4 +228,4 @@ def test_the_command_says_what_the_evidence_supports(
     for lost in (small_toml.parent / "runs").glob("*/predictions.npz"):
         lost.unlink()
     assert main() == 0  # the results stand without
-    assert "note: " in capsys.readouterr().out
+    assert "Nothing can be compared: " in capsys.readouterr().out

@@ -156,7 +156,7 @@ def test_an_id_is_what_a_result_depends_on_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("points", ["1,C", "1,2,4,8,16,32,C/8,C/4,C/2,C,entry=C+middle=4+exit=C"])
 def test_the_figure_is_a_picture_of_a_legible_size(
-    points: str, small_study: Callable[..., StudyConfig]
+    points: str, small_study: Callable[..., StudyConfig], drawn: None
 ) -> None:
     config = small_study(segments=points, epochs=1, seeds=1)
     run_study(config)
