@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from spectrum import Segments, StudyConfig, load_results, summarize
+from spectrum import Segments, StudyConfig
 from spectrum.costs import count_config
 from spectrum.report import render_summary
-from spectrum.study.config import merge
+from spectrum.study.config import merge, read_toml
+from spectrum.study.outputs import read_findings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -115,12 +116,18 @@ def test_what_a_study_found_is_printed_by_the_code_above_it(name: str) -> None:
     assert ran.stdout == printed, ran.stderr
 
 
-@pytest.mark.parametrize("name", ["default", "unmatched"])
-def test_a_studys_table_is_that_of_its_rows(name: str) -> None:
-    table = (STUDIES / f"{name}.md").read_text().split("```text\n")[1].split("```")[0]
-    console = Console(width=120)
+@pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.toml")))
+def test_what_a_study_prints_follows_from_its_files(name: str) -> None:
+    text = (STUDIES / f"{name}.md").read_text()
+    command = f"`python -m spectrum.study studies/{name}.toml`"
+    assert command in text
+    assert command.strip("`") in (STUDIES / f"{name}.toml").read_text()
+    printed = text.split(command)[1].split("```text\n")[1].split("```")[0]
+    config = StudyConfig(**{"name": name, **read_toml(STUDIES / f"{name}.toml"), "out": STUDIES})
+    found = read_findings(config)
+    console = Console(width=200)
     with console.capture() as captured:
-        console.print(render_summary(summarize(load_results(STUDIES / name))))
-    shown = [line.split() for line in captured.get().splitlines()]
-    table = table.split("\n\n")[0]  # the sentence below it needs the runs
-    assert shown == [line.split() for line in table.splitlines()]
+        console.print(render_summary(found.summary))
+        for sentence in found.sentences:
+            console.print(sentence, markup=False)
+    assert captured.get().split() == printed.split()
