@@ -179,7 +179,7 @@ def _value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         inner = (f"[{_value(v)}]" if isinstance(v, list | tuple) else _value(v) for v in value)
-        return ", ".join(inner)
+        return ", ".join(inner) or "none"
     return str(value)
 
 

@@ -87,7 +87,8 @@ def pool(results: pd.DataFrame, over: str = "segments") -> pd.DataFrame:
     if not columns:
         return results
     seeds = results.groupby([*columns, "seed"], sort=False, dropna=False).ngroup()
-    return results.drop(columns=columns).assign(seed=seeds)
+    apart = [c for c in point_columns(results) if c != over and not _follows(results, c, over)]
+    return results.drop(columns=apart).assign(seed=seeds)
 
 
 def _follows(results: pd.DataFrame, name: str, other: str) -> bool:

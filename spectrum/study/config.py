@@ -36,6 +36,8 @@ _LISTS = {"hidden"}
 _AXES = {"segments": "network", "order": "network", "activation": "network", "epochs": "recipe"}
 _FROM_DATA = {"num_classes", "in_channels"}
 _FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+# What may vary of the data where runs are compared: the test images stay the same.
+_SAME_TEST = {"train_images", "label_noise"}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -203,10 +205,18 @@ class StudyConfig(BaseModel):
                 f"tune_lr (={_shown(self.tune_lr)}) must not be given with several learning rates, "
                 f"recipe.lr (={_shown(self.recipe['lr'])})"
             )
-        comparable = dict.fromkeys(["segments", *(column(*axis) for axis in self.varied())])
+        varied = {column(*axis): axis for axis in self.varied()}
+        apart = [c for c, (room, f) in varied.items() if room == "data" and f not in _SAME_TEST]
+        comparable = dict.fromkeys(["segments", *(c for c in varied if c not in apart)])
         if self.compare not in comparable:
             raise ValueError(
-                f"compare (={self.compare!r}) must be one of {', '.join(comparable)}, what varies"
+                f"compare (={self.compare!r}) must be one of {', '.join(comparable)}, what varies "
+                "on the same test images"
+            )
+        if self.sample is not None and apart:
+            raise ValueError(
+                f"sample (={self.sample}) needs one set of test images, not several values of "
+                f"{', '.join(apart)}"
             )
         list(self.combinations())
         return self

@@ -137,7 +137,10 @@ def _draw(
         config.name,
         sentences=found.sentences,
         figures={
-            stem.replace("_", " "): (figure, describe_figure(stem))
+            stem.replace("_vs_", "_against_").replace("_", " ").capitalize(): (
+                figure,
+                describe_figure(stem),
+            )
             for stem, figure in figures.items()
         },
         summary=found.summary,

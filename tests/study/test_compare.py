@@ -178,7 +178,7 @@ def test_a_number_is_compared_as_it_is_read() -> None:
             {"recipe": {"lr": [0.1, 0.2]}, "precision": "float32,bfloat16"},
             "segments, lr, precision",
         ),
-        ({"data": "digits,planted", "recipe": "small,jft"}, "segments, data, recipe"),
+        ({"data": "digits,planted", "recipe": "small,jft"}, "segments, recipe"),
         ({"segments": "C", "network": "tiny,small"}, "segments, network"),
     ],
     ids=str,

@@ -161,7 +161,7 @@ def test_the_figure_is_a_picture_of_a_legible_size(
     config = small_study(segments=points, epochs=1, seeds=1)
     run_study(config)
     with Image.open(config.out / config.name / "accuracy_vs_segments.png") as picture:
-        assert picture.width >= 150 * len(points.split(","))
+        assert picture.width >= 100 * len(points.split(","))
         assert picture.height >= 600
         colours = picture.convert("RGB").getcolors(maxcolors=1 << 20)
     assert (0, 114, 178) in {colour for _, colour in colours or []}  # the markers

@@ -1,0 +1,108 @@
+"""Combinations of a grid drawn at random, and compared as seeds are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from spectrum import StudyConfig, compare_points, load_results, run_study
+from spectrum.report.evidence import compare
+from spectrum.report.statistics import pool
+from spectrum.study.outputs import read_findings
+from spectrum.study.results import load_correct
+
+GRID: dict[str, Any] = {
+    "lr": [0.001, 0.002, 0.004],
+    "weight_decay": [0.0, 0.01],
+    "batch_size": [128, 256],
+}
+
+
+def test_a_sample_is_some_of_the_grid_the_same_at_every_point() -> None:
+    whole = StudyConfig(segments="1,4,C", recipe=GRID)
+    some = StudyConfig(segments="1,4,C", recipe=GRID, sample=5)
+    assert list(some.combinations()) == list(some.combinations())
+    assert set(some.combinations()) < set(whole.combinations())
+    by_point: dict[str, set[Any]] = {}
+    for combination in some.combinations():
+        by_point.setdefault(combination.network.segments, set()).add(combination.recipe)
+    assert set(by_point) == {"1", "4", "C"}
+    assert all(len(recipes) == 5 for recipes in by_point.values())
+    assert by_point["1"] == by_point["4"] == by_point["C"]
+
+
+@pytest.mark.parametrize("sample", [12, 13, None])
+def test_a_sample_of_all_is_the_grid(sample: int | None) -> None:
+    whole = StudyConfig(segments="1,C", recipe=GRID)
+    assert list(StudyConfig(segments="1,C", recipe=GRID, sample=sample).combinations()) == list(
+        whole.combinations()
+    )
+
+
+def test_every_value_of_a_large_sample_is_seen() -> None:
+    some = StudyConfig(segments="C", recipe=GRID, sample=10)
+    assert {c.recipe.lr for c in some.combinations()} == set(GRID["lr"])
+    assert {c.recipe.batch_size for c in some.combinations()} == set(GRID["batch_size"])
+
+
+def test_the_combinations_of_a_sample_count_as_seeds(
+    small_study: Callable[..., StudyConfig],
+) -> None:
+    config = small_study(epochs=1, recipe=GRID, sample=3, seeds=2)
+    run_study(config)
+    folder = config.out / config.name
+    results, correct = load_results(folder), load_correct(folder)
+    assert len(results) == 2 * 3 * 2
+    evidence = compare_points(folder)
+    assert evidence["segments"].tolist() == ["1", "C"]
+    assert evidence["runs"].tolist() == [6, 6]
+    order = ["segments", "lr", "weight_decay", "batch_size", "seed"]
+    ids = results.sort_values(order)["run_id"].to_numpy().reshape(2, 6)
+    stacked = np.array([[correct[run_id] for run_id in row] for row in ids])
+    expected = compare(stacked, ["1", "C"])
+    for name in ("test_top1", "difference"):
+        np.testing.assert_allclose(evidence[name], expected[name])
+    found = read_findings(config)
+    assert len(found.summary) == 2
+    assert found.summary["runs"].tolist() == [6, 6]
+    assert "6 sampled combinations" in found.sentences[0]
+
+
+def test_pooling_keeps_pairs_together() -> None:
+    rows = pd.DataFrame(
+        [
+            {"segments": s, "lr": lr, "seed": seed, "match": "none", "width": 1.0}
+            for s in ("1", "C")
+            for lr in (0.1, 0.2)
+            for seed in (0, 1)
+        ]
+    )
+    pooled = pool(rows)
+    assert "lr" not in pooled
+    assert pooled["seed"].tolist() == [0, 1, 2, 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sample": 0}, "greater than 0"),
+        (
+            {"sample": 2, "data": {"split_seed": [0, 1]}},
+            "sample .=2. needs one set of test images, not several values of split_seed",
+        ),
+        (
+            {"compare": "rank", "data": {"name": "planted", "rank": [1, 2]}},
+            "compare .='rank'. must be one of segments, what varies on the same test images",
+        ),
+    ],
+)
+def test_what_cant_be_compared_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        StudyConfig(**fields)
+
+
+def test_training_images_may_be_compared() -> None:
+    StudyConfig(compare="train_images", data={"name": "digits", "train_images": [50, 100]})
