@@ -28,7 +28,7 @@ def render_summary(summary: pd.DataFrame) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
-            *(str(row[name]) for name in varied),
+            *(str(row[name]) or "none" for name in varied),
             str(row["segments"]),
             f"{row['width']:.4g}",
             in_units(row["params"]),
