@@ -180,12 +180,14 @@ def _block(
     name: str, texts: Sequence[str], at: Sequence[float], character: float
 ) -> tuple[list[str], list[list[str]]]:
     """A row of labels in lines: those of its name, and those of each label, all as many."""
-    lines = [text.splitlines() for text in texts]
+    lines = [name.splitlines(), *(text.splitlines() for text in texts)]
     widths = [(max(map(len, parts), default=0) + _APART) * character for parts in lines]
-    starts = stagger(at, widths, list(map(len, lines)))
+    before = at[0] - _MARGIN - widths[0] / 2  # where the name stands, left of the axis
+    starts = stagger([before, *at], widths, list(map(len, lines)))
     cells = [[""] * start + parts for start, parts in zip(starts, lines, strict=True)]
     total = max(map(len, cells))
-    return [name] + [""] * (total - 1), [cell + [""] * (total - len(cell)) for cell in cells]
+    header, *labels = [cell + [""] * (total - len(cell)) for cell in cells]
+    return header, labels
 
 
 def _draw_break(ax: Axes, x: float) -> None:

@@ -69,7 +69,7 @@ def figure_of_curves(curves: pd.DataFrame, title: str) -> Figure:
     series = _series(curves)
     across = min(len(series), 2)
     down = -(-len(series) // across)
-    figure = make_figure(title, 6.4 if across == 1 else 8.0, 3.6 if down == 1 else 2.9 * down)
+    figure = make_figure(title, 6.4 if across == 1 else 7.4, 3.6 if down == 1 else 2.9 * down)
     panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
     styles = dial_styles(list(curves["segments"]))
     for i, ((name, rows), ax) in enumerate(zip(series, panels, strict=False)):
@@ -122,6 +122,6 @@ def _limit(ax: Axes, curves: pd.DataFrame) -> None:
     low, high = late["val_top1"].min(), late["val_high"].max()
     margin = max(0.05 * (high - low), 0.002)
     ax.set_ylim(max(low - margin, -0.01), min(high + margin, 1.01))
-    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     ax.set_xlabel("epochs")
     ax.set_ylabel("validation top-1, mean and\nrange of runs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,35 +17,52 @@ from spectrum.report.published import published_differences
 from spectrum.report.series import COLOURS, MARKERS, curves_of, draw_intervals, finish, shifts
 from spectrum.report.statistics import series_columns
 
-__all__ = ["difference_curves", "plot_differences"]
+__all__ = ["Curve", "difference_curves", "plot_differences"]
 
 _BOUNDS = ["difference", "difference_low", "difference_high"]
 _GREY = "0.55"
 
 
-def difference_curves(
-    evidence: pd.DataFrame, over: str = "segments"
-) -> list[tuple[str, pd.DataFrame]]:
-    """The curves of differences in test top-1 to the reference, in percentage points.
+class Curve(NamedTuple):
+    """Differences to draw.
+
+    Attributes:
+        place: of the curve among all of the study, which gives it its colour in every figure.
+        name: of the fields that vary.
+        rows: of its points, with differences in percentage points.
+    """
+
+    place: int
+    name: str
+    rows: pd.DataFrame
+
+
+def difference_curves(evidence: pd.DataFrame, over: str = "segments") -> list[Curve]:
+    """The curves of differences in test top-1 to the reference.
 
     Args:
         evidence: as ``compare_points`` gives it.
         over: the field that was compared there.
 
     Returns:
-        The name and the rows of each. For segments it is one for each combination of the other
-        fields that vary, with the reference at 0; for another field one for each of its values but
-        the reference. Points that weren't compared are left out, and so is a curve without two.
+        For segments one for each combination of the other fields that vary, with the reference at
+        0; for another field one for each combination without its reference. Points that weren't
+        compared are left out, and so is a curve of the reference alone.
     """
-    rows = evidence[evidence["runs"] > 0].copy()
+    rows = evidence.reset_index(drop=True)
     rows[_BOUNDS] *= 100
-    varied = series_columns(evidence.drop(columns=[*MEASURES, "left_out"]), over)
-    others = rows[over].astype(str) != rows["reference"]
-    if over == "segments":
-        curves = curves_of(rows, varied)
-        return [(name, part) for name, part in curves if others[part.index].any()]
-    columns = [over, *(name for name in varied if name != "segments")]
-    return [(name, part) for name, part in curves_of(rows[others], columns) if len(part)]
+    columns = series_columns(evidence.drop(columns=[*MEASURES, "left_out"]))
+    if over not in ("segments", *columns):
+        columns.append(over)
+    rows["drawn"] = rows["runs"] > 0
+    others = rows["drawn"] & (rows[over].astype(str) != rows["reference"])
+    if over != "segments":
+        rows["drawn"] = others
+    return [
+        Curve(place, name, part[part["drawn"]])
+        for place, (name, part) in enumerate(curves_of(rows, columns))
+        if others[part.index].any()
+    ]
 
 
 def plot_differences(
@@ -71,13 +89,14 @@ def plot_differences(
     places = dial_positions(points)
     ax.axhline(0, color="0.3", linewidth=1.0, zorder=1)
     curves = difference_curves(evidence, over)
-    for i, (shift, (name, rows)) in enumerate(
-        zip(shifts(points, len(curves)), curves, strict=True)
-    ):
+    for shift, (place, name, rows) in zip(shifts(points, len(curves)), curves, strict=True):
         at = [places[point] + shift for point in rows["segments"]]
         mean, low, high = (rows[bound] for bound in _BOUNDS)
-        draw_joins(ax, list(rows["segments"]), at, list(mean), COLOURS[i % len(COLOURS)])
-        draw_intervals(ax, at, mean, low, high, label=name, i=i)
+        draw_joins(ax, list(rows["segments"]), at, list(mean), COLOURS[place % len(COLOURS)])
+        own = name or ("this study" if published else "")
+        draw_intervals(ax, at, mean, low, high, label=own, i=place)
+    if not curves:
+        ax.text(0.5, 0.6, "nothing is compared", ha="center", transform=ax.transAxes)
     if published:
         _draw_published(ax, beside, places)
     draw_dial(ax, points)

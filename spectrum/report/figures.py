@@ -94,7 +94,7 @@ def _differences(evidence: pd.DataFrame, title: str, over: str) -> Figure:
 
 def _heat_map(summary: pd.DataFrame, title: str) -> Figure:
     rows, columns = heat_map(summary)["test_top1"].shape
-    figure = make_figure(title, min(max(6.4, 2.2 + 0.7 * columns), 10.0), 1.3 + 0.55 * rows)
+    figure = make_figure(title, min(max(6.4, 1.9 + 0.58 * columns), 10.0), 1.3 + 0.55 * rows)
     plot_heat_map(summary, figure.subplots())
     fit(figure)
     return figure

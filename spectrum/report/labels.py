@@ -33,10 +33,13 @@ def alike(costs: pd.Series) -> bool:
 
 
 def span_in_units(costs: pd.Series) -> str:
-    """Counts as one where they are alike, or from the lowest to the highest."""
+    """Counts as one where they are alike, or from the lowest to the highest: 1.27-1.37M."""
     if alike(costs):
         return in_units(costs.mean())
-    return f"{in_units(costs.min())} to {in_units(costs.max())}"
+    low, high = in_units(costs.min()), in_units(costs.max())
+    if low[-1] == high[-1]:
+        low = low.rstrip("kMG")  # one unit is enough
+    return f"{low}\N{EN DASH}{high}"
 
 
 def short_setting(segments: str) -> str:

@@ -12,8 +12,8 @@ from matplotlib.patheffects import withStroke
 __all__ = ["Box", "label_points", "place_labels"]
 
 _FONT = 8.5  # of the labels, in points
-_HIDDEN = 4.0  # how much worse it is to stand on another label than on a point
-_FAR = 3.0  # points squared of overlap that a place further away has to save
+_HIDDEN = 20.0  # how much worse it is to stand on another label than on a point
+_FAR = 1.0  # points squared of overlap that the next best place has to save
 _WIDE = 1000.0  # points, further than any label goes
 
 
@@ -85,7 +85,7 @@ def label_points(
         (left, bottom), (_, top) = in_points((x, low)), in_points((x, high))
         taken.append(Box(left - 1, bottom, left + 1, top))
     sizes = [
-        (0.64 * _FONT * max(map(len, lines)), 1.2 * _FONT * len(lines))
+        (0.64 * _FONT * max(map(len, lines)) + 2, 1.2 * _FONT * len(lines) + 2)
         for lines in map(str.splitlines, texts)
     ]
     boxes = place_labels(anchors, sizes, taken)

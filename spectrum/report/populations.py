@@ -32,7 +32,7 @@ def error_distribution(results: pd.DataFrame, by: str = "segments") -> pd.DataFr
         ``share``, how many of its runs have this error or a lower one; and ``runs``, its size. A
         run that failed counts with an error of 1, so that it makes its population worse.
     """
-    runs = results.drop_duplicates("run_id")
+    runs = results.drop_duplicates([by, "run_id"])
     error = (1 - runs["test_top1"]).where(runs["status"] == "done").fillna(1.0)
     steps = []
     for value, errors in error.groupby(runs[by], sort=False, dropna=False):
@@ -70,16 +70,19 @@ def plot_error_distribution(results: pd.DataFrame, ax: Axes, by: str = "segments
         styles, title = iter(dial_styles(list(places)).values()), by
     for (value, curve), (color, dashes) in zip(curves, styles, strict=False):
         reached = curve[curve["error"] < 1]
+        heights = [0.0, *reached["share"]]
+        first = reached["error"].min() if len(reached) else 0.0
         median = curve.loc[curve["share"] >= 0.5, "error"].iloc[0]
+        runs = int(curve["runs"].iloc[0])
         name = short_setting(str(value)).replace("\n", " ") if title else label(by, value)
         ax.step(
-            [*reached["error"][:1], *reached["error"], 1.0],
-            [*[0.0] * (len(reached) > 0), *reached["share"], reached["share"].max()],
+            [first, *reached["error"], 1.0],
+            [*heights, heights[-1]],
             where="post",
             color=color,
             linestyle=dashes,
             linewidth=1.6,
-            label=f"{name}: {curve['runs'].iloc[0]} runs, median {median:.4f}",
+            label=f"{name}: {runs} run{'s' * (runs > 1)}, median {median:.4f}",
         )
     known = steps.loc[steps["error"] < 1, "error"]
     if len(known):

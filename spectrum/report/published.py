@@ -74,21 +74,21 @@ def published_differences(reference: str) -> pd.DataFrame:
         reference: the segments that differences are taken to, ``"1"`` or ``"C"``.
 
     Returns:
-        ``name`` (the paper and the architecture), ``segments`` and ``difference``, a fraction, for
-        every curve that has the reference and another point.
+        ``name`` (the paper, the architecture and what its networks share), ``segments`` and
+        ``difference``, a fraction, for every curve that has the reference and another point.
 
     Raises:
         ValueError: no curve has the reference.
     """
     curves = []
     rows = load_published()
-    for (source, architecture, *_), curve in rows.groupby(_CURVE, sort=False):
+    for (source, architecture, _, budget, _), curve in rows.groupby(_CURVE, sort=False):
         at_reference = curve.loc[curve["segments"] == reference, "value"]
         if len(at_reference) == 1 and len(curve) > 1:
             curves.append(
                 pd.DataFrame(
                     {
-                        "name": f"{str(source).partition(' (')[0]}, {architecture}",
+                        "name": f"{str(source).partition(' (')[0]}, {architecture}, {budget}",
                         "segments": curve["segments"],
                         "difference": curve["value"] - at_reference.iloc[0],
                     }

@@ -34,8 +34,8 @@ __all__ = [
 # Okabe and Ito's colours, told apart by the colour-blind; the markers by everybody in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-Dashes: TypeAlias = tuple[float, tuple[float, ...]]
-DASHES: tuple[Dashes, ...] = ((0, ()), (0, (5, 2)), (0, (7, 2, 1.5, 2)), (0, (2, 1.2)))
+Dashes: TypeAlias = str | tuple[float, tuple[float, ...]]
+DASHES: tuple[Dashes, ...] = ("-", (0, (5, 2)), (0, (7, 2, 1.5, 2)), (0, (2, 1.2)))
 _LONGEST = 26  # characters on a line of a legend beside the axes
 _CHARACTER = 0.075  # inches of one in a legend
 _LINE = 0.18  # inches of a line there and below a tick
@@ -65,7 +65,7 @@ def shifts(points: Sequence[str], curves: int) -> list[float]:
     """
     places = list(dial_positions(points).values())
     nearest = min((b - a for a, b in pairwise(places)), default=1.0)
-    apart = min(0.12, 0.6 * min(max(nearest, 0.3), 1.0) / curves)
+    apart = min(0.12, 0.6 * min(max(nearest, 0.3), 1.0) / max(curves, 1))
     return [apart * (i - (curves - 1) / 2) for i in range(curves)]
 
 

@@ -1,4 +1,4 @@
-"""Statistics by hand and by simulation; that what is drawn is what was computed."""
+"""Statistics by hand and by simulation; that the table says what they are."""
 
 import math
 from typing import Any
@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from rich.console import Console
 
-from spectrum import mean_interval, plot_accuracy, plot_accuracy_vs_segments, summarize
+from spectrum import mean_interval, summarize
 from spectrum.report import render_summary
 from spectrum.report.labels import in_units
-from spectrum.report.plots import figure_of_segments
 from spectrum.report.statistics import series_columns
 
 
@@ -78,7 +76,6 @@ def test_a_failed_run_is_counted_and_left_out_of_the_mean() -> None:
     assert summary["test_top1"][0] == pytest.approx(0.91)
     rows["status"], rows["test_top1"] = "failed", math.nan
     assert summarize(rows)["test_top1"].isna().all()
-    assert figure_of_segments(summarize(rows), "all failed").axes
 
 
 def test_what_varies_makes_the_curves() -> None:
@@ -92,84 +89,9 @@ def test_what_varies_makes_the_curves() -> None:
     assert len(summarize(two)) == 4
 
 
-def drawn(figure: Figure) -> list[tuple[str, list[tuple[float, float, float, float]]]]:
-    """Label and (x, mean, low, high) of every curve, from the artists themselves."""
-    curves = []
-    for container in figure.axes[0].containers:
-        line, _, (bars,) = container.lines  # type: ignore[attr-defined]
-        ends = [sorted(segment[:, 1]) for segment in bars.get_segments()]
-        points = [
-            (x, y, low, high) for (x, y), (low, high) in zip(line.get_xydata(), ends, strict=True)
-        ]
-        curves.append((str(container.get_label()), points))
-    return curves
-
-
-def test_the_figure_of_segments_draws_the_summary() -> None:
-    summary = summarize(results())
-    figure = figure_of_segments(summary, "made up")
-    ((_, points),) = drawn(figure)
-    expected = [
-        (i, row["test_top1"], row["test_low"], row["test_high"])
-        for i, (_, row) in enumerate(summary.iterrows())
-    ]
-    assert np.allclose(points, expected)
-    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert labels == ["4\n79.0k params\n2.08M MACs", "C\n80.0k params\n2.08M MACs"]
-    assert figure.axes[0].get_ylabel() == "test top-1 accuracy"
-
-
-def test_each_combination_has_a_curve_and_a_name() -> None:
-    two = pd.concat([results(), results(order="pointwise_first")], ignore_index=True)
-    figure = Figure()
-    plot_accuracy_vs_segments(summarize(two), figure.subplots())
-    names = [name for name, _ in drawn(figure)]
-    assert names == ["order spatial_first", "order pointwise_first"]
-    legend = figure.axes[0].get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == names
-    first, second = (points for _, points in drawn(figure))
-    assert all(0 < b[0] - a[0] < 0.5 for a, b in zip(first, second, strict=True))
-
-
-@pytest.mark.parametrize("cost", ["params", "macs"])
-def test_the_figure_of_costs_draws_the_summary(cost: Any) -> None:
-    summary = summarize(results())
-    figure = Figure()
-    plot_accuracy(summary, cost, figure.subplots())
-    ((_, points),) = drawn(figure)
-    assert [point[0] for point in points] == summary[cost].tolist()
-    assert [text.get_text() for text in figure.axes[0].texts] == ["4", "C"]
-
-
-def test_a_single_seed_draws_no_bar() -> None:
-    summary = summarize(results().query("seed == 0"))
-    ax = figure_of_segments(summary, "one seed").axes[0]
-    _, caps, (bars,) = ax.containers[0].lines  # type: ignore[attr-defined]
-    assert not any(segment.size for segment in bars.get_segments())
-    assert all(math.isnan(height) for cap in caps for height in cap.get_ydata())
-
-
 def test_a_run_of_two_studies_counts_once() -> None:
     twice = pd.concat([results(), results(study="another")], ignore_index=True)
     assert summarize(twice)["runs"].tolist() == [3, 3]
-
-
-def test_an_axis_of_accuracy_ends_where_accuracy_does() -> None:
-    rows = results()
-    rows["test_top1"] = [0.1, 0.5, 0.9] * 2  # an interval from below 0 to above 1
-    low, high = figure_of_segments(summarize(rows), "weak runs").axes[0].get_ylim()
-    assert -0.01 <= low <= 0
-    assert 1 <= high <= 1.01
-
-
-def test_failures_stand_below_their_point() -> None:
-    rows = results()
-    rows.loc[0, ["status", "test_top1"]] = ["failed", math.nan]
-    figure = figure_of_segments(summarize(rows), "one failed")
-    first, second = (label.get_text() for label in figure.axes[0].get_xticklabels())
-    assert first.endswith("1 of 3 failed")
-    assert "failed" not in second
 
 
 def test_the_table_says_what_the_summary_does() -> None:

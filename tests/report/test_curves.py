@@ -1,0 +1,127 @@
+"""Learning curves by hand; that what is drawn is what was computed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from spectrum.report import learning_curves, plot_learning_curves
+from spectrum.report.curves import figure_of_curves
+from spectrum.report.series import dial_styles
+
+
+def evaluations(results: pd.DataFrame, epochs: int = 10) -> pd.DataFrame:
+    """Curves that rise to the validation accuracy of each run, far below it at first."""
+    rows = [
+        {"run_id": row["run_id"], "epoch": epoch, "lr": 0.1, "val_top1": top1 - 0.5 / epoch**2}
+        for _, row in results.iterrows()
+        for epoch, top1 in zip(range(1, epochs + 1), [row["val_top1"]] * epochs, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_curve_is_the_mean_and_the_range_of_its_runs(make_results) -> None:
+    results = make_results({"4": [0.9, 0.8, 0.7], "C": [0.6]})
+    curves = pd.DataFrame(
+        {
+            "run_id": [*results["run_id"][:3]] * 2 + [results["run_id"][3], "of another study"],
+            "epoch": [1, 1, 1, 2, 2, 2, 1, 1],
+            "val_top1": [0.1, 0.2, 0.6, 0.5, 0.6, 0.7, 0.4, 0.99],
+        }
+    )
+    found = learning_curves(results, curves)
+    assert found.columns.tolist() == [
+        *("segments", "epoch", "val_top1", "val_low", "val_high", "runs"),
+    ]
+    assert found[["segments", "epoch"]].to_numpy().tolist() == [["4", 1], ["4", 2], ["C", 1]]
+    assert found["val_top1"].tolist() == pytest.approx([0.3, 0.6, 0.4])
+    assert found["val_low"].tolist() == [0.1, 0.5, 0.4]
+    assert found["val_high"].tolist() == [0.6, 0.7, 0.4]
+    assert found["runs"].tolist() == [3, 3, 1]
+
+
+def test_failed_runs_are_left_out_and_shared_ones_count_once(make_results) -> None:
+    results = make_results({"4": [0.9, math.nan], "C": [math.nan]})
+    curves = evaluations(results.fillna({"val_top1": 0.5}), epochs=1)
+    twice = pd.concat([results, results.assign(study="another")])
+    found = learning_curves(twice, curves)
+    assert found["segments"].tolist() == ["4"]
+    assert found["runs"].tolist() == [1]
+    assert found["val_top1"].tolist() == pytest.approx([0.39])
+
+
+def test_what_varies_makes_curves_of_their_own(make_results) -> None:
+    results = pd.concat([make_results({"C": [0.9, 0.8]}, lr=lr) for lr in (0.1, 0.2)])
+    found = learning_curves(results, evaluations(results, epochs=3))
+    assert found.columns[0] == "lr"
+    assert found[["lr", "epoch", "runs"]].to_numpy().tolist() == [
+        [lr, epoch, 2] for lr in (0.1, 0.2) for epoch in (1, 2, 3)
+    ]
+
+
+def test_the_lines_are_the_means_and_the_bands_the_ranges(make_results) -> None:
+    results = make_results({"C": [0.9, 0.8], "1": [0.7], "4": [0.6]})
+    curves = learning_curves(results, evaluations(results))
+    ax = Figure().subplots()
+    plot_learning_curves(curves, ax)
+    assert [line.get_label() for line in ax.lines] == ["1", "4", "C"]
+    for line, band, point in zip(ax.lines, ax.collections, ["1", "4", "C"], strict=True):
+        rows = curves[curves["segments"] == point]
+        np.testing.assert_allclose(line.get_xydata(), rows[["epoch", "val_top1"]])
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert (heights.min(), heights.max()) == (rows["val_low"].min(), rows["val_high"].max())
+    assert ax.get_legend().get_title().get_text() == "segments"
+
+
+def test_the_axis_begins_where_the_curves_are_after_a_fifth_of_the_epochs(make_results) -> None:
+    results = make_results({"C": [0.9, 0.8]})
+    curves = learning_curves(results, evaluations(results))
+    ax = Figure().subplots()
+    plot_learning_curves(curves, ax)
+    third = curves.loc[curves["epoch"] == 3, "val_top1"].item()
+    second = curves.loc[curves["epoch"] == 2, "val_top1"].item()
+    low, high = ax.get_ylim()
+    assert second < low < third
+    assert curves["val_high"].max() < high < 0.95
+
+
+def test_a_single_evaluation_is_seen(make_results) -> None:
+    results = make_results({"C": [0.9]})
+    ax = Figure().subplots()
+    plot_learning_curves(learning_curves(results, evaluations(results, epochs=1)), ax)
+    assert ax.lines[0].get_marker() == "."
+    low, high = ax.get_ylim()
+    assert low < 0.39 < high
+
+
+def test_series_on_one_axis_differ_in_their_lines(make_results) -> None:
+    results = pd.concat([make_results({"1": [0.8], "C": [0.9]}, lr=lr) for lr in (0.1, 0.2)])
+    ax = Figure().subplots()
+    plot_learning_curves(learning_curves(results, evaluations(results)), ax)
+    looks = {str(line.get_label()): (line.get_color(), line.get_linestyle()) for line in ax.lines}
+    assert list(looks) == ["1, lr 0.1", "C, lr 0.1", "1, lr 0.2", "C, lr 0.2"]
+    assert len(set(looks.values())) == 4
+    assert looks["1, lr 0.1"][0] == looks["1, lr 0.2"][0]
+    assert looks["1, lr 0.1"][1] == looks["C, lr 0.1"][1]
+
+
+@pytest.mark.parametrize("series", [1, 2, 3])
+def test_a_figure_has_a_panel_for_each_series_and_one_legend(make_results, series: int) -> None:
+    parts = [make_results({"1": [0.8], "C": [0.9]}, lr=lr) for lr in range(series)]
+    results = pd.concat([*parts[:-1], parts[-1][parts[-1]["segments"] == "C"]])
+    figure = figure_of_curves(learning_curves(results, evaluations(results)), "made up")
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == ([f"lr {lr}" for lr in range(series)] if series > 1 else [""])
+    (legend,) = figure.legends
+    names = ["C"] if series == 1 else ["1", "C"]
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert not any(ax.get_legend() for ax in figure.axes)
+    last = figure.axes[-1].lines[0]  # the same look as elsewhere, though it is alone there
+    assert last.get_color() == dial_styles(names)["C"][0] == figure.axes[0].lines[-1].get_color()
+    for ax in figure.axes[-2:]:  # nothing stands below them
+        assert ax.get_xlabel() == "epochs"
+        assert ax.xaxis.get_tick_params()["labelbottom"]

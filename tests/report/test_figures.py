@@ -1,0 +1,126 @@
+"""Which figures a study has, in which order, and that each can be shown."""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from spectrum.report import study_figures, summarize
+from spectrum.report.figures import describe_figure
+
+ALL = ["accuracy_vs_segments", "differences", "heat_map", "accuracy_vs_costs", "learning_curves"]
+POINTS = {"1": [0.7, 0.8], "C": [0.8, 0.9]}
+
+
+def curves(results: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        {"run_id": run_id, "epoch": epoch, "val_top1": 0.1 * epoch}
+        for run_id in results["run_id"].unique()
+        for epoch in (1, 2, 3)
+    ]
+    return pd.DataFrame(rows, columns=["run_id", "epoch", "val_top1"])
+
+
+def figures(
+    results: pd.DataFrame, evidence: pd.DataFrame | None, over: str = "segments"
+) -> dict[str, Figure]:
+    return study_figures(
+        results, summarize(results), evidence, curves(results), title="made up", over=over
+    )
+
+
+def two(make, values, name: str = "order") -> pd.DataFrame:
+    return pd.concat([make(values, **{name: value}) for value in ("a", "b")], ignore_index=True)
+
+
+def test_a_study_has_its_figures_in_the_order_of_reading(make_results, make_evidence) -> None:
+    found = figures(two(make_results, POINTS), two(make_evidence, {"1": 0.1, "C": 0.0}))
+    assert list(found) == ALL
+    for figure in found.values():
+        assert isinstance(figure, Figure)
+        assert figure._suptitle.get_text() == "made up"  # type: ignore[attr-defined]
+        width, _ = figure.get_size_inches()
+        assert 6.4 <= width <= 10
+        file = io.BytesIO()
+        figure.savefig(file, format="png")
+        assert file.getvalue().startswith(b"\x89PNG")
+
+
+def test_a_study_of_the_dial_alone_has_no_map(make_results, make_evidence) -> None:
+    found = figures(make_results(POINTS), make_evidence({"1": 0.1, "C": 0.0}))
+    assert list(found) == [stem for stem in ALL if stem != "heat_map"]
+
+
+def test_a_study_of_one_point_or_of_two_fields_has_no_map(make_results) -> None:
+    assert "heat_map" not in figures(two(make_results, {"C": [0.8, 0.9]}), None)
+    both = [make_results(POINTS, order=order, lr=lr) for order in ("a", "b") for lr in (1, 2)]
+    assert "heat_map" not in figures(pd.concat(both, ignore_index=True), None)
+    assert "heat_map" in figures(two(make_results, POINTS), None)
+
+
+def test_without_a_comparison_there_are_no_differences(make_results, make_evidence) -> None:
+    results = make_results(POINTS)
+    assert "differences" not in figures(results, None)
+    assert "differences" not in figures(results, make_evidence({"1": math.nan, "C": math.nan}))
+    assert "differences" not in figures(results, make_evidence({"1": math.nan, "C": 0.0}))
+    assert "differences" not in figures(results, make_evidence({"1": 0.1, "C": 0.0}).iloc[:0])
+
+
+def test_another_field_is_compared_where_it_was(make_results, make_evidence) -> None:
+    evidence = pd.concat(
+        [
+            make_evidence({"1": 0.0, "C": 0.0}, order="a", reference="a"),
+            make_evidence({"1": 0.1, "C": 0.2}, order="b", reference="a"),
+        ],
+        ignore_index=True,
+    )
+    found = figures(two(make_results, POINTS), evidence, over="order")
+    (legend,) = found["differences"].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["order b"]
+    marks = [
+        container.lines[0].get_color()
+        for stem in ("accuracy_vs_segments", "differences")
+        for container in found[stem].axes[0].containers  # type: ignore[attr-defined]
+    ]
+    assert marks[1] == marks[2] != marks[0]  # a curve's colour is its own in every figure
+
+
+def test_a_study_without_a_finished_run_has_one_figure(make_results, make_evidence) -> None:
+    results = make_results({"1": [math.nan], "C": [math.nan]})
+    evidence = make_evidence({"1": math.nan, "C": math.nan})
+    assert list(figures(results, evidence)) == ["accuracy_vs_segments"]
+
+
+def test_costs_that_are_matched_have_no_panel(make_results) -> None:
+    results = make_results(POINTS)  # its params differ by 1 in 79,000, its MACs twofold
+    axes = figures(results, None)["accuracy_vs_costs"].axes
+    labels = ["MACs per image", "training time of a run, seconds"]
+    assert [ax.get_xlabel() for ax in axes] == labels
+    results["params"] *= results["macs"]
+    axes = figures(results, None)["accuracy_vs_costs"].axes
+    assert [ax.get_xlabel() for ax in axes] == ["trainable parameters", *labels]
+    assert {len(ax.containers) for ax in axes} == {1}
+
+
+def test_every_figure_has_a_sentence_for_its_caption() -> None:
+    sentences = [describe_figure(stem) for stem in ALL]
+    assert len(set(sentences)) == len(ALL)
+    for sentence in sentences:
+        assert sentence.endswith(".")
+        assert 40 < len(sentence) < 250
+    with pytest.raises(ValueError, match=r"stem \(='loss'\) must be one of accuracy_vs_segments, "):
+        describe_figure("loss")
+
+
+def test_figures_need_neither_torch_nor_pyplot() -> None:
+    code = (
+        "import sys, spectrum.report.figures, spectrum.report.populations; "
+        "sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
