@@ -17,7 +17,7 @@ from spectrum.report.labels import short_setting
 __all__ = ["axis_width", "dial_positions", "draw_dial", "draw_joins", "joins", "stagger"]
 
 _BREAK = 1.5  # units between the last point before a break of the axis and the first after it
-_MARGIN = 0.6  # units before the first point and after the last
+_MARGIN = 0.7  # units before the first point and after the last
 _FONT = 9.0  # of the labels, in points
 _CHARACTER = 0.64 / 72  # its width in inches, for a point of the font
 _APART = 0.8  # characters between two labels on one line

@@ -17,7 +17,7 @@ from spectrum.report.statistics import series_columns
 __all__ = ["figure_of_curves", "learning_curves", "plot_learning_curves"]
 
 _MEASURES = ("segments", "epoch", "val_top1", "val_low", "val_high", "runs")
-_EARLY = 0.2  # the share of the epochs that may lie below the axis, so that the rest is legible
+_EARLY = 0.5  # the share of the epochs that may lie below the axis, so that the rest is legible
 
 
 def learning_curves(results: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def plot_learning_curves(curves: pd.DataFrame, ax: Axes) -> None:
     """Draw validation accuracy against epochs, dark to light along the dial.
 
     A line is the mean of a point's runs, the band around it goes from the lowest to the highest.
-    The axis begins where the lowest line is after a fifth of the epochs.
+    The axis begins where the lowest line is halfway.
 
     Args:
         curves: as ``learning_curves`` gives it.

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from spectrum.report.axis import dial_positions, draw_dial, draw_joins
 from spectrum.report.evidence import MEASURES
-from spectrum.report.labels import label
+from spectrum.report.labels import label, value_text
 from spectrum.report.published import published_differences
 from spectrum.report.series import COLOURS, MARKERS, curves_of, draw_intervals, finish, shifts
 from spectrum.report.statistics import series_columns
@@ -55,7 +55,7 @@ def difference_curves(evidence: pd.DataFrame, over: str = "segments") -> list[Cu
     if over not in ("segments", *columns):
         columns.append(over)
     rows["drawn"] = rows["runs"] > 0
-    others = rows["drawn"] & (rows[over].astype(str) != rows["reference"])
+    others = rows["drawn"] & (rows[over].map(value_text) != rows["reference"])
     if over != "segments":
         rows["drawn"] = others
     return [

@@ -14,20 +14,24 @@ from spectrum.report.frontier import Cost
 from spectrum.report.heat import heat_map, plot_heat_map
 from spectrum.report.labels import alike
 from spectrum.report.plots import figure_of_segments, plot_accuracy
+from spectrum.report.populations import plot_error_distribution
 from spectrum.report.series import fit, make_figure
 from spectrum.report.statistics import series_columns
 
 __all__ = ["describe_figure", "study_figures"]
 
+_POPULATION = 20  # runs of which a distribution can be seen
 _SAID = {
     "accuracy_vs_segments": "Mean test accuracy at every point of the dial, with 95% intervals.",
     "differences": "How much more accurate each point is than the reference on the same seeds and "
     "test images, with 95% intervals; an interval across the line leaves open which is better.",
     "heat_map": "Mean test accuracy at every combination, with half the width of its 95% interval.",
-    "accuracy_vs_costs": "Mean test accuracy against what a point costs, with 95% intervals; the "
-    "dashed line goes through the points that no other beats in both.",
+    "accuracy_vs_costs": "Mean test accuracy against what a point costs, with 95% intervals; where "
+    "all classify the same data, a dashed line joins the points that no other beats in both.",
+    "error_distribution": "The share of runs whose test error is at most so high; the further left "
+    "a curve, the more common are good runs.",
     "learning_curves": "Validation accuracy after every epoch: the mean of a point's runs, and the "
-    "range from the lowest to the highest.",
+    "range from the lowest to the highest, from where the lowest mean is halfway.",
 }
 
 
@@ -54,7 +58,8 @@ def study_figures(
         By the name of a file without its suffix, in reading order: ``accuracy_vs_segments``;
         ``differences``, where something was compared; ``heat_map``, where exactly one field varies
         besides the segments and both take two values; ``accuracy_vs_costs``, in panels of the
-        costs that differ by more than 3%, and of the training time; and ``learning_curves``.
+        costs that differ by more than 3%, and of the training time; ``error_distribution``, where
+        every value of ``over`` has 20 runs; and ``learning_curves``.
     """
     figures = {"accuracy_vs_segments": figure_of_segments(summary, title)}
     finished = summary["test_top1"].notna().any()
@@ -64,6 +69,8 @@ def study_figures(
         figures["heat_map"] = _heat_map(summary, title)
     if finished:
         figures["accuracy_vs_costs"] = _costs(summary, title)
+    if results.groupby(over, dropna=False).size().min() >= _POPULATION:
+        figures["error_distribution"] = _errors(results, title, over)
     learnt = learning_curves(results, curves)
     if len(learnt):
         figures["learning_curves"] = figure_of_curves(learnt, title)
@@ -94,8 +101,15 @@ def _differences(evidence: pd.DataFrame, title: str, over: str) -> Figure:
 
 def _heat_map(summary: pd.DataFrame, title: str) -> Figure:
     rows, columns = heat_map(summary)["test_top1"].shape
-    figure = make_figure(title, min(max(6.4, 1.9 + 0.58 * columns), 10.0), 1.3 + 0.55 * rows)
+    figure = make_figure(title, min(max(6.4, 1.9 + 0.66 * columns), 10.0), 1.3 + 0.55 * rows)
     plot_heat_map(summary, figure.subplots())
+    fit(figure)
+    return figure
+
+
+def _errors(results: pd.DataFrame, title: str, over: str) -> Figure:
+    figure = make_figure(title, 6.4, 4.0)
+    plot_error_distribution(results, figure.subplots(), over)
     fit(figure)
     return figure
 

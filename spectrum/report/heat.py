@@ -9,12 +9,12 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from spectrum.report.axis import dial_positions
-from spectrum.report.labels import short_setting
+from spectrum.report.labels import short_setting, value_text
 from spectrum.report.statistics import series_columns
 
 __all__ = ["heat_map", "plot_heat_map"]
 
-_FONT = 8.5
+_FONT = 8.0
 _DARK = 0.179  # the luminance below which white has more contrast than black
 
 
@@ -71,7 +71,7 @@ def plot_heat_map(summary: pd.DataFrame, ax: Axes) -> None:
                 ink = "white"
             ax.text(x, y, _text(mean, half), color=ink, ha="center", va="center", fontsize=_FONT)
     ax.set_xticks(range(len(means.columns)), list(map(short_setting, means.columns)))
-    ax.set_yticks(range(len(means.index)), list(map(str, means.index)))
+    ax.set_yticks(range(len(means.index)), list(map(value_text, means.index)))
     ax.set_xlabel("segments of the spatial convolution")
     ax.set_ylabel(str(means.index.name))
     ax.tick_params(length=0)

@@ -6,7 +6,7 @@ import textwrap
 
 import pandas as pd
 
-__all__ = ["alike", "in_units", "label", "short_setting", "span_in_units"]
+__all__ = ["alike", "in_units", "label", "one_line", "short_setting", "span_in_units", "value_text"]
 
 ALIKE = 0.03  # budgets that are matched miss each other by less
 
@@ -50,6 +50,16 @@ def short_setting(segments: str) -> str:
     return "\n".join(parts)
 
 
+def one_line(segments: str) -> str:
+    """A setting of the dial for a sentence or a table, cut where there are many parts."""
+    return " ".join(short_setting(segments).split()) if segments.count("+") > 3 else segments
+
+
 def label(column: str, value: object) -> str:
     """A field and its value, for a curve or a sentence: ``order spatial_only``, ``hidden none``."""
-    return f"{column} {'none' if value == '' else value}"
+    return f"{column} {value_text(value)}"
+
+
+def value_text(value: object) -> str:
+    """A value of a field as text: ``none`` where it is empty, as for no hidden layers."""
+    return str(value) or "none"

@@ -20,7 +20,7 @@ from spectrum.report.series import (
     make_figure,
     shifts,
 )
-from spectrum.report.statistics import series_columns
+from spectrum.report.statistics import is_one_task, series_columns
 
 __all__ = ["figure_of_segments", "plot_accuracy", "plot_accuracy_vs_segments"]
 
@@ -73,7 +73,7 @@ def plot_accuracy(summary: pd.DataFrame, cost: Cost, ax: Axes) -> None:
         ax: where to draw.
     """
     front = pareto_front(summary, cost)
-    if len(front) > 1:
+    if len(front) > 1 and is_one_task(summary):
         ax.step(
             *(front[cost], front["test_top1"]),
             where="post",

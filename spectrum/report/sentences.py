@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from spectrum.report.evidence import MEASURES
-from spectrum.report.labels import label
+from spectrum.report.labels import label, one_line
 from spectrum.report.statistics import series_columns
 
 __all__ = ["state_evidence"]
@@ -26,7 +26,7 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
     """
 
     def named(value: object) -> str:
-        return str(value) if over == "segments" else label(over, value)
+        return one_line(str(value)) if over == "segments" else label(over, value)
 
     columns = series_columns(evidence.drop(columns=[*MEASURES, "left_out"]), over)
     evidence = evidence.assign(

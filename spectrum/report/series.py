@@ -172,7 +172,8 @@ def fit(figure: Figure, title: str = "") -> None:
     width, height = figure.get_size_inches()
     if found:
         columns = int(width / (0.6 + _CHARACTER * max(map(len, found))))
-        columns = max(1, min(columns, len(found)))
+        rows = -(-len(found) // max(columns, 1))
+        columns = -(-len(found) // rows)  # as few as these rows need, so that they are even
         texts = [textwrap.fill(text, int(width / _CHARACTER) - 8) for text in found]
         lines = sum(text.count("\n") + 1 for text in texts)
         high += -(-lines // columns) + bool(title)

@@ -10,13 +10,28 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-__all__ = ["Interval", "mean_interval", "point_columns", "pool", "series_columns", "summarize"]
+__all__ = [
+    "Interval",
+    "is_one_task",
+    "mean_interval",
+    "point_columns",
+    "pool",
+    "series_columns",
+    "summarize",
+]
 
 # Columns that don't tell one point of a study from another: of one run, and of a summary.
 _OF_A_RUN = {
     *("run_id", "study", "match", "seed", "params", "macs", "val_top1", "test_top1", "test_top5"),
     *("test_loss", "train_seconds", "images_per_second", "device", "threads", "status", "error"),
     *("runs", "failed", "test_low", "test_high", "val_low", "val_high"),
+}
+
+
+# Columns that change what is classified: accuracies at their values aren't of one kind.
+_OF_THE_DATA = {
+    *("data", "validation", "test", "split_seed", "train_images", "label_noise", "rank", "block"),
+    *("images", "side", "channels", "template", "copies", "signal", "image_seed"),
 }
 
 
@@ -70,6 +85,11 @@ def series_columns(results: pd.DataFrame, over: str = "segments") -> list[str]:
         if not any(_follows(results, name, other) for other in (over, *kept)):
             kept.append(name)
     return kept
+
+
+def is_one_task(summary: pd.DataFrame) -> bool:
+    """Whether all points classify the same data, so that one can beat another."""
+    return not _OF_THE_DATA & set(series_columns(summary))
 
 
 def pool(results: pd.DataFrame, over: str = "segments") -> pd.DataFrame:

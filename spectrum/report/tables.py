@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from rich.table import Table
 
-from spectrum.report.labels import in_units
+from spectrum.report.labels import in_units, one_line, value_text
 from spectrum.report.statistics import series_columns
 
 __all__ = ["render_summary"]
@@ -28,8 +28,8 @@ def render_summary(summary: pd.DataFrame) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
-            *(str(row[name]) or "none" for name in varied),
-            str(row["segments"]),
+            *(value_text(row[name]) for name in varied),
+            one_line(str(row["segments"])),
             f"{row['width']:.4g}",
             in_units(row["params"]),
             in_units(row["macs"]),

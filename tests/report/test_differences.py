@@ -101,6 +101,17 @@ def test_over_another_field_the_rest_that_varies_is_in_the_names(make_evidence) 
     ]
 
 
+def test_an_empty_value_is_named_none(make_evidence) -> None:
+    evidence = pd.concat(
+        [
+            make_evidence({"1": 0.0, "C": 0.0}, reference="none", hidden=""),
+            make_evidence({"1": 0.01, "C": 0.02}, reference="none", hidden="64"),
+        ],
+        ignore_index=True,
+    )
+    assert [name for _, name, _ in difference_curves(evidence, "hidden")] == ["hidden 64"]
+
+
 def test_a_value_is_no_difference_where_it_is_the_reference(make_evidence) -> None:
     evidence = pd.concat(
         [

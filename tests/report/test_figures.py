@@ -124,3 +124,19 @@ def test_figures_need_neither_torch_nor_pyplot() -> None:
         "sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_many_runs_have_a_distribution(make_results) -> None:
+    many = make_results({"1": [0.7] * 20, "C": [0.8] * 20})
+    assert "error_distribution" in figures(many, None)
+    few = make_results({"1": [0.7] * 20, "C": [0.8] * 19})
+    assert "error_distribution" not in figures(few, None)
+
+
+@pytest.mark.parametrize(("name", "drawn"), [("order", True), ("rank", False), ("data", False)])
+def test_points_of_other_data_make_no_front(make_results, name: str, drawn: bool) -> None:
+    rows = two(make_results, POINTS, name)
+    rows.loc[rows["segments"] == "1", "train_seconds"] = 0.5
+    found = figures(rows, None)
+    (ax,) = [ax for ax in found["accuracy_vs_costs"].axes if "seconds" in ax.get_xlabel()]
+    assert ("Pareto front" in [line.get_label() for line in ax.lines]) == drawn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from spectrum.report.labels import alike, label, short_setting, span_in_units
+from spectrum.report.labels import alike, label, one_line, short_setting, span_in_units
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,9 @@ def test_costs_are_alike_within_3_percent() -> None:
 def test_a_field_stands_before_its_value() -> None:
     assert label("residual", False) == "residual False"
     assert label("hidden", "") == "hidden none"
+
+
+def test_a_setting_is_one_line_in_a_sentence() -> None:
+    assert one_line("entry=C+middle=4+exit=C/8") == "entry=C+middle=4+exit=C/8"
+    assert one_line("C+" * 33 + "4") == "34 layers: C C C C C C C C..."
+    assert one_line("4") == "4"
