@@ -128,6 +128,10 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
         The point's configuration, ``match, params, macs``, ``runs`` and ``failed`` (how many),
         ``test_top1`` with ``test_low`` and ``test_high`` (95%, over seeds alone without
         ``evidence``), ``val_top1`` likewise over seeds, and ``train_seconds`` (mean).
+
+    Raises:
+        ValueError: the evidence lacks a column of the results' points, as that of a sampled study
+            does.
     """
     keys = point_columns(results)
     rows = []
@@ -155,6 +159,9 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
     summary = pd.DataFrame(rows)
     if evidence is None:
         return summary
+    absent = [name for name in keys if name not in evidence]
+    if absent:
+        raise ValueError(f"evidence must be of the same points as results; no {', '.join(absent)}")
     compared = evidence[evidence["runs"] > 0].set_index(keys)
     places = pd.MultiIndex.from_frame(summary[keys])
     for name in ("test_top1", "test_low", "test_high"):

@@ -36,7 +36,7 @@ def study(
         str | None, typer.Option(metavar="N", help="How many, from 0.  [default: 5]")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Data sets.  [default: digits]")
+        str | None, typer.Option(metavar="NAMES", help="digits or planted.  [default: digits]")
     ] = None,
     network: Annotated[
         str | None,
@@ -45,6 +45,10 @@ def study(
             help="tiny, small, paper, vgg_small, resnet50, inception_v3_tiny and others, or a model"
             " of your own, package.module:callable.  [default: tiny]",
         ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="small, imagenet or jft.  [default: small]"),
     ] = None,
     match: Annotated[
         str | None,
@@ -146,6 +150,7 @@ def study(
         "seeds": seeds,
         "data": data,
         "network": network,
+        "recipe": recipe,
         "match": match,
         "budget": budget,
         "sample": sample,

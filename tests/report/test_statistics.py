@@ -30,6 +30,13 @@ def grid(**axes: list[Any]) -> pd.DataFrame:
     )
 
 
+def test_evidence_of_other_points_is_refused() -> None:
+    rows = grid(lr=[0.1, 0.2])
+    evidence = summarize(rows).drop(columns="lr")
+    with pytest.raises(ValueError, match="evidence must be of the same points as results; no lr"):
+        summarize(rows, evidence)
+
+
 def follow(rows: pd.DataFrame, column: str, values: dict[Any, Any], field: str) -> pd.DataFrame:
     return rows.assign(**{field: rows[column].map(values)})
 
