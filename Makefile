@@ -1,5 +1,5 @@
 # make study    set up, then run the default study
-# make test     set up, then everything that must pass: lint, types, tests, the notebook
+# make test     set up, then everything that must pass: lint, types, tests, the notebooks
 # make counts   set up Keras, torchvision and timm beside, then print everybody's exact counts
 # make parity   likewise, then print how far our logits are from theirs
 PYTHON ?= python3

@@ -56,17 +56,17 @@ class DataConfig(BaseModel):
     name: Annotated[str, BeforeValidator(_known)] = "digits"
     validation: float = Field(default=0.2, gt=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
-    split_seed: NonNegativeInt = 0
+    split_seed: int = Field(default=0, ge=0, lt=2**32)
     train_images: PositiveInt | None = None
     label_noise: float = Field(default=0.0, ge=0, lt=1)
     rank: PositiveInt | None = None
     block: PositiveInt | None = None
-    images: PositiveInt = 5000
-    side: PositiveInt = 12
-    channels: PositiveInt | None = None
+    images: int = Field(default=5000, ge=80, le=1_000_000)
+    side: int = Field(default=12, ge=1, le=512)
+    channels: int | None = Field(default=None, ge=1, le=4096)
     template: PositiveInt | None = None
-    copies: PositiveInt | None = None
-    signal: float | None = Field(default=None, gt=0)
+    copies: int | None = Field(default=None, ge=1, le=1000)
+    signal: float | None = Field(default=None, gt=0, le=1000)
     image_seed: NonNegativeInt = 0
 
     @model_validator(mode="after")

@@ -40,6 +40,7 @@ KINDS: dict[str, dict[str, Any]] = {
 """What each kind has where nothing else is said."""
 
 _QUARTERS = 4
+_MOST = 200_000_000  # numbers in all images, 1.6 GB while they are drawn
 _AT_ONCE = 500  # images that the matched filter looks at
 
 Floats = npt.NDArray[np.float64]
@@ -73,6 +74,13 @@ class Planting:
 
     def __post_init__(self) -> None:
         """Raise a ValueError for what can't be planted."""
+        numbers = self.images * self.channels * self.side**2
+        if numbers > _MOST:
+            raise ValueError(
+                f"images (={self.images}) of {self.channels} channels and {self.side}x{self.side} "
+                f"pixels must be at most {_MOST // (self.channels * self.side**2)}, to be held "
+                "in memory"
+            )
         if self.template > self.side:
             raise ValueError(
                 f"template (={self.template}) must be in 1..{self.side}, an image's side"

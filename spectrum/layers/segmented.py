@@ -284,6 +284,6 @@ def _check_choices(order: str, activation: str | None) -> None:
     check_activation(activation)
     if activation is not None and order == "spatial_only":
         raise ValueError(
-            f"activation (={activation!r}) must be None for spatial_only, "
+            f"activation (={activation!r}) must be none for spatial_only, "
             "which has no second convolution"
         )

@@ -11,7 +11,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveInt,
     model_validator,
 )
@@ -95,7 +94,7 @@ class NetworkConfig(BaseModel):
     residual: bool = True
     hidden: tuple[PositiveInt, ...] = ()
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    repeats: NonNegativeInt | None = None
+    repeats: int | None = Field(default=None, ge=0, le=1000)
     channel_multiple: PositiveInt = 1
     pooling: Pooling = "symmetric"
     bn_eps: float = Field(default=1e-5, gt=0)

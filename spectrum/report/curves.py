@@ -48,7 +48,12 @@ def plot_learning_curves(curves: pd.DataFrame, ax: Axes) -> None:
     Args:
         curves: as ``learning_curves`` gives it.
         ax: where to draw.
+
+    Raises:
+        ValueError: they are single runs' curves.
     """
+    if "segments" not in curves:
+        raise ValueError("curves must be those that learning_curves gives, a row a point and epoch")
     styles = dial_styles(list(curves["segments"]))
     series = _series(curves)
     for i, (name, rows) in enumerate(series):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import pandas as pd
 
@@ -24,7 +24,12 @@ def pareto_front(summary: pd.DataFrame, cost: Cost) -> pd.DataFrame:
     Returns:
         Rows of ``summary``, by rising cost. Rows that are equal in both stay together; a row
         without a cost or an accuracy is never there.
+
+    Raises:
+        ValueError: an unknown cost.
     """
+    if cost not in get_args(Cost):
+        raise ValueError(f"cost (={cost!r}) must be one of {', '.join(get_args(Cost))}")
     known = summary.dropna(subset=[cost, "test_top1"]).sort_values(cost, kind="stable")
     best = known.groupby(cost)["test_top1"].max()
     cheaper = best.cummax().shift(fill_value=-math.inf)

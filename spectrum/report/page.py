@@ -85,6 +85,7 @@ def render_page(
         keep_trailing_newline=True,
     )
     varied = [name for name in series_columns(summary) if name != "width"]  # it has its own column
+    sampled = [name for name in series_columns(failures) if name not in summary]
     return environment.get_template("page.html").render(
         title=title,
         sentences=sentences,
@@ -93,7 +94,7 @@ def render_page(
         ],
         points=_points(summary, varied),
         notes=notes,
-        failures=_failures(failures, varied),
+        failures=_failures(failures, [*varied, *sampled]),
         configuration=_groups(configuration),
         command=command,
         versions=_groups(versions),
@@ -111,10 +112,11 @@ def _data_uri(figure: Figure) -> str:
 
 
 def _points(summary: pd.DataFrame, varied: Sequence[str]) -> _Table:
+    tuned = ["tuned_lr"] if "tuned_lr" in summary else []
     columns = [
         *(_Column(name, _is_number(summary[name])) for name in varied),
         _Column("segments", names_row=True),
-        *(_Column(name, number=True) for name in ("width", "params", "MACs", "val top-1")),
+        *(_Column(name, number=True) for name in (*tuned, "width", "params", "MACs", "val top-1")),
         *(_Column(name, number=True) for name in ("test top-1", "95% interval")),
         *(_Column(name, number=True) for name in ("seconds a run", "runs", "failed")),
     ]
@@ -122,7 +124,7 @@ def _points(summary: pd.DataFrame, varied: Sequence[str]) -> _Table:
         [
             *(_text(row[name]) for name in varied),
             str(row["segments"]),
-            _number(row["width"], ".4g"),
+            *(_number(row[name], ".4g") for name in (*tuned, "width")),
             in_units(row["params"]),
             in_units(row["macs"]),
             _number(row["val_top1"], ".4f"),

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from spectrum.report.axis import dial_positions
 from spectrum.report.labels import label, short_setting
 from spectrum.report.series import COLOURS, DASHES, Dashes, dial_styles, finish
+from spectrum.report.statistics import point_columns
 
 __all__ = ["error_distribution", "plot_error_distribution"]
 
@@ -31,7 +32,12 @@ def error_distribution(results: pd.DataFrame, by: str = "segments") -> pd.DataFr
         A row a step: the population's value of ``by``; ``error``, 1 - ``test_top1``, ascending;
         ``share``, how many of its runs have this error or a lower one; and ``runs``, its size. A
         run that failed counts with an error of 1, so that it makes its population worse.
+
+    Raises:
+        ValueError: there is no such column.
     """
+    if by not in results:
+        raise ValueError(f"by (={by}) must be one of {', '.join(point_columns(results))}")
     runs = results.drop_duplicates([by, "run_id"])
     error = (1 - runs["test_top1"]).where(runs["status"] == "done").fillna(1.0)
     steps = []

@@ -24,12 +24,23 @@ def render_summary(summary: pd.DataFrame) -> Table:
     table.add_column("segments", overflow="fold", min_width=8)
     failed = summary["failed"].any()
     last = "failed" if failed else "s/run"  # both leave no room on a narrow terminal
-    for name in ("width", "params", "MACs", "val top-1", "test top-1", "95% interval", last):
+    tuned = ["tuned_lr"] if "tuned_lr" in summary else []
+    for name in (
+        *tuned,
+        "width",
+        "params",
+        "MACs",
+        "val top-1",
+        "test top-1",
+        "95% interval",
+        last,
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
         table.add_row(
             *(value_text(row[name]) for name in varied),
             one_line(str(row["segments"])),
+            *(f"{row[name]:.4g}" for name in tuned),
             f"{row['width']:.4g}",
             in_units(row["params"]),
             in_units(row["macs"]),

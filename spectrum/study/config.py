@@ -8,12 +8,12 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    PositiveFloat,
+    Field,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -72,7 +72,7 @@ class StudyConfig(BaseModel):
         compare: the field whose values the evidence compares at equal others: ``"segments"``, or
             one that takes several values.
         sample: how many combinations of the other fields than ``segments`` to take, at random but
-            always the same; None for all.
+            always the same, with one seed each; None for all.
         tune_lr: factors of the recipe's learning rate, of which each point gets the one that
             classifies the validation split best; True for 1/4, 1/2, 1, 2 and 4, none for no
             tuning.
@@ -101,7 +101,7 @@ class StudyConfig(BaseModel):
     budget: PositiveInt | None = None
     compare: str = "segments"
     sample: PositiveInt | None = None
-    tune_lr: tuple[PositiveFloat, ...] = ()
+    tune_lr: tuple[Annotated[float, Field(ge=1e-3, le=1e3)], ...] = ()
     start: Path | None = None
     seeds: PositiveInt = 5
     device: str = "auto"
@@ -151,6 +151,8 @@ class StudyConfig(BaseModel):
     def _factors(cls, value: Any) -> Any:
         if isinstance(value, bool):
             return _FACTORS if value else ()
+        if not isinstance(value, list | tuple):
+            raise ValueError("must be true, false or a list of factors")
         return value
 
     @field_validator("network", "data", "recipe", mode="before")
@@ -164,11 +166,17 @@ class StudyConfig(BaseModel):
             value = value.model_dump(exclude_unset=True)
         if not isinstance(value, Mapping):
             raise ValueError("must be a name, a list of names or a table of fields")
+        for key, given in value.items():
+            for item in given if isinstance(given, list | tuple) else [given]:
+                if isinstance(item, Mapping):
+                    raise ValueError(f"{key} (={item}) must be a value or a list of values")
         default = cls.model_fields[info.field_name].default
         return {**default, **{key: _values(key, given) for key, given in value.items()}}
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
+        if self.sample is not None and "seeds" not in self.model_fields_set:
+            object.__setattr__(self, "seeds", 1)
         if "segments" in self.network:
             raise ValueError(
                 f"network.segments (={_shown(self.network['segments'])}) must not be given, "
@@ -212,6 +220,15 @@ class StudyConfig(BaseModel):
             raise ValueError(
                 f"compare (={self.compare!r}) must be one of {', '.join(comparable)}, what varies "
                 "on the same test images"
+            )
+        if self.sample is not None and not any(
+            axis != ("network", "segments") for axis in varied.values()
+        ):
+            raise ValueError(f"sample (={self.sample}) needs other fields with several values")
+        if self.sample is not None and self.seeds > 1:
+            raise ValueError(
+                f"seeds (={self.seeds}) must be 1 with sample (={self.sample}): each combination "
+                "counts as a seed, and seeds of one combination aren't independent"
             )
         if self.sample is not None and apart:
             raise ValueError(
@@ -314,7 +331,7 @@ def explain(error: ValidationError, room: str = "") -> str:
 
 
 def _shown(value: object) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, tuple | list) else repr(value)
+    text = ",".join(map(str, value)) if isinstance(value, tuple | list) and value else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -122,9 +123,10 @@ def _draw(
     """Draw the figures and the page from the files that were written."""
     folder = config.out / config.name
     found = read_findings(config)
-    results = found.results
+    results = load_results(folder)
+    failed = results[results["status"] != "done"]
     figures = study_figures(
-        results,
+        found.results,
         found.summary,
         found.evidence,
         load_curves(folder),
@@ -146,7 +148,7 @@ def _draw(
         summary=found.summary,
         configuration=config.model_dump(mode="json"),
         versions=versions,
-        failures=results[results["status"] != "done"],
+        failures=failed,
         command=command,
         notes=notes,
     )
@@ -179,7 +181,8 @@ def read_findings(config: StudyConfig) -> Findings:
         evidence = compare_points(folder)
     except ValueError as error:  # the results stand
         said = [f"Nothing can be compared: {error}."]
-        return Findings(results, None, summarize(results), said)
+        unknown = summarize(results).assign(test_low=math.nan, test_high=math.nan)
+        return Findings(results, None, unknown, said)
     said = state_evidence(evidence, over, "sampled combination" if config.sample else "seed")
     return Findings(results, evidence, summarize(results, evidence), said)
 
@@ -191,6 +194,8 @@ def _title(config: StudyConfig) -> str:
             " and ".join(map(str, config.data["name"])),
             " and ".join(map(str, config.network["name"])) + " network",
             "costs not matched" if config.match == "none" else matched,
-            f"{config.seeds} seed{'s' * (config.seeds > 1)}",
+            f"{config.sample} sampled combinations"
+            if config.sample
+            else f"{config.seeds} seed{'s' * (config.seeds > 1)}",
         ]
     )

@@ -25,6 +25,7 @@ __all__ = ["FORMAT", "Plan", "Point", "RunConfig", "is_out_of_memory", "make_pla
 
 FORMAT = 1
 """The version of what a run is; a change that alters results under the same fields raises it."""
+_FAR = 0.05  # a miss of the budget that a reader should know of
 _NEWER = {
     "": ("code", "start"),
     "network": ("aux_logits",),
@@ -264,6 +265,8 @@ def _solve(
             "than there is"
         ) from error
     notes = tuple(str(warning.message) for warning in said)
+    if miss is not None and abs(miss) > _FAR:
+        notes += (f"segments (={network.segments}): {match} miss the budget by {miss:+.0%}",)
     return _Solved(network, costs.params, costs.macs, miss, code, notes)
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from spectrum.study.config import StudyConfig
 from spectrum.study.display import Display
 from spectrum.study.engine import Event, available_devices, execute_runs
-from spectrum.study.outputs import write_study
+from spectrum.study.outputs import TUNING, write_study
 from spectrum.study.plan import Plan, Point, RunConfig, make_plan
 from spectrum.study.results import make_row, varied
 from spectrum.study.store import Store
@@ -65,6 +65,14 @@ def run_study(
         found = _execute(plan, wanted, devices, console)
         tried = choose_rates(plan.points, config.tune_lr, config.seeds, found)
         plan = _at_rates(plan, tried)
+        failed = [rate.point.network.segments for rate in tried if rate.val_top1 is None]
+        if failed:
+            points = ", ".join(dict.fromkeys(failed))
+            notes.append(
+                f"{len(failed)} of {len(tried)} learning rates tried weren't chosen from, since "
+                f"runs of them failed (at {points}); {TUNING} has them"
+            )
+            console.print(f"note: {notes[-1]}", highlight=False, markup=False, soft_wrap=True)
     results = _execute(plan, plan.runs(), devices, console)
     with console.status("drawing the figures and the page"):
         return write_study(plan, results, tried, notes, command)

@@ -8,6 +8,7 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 from spectrum.study.plan import Point, RunConfig
+from spectrum.training import Recipe
 
 __all__ = ["TUNING_SEEDS", "Rate", "choose_rates", "tuning_runs"]
 
@@ -68,7 +69,8 @@ def choose_rates(
 
 def _rates(point: Point, factors: Sequence[float]) -> list[Point]:
     """The point at every rate, rising."""
+    lr = point.recipe.lr
     return [
-        replace(point, recipe=point.recipe.model_copy(update={"lr": point.recipe.lr * factor}))
+        replace(point, recipe=Recipe(**{**point.recipe.model_dump(), "lr": lr * factor}))
         for factor in sorted(set(factors))
     ]

@@ -26,7 +26,8 @@ __all__ = ["Diverged", "Evaluation", "Fitted", "fit"]
 Evaluation: TypeAlias = dict[str, float]
 """``epoch, samples, lr, train_loss, val_loss, val_top1, seconds``.
 
-Samples and seconds are those of training so far, without the evaluations.
+Samples and seconds are those of training so far, without the evaluations; the learning rate is
+the one that training goes on with.
 """
 
 AUXILIARY_WEIGHT = 0.4
