@@ -40,6 +40,7 @@ def compare_points(
             of the values compared.
     """
     results, correct = load_results(folder), load_correct(folder)
+    accuracies = dict(zip(results["run_id"], results["test_top1"], strict=True))
     study = _study(folder)
     over = over or str(study.get("compare", "segments"))
     if study.get("sample"):
@@ -48,6 +49,10 @@ def compare_points(
     def correct_of(run_id: str) -> NDArray[np.bool_]:
         if run_id not in correct:
             raise ValueError(f"folder (={folder}) lacks what run {run_id} got right")
+        if abs(float(correct[run_id].mean()) - accuracies[run_id]) > 1e-5:
+            raise ValueError(
+                f"folder (={folder}) has two accuracies of run {run_id}: its files differ"
+            )
         return correct[run_id]
 
     return gather_evidence(results, correct_of, reference, over)

@@ -168,8 +168,7 @@ def load_correct(folder: Path | str) -> dict[str, NDArray[np.bool_]]:
     except FileNotFoundError:
         raise ValueError(f"folder (={folder}) must hold a study's answers; no {CORRECT}") from None
     except Exception as error:  # a damaged archive makes its readers raise all kinds
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path} is damaged: {reason}") from error
+        raise ValueError(f"{path} is damaged: no archive of arrays") from error
     for run_id, array in correct.items():
         if array.dtype != bool or array.ndim != 1:
             raise ValueError(

@@ -229,3 +229,16 @@ def test_the_command_says_what_the_evidence_supports(
         lost.unlink()
     assert main() == 0  # the results stand without
     assert "Nothing can be compared: " in capsys.readouterr().out
+
+
+def test_answers_of_another_study_are_refused(
+    small_study: Callable[..., StudyConfig], tmp_path: Path
+) -> None:
+    config = small_study(seeds=2, epochs=1)
+    run_study(config)
+    folder = config.out / config.name
+    rows = pd.read_csv(folder / "results.csv")
+    rows.loc[1, "test_top1"] += 0.01
+    rows.to_csv(folder / "results.csv", index=False)
+    with pytest.raises(ValueError, match=rf"has two accuracies of run {rows['run_id'][1]}"):
+        compare_points(folder)
