@@ -89,9 +89,9 @@ def test_the_file_and_the_flags_are_understood() -> None:
     import shlex
     import tomllib
 
-    (text,) = blocks("toml")
-    config = StudyConfig(**tomllib.loads(text))
-    assert len(list(config.combinations())) == 4 * 2 * 2
+    dial, planted = (StudyConfig(**tomllib.loads(text)) for text in blocks("toml"))
+    assert len(list(dial.combinations())) == 4 * 2 * 2
+    assert len(list(planted.combinations())) == len(planted.segments) * 3
     commands = next(
         block for block in blocks("sh") if block.startswith(".venv/bin/python -m spectrum.study")
     )
