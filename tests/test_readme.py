@@ -12,7 +12,7 @@ from rich.console import Console
 from spectrum import Segments, StudyConfig
 from spectrum.costs import count_config
 from spectrum.report import render_summary
-from spectrum.study.config import merge, read_toml
+from spectrum.study.grid import merge, read_toml
 from spectrum.study.outputs import read_findings
 
 ROOT = Path(__file__).parents[1]

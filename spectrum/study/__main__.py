@@ -183,7 +183,8 @@ def study(
 def _configure(file: str | None, flags: dict[str, Any]) -> StudyConfig:
     from pydantic import ValidationError
 
-    from spectrum.study.config import StudyConfig, explain, merge, read_toml
+    from spectrum.study.config import StudyConfig
+    from spectrum.study.grid import explain, merge, read_toml
 
     fields: dict[str, Any] = {}
     if file:
@@ -191,7 +192,7 @@ def _configure(file: str | None, flags: dict[str, Any]) -> StudyConfig:
     try:
         return StudyConfig(**merge(fields, flags))
     except ValidationError as error:
-        message = explain(error)
+        message = explain(error, whole=StudyConfig)
         in_file = file and message.split(" ")[0] not in flags
         raise ValueError(f"{file}: {message}" if in_file else message) from None
 

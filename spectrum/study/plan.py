@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from spectrum.costs import count_config, count_costs, match_budget, reference
 from spectrum.data import DataConfig, Dataset, load_data
 from spectrum.networks import NetworkConfig, build, code_fingerprint, is_code
-from spectrum.study.config import Matching, StudyConfig
+from spectrum.study.config import StudyConfig
+from spectrum.study.grid import Matching
 from spectrum.study.start import Start, read_start, started
 from spectrum.training import Precision, Recipe
 

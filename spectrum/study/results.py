@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spectrum.study.config import StudyConfig, column
+from spectrum.study.config import StudyConfig
+from spectrum.study.grid import column
 from spectrum.study.plan import Point, RunConfig
 
 __all__ = [

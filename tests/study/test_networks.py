@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from spectrum import StudyConfig, load_results, load_run, run_study
-from spectrum.study.config import read_toml
+from spectrum.study.grid import read_toml
 from spectrum.study.plan import make_plan
 from tests.study.conftest import run_command
 
