@@ -13,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from spectrum.study.engine import Event
+from spectrum.study.events import Event
 
 __all__ = ["Display"]
 
@@ -54,7 +54,8 @@ class Display:
         """Show an event."""
         name, epochs = self.runs[event.run_id]
         if event.kind == "started":
-            self.bars[event.run_id] = self.progress.add_task(name, total=epochs, figure="")
+            if event.run_id not in self.bars:  # a run may be begun again by another process
+                self.bars[event.run_id] = self.progress.add_task(name, total=epochs, figure="")
         elif event.kind == "evaluation":
             self.progress.update(
                 self.bars[event.run_id],

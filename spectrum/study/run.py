@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import traceback
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import torch
+from filelock import Timeout
 
 from spectrum.data import load_data
 from spectrum.networks import build
@@ -21,12 +23,20 @@ from spectrum.study.store import Store
 from spectrum.training import Diverged, Evaluation, evaluate, fit
 from spectrum.training.seeding import seeded
 
-__all__ = ["attempt", "execute"]
+__all__ = ["Stopped", "attempt", "execute"]
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 10  # seconds until a wait for another process is told
 
 # On a GPU: convolutions that repeat, and float32 that isn't rounded to TF32.
 _REPEATABLE = partial(
     torch.backends.cudnn.flags, enabled=True, benchmark=False, deterministic=True, allow_tf32=False
 )
+
+
+class Stopped(Exception):
+    """A run isn't wanted any longer; its checkpoint stays."""
 
 
 def attempt(
@@ -36,11 +46,14 @@ def attempt(
 
     ``diverged`` is final and kept in the store. ``out_of_memory``, ``io_error`` and ``failed``
     are not, so that the run is tried again when it is next asked for. The traceback of a failure
-    that has no other name is kept in the run's folder.
+    that has no other name is kept in the run's folder. Where ``on_evaluation`` raises ``Stopped``
+    the run ends as ``stopped``, and goes on from its checkpoint when it is next asked for.
     """
     try:
         with _REPEATABLE():
             return execute(run, store, device, on_evaluation)
+    except Stopped:
+        return {"status": "stopped", "error": "not wanted any longer"}
     except Exception as error:
         status, reason = _explain(error)
         if status == "failed":
@@ -62,7 +75,7 @@ def execute(
         device: where to train.
         on_evaluation: called with each line of the learning curve.
     """
-    with store.lock(run.id):
+    with _alone(store, run.id):
         result = store.result(run.id)
         if result is not None:
             return result
@@ -111,6 +124,21 @@ def execute(
         }
         store.finish(run.id, result, trained, run.network, tested.correct)
         return result
+
+
+@contextmanager
+def _alone(store: Store, run_id: str) -> Iterator[None]:
+    """Hold the lock of a run, and say so where another process has it for long."""
+    lock = store.lock(run_id)
+    try:
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout:
+        log.warning("another process trains this run, its result is waited for")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _where(device: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from spectrum.study.config import StudyConfig
 from spectrum.study.display import Display
-from spectrum.study.engine import Event, available_devices, execute_runs
+from spectrum.study.engine import available_devices, execute_runs
+from spectrum.study.events import Event
 from spectrum.study.outputs import TUNING, write_study
 from spectrum.study.plan import Plan, Point, RunConfig, make_plan
 from spectrum.study.results import make_row, varied

@@ -1,7 +1,8 @@
 """The process that executes runs for the engine: ``python -m spectrum.study.worker``.
 
-A line of standard input is a run, a line of standard output an event, both as JSON. The process
-ends when its standard input does, so that none outlives the one that started it.
+A line of standard input is a run, or asks for one to be stopped at the end of its epoch; a line of
+standard output is an event; all as JSON. The process ends when its standard input does, so that
+none outlives the one that started it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dataclasses import asdict
 
 import torch
 
-from spectrum.study.engine import Event, execute_one
+from spectrum.study.events import Event, execute_one
 from spectrum.study.plan import RunConfig
+from spectrum.study.run import Stopped
 from spectrum.study.store import Store
 
 __all__ = ["serve"]
@@ -28,20 +30,29 @@ def serve(store: Store, device: str, threads: int) -> None:
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     torch.set_num_threads(threads)
-    inbox: queue.Queue[str] = queue.Queue()
+    inbox: queue.Queue[RunConfig] = queue.Queue()
+    unwanted: set[str] = set()
 
     def read() -> None:
         for line in sys.stdin:
-            inbox.put(line)
+            message = json.loads(line)
+            if "stop" in message:
+                unwanted.add(message["stop"])
+            else:
+                run = RunConfig(**message["run"])
+                unwanted.discard(run.id)
+                inbox.put(run)
         os._exit(0)  # in the middle of a run too: its checkpoint is whole
 
     threading.Thread(target=read, daemon=True).start()
 
     def report(event: Event) -> None:
         events.write(json.dumps(asdict(event)) + "\n")
+        if event.kind == "evaluation" and event.run_id in unwanted:
+            raise Stopped
 
     while True:
-        execute_one(RunConfig.model_validate_json(inbox.get()), store, device, report)
+        execute_one(inbox.get(), store, device, report)
 
 
 if __name__ == "__main__":
