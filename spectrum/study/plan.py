@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
-from torch import Tensor, nn
 
-from spectrum.costs import count_config, count_costs, match_budget, reference
 from spectrum.data import DataConfig, Dataset, load_data
-from spectrum.networks import NetworkConfig, build, code_fingerprint, is_code
+from spectrum.networks import NetworkConfig, is_code
 from spectrum.study.config import StudyConfig
-from spectrum.study.grid import Matching
+from spectrum.study.solve import Solved, cost_of_reference, solve
 from spectrum.study.start import Start, read_start, started
 from spectrum.training import Precision, Recipe
 
-__all__ = ["FORMAT", "Plan", "Point", "RunConfig", "is_out_of_memory", "make_plan"]
+__all__ = ["FORMAT", "Plan", "Point", "RunConfig", "fitted", "make_plan", "make_point"]
 
 FORMAT = 1
 """The version of what a run is; a change that alters results under the same fields raises it."""
-_FAR = 0.05  # a miss of the budget that a reader should know of
 _NEWER = {
     "": ("code", "start"),
     "network": ("aux_logits",),
@@ -161,7 +156,7 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
         ValueError: a point can't be built, or its data can't be split.
     """
     datasets: dict[DataConfig, Dataset] = {}
-    solved: dict[tuple[NetworkConfig, DataConfig], _Solved] = {}
+    solved: dict[tuple[NetworkConfig, DataConfig], Solved] = {}
     budget = config.budget
     points: list[Point] = []
     starts: dict[bool, Start] = {}
@@ -169,8 +164,7 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
         if data not in datasets:
             datasets[data] = load_data(data)
         dataset = datasets[data]
-        shape = {"num_classes": len(dataset.classes), "in_channels": dataset.shape[0]}
-        network = network.model_copy(update=shape)
+        network = fitted(network, dataset)
         start = None
         if config.start is not None:
             own = is_code(network.name)
@@ -179,32 +173,49 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
             start = starts[own]
             network = start.configure(network)
         with _naming(config, network.name, data.name):
-            if budget is None and config.match != "none":
-                costs = count_config(reference(network), dataset.shape)
-                budget = costs.params if config.match == "params" else costs.macs
+            if budget is None:
+                budget = cost_of_reference(network, dataset, config.match)
             if (network, data) not in solved:
-                solved[network, data] = _solve(network, dataset, config.match, budget)
+                solved[network, data] = solve(network, dataset, config.match, budget)
                 if start is not None:
                     _check_start(config, network, start)
-        found = solved[network, data]
+        fingerprint = start.fingerprint if start else ""
         points.append(
-            Point(
-                network=found.network,
-                data=data,
-                fingerprint=dataset.fingerprint,
-                code=found.code,
-                start=start.fingerprint if start else "",
-                recipe=recipe,
-                precision=precision,
-                params=found.params,
-                macs=found.macs,
-                miss=found.miss,
-                notes=found.notes,
-            )
+            make_point(solved[network, data], data, dataset, recipe, precision, fingerprint)
         )
         if on_point:
             on_point(len(points))
     return Plan(config, tuple(points), budget, tuple(starts.values()))
+
+
+def fitted(network: NetworkConfig, dataset: Dataset) -> NetworkConfig:
+    """A network for the classes and the channels of a data set."""
+    shape = {"num_classes": len(dataset.classes), "in_channels": dataset.shape[0]}
+    return network.model_copy(update=shape)
+
+
+def make_point(
+    solved: Solved,
+    data: DataConfig,
+    dataset: Dataset,
+    recipe: Recipe,
+    precision: Precision,
+    start: str = "",
+) -> Point:
+    """A point of a network that is solved; ``start`` is as in ``RunConfig``."""
+    return Point(
+        network=solved.network,
+        data=data,
+        fingerprint=dataset.fingerprint,
+        code=solved.code,
+        start=start,
+        recipe=recipe,
+        precision=precision,
+        params=solved.params,
+        macs=solved.macs,
+        miss=solved.miss,
+        notes=solved.notes,
+    )
 
 
 @contextmanager
@@ -220,57 +231,6 @@ def _naming(config: StudyConfig, network: str, data: str) -> Iterator[None]:
         raise ValueError(f"network (={network}) can't take the images of {data}: {error}") from None
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; on the CPU torch has no exception of its own for it."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(words in str(error) for words in ("allocate memory", "out of memory"))
-    )
-
-
-class _Solved(NamedTuple):
-    network: NetworkConfig
-    params: int
-    macs: int
-    miss: float | None
-    code: str
-    notes: tuple[str, ...]
-
-
-def _solve(
-    network: NetworkConfig, dataset: Dataset, match: Matching, budget: int | None
-) -> _Solved:
-    """The network at its budget, what it costs, and what it had to say when it was built."""
-    miss, code = None, ""
-    try:
-        if match == "params":
-            network, miss = match_budget(network, dataset.shape, params=budget)
-        elif match == "macs":
-            network, miss = match_budget(network, dataset.shape, macs=budget)
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            if is_code(network.name):
-                module = build(network)
-                costs = count_costs(module, dataset.shape)
-                _check_logits(module, network, dataset)
-                code = code_fingerprint(network.name, module)
-            else:
-                with torch.device("meta"):
-                    build(network)  # for what it has to say
-                costs = count_config(network, dataset.shape)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ValueError(
-            f"segments (={network.segments}) at width {network.width} need more memory "
-            "than there is"
-        ) from error
-    notes = tuple(str(warning.message) for warning in said)
-    if miss is not None and abs(miss) > _FAR:
-        notes += (f"segments (={network.segments}): {match} miss the budget by {miss:+.0%}",)
-    return _Solved(network, costs.params, costs.macs, miss, code, notes)
-
-
 def _check_start(config: StudyConfig, network: NetworkConfig, start: Start) -> None:
     """Raise a ValueError for weights that don't fit a network, before anything is trained."""
     try:
@@ -281,21 +241,3 @@ def _check_start(config: StudyConfig, network: NetworkConfig, start: Start) -> N
             f"start (={config.start}) doesn't fit {network.name} in the order "
             f"{network.order or 'own'}: {reason}"
         ) from None
-
-
-def _check_logits(module: nn.Module, network: NetworkConfig, dataset: Dataset) -> None:
-    """Raise a ValueError for a user's model that doesn't classify the data."""
-    try:
-        with torch.no_grad():
-            logits = module.eval()(torch.zeros(1, *dataset.shape))
-    except Exception as error:  # a user's module may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"network (={network.name}) can't take float32 images: {reason}"
-        ) from error
-    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if given != (1, network.num_classes):
-        raise ValueError(
-            f"network (={network.name}) must give logits (N, {network.num_classes}), one a class "
-            f"of the data, not {given}; a callable that takes num_classes is told their number"
-        )

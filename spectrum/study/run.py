@@ -17,7 +17,8 @@ from filelock import Timeout
 
 from spectrum.data import load_data
 from spectrum.networks import build
-from spectrum.study.plan import RunConfig, is_out_of_memory
+from spectrum.study.plan import RunConfig
+from spectrum.study.solve import is_out_of_memory
 from spectrum.study.start import started
 from spectrum.study.store import Store
 from spectrum.training import Diverged, Evaluation, evaluate, fit

@@ -1,0 +1,95 @@
+"""A network at its budget: its width, what it costs, and what a user should know of it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spectrum.costs import count_config, count_costs, match_budget, reference
+from spectrum.data import Dataset
+from spectrum.networks import NetworkConfig, build, code_fingerprint, is_code
+from spectrum.study.grid import Matching
+
+__all__ = ["Solved", "cost_of_reference", "is_out_of_memory", "solve"]
+
+_FAR = 0.05  # a miss of the budget that a reader should know of
+
+
+class Solved(NamedTuple):
+    """A network at its budget; the fields are those of ``Point``."""
+
+    network: NetworkConfig
+    params: int
+    macs: int
+    miss: float | None
+    code: str
+    notes: tuple[str, ...]
+
+
+def cost_of_reference(network: NetworkConfig, dataset: Dataset, match: Matching) -> int | None:
+    """The budget of a study: what the network costs at ``"C"`` and width 1; None for no match."""
+    if match == "none":
+        return None
+    costs = count_config(reference(network), dataset.shape)
+    return costs.params if match == "params" else costs.macs
+
+
+def solve(network: NetworkConfig, dataset: Dataset, match: Matching, budget: int | None) -> Solved:
+    """The network at its budget, what it costs, and what it had to say when it was built."""
+    miss, code = None, ""
+    try:
+        if match == "params":
+            network, miss = match_budget(network, dataset.shape, params=budget)
+        elif match == "macs":
+            network, miss = match_budget(network, dataset.shape, macs=budget)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            if is_code(network.name):
+                module = build(network)
+                costs = count_costs(module, dataset.shape)
+                _check_logits(module, network, dataset)
+                code = code_fingerprint(network.name, module)
+            else:
+                with torch.device("meta"):
+                    build(network)  # for what it has to say
+                costs = count_config(network, dataset.shape)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"segments (={network.segments}) at width {network.width} need more memory "
+            "than there is"
+        ) from error
+    notes = tuple(str(warning.message) for warning in said)
+    if miss is not None and abs(miss) > _FAR:
+        notes += (f"segments (={network.segments}): {match} miss the budget by {miss:+.0%}",)
+    return Solved(network, costs.params, costs.macs, miss, code, notes)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; on the CPU torch has no exception of its own for it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(words in str(error) for words in ("allocate memory", "out of memory"))
+    )
+
+
+def _check_logits(module: nn.Module, network: NetworkConfig, dataset: Dataset) -> None:
+    """Raise a ValueError for a user's model that doesn't classify the data."""
+    try:
+        with torch.no_grad():
+            logits = module.eval()(torch.zeros(1, *dataset.shape))
+    except Exception as error:  # a user's module may raise anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"network (={network.name}) can't take float32 images: {reason}"
+        ) from error
+    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if given != (1, network.num_classes):
+        raise ValueError(
+            f"network (={network.name}) must give logits (N, {network.num_classes}), one a class "
+            f"of the data, not {given}; a callable that takes num_classes is told their number"
+        )
