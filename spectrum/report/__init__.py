@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from spectrum.report.plots import plot_accuracy, plot_accuracy_vs_segments
     from spectrum.report.populations import error_distribution, plot_error_distribution
     from spectrum.report.published import load_published
+    from spectrum.report.search_data import hypervolume, search_front, search_progress
+    from spectrum.report.search_plots import plot_search_front, plot_search_progress
+    from spectrum.report.search_settings import plot_importance, plot_schedules
     from spectrum.report.sentences import state_evidence
     from spectrum.report.statistics import mean_interval, summarize
     from spectrum.report.tables import render_summary
@@ -28,6 +31,7 @@ __all__ = [
     "figure_of_costs",
     "group_costs",
     "heat_map",
+    "hypervolume",
     "learning_curves",
     "load_published",
     "mean_interval",
@@ -37,8 +41,14 @@ __all__ = [
     "plot_differences",
     "plot_error_distribution",
     "plot_heat_map",
+    "plot_importance",
     "plot_learning_curves",
+    "plot_schedules",
+    "plot_search_front",
+    "plot_search_progress",
     "render_summary",
+    "search_front",
+    "search_progress",
     "state_evidence",
     "study_figures",
     "summarize",
@@ -50,6 +60,7 @@ _HOMES = {
     "figure_of_costs": "dial",
     "group_costs": "costs",
     "heat_map": "heat",
+    "hypervolume": "search_data",
     "learning_curves": "curves",
     "load_published": "published",
     "mean_interval": "statistics",
@@ -59,8 +70,14 @@ _HOMES = {
     "plot_differences": "differences",
     "plot_error_distribution": "populations",
     "plot_heat_map": "heat",
+    "plot_importance": "search_settings",
     "plot_learning_curves": "curves",
+    "plot_schedules": "search_settings",
+    "plot_search_front": "search_plots",
+    "plot_search_progress": "search_plots",
     "render_summary": "tables",
+    "search_front": "search_data",
+    "search_progress": "search_data",
     "state_evidence": "sentences",
     "study_figures": "figures",
     "summarize": "statistics",
