@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         state_evidence,
         summarize,
     )
+    from spectrum.search import SearchConfig, load_trials, run_search
     from spectrum.segments import Segments
     from spectrum.study import (
         StudyConfig,
@@ -63,6 +64,7 @@ __all__ = [
     "Metrics",
     "NetworkConfig",
     "Recipe",
+    "SearchConfig",
     "SegmentedConv",
     "Segments",
     "Split",
@@ -83,6 +85,7 @@ __all__ = [
     "load_published",
     "load_results",
     "load_run",
+    "load_trials",
     "load_weights",
     "match_budget",
     "mean_interval",
@@ -97,6 +100,7 @@ __all__ = [
     "projection_loss",
     "resegment",
     "resnet",
+    "run_search",
     "run_study",
     "state_evidence",
     "summarize",
@@ -119,6 +123,7 @@ _ROOMS = {
         *("plot_error_distribution", "plot_heat_map", "plot_learning_curves", "state_evidence"),
         "summarize",
     ),
+    "search": ("SearchConfig", "load_trials", "run_search"),
     "segments": ("Segments",),
     "study": (
         *("StudyConfig", "compare_points", "load_curves", "load_results", "load_run"),

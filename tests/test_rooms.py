@@ -13,7 +13,10 @@ import spectrum
 PACKAGE = Path(spectrum.__file__).parent
 # What the modules of a room may import of the package; its own room goes without saying.
 MAY_IMPORT = {
-    "__init__": {"costs", "data", "layers", "networks", "report", "segments", "study", "training"},
+    "__init__": {
+        *("costs", "data", "layers", "networks", "report", "search", "segments", "study"),
+        "training",
+    },
     "segments": set(),
     "command": set(),
     "layers": {"segments"},
@@ -24,11 +27,15 @@ MAY_IMPORT = {
     "report": set(),
     "report/__main__": {"command", "segments", "networks", "costs", "report"},
     "study": {"segments", "layers", "networks", "costs", "data", "training", "report", "command"},
+    "search": {
+        *("segments", "layers", "networks", "costs", "data", "training", "report", "command"),
+        "study",
+    },
 }
 ONLY_IN = {
     "fvcore": {"costs"},
     "optuna": {"search"},
-    "typer": {"study", "report/__main__"},
+    "typer": {"study", "search", "report/__main__"},
     "sklearn": {"data"},
     "jinja2": {"report"},
 }

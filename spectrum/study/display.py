@@ -1,6 +1,9 @@
-"""What a study shows while it runs: bars on a terminal, plain lines elsewhere."""
+"""What is shown while runs are executed: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -19,21 +22,31 @@ __all__ = ["Display"]
 
 
 class Display:
-    """One display for all runs of a study, however many processes execute them.
+    """One display for all runs, however many processes execute them.
 
     It shows while its ``progress`` is entered.
 
     Args:
         console: where to print.
-        runs: the name and the epochs of every run that is not done yet, by its id.
-        done: how many runs are done already.
+        total: how many runs there will be.
+        done: how many of them are done already.
+        describe: what to say of the result of a run that is done.
+        what: runs or, say, trials.
     """
 
-    def __init__(self, console: Console, runs: dict[str, tuple[str, int]], done: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        done: int,
+        describe: Callable[[Mapping[str, Any]], str],
+        what: str = "runs",
+    ) -> None:
         self.console = console
-        self.runs = runs
+        self.runs: dict[str, tuple[str, int]] = {}
         self.finished = done
-        self.total = len(runs) + done
+        self.total = total
+        self.describe = describe
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -46,9 +59,17 @@ class Display:
             disable=not console.is_terminal,
         )
         self.overall = self.progress.add_task(
-            "[bold]runs", total=self.total, completed=done, figure=""
+            f"[bold]{what}", total=total, completed=done, figure=""
         )
         self.bars: dict[str, TaskID] = {}
+
+    def expect(self, run_id: str, name: str, epochs: int) -> None:
+        """Know the name of a run before anything happens to it."""
+        self.runs[run_id] = name, epochs
+
+    def note(self, line: str) -> None:
+        """Show a line that belongs to no run."""
+        self._print(line)
 
     def report(self, event: Event) -> None:
         """Show an event."""
@@ -77,7 +98,7 @@ class Display:
             self._print(f"{name}: {result['status']}: {result['error']}")
         elif not self.console.is_terminal:
             self._print(
-                f"[{self.finished}/{self.total}] {name}: test top-1 {result['test_top1']:.4f}, "
+                f"[{self.finished}/{self.total}] {name}: {self.describe(result)}, "
                 f"{result['train_seconds']:.1f} s"
             )
 

@@ -181,13 +181,13 @@ class GridConfig(BaseModel):
             )
         if self.budget is not None and self.match == "none":
             raise ValueError(f"budget (={self.budget}) needs match 'params' or 'macs', not 'none'")
-        for axis, values in self._axes().items():
+        for axis, values in self.axes().items():
             if not values:
                 raise ValueError(f"{'.'.join(axis)} (=[]) must have at least one value")
         list(self.combinations())
         return self
 
-    def _axes(self) -> dict[tuple[str, str], tuple[Any, ...]]:
+    def axes(self) -> dict[tuple[str, str], tuple[Any, ...]]:
         """The values of every field that the study sets, by room and field, segments last."""
         axes = {
             (room, field): values
@@ -207,28 +207,33 @@ class GridConfig(BaseModel):
 
     def varied(self) -> list[tuple[str, str]]:
         """The fields that take more than one value, each with its table ("" for precision)."""
-        return [axis for axis, values in self._axes().items() if len(values) > 1]
+        return [axis for axis, values in self.axes().items() if len(values) > 1]
 
     def combinations(self) -> Iterator[Combination]:
         """Every different combination of the grid, validated, the segments varying fastest."""
         return iter(dict.fromkeys(self._combinations()))
 
     def _combinations(self) -> Iterator[Combination]:
-        axes = self._axes()
+        axes = self.axes()
         points = axes.pop(("network", "segments"))
         others = self._chosen(list(itertools.product(*axes.values())))
         for values, segments in itertools.product(others, points):
             chosen = dict(zip(axes, values, strict=True)) | {("network", "segments"): segments}
+            yield self.combine(chosen)
 
-            def fields(room: str, chosen: Mapping[tuple[str, str], Any] = chosen) -> dict[str, Any]:
-                return {field: value for (owner, field), value in chosen.items() if owner == room}
+    def combine(self, chosen: Mapping[tuple[str, str], Any]) -> Combination:
+        """The combination of one value a field, as ``varied`` names the fields, validated."""
 
-            network = _validated(NetworkConfig, "network", fields("network"))
-            recipe = _validated(Recipe, "recipe", fields("recipe"))
-            if ("network", "dropout") not in axes and "dropout" in network.fields_of(network.name):
-                network = network.model_copy(update={"dropout": dropout_of(recipe.name)})
-            data = _validated(DataConfig, "data", fields("data"))
-            yield Combination(network, data, recipe, chosen["", "precision"])
+        def fields(room: str) -> dict[str, Any]:
+            return {field: value for (owner, field), value in chosen.items() if owner == room}
+
+        network = _validated(NetworkConfig, "network", fields("network"))
+        recipe = _validated(Recipe, "recipe", fields("recipe"))
+        has_dropout = "dropout" in network.fields_of(network.name)
+        if ("network", "dropout") not in chosen and has_dropout:
+            network = network.model_copy(update={"dropout": dropout_of(recipe.name)})
+        data = _validated(DataConfig, "data", fields("data"))
+        return Combination(network, data, recipe, chosen["", "precision"])
 
     def _chosen(self, others: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """The combinations of the other fields than ``segments`` that are wanted."""

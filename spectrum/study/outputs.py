@@ -35,7 +35,7 @@ from spectrum.study.store import Store, write_json
 from spectrum.study.tune import Rate
 from spectrum.training.checkpoint import write_whole
 
-__all__ = ["FIGURE", "PAGE", "TUNING", "Findings", "read_findings", "write_study"]
+__all__ = ["FIGURE", "PAGE", "TUNING", "Findings", "read_findings", "write_rows", "write_study"]
 
 log = logging.getLogger(__name__)
 
@@ -68,19 +68,20 @@ def write_study(
     rows = [make_row(config, point, run, results[run.id]) for point, run in plan.runs()]
     done = list(dict.fromkeys(row["run_id"] for row in rows if row["status"] == "done"))
     write_json(folder / "study.json", config.model_dump(mode="json"))
-    _write_rows(folder / RESULTS, pd.DataFrame(rows))
+    write_rows(folder / RESULTS, pd.DataFrame(rows))
     curves = [{"run_id": run_id, **line} for run_id in done for line in store.curve(run_id)]
-    _write_rows(folder / CURVES, pd.DataFrame(curves, columns=list(CURVE_COLUMNS)), "%.6g")
+    write_rows(folder / CURVES, pd.DataFrame(curves, columns=list(CURVE_COLUMNS)), "%.6g")
     answers: dict[str, Any] = {run_id: _correct(store, run_id) for run_id in done}
     correct = {run_id: array for run_id, array in answers.items() if array is not None}
     write_whole(folder / CORRECT, lambda file: np.savez_compressed(file, **correct))
     if tried:
-        _write_rows(folder / TUNING, _tuning_rows(config, tried))
+        write_rows(folder / TUNING, _tuning_rows(config, tried))
     _draw(config, notes, _versions(results.values()), command)
     return load_results(folder)
 
 
-def _write_rows(path: Path, rows: pd.DataFrame, float_format: str | None = None) -> None:
+def write_rows(path: Path, rows: pd.DataFrame, float_format: str | None = None) -> None:
+    """Write rows as CSV, whole."""
     text = rows.to_csv(index=False, float_format=float_format)
     write_whole(path, lambda file: file.write(text.encode()))
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spectrum.study.config import StudyConfig
-from spectrum.study.grid import column
+from spectrum.study.grid import GridConfig, column
 from spectrum.study.plan import Point, RunConfig
 
 __all__ = [
@@ -53,7 +53,7 @@ _TEXT = {
 
 
 def make_row(
-    config: StudyConfig, point: Point, run: RunConfig, result: Mapping[str, Any]
+    config: GridConfig, point: Point, run: RunConfig, result: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One row of results: what was asked for, then what came out (missing where it failed)."""
     network, recipe = point.network, point.recipe
@@ -82,15 +82,15 @@ def make_row(
     return {name: row[name] for name in COLUMNS} | others
 
 
-def varied(config: StudyConfig, point: Point) -> dict[str, Any]:
-    """What tells a point from the others of its study, segments aside, by column."""
+def varied(config: GridConfig, point: Point) -> dict[str, Any]:
+    """What tells a point from the others of its grid, segments aside, by column."""
     found: dict[str, Any] = {}
     for room, field in config.varied():
         value = getattr(getattr(point, room) if room else point, field)
         if field != "segments":
             unset = "own" if field == "order" else "none"
             found[column(room, field)] = unset if value is None else value
-    if config.tune_lr:
+    if isinstance(config, StudyConfig) and config.tune_lr:
         found["tuned_lr"] = point.recipe.lr
     return found
 

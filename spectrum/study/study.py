@@ -16,13 +16,15 @@ from spectrum.study.config import StudyConfig
 from spectrum.study.display import Display
 from spectrum.study.engine import available_devices, execute_runs
 from spectrum.study.events import Event
+from spectrum.study.grid import GridConfig
 from spectrum.study.outputs import TUNING, write_study
 from spectrum.study.plan import Plan, Point, RunConfig, make_plan
 from spectrum.study.results import make_row, varied
+from spectrum.study.start import Start
 from spectrum.study.store import Store
 from spectrum.study.tune import Rate, choose_rates, tuning_runs
 
-__all__ = ["Interrupted", "dry_run", "run_study"]
+__all__ = ["Interrupted", "dry_run", "execute_all", "make_writable", "run_study"]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -55,7 +57,7 @@ def run_study(
     devices = available_devices(config.device)
     folder = config.out / config.name
     for field, needed in (("out", folder), ("runs", config.runs)):
-        _make_writable(field, needed)
+        make_writable(field, needed)
     plan = _plan(config, console)
     notes = _notes(plan)
     for note in notes:
@@ -63,7 +65,7 @@ def run_study(
     tried: list[Rate] = []
     if config.tune_lr:
         wanted = tuning_runs(plan.points, config.tune_lr, config.seeds)
-        found = _execute(plan, wanted, devices, console)
+        found = execute_all(config, wanted, devices, console, plan.starts)
         tried = choose_rates(plan.points, config.tune_lr, config.seeds, found)
         plan = _at_rates(plan, tried)
         failed = [rate.point.network.segments for rate in tried if rate.val_top1 is None]
@@ -74,7 +76,7 @@ def run_study(
                 f"runs of them failed (at {points}); {TUNING} has them"
             )
             console.print(f"note: {notes[-1]}", highlight=False, markup=False, soft_wrap=True)
-    results = _execute(plan, plan.runs(), devices, console)
+    results = execute_all(config, plan.runs(), devices, console, plan.starts)
     with console.status("drawing the figures and the page"):
         return write_study(plan, results, tried, notes, command)
 
@@ -130,7 +132,7 @@ def _notes(plan: Plan) -> list[str]:
     return list(dict.fromkeys(note for point in plan.points for note in point.notes))
 
 
-def _make_writable(field: str, folder: Path) -> None:
+def make_writable(field: str, folder: Path) -> None:
     """Make a folder, so that one that can't be written is told before anything is trained."""
     probe = folder / f".writable.{os.getpid()}"
     try:
@@ -141,11 +143,18 @@ def _make_writable(field: str, folder: Path) -> None:
         raise ValueError(f"{field} (={folder}) can't be written: {error.strerror}") from error
 
 
-def _execute(
-    plan: Plan, wanted: Sequence[tuple[Point, RunConfig]], devices: list[str], console: Console
+def execute_all(
+    config: GridConfig,
+    wanted: Sequence[tuple[Point, RunConfig]],
+    devices: list[str],
+    console: Console,
+    starts: Sequence[Start] = (),
 ) -> dict[str, dict[str, Any]]:
-    """The result of every run that is wanted, by its id."""
-    config = plan.config
+    """The result of every run that is wanted, by its id: from the store, or by training.
+
+    Raises:
+        Interrupted: it was interrupted; all that is finished is kept.
+    """
     store = Store(config.runs)
     found = {run.id: store.result(run.id) for _, run in wanted}
     results = {run_id: result for run_id, result in found.items() if result is not None}
@@ -153,14 +162,15 @@ def _execute(
         store.drop_checkpoint(run_id)  # left by a process killed after its last rename
     pending = {run.id: (point, run) for point, run in wanted if run.id not in results}
     runs: list[RunConfig] = [run for _, run in pending.values()]
-    shown = {
-        run.id: (_name(config, point, run), point.recipe.epochs) for point, run in pending.values()
-    }
     if not runs:
         return results
-    for start in plan.starts:
+    for start in starts:
         store.keep_start(start.fingerprint, start.tensors)
-    display = Display(console, shown, len(results))
+    display = Display(
+        console, len(found), len(results), lambda result: f"test top-1 {result['test_top1']:.4f}"
+    )
+    for point, run in pending.values():
+        display.expect(run.id, _name(config, point, run), point.recipe.epochs)
     with display.progress:
 
         def report(event: Event) -> None:
@@ -184,6 +194,6 @@ def _execute(
     return results
 
 
-def _name(config: StudyConfig, point: Point, run: RunConfig) -> str:
+def _name(config: GridConfig, point: Point, run: RunConfig) -> str:
     parts = {**varied(config, point), "segments": run.network.segments, "seed": run.seed}
     return ", ".join(f"{name} {value}" for name, value in parts.items())

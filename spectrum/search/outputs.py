@@ -1,0 +1,191 @@
+"""The folder of a search: its trials, its front, its winner, its figures and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
+from typing import NamedTuple
+
+import optuna
+import pandas as pd
+from matplotlib.figure import Figure
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+from spectrum.costs import build_on_meta
+from spectrum.layers import SegmentedConv, dialled_channels
+from spectrum.networks import NetworkConfig
+from spectrum.report import (
+    plot_importance,
+    plot_schedules,
+    plot_search_front,
+    plot_search_progress,
+    search_front,
+    summarize,
+)
+from spectrum.report.page import render_page
+from spectrum.search.check import WINNER, Check, keep_winner
+from spectrum.search.config import SearchConfig
+from spectrum.search.space import Space
+from spectrum.search.storage import storage_url, without_password
+from spectrum.search.table import TRIALS
+from spectrum.study.outputs import write_rows
+from spectrum.study.plan import Point
+from spectrum.study.results import RESULTS
+from spectrum.study.store import Store, write_json
+from spectrum.training.checkpoint import write_whole
+
+__all__ = ["FRONT", "PAGE", "WINNER_FOLDER", "write_search"]
+
+FRONT = "front.csv"
+PAGE = "report.html"
+WINNER_FOLDER = "winner"
+
+_SAID = {
+    "front": "Validation accuracy against cost; a dashed line joins the points that no other "
+    "beats.",
+    "progress": "What the search had found after each trial.",
+    "importance": "How much of what varies in validation accuracy each setting explains (fANOVA).",
+    "schedule": "The segments of every dialled layer, in order of depth.",
+}
+
+
+class _Drawn(NamedTuple):
+    figure: Figure
+    caption: str
+
+
+def write_search(
+    space: Space,
+    study: optuna.Study,
+    trials: pd.DataFrame,
+    found: Mapping[str, Point],
+    check: Check,
+    command: str,
+) -> None:
+    """Write the files of a search, the page last.
+
+    Args:
+        space: that was searched.
+        study: of the search.
+        trials: as ``make_rows`` gives them.
+        found: the points that were checked, by role.
+        check: what that has shown.
+        command: what was typed.
+
+    Raises:
+        OSError: a file can't be written; the runs and the trials are kept.
+    """
+    config = space.config
+    folder = config.out / config.name
+    write_rows(folder / TRIALS, trials)
+    write_rows(folder / FRONT, search_front(trials, config.goals))
+    write_rows(folder / RESULTS, check.results)
+    fields = config.model_dump(mode="json") | {"storage": without_password(storage_url(config))}
+    write_json(folder / "search.json", fields)
+    keep_winner(check, Store(config.runs), folder / WINNER_FOLDER)
+    drawn = _draw(config, study, trials, found)
+    for stem, (figure, _) in drawn.items():
+        write_whole(folder / f"{stem}.png", partial(figure.savefig, format="png"))
+    page = render_page(
+        config.name,
+        sentences=[check.verdict, how_chosen(trials)],
+        figures={stem.capitalize(): (figure, caption) for stem, (figure, caption) in drawn.items()},
+        summary=_summary(check),
+        configuration=fields,
+        versions={
+            name: version(name) for name in ("spectrum", "torch", "optuna", "pandas", "matplotlib")
+        },
+        failures=check.results[check.results["status"] != "done"],
+        command=command,
+        notes=_failures(trials),
+    )
+    write_whole(folder / PAGE, lambda file: file.write(page.encode()))
+
+
+def how_chosen(trials: pd.DataFrame) -> str:
+    """Among how many trials the winner was chosen, and by what."""
+    states = trials["state"].value_counts()
+    others = [f"{states[state]} {state}" for state in ("pruned", "failed") if state in states]
+    aside = f" ({', '.join(others)} aside)" if others else ""
+    return (
+        f"The winner was chosen among {states.get('done', 0)} points{aside} by the validation "
+        "split, with one seed; the test split played no part."
+    )
+
+
+def _summary(check: Check) -> pd.DataFrame:
+    """A row a point that was checked, with the intervals of the evidence."""
+    summary = summarize(check.results)
+    if check.evidence is not None:
+        for name in ("test_top1", "test_low", "test_high"):
+            summary[name] = check.evidence[name].to_numpy()
+    return summary
+
+
+def _failures(trials: pd.DataFrame) -> list[str]:
+    failed = trials[trials["state"] == "failed"]
+    return [
+        f"Trial {row['trial']}, {row['segments']}, failed: {row['error']}"
+        for row in failed.to_dict("records")
+    ]
+
+
+def _draw(
+    config: SearchConfig, study: optuna.Study, trials: pd.DataFrame, found: Mapping[str, Point]
+) -> dict[str, _Drawn]:
+    title = _title(config, trials)
+    figures = {
+        "front": plot_search_front(trials, config.goals, title=title),
+        "progress": plot_search_progress(trials, config.goals, title=title),
+    }
+    importances = importance(study)
+    if importances:
+        figures["importance"] = plot_importance(importances, title=title)
+    figures["schedule"] = plot_schedules(
+        {
+            role if role == WINNER else f"{role}: {point.network.segments}": schedule(point.network)
+            for role, point in found.items()
+        },
+        title=title,
+    )
+    return {stem: _Drawn(figure, _SAID[stem]) for stem, figure in figures.items()}
+
+
+def importance(study: optuna.Study) -> dict[str, float]:
+    """The share of what varies in accuracy that each parameter explains; empty where none does."""
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.values]
+    if len({trial.values[0] for trial in done if trial.values}) < 2:
+        return {}
+    return get_param_importances(
+        study,
+        evaluator=FanovaImportanceEvaluator(seed=0),
+        target=lambda trial: trial.values[0],
+    )
+
+
+def schedule(network: NetworkConfig) -> pd.DataFrame:
+    """The dialled layers in order of depth: ``layer, flow, channels, segments``."""
+    rows = [
+        {
+            "layer": path,
+            "flow": path.partition(".")[0],
+            "channels": dialled_channels(layer.in_channels, layer.out_channels, layer.order),
+            "segments": layer.segment_count,
+        }
+        for path, layer in build_on_meta(network).named_modules()
+        if isinstance(layer, SegmentedConv)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _title(config: SearchConfig, trials: pd.DataFrame) -> str:
+    matched = {"params": "equal parameters", "macs": "equal MACs", "none": "costs not matched"}
+    return ", ".join(
+        [
+            str(config.data["name"][0]),
+            f"{config.network['name'][0]} network",
+            matched[config.match],
+            f"{len(trials)} trials ({config.sampler})",
+        ]
+    )

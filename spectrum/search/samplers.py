@@ -1,0 +1,149 @@
+"""What proposes the next point: Optuna's samplers, kept to points that are new and allowed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+from optuna import Study
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from spectrum.search.config import Sampler
+from spectrum.search.space import Params, Space
+
+__all__ = ["Proposer", "chosen", "distributions"]
+
+_TRIES = 30  # changes of one point that are looked at, for each number of parameters changed
+_LISTED = 4096  # points of a space that may be gone through one by one
+_STARTUP = 5
+
+
+def distributions(space: Space) -> dict[str, CategoricalDistribution]:
+    """The space in Optuna's terms."""
+    return {name: CategoricalDistribution(values) for name, values in space.choices.items()}
+
+
+def chosen(trial: FrozenTrial, space: Space) -> dict[str, str] | None:
+    """The point of a trial; None while it has none, and for a point of another space."""
+    params = trial.params or trial.system_attrs.get("fixed_params", {})
+    return dict(params) if params.keys() == space.choices.keys() else None
+
+
+class Proposer(BaseSampler):
+    """A sampler whose points are new and allowed, as long as there are such.
+
+    It asks one of Optuna's samplers; where the answer was tried before, or costs too much, it
+    takes the nearest other point: one, then two, then more parameters changed at random. Each
+    trial has random numbers of its own, so a search that is stopped and resumed, one trial at a
+    time, proposes what it would have proposed.
+
+    Args:
+        name: of the sampler.
+        space: every point.
+        is_allowed: whether a point may be trained.
+        all_trials: every trial of the study so far.
+        seed: of all random numbers.
+    """
+
+    def __init__(
+        self,
+        name: Sampler,
+        space: Space,
+        is_allowed: Callable[[Params], bool],
+        all_trials: Callable[[], Sequence[FrozenTrial]],
+        seed: int,
+    ) -> None:
+        self._name = name
+        self._space = space
+        self._is_allowed = is_allowed
+        self._all_trials = all_trials
+        self._seed = seed
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The whole space, for Optuna."""
+        return dict(distributions(self._space))
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The point of a trial, for Optuna; the trial is told apart from an earlier one's."""
+        if "fixed_params" in trial.system_attrs or trial.params:
+            return {}  # it was queued with its point
+        # Of all trials: a pruner may show a sampler only some of them.
+        seen = {
+            self._key(params)
+            for other in self._all_trials()
+            if other.number != trial.number and other.state != TrialState.FAIL
+            if (params := chosen(other, self._space)) is not None
+        }
+
+        def is_new(params: Params) -> bool:
+            return self._key(params) not in seen and self._is_allowed(params)
+
+        rng = random.Random(f"{self._seed} {trial.number}")
+        if self._name == "grid":
+            return next(filter(is_new, self._listed()), self._any(rng))
+        wanted = self._ask(study, trial, search_space, rng)
+        return next(filter(is_new, self._near(wanted, rng)), wanted)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
+    ) -> str:
+        """The value of a parameter that a queued point leaves open, for Optuna."""
+        return random.Random(f"{self._seed} {trial.number} {name}").choice(
+            self._space.choices[name]
+        )
+
+    def _ask(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+        rng: random.Random,
+    ) -> dict[str, str]:
+        """What the sampler itself proposes."""
+        sampler = _make(self._name, rng.randrange(2**31))
+        asked = sampler.sample_relative(study, trial, search_space)
+        return {**self._any(rng), **asked}
+
+    def _any(self, rng: random.Random) -> dict[str, str]:
+        return {name: rng.choice(values) for name, values in self._space.choices.items()}
+
+    def _key(self, params: Params) -> tuple[str, ...]:
+        return tuple(params[name] for name in self._space.choices)
+
+    def _near(self, params: dict[str, str], rng: random.Random) -> Iterator[dict[str, str]]:
+        """A point, then others, the nearest first; at last every point of a space not too large."""
+        yield params
+        names = [name for name, values in self._space.choices.items() if len(values) > 1]
+        for changes in range(1, len(names) + 1):
+            for _ in range(_TRIES):
+                other = dict(params)
+                for name in rng.sample(names, changes):
+                    other[name] = rng.choice(
+                        [value for value in self._space.choices[name] if value != params[name]]
+                    )
+                yield other
+        if self._space.size <= _LISTED:
+            yield from rng.sample(list(self._listed()), self._space.size)
+
+    def _listed(self) -> Iterator[dict[str, str]]:
+        names = list(self._space.choices)
+        for values in product(*self._space.choices.values()):
+            yield dict(zip(names, values, strict=True))
+
+
+def _make(name: Sampler, seed: int) -> BaseSampler:
+    if name == "tpe":
+        return TPESampler(seed=seed, multivariate=True, n_startup_trials=_STARTUP)
+    if name == "gp":
+        return GPSampler(seed=seed, n_startup_trials=_STARTUP)
+    if name == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=10)
+    return RandomSampler(seed=seed)

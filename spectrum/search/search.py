@@ -1,0 +1,165 @@
+"""A search from its configuration to its winner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from spectrum.report.labels import in_units
+from spectrum.search.candidates import Candidates, make_candidates
+from spectrum.search.check import check_winner, contenders
+from spectrum.search.config import SearchConfig
+from spectrum.search.drive import SearchFailed, drive
+from spectrum.search.outputs import how_chosen, write_search
+from spectrum.search.space import make_space
+from spectrum.search.storage import StorageLost, open_study, quietly
+from spectrum.search.table import load_trials, make_rows
+from spectrum.study.engine import available_devices
+from spectrum.study.plan import Point
+from spectrum.study.store import Store
+from spectrum.study.study import Interrupted, make_writable
+
+__all__ = ["Interrupted", "SearchFailed", "SearchResult", "StorageLost", "dry_run", "run_search"]
+
+
+class SearchResult(NamedTuple):
+    """What a search has found.
+
+    Attributes:
+        trials: a row a trial, as ``load_trials`` reads it back.
+        results: a row a run of the winner and of the best uniform point, trained again.
+        sentences: what that says.
+    """
+
+    trials: pd.DataFrame
+    results: pd.DataFrame
+    sentences: list[str]
+
+
+def run_search(
+    config: SearchConfig, *, console: Console | None = None, command: str = ""
+) -> SearchResult:
+    """Search the dial, then train the winner again beside the best uniform point.
+
+    Runs come from the store that studies share, so what is there already costs nothing. A search
+    that was stopped goes on where it was when it is called again, and several processes, on one
+    machine or many, may call it at once with one storage and one store.
+
+    Args:
+        config: the search.
+        console: where progress is shown; None for the standard error.
+        command: what was typed to ask for it, for the page to tell.
+
+    Returns:
+        What was found; the files are in ``config.out / config.name``.
+
+    Raises:
+        ValueError: the space can't be searched, its limits can't be met, the device isn't there,
+            the storage can't be reached or holds another search, or a folder can't be written.
+        Interrupted: it was interrupted; all that is finished is kept.
+        StorageLost: the storage has gone away for good; all that is finished is kept.
+        SearchFailed: many trials in a row have failed, or all.
+        OSError: the results can't be written; the runs are kept.
+    """
+    console = console or Console(stderr=True)
+    devices = available_devices(config.device)
+    for field, needed in (("out", config.out / config.name), ("runs", config.runs)):
+        make_writable(field, needed)
+    with quietly(), _threads(config.threads):
+        candidates = _candidates(config)
+        study = open_study(config, _identity(candidates))
+        store = Store(config.runs)
+        if not drive(candidates, study, store, devices, console):
+            done = len(make_rows(study.get_trials(deepcopy=False), candidates.space))
+            raise Interrupted(f"interrupted, {done} of {config.trials} trials are over")
+        trials = make_rows(study.get_trials(deepcopy=False), candidates.space)
+        if not (trials["state"] == "done").any():
+            raise SearchFailed(f"no trial is done; the last: {trials['error'].iloc[-1]}")
+        found = contenders(trials, candidates)
+        check = check_winner(found, candidates, devices, console)
+        with console.status("drawing the figures and the page"):
+            write_search(candidates.space, study, trials, found, check, command)
+    return SearchResult(
+        load_trials(config.out / config.name),
+        check.results,
+        [check.verdict, how_chosen(trials)],
+    )
+
+
+def _candidates(config: SearchConfig) -> Candidates:
+    candidates = make_candidates(make_space(config))
+    starts = len(candidates.check())
+    if config.trials < min(starts + 1, candidates.space.size):
+        raise ValueError(
+            f"trials (={config.trials}) must be more than {starts}, the uniform points that the "
+            "search starts from"
+        )
+    return candidates
+
+
+def _identity(candidates: Candidates) -> dict[str, object]:
+    """What a storage's trials are of: they can't be mixed with those of anything else."""
+    config = candidates.config
+    network, data, recipe, precision = next(config.combinations())
+    return {
+        "space": candidates.space.describe(),
+        "goals": list(config.goals),
+        "limits": {"params": config.max_params, "macs": config.max_macs},
+        "match": [config.match, candidates.budget],
+        "network": network.model_dump(mode="json", exclude={"segments"}),
+        "data": [data.model_dump(mode="json"), candidates.dataset.fingerprint],
+        "recipe": recipe.model_dump(mode="json"),
+        "precision": precision,
+    }
+
+
+@contextmanager
+def _threads(threads: int) -> Iterator[None]:
+    """Keep what proposes points to the threads of one run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def dry_run(config: SearchConfig) -> tuple[Table, list[str]]:
+    """What a search would do: the uniform points with their costs, and what the space is."""
+    available_devices(config.device)
+    with quietly():
+        candidates = _candidates(config)
+    space, store = candidates.space, Store(config.runs)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("uniform point", overflow="fold")
+    for name in ("width", "params", "MACs", "allowed", "done"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for params in space.uniform():
+        table.add_row(*_cells(candidates, params, store))
+    notes = [
+        f"{space.size:,} points, of which {config.trials} will be tried",
+        *(f"{name}: {', '.join(values)}" for name, values in space.choices.items()),
+    ]
+    return table, notes
+
+
+def _cells(candidates: Candidates, params: dict[str, str], store: Store) -> Sequence[str]:
+    segments = candidates.space.segments(params)
+    try:
+        point: Point = candidates.point(params)
+    except ValueError as error:
+        return segments, "", "", "", f"no: {error}", ""
+    return (
+        segments,
+        f"{point.network.width:.4g}",
+        in_units(point.params),
+        in_units(point.macs),
+        "yes" if candidates.is_allowed(params) else "no",
+        "yes" if store.result(point.run(seed=0).id) else "no",
+    )

@@ -1,0 +1,125 @@
+"""The space of a search: what has a setting of its own, and the settings to choose from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from spectrum.costs import build_on_meta
+from spectrum.layers import SegmentedConv
+from spectrum.networks import NetworkConfig
+from spectrum.search.config import Grain, SearchConfig
+from spectrum.study.grid import Combination
+
+__all__ = ["Params", "Space", "dialled_layers", "make_space"]
+
+Params: TypeAlias = Mapping[str, str]
+"""A point of a space: the chosen value, as text, of every parameter."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """The points that a search chooses from.
+
+    Attributes:
+        config: the search.
+        layers: paths of the dialled layers, in order of depth.
+        places: the layers (their places in ``layers``) that each parameter of the dial sets.
+        choices: the values of every parameter as text, those of the dial first.
+    """
+
+    config: SearchConfig
+    layers: tuple[str, ...]
+    places: dict[str, tuple[int, ...]]
+    choices: dict[str, tuple[str, ...]]
+
+    @property
+    def size(self) -> int:
+        """How many points there are."""
+        return math.prod(map(len, self.choices.values()))
+
+    def segments(self, params: Params) -> str:
+        """The setting of the whole network, in its shortest form, so that equal ones are equal.
+
+        A point that is the same everywhere is written as a study writes it, and so shares its
+        runs.
+        """
+        of_layer = {i: params[name] for name, places in self.places.items() for i in places}
+        if len(set(of_layer.values())) == 1:
+            return of_layer[0]
+        flows: dict[str, set[str]] = {}
+        for i, path in enumerate(self.layers):
+            flows.setdefault(path.partition(".")[0], set()).add(of_layer[i])
+        if all(len(settings) == 1 for settings in flows.values()):
+            return "+".join(f"{flow}={setting}" for flow, (setting,) in flows.items())
+        return "+".join(of_layer[i] for i in range(len(self.layers)))
+
+    def combination(self, params: Params) -> Combination:
+        """What a point trains, before its width is solved.
+
+        Raises:
+            ValueError: its fields don't go together.
+        """
+        axes = self.config.axes()
+        chosen = {axis: values[0] for axis, values in axes.items()}
+        for name, axis in self.config.searched().items():
+            if name in params and name not in self.places:
+                by_text = {str(value): value for value in axes[axis]}
+                chosen[axis] = by_text[params[name]]
+        return self.config.combine({**chosen, ("network", "segments"): self.segments(params)})
+
+    def uniform(self) -> list[dict[str, str]]:
+        """The points with one setting everywhere and the first value of every other field."""
+        first = {name: values[0] for name, values in self.choices.items()}
+        return [
+            {**first, **dict.fromkeys(self.places, setting)} for setting in self.config.segments
+        ]
+
+    def is_uniform(self, params: Params) -> bool:
+        """Whether a point is one of those."""
+        return dict(params) in self.uniform()
+
+    def describe(self) -> dict[str, Any]:
+        """The space as plain values; another one can't go on from its trials."""
+        return {"per": self.config.per, **{name: list(v) for name, v in self.choices.items()}}
+
+
+def make_space(config: SearchConfig) -> Space:
+    """The space of a search.
+
+    Raises:
+        ValueError: the network can't be built, or has no layer on the dial.
+    """
+    layers = dialled_layers(next(config.combinations()).network)
+    places: dict[str, list[int]] = {}
+    for i, path in enumerate(layers):
+        places.setdefault(_owner(path, config.per), []).append(i)
+    axes = config.axes()
+    others = {
+        name: tuple(str(value) for value in axes[axis])
+        for name, axis in config.searched().items()
+        if name != "segments"
+    }
+    clash = sorted(places.keys() & others.keys())
+    if clash:
+        raise ValueError(f"network has a {config.per} {clash[0]}, which is also a field's name")
+    return Space(
+        config,
+        layers,
+        {name: tuple(of_name) for name, of_name in places.items()},
+        {**dict.fromkeys(places, config.segments), **others},
+    )
+
+
+def dialled_layers(network: NetworkConfig) -> tuple[str, ...]:
+    """The paths of a network's layers on the dial, in order of depth."""
+    module = build_on_meta(network)
+    return tuple(n for n, layer in module.named_modules() if isinstance(layer, SegmentedConv))
+
+
+def _owner(path: str, grain: Grain) -> str:
+    """The parameter that sets a layer; a block is a child of a flow."""
+    depth = {"network": 0, "flow": 1, "block": 2, "layer": None}[grain]
+    return "segments" if depth == 0 else ".".join(path.split(".")[:depth])
