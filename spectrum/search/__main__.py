@@ -85,7 +85,14 @@ def search(
     ] = None,
     seeds: Annotated[
         str | None,
-        typer.Option(metavar="N", help="To train the winner again with.  [default: 5]"),
+        typer.Option(metavar="N", help="To train the finalists again with.  [default: 5]"),
+    ] = None,
+    finalists: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Of the best points, and of the best uniform ones, to train again.  [default: 3]",
+        ),
     ] = None,
     storage: Annotated[
         str | None,
@@ -179,6 +186,7 @@ def search(
         "pruner": pruner,
         "seed": seed,
         "seeds": seeds,
+        "finalists": finalists,
         "storage": storage,
         "heartbeat": heartbeat,
         "data": data,

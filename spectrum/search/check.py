@@ -1,16 +1,17 @@
-"""The winner of a search trained again, beside the best uniform point: skill or luck."""
+"""The best points of a search trained again, beside the best uniform ones: skill or luck."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from rich.console import Console
 
 from spectrum.report import search_front
+from spectrum.report.search_data import finished
 from spectrum.search.candidates import Candidates
 from spectrum.study.evidence import gather_evidence
 from spectrum.study.plan import Point
@@ -18,29 +19,57 @@ from spectrum.study.results import make_row
 from spectrum.study.store import Store
 from spectrum.study.study import execute_all
 
-__all__ = ["UNIFORM", "WINNER", "Check", "check_winner", "contenders", "keep_winner"]
+__all__ = [
+    "UNIFORM",
+    "WINNER",
+    "Check",
+    "Finalist",
+    "check",
+    "finalists",
+    "keep_winner",
+    "state_verdict",
+]
 
 WINNER = "winner"
 UNIFORM = "best uniform"
+_FINALIST = "finalist"
+
+
+class Finalist(NamedTuple):
+    """A point that is trained again.
+
+    Attributes:
+        point: what is trained.
+        is_best: whether it is one of the best of all.
+        is_uniform: whether one setting of the dial is everywhere.
+    """
+
+    point: Point
+    is_best: bool
+    is_uniform: bool
 
 
 class Check(NamedTuple):
-    """What training the winner again has shown.
+    """What training the finalists again has shown.
 
     Attributes:
-        results: a row a run, as a study's, with its ``role``: winner or best uniform.
-        evidence: a row a role, as ``compare_points`` gives a row a point; None where a run of
-            each is missing.
+        results: a row a run, as a study's, with its ``role``: winner, best uniform or finalist.
+        points: the winner and the best uniform point, by role, where there are such.
+        evidence: a row for each of the two, as ``compare_points`` gives a row a point; None where
+            they can't be compared.
         verdict: what it says, in a sentence or two.
     """
 
     results: pd.DataFrame
+    points: dict[str, Point]
     evidence: pd.DataFrame | None
     verdict: str
 
 
-def contenders(trials: pd.DataFrame, candidates: Candidates) -> dict[str, Point]:
-    """The most accurate point of the front, and the best other point that is uniform, by role.
+def finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
+    """The best points of a search and its best uniform points, by the validation split.
+
+    With several goals the best are the most accurate of the front.
 
     Args:
         trials: as ``make_rows`` gives them.
@@ -49,86 +78,119 @@ def contenders(trials: pd.DataFrame, candidates: Candidates) -> dict[str, Point]
     Raises:
         ValueError: no trial is done.
     """
-    front = search_front(trials, candidates.config.goals)
-    if front.empty:
+    config, names = candidates.config, list(candidates.space.choices)
+    done = finished(trials, config.goals)
+    if done.empty:
         raise ValueError("no trial is done, so there is no winner")
+    front = search_front(trials, config.goals) if config.minimize else done
 
-    names = candidates.space.choices
-    best = front.iloc[int(front["val_top1"].argmax())]
-    found = {WINNER: candidates.point({name: str(best[name]) for name in names})}
-    uniform = trials[
-        trials["uniform"] & (trials["state"] == "done") & (trials["trial"] != best["trial"])
+    def best(rows: pd.DataFrame) -> list[int]:
+        ranked = rows.sort_values("val_top1", ascending=False, kind="stable")
+        return [int(number) for number in ranked["trial"].head(config.finalists)]
+
+    overall, uniform = best(front), best(done[done["uniform"]])
+    rows = done.set_index("trial")
+    return [
+        Finalist(
+            candidates.point(dict(zip(names, map(str, rows.loc[number, names]), strict=True))),
+            number in overall,
+            bool(rows["uniform"][number]),
+        )
+        for number in dict.fromkeys([*overall, *uniform])
     ]
-    if not uniform.empty:
-        other = uniform.iloc[int(uniform["val_top1"].argmax())]
-        found[UNIFORM] = candidates.point({name: str(other[name]) for name in names})
-    return found
 
 
-def check_winner(
-    found: Mapping[str, Point], candidates: Candidates, devices: list[str], console: Console
+def check(
+    found: list[Finalist], candidates: Candidates, devices: list[str], console: Console
 ) -> Check:
-    """Train both again with new seeds, on the full budget, and compare them on the test split.
+    """Train the finalists again with new seeds, and compare the winner on the test split.
 
-    The seeds begin at 1: by seed 0 the winner was chosen, which has had its luck.
+    The seeds begin at 1: by seed 0 the finalists were chosen, and have had their luck. The winner,
+    and the best uniform point, are those of the highest mean validation accuracy over the new
+    seeds; the test split decides nothing but what is said of the two.
 
     Raises:
         Interrupted: it was interrupted; all that is finished is kept.
     """
     config = candidates.config
-    store = Store(config.runs)
-    wanted = [
-        (role, point, point.run(seed))
-        for seed in range(1, config.seeds + 1)
-        for role, point in found.items()
+    seeds = range(1, config.seeds + 1)
+    wanted = [(one.point, one.point.run(seed)) for seed in seeds for one in found]
+    results = execute_all(config, wanted, devices, console)
+    rows = pd.DataFrame([make_row(config, p, run, results[run.id]) for p, run in wanted])
+    rows.insert(0, "finalist", [i for _ in seeds for i in range(len(found))])
+    chosen = _choose(rows, found)
+    roles = {number: role for role, number in chosen.items()}
+    rows.insert(0, "role", [roles.get(number, _FINALIST) for number in rows.pop("finalist")])
+    points = {role: found[number].point for role, number in chosen.items()}
+    if WINNER not in points:
+        return Check(rows, points, None, "No finalist has finished all seeds: nothing is checked.")
+    compared = rows.loc[
+        rows["role"] != _FINALIST,
+        ["run_id", "role", "match", "seed", "params", "macs", "test_top1", "status"],
     ]
-    results = execute_all(config, [(point, run) for _, point, run in wanted], devices, console)
-    rows = pd.DataFrame(
-        [
-            {"role": role, **make_row(config, point, run, results[run.id])}
-            for role, point, run in wanted
-        ]
-    )
-    compared = rows[["run_id", "role", "match", "seed", "params", "macs", "test_top1", "status"]]
     try:
-        evidence = gather_evidence(compared, store.correct, list(found)[-1], "role")
+        evidence = gather_evidence(compared, Store(config.runs).correct, list(points)[-1], "role")
     except ValueError as error:  # the results stand
-        return Check(rows, None, f"The winner can't be checked: {error}.")
-    return Check(rows, evidence, _verdict(found, evidence, candidates))
+        return Check(rows, points, None, f"The winner can't be checked: {error}.")
+    by_role = evidence.set_index("role").to_dict("index")
+    uniform = found[chosen[WINNER]].is_uniform
+    return Check(rows, points, evidence, state_verdict(points, by_role, uniform))
 
 
-def _verdict(found: Mapping[str, Point], evidence: pd.DataFrame, candidates: Candidates) -> str:
-    names = {role: _named(point, found) for role, point in found.items()}
-    winner = evidence.set_index("role").to_dict("index")[WINNER]
-    seeds = int(winner["runs"])
-    if seeds == 0:
-        return f"{names[WINNER]} can't be checked: no seed has a finished run of each point."
-    alone = (
-        f"{winner['test_top1']:.4f} on the test split (95% interval {winner['test_low']:.4f} to "
-        f"{winner['test_high']:.4f}, {seeds} new seed{'s' * (seeds > 1)})"
-    )
-    if UNIFORM not in found:
-        return f"{names[WINNER]} reaches {alone}; no uniform point is done to compare it with."
+def _choose(rows: pd.DataFrame, found: list[Finalist]) -> dict[str, int]:
+    """The numbers of the winner and of the best uniform point among the finalists."""
+    scores = rows.assign(done=rows["status"] == "done").groupby("finalist")
+    means = scores["val_top1"].mean()[scores["done"].all()]
+    chosen: dict[str, int] = {}
+    for role, field in ((WINNER, "is_best"), (UNIFORM, "is_uniform")):
+        open_to = [
+            number
+            for number, one in enumerate(found)
+            if getattr(one, field) and number in means.index and number not in chosen.values()
+        ]
+        if open_to:
+            chosen[role] = max(open_to, key=lambda number: float(means[number]))
+    return chosen
+
+
+def state_verdict(
+    points: Mapping[str, Point], evidence: Mapping[Any, Mapping[Any, Any]], is_uniform: bool
+) -> str:
+    """What the evidence says of the winner.
+
+    Args:
+        points: the winner and, if there is one, the best uniform point, by role.
+        evidence: of each, by role, as ``compare_points`` gives it.
+        is_uniform: whether the winner is a uniform point itself.
+    """
+    names = {role: _named(point, points) for role, point in points.items()}
+    winner = evidence[WINNER]
+    seeds = f"{winner['runs']} new seed{'s' * (winner['runs'] > 1)}"
+    if UNIFORM not in points:
+        low, high = winner["test_low"], winner["test_high"]
+        return (
+            f"{names[WINNER]} reaches {winner['test_top1']:.4f} on the test split (95% interval "
+            f"{low:.4f} to {high:.4f}, {seeds}); there is no other uniform point to compare it "
+            "with."
+        )
     low, high = winner["difference_low"], winner["difference_high"]
     by = (
         f"{100 * winner['difference']:+.2f} points (95% interval {100 * low:+.2f} to "
-        f"{100 * high:+.2f}, {seeds} new seed{'s' * (seeds > 1)}, "
-        f"{int(winner['examples']):,} test examples)"
+        f"{100 * high:+.2f}; {seeds}, {winner['examples']:,} test examples)"
     )
-    is_uniform = found[WINNER].network.segments in candidates.config.segments
-    other = "the best other uniform point" if is_uniform else "the best uniform point"
+    other = f"{names[UNIFORM]}, the best {'other ' * is_uniform}uniform point"
     first = "Nothing was found that beats the uniform points: " if is_uniform else ""
     if low > 0:
-        return f"{first}{names[WINNER]} is better than {names[UNIFORM]}, {other}, by {by}."
+        return f"{first}{names[WINNER]} is better than {other}, by {by}."
     if high < 0:
-        return f"{names[WINNER]} is worse than {names[UNIFORM]}, {other}: {by}. It was luck."
-    luck = "" if is_uniform else "What the search found may be luck: "
-    return f"{first}{luck}{names[WINNER]} and {names[UNIFORM]}, {other}, can't be told apart: {by}."
+        return f"It was luck: {names[WINNER]} is worse than {other}: {by}."
+    luck = "" if is_uniform else "What was found may be luck: "
+    return f"{first}{luck}{names[WINNER]} and {other}, can't be told apart: {by}."
 
 
-def _named(point: Point, found: Mapping[str, Point]) -> str:
+def _named(point: Point, points: Mapping[str, Point]) -> str:
     """A point by its segments, and by what else tells it from the other."""
-    networks = [other.network for other in found.values()]
+    networks = [other.network for other in points.values()]
     others = [
         f"{field} {getattr(point.network, field) or 'none'}"
         for field in ("order", "activation")

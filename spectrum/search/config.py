@@ -43,8 +43,9 @@ class SearchConfig(GridConfig):
             halving by Pareto rank) or ``"none"``; None for ``"median"`` with one goal and
             ``"none"`` with several.
         seed: of the sampler.
-        seeds: how many the winner is trained with again, beside the best uniform point; from 1,
-            since the search has seen seed 0.
+        finalists: how many of the best points, and of the best uniform ones, are trained again with
+            new seeds; the best of each by the validation split are then compared on the test split.
+        seeds: how many those are trained again with; from 1, since the search has seen seed 0.
         storage: the URL of Optuna's database; None for SQLite in the search's folder.
         heartbeat: seconds between the signs of life of a trial; one that has given none for three
             times as long is taken up by another process.
@@ -61,6 +62,7 @@ class SearchConfig(GridConfig):
     sampler: Sampler = "gp"
     pruner: Pruner | None = None
     seed: NonNegativeInt = 0
+    finalists: PositiveInt = 3
     storage: str | None = None
     heartbeat: PositiveInt = 20
 

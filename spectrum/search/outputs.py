@@ -12,8 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from spectrum.costs import build_on_meta
-from spectrum.layers import SegmentedConv, dialled_channels
+from spectrum.layers import dialled_channels
 from spectrum.networks import NetworkConfig
 from spectrum.report import (
     plot_importance,
@@ -26,7 +25,7 @@ from spectrum.report import (
 from spectrum.report.page import render_page
 from spectrum.search.check import WINNER, Check, keep_winner
 from spectrum.search.config import SearchConfig
-from spectrum.search.space import Space
+from spectrum.search.space import Space, dialled_layers
 from spectrum.search.storage import storage_url, without_password
 from spectrum.search.table import TRIALS
 from spectrum.study.outputs import write_rows
@@ -59,7 +58,6 @@ def write_search(
     space: Space,
     study: optuna.Study,
     trials: pd.DataFrame,
-    found: Mapping[str, Point],
     check: Check,
     command: str,
 ) -> None:
@@ -69,8 +67,7 @@ def write_search(
         space: that was searched.
         study: of the search.
         trials: as ``make_rows`` gives them.
-        found: the points that were checked, by role.
-        check: what that has shown.
+        check: what training its finalists again has shown.
         command: what was typed.
 
     Raises:
@@ -84,12 +81,12 @@ def write_search(
     fields = config.model_dump(mode="json") | {"storage": without_password(storage_url(config))}
     write_json(folder / "search.json", fields)
     keep_winner(check, Store(config.runs), folder / WINNER_FOLDER)
-    drawn = _draw(config, study, trials, found)
+    drawn = _draw(config, study, trials, check.points)
     for stem, (figure, _) in drawn.items():
         write_whole(folder / f"{stem}.png", partial(figure.savefig, format="png"))
     page = render_page(
         config.name,
-        sentences=[check.verdict, how_chosen(trials)],
+        sentences=[check.verdict, how_chosen(trials, config.finalists)],
         figures={stem.capitalize(): (figure, caption) for stem, (figure, caption) in drawn.items()},
         summary=_summary(check),
         configuration=fields,
@@ -103,14 +100,14 @@ def write_search(
     write_whole(folder / PAGE, lambda file: file.write(page.encode()))
 
 
-def how_chosen(trials: pd.DataFrame) -> str:
+def how_chosen(trials: pd.DataFrame, finalists: int) -> str:
     """Among how many trials the winner was chosen, and by what."""
     states = trials["state"].value_counts()
     others = [f"{states[state]} {state}" for state in ("pruned", "failed") if state in states]
     aside = f" ({', '.join(others)} aside)" if others else ""
     return (
-        f"The winner was chosen among {states.get('done', 0)} points{aside} by the validation "
-        "split, with one seed; the test split played no part."
+        f"The validation split alone chose: by one seed {finalists} of {states.get('done', 0)} "
+        f"points{aside}, and as many of the uniform ones, then the best of each by the new seeds."
     )
 
 
@@ -118,8 +115,9 @@ def _summary(check: Check) -> pd.DataFrame:
     """A row a point that was checked, with the intervals of the evidence."""
     summary = summarize(check.results)
     if check.evidence is not None:
-        for name in ("test_top1", "test_low", "test_high"):
-            summary[name] = check.evidence[name].to_numpy()
+        known = check.evidence.set_index("role")
+        for name in ("test_low", "test_high"):
+            summary[name] = summary["role"].map(known[name]).fillna(summary[name])
     return summary
 
 
@@ -132,7 +130,7 @@ def _failures(trials: pd.DataFrame) -> list[str]:
 
 
 def _draw(
-    config: SearchConfig, study: optuna.Study, trials: pd.DataFrame, found: Mapping[str, Point]
+    config: SearchConfig, study: optuna.Study, trials: pd.DataFrame, points: Mapping[str, Point]
 ) -> dict[str, _Drawn]:
     title = _title(config, trials)
     figures = {
@@ -142,14 +140,14 @@ def _draw(
     importances = importance(study)
     if importances:
         figures["importance"] = plot_importance(importances, title=title)
-    figures["schedule"] = plot_schedules(
-        {
-            role if role == WINNER else f"{role}: {point.network.segments}": schedule(point.network)
-            for role, point in found.items()
-        },
-        title=title,
-    )
+    if points:
+        schedules = {_named(role, point): schedule(point.network) for role, point in points.items()}
+        figures["schedule"] = plot_schedules(schedules, title=title)
     return {stem: _Drawn(figure, _SAID[stem]) for stem, figure in figures.items()}
+
+
+def _named(role: str, point: Point) -> str:
+    return role if role == WINNER else f"{role}: {point.network.segments}"
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
@@ -173,8 +171,7 @@ def schedule(network: NetworkConfig) -> pd.DataFrame:
             "channels": dialled_channels(layer.in_channels, layer.out_channels, layer.order),
             "segments": layer.segment_count,
         }
-        for path, layer in build_on_meta(network).named_modules()
-        if isinstance(layer, SegmentedConv)
+        for path, layer in dialled_layers(network).items()
     ]
     return pd.DataFrame(rows)
 

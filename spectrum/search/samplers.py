@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
-from optuna import Study
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna import Study, create_study
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from spectrum.search.config import Sampler
 from spectrum.search.space import Params, Space
@@ -19,7 +19,9 @@ __all__ = ["Proposer", "chosen", "distributions"]
 
 _TRIES = 30  # changes of one point that are looked at, for each number of parameters changed
 _LISTED = 4096  # points of a space that may be gone through one by one
-_STARTUP = 5
+_STARTUP = 3  # trials before a model of them is of use; the uniform points are the first
+_MODELS = ("gp", "tpe")
+_LEARNT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 def distributions(space: Space) -> dict[str, CategoricalDistribution]:
@@ -109,8 +111,48 @@ class Proposer(BaseSampler):
     ) -> dict[str, str]:
         """What the sampler itself proposes."""
         sampler = _make(self._name, rng.randrange(2**31))
+        if self._name in _MODELS:
+            return self._ask_model(sampler, study)
         asked = sampler.sample_relative(study, trial, search_space)
         return {**self._any(rng), **asked}
+
+    def _ask_model(self, sampler: BaseSampler, study: Study) -> dict[str, str]:
+        """What a sampler proposes that sees the dial as an order, from few segments to many.
+
+        The storage has names, for people to read; a model learns more from neighbours.
+        """
+        model = create_study(directions=study.directions, sampler=sampler)
+        for trial in study.get_trials(deepcopy=False):
+            params = chosen(trial, self._space)
+            if params is not None and trial.state in _LEARNT:
+                model.add_trial(
+                    create_trial(
+                        state=trial.state,
+                        values=trial.values,
+                        params={
+                            name: self._space.choices[name].index(value)
+                            if name in self._space.places
+                            else value
+                            for name, value in params.items()
+                        },
+                        distributions=self._numbered(),
+                        intermediate_values=trial.intermediate_values,
+                    )
+                )
+        asked = model.ask(self._numbered()).params
+        return {
+            name: self._space.choices[name][value] if name in self._space.places else value
+            for name, value in asked.items()
+        }
+
+    def _numbered(self) -> dict[str, BaseDistribution]:
+        """The space with numbers for the settings of the dial."""
+        return {
+            name: IntDistribution(0, len(values) - 1)
+            if name in self._space.places
+            else CategoricalDistribution(values)
+            for name, values in self._space.choices.items()
+        }
 
     def _any(self, rng: random.Random) -> dict[str, str]:
         return {name: rng.choice(values) for name, values in self._space.choices.items()}

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from spectrum.report.labels import in_units
 from spectrum.search.candidates import Candidates, make_candidates
-from spectrum.search.check import check_winner, contenders
+from spectrum.search.check import check, finalists
 from spectrum.search.config import SearchConfig
 from spectrum.search.drive import SearchFailed, drive
 from spectrum.search.outputs import how_chosen, write_search
@@ -33,7 +33,7 @@ class SearchResult(NamedTuple):
 
     Attributes:
         trials: a row a trial, as ``load_trials`` reads it back.
-        results: a row a run of the winner and of the best uniform point, trained again.
+        results: a row a run of the finalists, trained again.
         sentences: what that says.
     """
 
@@ -45,7 +45,7 @@ class SearchResult(NamedTuple):
 def run_search(
     config: SearchConfig, *, console: Console | None = None, command: str = ""
 ) -> SearchResult:
-    """Search the dial, then train the winner again beside the best uniform point.
+    """Search the dial, then train the best points again beside the best uniform ones.
 
     Runs come from the store that studies share, so what is there already costs nothing. A search
     that was stopped goes on where it was when it is called again, and several processes, on one
@@ -81,14 +81,13 @@ def run_search(
         trials = make_rows(study.get_trials(deepcopy=False), candidates.space)
         if not (trials["state"] == "done").any():
             raise SearchFailed(f"no trial is done; the last: {trials['error'].iloc[-1]}")
-        found = contenders(trials, candidates)
-        check = check_winner(found, candidates, devices, console)
+        checked = check(finalists(trials, candidates), candidates, devices, console)
         with console.status("drawing the figures and the page"):
-            write_search(candidates.space, study, trials, found, check, command)
+            write_search(candidates.space, study, trials, checked, command)
     return SearchResult(
         load_trials(config.out / config.name),
-        check.results,
-        [check.verdict, how_chosen(trials)],
+        checked.results,
+        [checked.verdict, how_chosen(trials, config.finalists)],
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Any, TypeAlias
 
 from spectrum.costs import build_on_meta
-from spectrum.layers import SegmentedConv
+from spectrum.layers import SegmentedConv, dialled_channels
 from spectrum.networks import NetworkConfig
 from spectrum.search.config import Grain, SearchConfig
+from spectrum.segments import Segments
 from spectrum.study.grid import Combination
 
 __all__ = ["Params", "Space", "dialled_layers", "make_space"]
@@ -27,7 +29,8 @@ class Space:
         config: the search.
         layers: paths of the dialled layers, in order of depth.
         places: the layers (their places in ``layers``) that each parameter of the dial sets.
-        choices: the values of every parameter as text, those of the dial first.
+        choices: the values of every parameter as text, those of the dial first, and these from
+            few segments to many.
     """
 
     config: SearchConfig
@@ -92,7 +95,8 @@ def make_space(config: SearchConfig) -> Space:
     Raises:
         ValueError: the network can't be built, or has no layer on the dial.
     """
-    layers = dialled_layers(next(config.combinations()).network)
+    network = next(config.combinations()).network
+    layers = dialled_layers(network)
     places: dict[str, list[int]] = {}
     for i, path in enumerate(layers):
         places.setdefault(_owner(path, config.per), []).append(i)
@@ -107,16 +111,23 @@ def make_space(config: SearchConfig) -> Space:
         raise ValueError(f"network has a {config.per} {clash[0]}, which is also a field's name")
     return Space(
         config,
-        layers,
+        tuple(layers),
         {name: tuple(of_name) for name, of_name in places.items()},
-        {**dict.fromkeys(places, config.segments), **others},
+        {**dict.fromkeys(places, _by_count(config.segments, layers.values())), **others},
     )
 
 
-def dialled_layers(network: NetworkConfig) -> tuple[str, ...]:
-    """The paths of a network's layers on the dial, in order of depth."""
-    module = build_on_meta(network)
-    return tuple(n for n, layer in module.named_modules() if isinstance(layer, SegmentedConv))
+def dialled_layers(network: NetworkConfig) -> dict[str, SegmentedConv]:
+    """A network's layers on the dial by their paths, in order of depth, without weights."""
+    modules = build_on_meta(network).named_modules()
+    return {path: layer for path, layer in modules if isinstance(layer, SegmentedConv)}
+
+
+def _by_count(points: Sequence[str], layers: Iterable[SegmentedConv]) -> tuple[str, ...]:
+    """Points of the dial from few segments to many, in the layer of middling channels."""
+    channels = [dialled_channels(x.in_channels, x.out_channels, x.order) for x in layers]
+    usual = median_low(channels)
+    return tuple(sorted(points, key=lambda point: Segments(point).count(usual, saturate=True)))
 
 
 def _owner(path: str, grain: Grain) -> str:

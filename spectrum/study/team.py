@@ -75,7 +75,7 @@ class Team:
     def stop(self, run_id: str) -> None:
         """Ask for a run to be stopped at the end of its epoch, with its checkpoint.
 
-        It finishes with the status ``stopped``, unless it is done before it hears of it.
+        It finishes with the status ``stopped``, unless it is in its last epoch when it hears of it.
         """
         for worker in self._team:
             if worker.run is not None and worker.run.id == run_id:

@@ -46,13 +46,16 @@ def serve(store: Store, device: str, threads: int) -> None:
 
     threading.Thread(target=read, daemon=True).start()
 
-    def report(event: Event) -> None:
-        events.write(json.dumps(asdict(event)) + "\n")
-        if event.kind == "evaluation" and event.run_id in unwanted:
-            raise Stopped
-
     while True:
-        execute_one(inbox.get(), store, device, report)
+        run = inbox.get()
+
+        def report(event: Event, last: int = run.recipe.epochs) -> None:
+            events.write(json.dumps(asdict(event)) + "\n")
+            stops = event.kind == "evaluation" and event.run_id in unwanted
+            if stops and event.values["epoch"] < last:  # a run at its end is worth its result
+                raise Stopped
+
+        execute_one(run, store, device, report)
 
 
 if __name__ == "__main__":
