@@ -23,7 +23,7 @@ from spectrum.report import (
     summarize,
 )
 from spectrum.report.page import render_page
-from spectrum.search.check import WINNER, Check, keep_winner
+from spectrum.search.check import UNIFORM, WINNER, Check, keep_winner
 from spectrum.search.config import SearchConfig
 from spectrum.search.space import Space, dialled_layers
 from spectrum.search.storage import storage_url, without_password
@@ -112,13 +112,15 @@ def how_chosen(trials: pd.DataFrame, finalists: int) -> str:
 
 
 def _summary(check: Check) -> pd.DataFrame:
-    """A row a point that was checked, with the intervals of the evidence."""
+    """A row a finalist, the winner and the best uniform point named, with what is known of them."""
     summary = summarize(check.results)
     if check.evidence is not None:
         known = check.evidence.set_index("role")
         for name in ("test_low", "test_high"):
             summary[name] = summary["role"].map(known[name]).fillna(summary[name])
-    return summary
+    named = summary["role"].isin([WINNER, UNIFORM])
+    names = summary["segments"] + " (" + summary["role"] + ")"
+    return summary.assign(segments=summary["segments"].mask(named, names))
 
 
 def _failures(trials: pd.DataFrame) -> list[str]:

@@ -1,0 +1,65 @@
+"""Runs a minute of a search with one worker and with two, beside each other in one run."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from spectrum import SearchConfig
+from spectrum.search.candidates import make_candidates
+from spectrum.search.drive import drive
+from spectrum.search.space import make_space
+from spectrum.search.storage import open_study, quietly
+from spectrum.study.store import Store
+
+
+def runs_a_minute(workers: int, trials: int, folder: Path) -> float:
+    """Of a search from nothing, its processes' start included, the check of the winner not."""
+    config = SearchConfig(
+        segments="1,4,16,C",
+        trials=trials,
+        workers=workers,
+        pruner="none",
+        device="cpu",
+        out=folder,
+        runs=folder / "runs",
+    )
+    (folder / config.name).mkdir(parents=True)
+    with quietly():
+        candidates = make_candidates(make_space(config))
+        study = open_study(config, {})
+        started = time.perf_counter()
+        with (folder / "log").open("w") as log:
+            drive(candidates, study, Store(config.runs), ["cpu"], Console(file=log))
+        return 60 * trials / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Print the rates of each pair and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=16, help="runs a search (16)")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs of searches (3)")
+    given = parser.parse_args()
+    print(f"the tiny network on digits, {given.trials} trials; runs a minute")
+    print(f"{'1 worker':>10}{'2 workers':>12}{'ratio':>8}")
+    ratios = []
+    for _ in range(given.repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            rates = [
+                runs_a_minute(workers, given.trials, Path(folder) / str(workers))
+                for workers in (1, 2)
+            ]
+        ratios.append(rates[1] / rates[0])
+        print(f"{rates[0]:10.1f}{rates[1]:12.1f}{ratios[-1]:8.2f}")
+        sys.stdout.flush()
+    print(f"median ratio {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

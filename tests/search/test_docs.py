@@ -1,0 +1,98 @@
+"""What docs/search.md says holds: its code, its tables, its commands."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from spectrum import SearchConfig
+from spectrum.search.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+DOCS = (ROOT / "docs" / "search.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def printed_by(command: str) -> str:
+    """The block that stands below a command."""
+    (found,) = re.findall(
+        rf"```sh\n{re.escape(command)}\n```\n\n```text\n(.*?)```", DOCS, re.DOTALL
+    )
+    return found
+
+
+def test_the_regrets_are_what_the_benchmark_prints() -> None:
+    command = "python benchmarks/search_regret.py"
+    ran = subprocess.run(
+        [sys.executable, *command.split()[1:], "--samplers", "tpe,random"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    lines = printed_by(command).splitlines()
+    assert [line for line in lines if not line.startswith(("gp", "nsga2", "grid"))] == (
+        ran.stdout.splitlines()
+    )
+    gp = next(line.split() for line in lines if line.startswith("gp"))
+    assert int(gp[-2]) >= 18  # of 20 searches, what the default must find
+
+
+@pytest.mark.filterwarnings(r"ignore:.isinstance\(treespec:FutureWarning")  # of torch's exporter
+def test_the_winner_loads_and_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    import onnxruntime
+    import torch
+
+    from spectrum import load_run, run_search
+
+    monkeypatch.chdir(tmp_path)
+    found = run_search(
+        SearchConfig(
+            segments="1,C",
+            trials=3,
+            epochs=1,
+            seeds=1,
+            finalists=1,
+            network={"name": "tiny", "width": 0.2},
+            match="none",
+            recipe={"batch_size": 256},
+            device="cpu",
+        )
+    )
+    assert len(found.trials) == 3
+    (code,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    images = torch.randn(5, 1, 8, 8)  # another batch than the one it was exported with
+    with torch.no_grad():
+        expected = load_run("outputs/search/winner")(images).numpy()
+    exported = torch.export.load("winner.pt2").module()(images).detach().numpy()
+    np.testing.assert_allclose(exported, expected, rtol=1e-5, atol=1e-6)
+    session = onnxruntime.InferenceSession("winner.onnx")
+    (given,) = session.get_inputs()
+    (logits,) = session.run(None, {given.name: images.numpy()})
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^(?:\.venv/bin/)?python -m spectrum\.search .*$", README + DOCS, re.M)
+)
+def test_every_command_is_understood(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = shlex.split(command)[3:]
+    runs = words.index("--runs") if "--runs" in words else None
+    if runs is not None:
+        words[runs + 1] = str(tmp_path / "runs")
+    monkeypatch.setattr(sys, "argv", ["spectrum.search", *words, "--dry-run"])
+    monkeypatch.chdir(ROOT)
+    assert main() == 0
+
+
+def test_the_committed_search_is_one() -> None:
+    SearchConfig(**tomllib.loads((ROOT / "benchmarks" / "search_peak.toml").read_text()))
