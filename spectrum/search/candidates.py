@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import random
+import math
 from collections.abc import Iterator
-from itertools import islice, product
+from itertools import islice
 
 from spectrum.data import Dataset, load_data
 from spectrum.search.config import SearchConfig
 from spectrum.search.space import Params, Space
+from spectrum.study.grid import shown
 from spectrum.study.plan import Point, fitted, make_point
 from spectrum.study.solve import cost_of_reference, solve
 
 __all__ = ["Candidates", "make_candidates"]
 
-_TRIED = 200  # points of a space that are looked at before its limits are called too narrow
+_LOOKED_AT = 100  # points of a space before its limits are called too narrow
 
 
 class Candidates:
@@ -73,65 +74,70 @@ class Candidates:
 
     def is_allowed(self, params: Params) -> bool:
         """Whether a point can be built and is within the limits."""
+        return self._distance(params) == 0
+
+    def _distance(self, params: Params) -> float:
+        """The excess of a point, infinite where it can't be built."""
         try:
-            return self.excess(params) == 0
+            return self.excess(params)
         except ValueError:
-            return False
+            return math.inf
 
     def check(self) -> list[dict[str, str]]:
-        """The uniform points within the limits.
+        """The points to start from: the uniform ones within the limits, or else one that is.
 
         Raises:
-            ValueError: no point of the space can be built, or none that was looked at is within
-                the limits; the message has the nearest.
+            ValueError: no uniform point can be built, or no point that was looked at is within the
+                limits; the message has the nearest.
         """
         allowed = [params for params in self.space.uniform() if self.is_allowed(params)]
         if allowed:
             return allowed
-        nearest: tuple[float, Params] | None = None
-        reason = ""
-        for params in self._some():
-            try:
-                excess = self.excess(params)
-            except ValueError as error:
-                reason = str(error)
-                continue
-            if excess == 0:
-                return []
-            if nearest is None or excess < nearest[0]:
-                nearest = excess, params
-        if nearest is None:
-            raise ValueError(
-                f"segments (={','.join(self.config.segments)}) have no point that "
-                f"can be built: {reason}"
-            )
-        point = self.point(nearest[1])
+        nearest = min(self.space.uniform(), key=self._distance)
+        if math.isfinite(self._distance(nearest)):
+            for params in islice(self._ever_nearer(nearest), _LOOKED_AT):
+                if self.is_allowed(params):
+                    return [params]
+                nearest = min(nearest, params, key=self._distance)
+        raise ValueError(self._shortfall(nearest))
+
+    def _ever_nearer(self, nearest: dict[str, str]) -> Iterator[dict[str, str]]:
+        """All points of a small space; of a large one changes of the nearest, one by one."""
+        if self.space.size <= _LOOKED_AT:
+            yield from self.space.listed()
+            return
+        moved = True
+        while moved:
+            moved = False
+            for name, values in self.space.choices.items():
+                for value in values:
+                    other = {**nearest, name: value}
+                    yield other
+                    if self._distance(other) < self._distance(nearest):
+                        nearest, moved = other, True
+
+    def _shortfall(self, nearest: Params) -> str:
+        """Why the nearest point that was found is none to begin with."""
+        config = self.config
+        try:
+            point = self.point(nearest)
+        except ValueError as error:
+            return _named(error, config)
         field, limit, cost = max(
             (
                 (name, limit, cost)
                 for name, limit, cost in (
-                    ("max_params", self.config.max_params, point.params),
-                    ("max_macs", self.config.max_macs, point.macs),
+                    ("max_params", config.max_params, point.params),
+                    ("max_macs", config.max_macs, point.macs),
                 )
                 if limit is not None
             ),
             key=lambda found: found[2] / found[1],
         )
-        raise ValueError(
-            f"{field} (={limit}) can't be met: the nearest point, {point.network.segments} at "
-            f"width {point.network.width:g}, has {cost}"
+        return (
+            f"{field} (={limit}) can't be met: the nearest point found, {point.network.segments} "
+            f"at width {point.network.width:g}, has {cost}"
         )
-
-    def _some(self) -> Iterator[dict[str, str]]:
-        """The uniform points, then all of a small space or some of a large one, at random."""
-        yield from self.space.uniform()
-        names, choices = list(self.space.choices), self.space.choices.values()
-        if self.space.size <= _TRIED:
-            yield from (dict(zip(names, values, strict=True)) for values in product(*choices))
-            return
-        rng = random.Random(0)
-        draws = (tuple(rng.choice(values) for values in choices) for _ in range(_TRIED))
-        yield from (dict(zip(names, values, strict=True)) for values in islice(draws, _TRIED))
 
 
 def make_candidates(space: Space) -> Candidates:
@@ -140,9 +146,22 @@ def make_candidates(space: Space) -> Candidates:
     Raises:
         ValueError: the data can't be split, or the network can't take them.
     """
-    network, data, _, _ = next(space.config.combinations())
+    config = space.config
+    network, data, _, _ = next(config.combinations())
     dataset = load_data(data)
-    budget = space.config.budget or cost_of_reference(
-        fitted(network, dataset), dataset, space.config.match
-    )
+    try:
+        budget = config.budget or cost_of_reference(fitted(network, dataset), dataset, config.match)
+    except ValueError as error:
+        raise ValueError(_named(error, config)) from None
     return Candidates(space, dataset, budget)
+
+
+def _named(error: ValueError, config: SearchConfig) -> str:
+    """Why no point can be built, by the field that was given."""
+    reason = str(error)
+    if config.budget is not None and reason.startswith(f"{config.match} (="):
+        return f"budget{reason.removeprefix(config.match)}"
+    if reason.startswith("input_shape"):
+        name, data = config.network["name"][0], config.data["name"][0]
+        return f"network (={name}) can't take the images of {data}: {reason}"
+    return f"segments (={shown(config.segments)}) have no point that can be built: {reason}"

@@ -69,7 +69,8 @@ class Check(NamedTuple):
 def finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
     """The best points of a search and its best uniform points, by the validation split.
 
-    With several goals the best are the most accurate of the front.
+    Where all of these are among the best there is one uniform point more. With several goals the
+    best are the most accurate of the front.
 
     Args:
         trials: as ``make_rows`` gives them.
@@ -89,6 +90,8 @@ def finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
         return [int(number) for number in ranked["trial"].head(config.finalists)]
 
     overall, uniform = best(front), best(done[done["uniform"]])
+    if {*uniform} <= {*overall}:  # one more, that there is something to compare with
+        uniform += best(done[done["uniform"] & ~done["trial"].isin(overall)])[:1]
     rows = done.set_index("trial")
     return [
         Finalist(
@@ -170,8 +173,8 @@ def state_verdict(
         low, high = winner["test_low"], winner["test_high"]
         return (
             f"{names[WINNER]} reaches {winner['test_top1']:.4f} on the test split (95% interval "
-            f"{low:.4f} to {high:.4f}, {seeds}); there is no other uniform point to compare it "
-            "with."
+            f"{low:.4f} to {high:.4f}, {seeds}); no {'other ' * is_uniform}uniform point has new "
+            "runs to compare it with."
         )
     low, high = winner["difference_low"], winner["difference_high"]
     by = (
@@ -183,20 +186,27 @@ def state_verdict(
     if low > 0:
         return f"{first}{names[WINNER]} is better than {other}, by {by}."
     if high < 0:
-        return f"It was luck: {names[WINNER]} is worse than {other}: {by}."
-    luck = "" if is_uniform else "What was found may be luck: "
-    return f"{first}{luck}{names[WINNER]} and {other}, can't be told apart: {by}."
+        return f"{first or 'It was luck: '}{names[WINNER]} is worse than {other}: {by}."
+    luck = "What was found may be luck: "
+    return f"{first or luck}{names[WINNER]} and {other}, can't be told apart: {by}."
 
 
 def _named(point: Point, points: Mapping[str, Point]) -> str:
     """A point by its segments, and by what else tells it from the other."""
-    networks = [other.network for other in points.values()]
+    described = {role: _described(other) for role, other in points.items()}
     others = [
-        f"{field} {getattr(point.network, field) or 'none'}"
-        for field in ("order", "activation")
-        if len({getattr(network, field) for network in networks}) > 1
+        f"{field} {'none' if value in (None, ()) else value}"
+        for field, value in _described(point).items()
+        if any(fields[field] != value for fields in described.values())
     ]
     return " with ".join([point.network.segments, *filter(None, [" and ".join(others)])])
+
+
+def _described(point: Point) -> dict[str, object]:
+    """What a search may vary besides segments; the width is left out where it was solved."""
+    fields = {**dict(point.network), **dict(point.recipe), "precision": point.precision}
+    solved = set() if point.miss is None else {"width"}
+    return {field: value for field, value in fields.items() if field not in solved | {"segments"}}
 
 
 def keep_winner(check: Check, store: Store, folder: Path) -> bool:

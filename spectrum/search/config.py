@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validator
@@ -18,6 +19,7 @@ Pruner: TypeAlias = Literal["none", "median", "hyperband", "rungs"]
 
 # What must be the same for all trials: what is classified, the layers, and how long is trained.
 _FIXED = {("network", "name"), ("network", "repeats"), ("recipe", "name"), ("recipe", "epochs")}
+_OF_NO_FILE = re.compile(r"(sqlite(\+\w+)?:(//)?/?(:memory:)?(\?.*)?)?")
 
 
 class SearchConfig(GridConfig):
@@ -75,6 +77,14 @@ class SearchConfig(GridConfig):
             raise ValueError(f"must be one or more of {', '.join(get_args(Cost))}")
         return tuple(dict.fromkeys(value))
 
+    @field_validator("storage")
+    @classmethod
+    def _outlives(cls, storage: str | None) -> str | None:
+        # An empty one, of a variable that isn't set, must not stand for a database of one's own.
+        if storage is not None and _OF_NO_FILE.fullmatch(storage):
+            raise ValueError("must be the URL of a database that is kept, such as sqlite:///FILE")
+        return storage
+
     @model_validator(mode="after")
     def _is_a_search(self) -> Self:
         for point in self.segments:
@@ -86,8 +96,9 @@ class SearchConfig(GridConfig):
                 )
         for axis in self.varied():
             if axis in _FIXED or axis[0] == "data":
+                name = axis[0] if axis[1] == "name" else ".".join(axis)
                 raise ValueError(
-                    f"{'.'.join(axis)} (={shown(self.axes()[axis])}) must be one value, the same "
+                    f"{name} (={shown(self.axes()[axis])}) must be one value, the same "
                     "for all trials"
                 )
         if self.match in self.minimize:

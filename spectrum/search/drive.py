@@ -13,7 +13,8 @@ import optuna
 from rich.console import Console
 
 from spectrum.search.candidates import Candidates
-from spectrum.search.storage import Pulse, StorageLost
+from spectrum.search.pulse import Pulse
+from spectrum.search.storage import StorageLost
 from spectrum.search.trials import Flight, Trials
 from spectrum.study.display import Display
 from spectrum.study.engine import how_many
@@ -143,6 +144,10 @@ class _Loop:
 
     def _begin(self, flight: Flight) -> None:
         run_id = flight.run.id
+        if run_id in self.flights:
+            # This process was silent for so long that another one has queued the trial again.
+            self.trials.replace(self.flights[run_id], flight.trial)
+            return
         self.flights[run_id] = flight
         self.display.finished = self.trials.count_finished()
         result = self.store.result(run_id)
@@ -158,8 +163,11 @@ class _Loop:
 
     def _handle(self, event: Event) -> None:
         flight = self.flights[event.run_id]
-        if event.kind == "evaluation" and not self.trials.report(flight, event.values):
-            self.team.stop(event.run_id)
+        if event.kind == "evaluation":
+            goes_on = self.trials.report(flight, event.values)
+            # Asked once more where an interrupt was told to a process that has died since.
+            if not goes_on or self.stopping.is_set():
+                self.team.stop(event.run_id)
         if event.kind == "finished":
             self._conclude(flight, event.values)
         else:
@@ -180,7 +188,8 @@ class _Loop:
             return
         self.trials.finish(flight, result)
         if status == "stopped":
-            result = {**result, "error": f"lags after {flight.last['epoch']:g} epochs"}
+            epochs = int(flight.last["epoch"])
+            result = {**result, "error": f"lags after {epochs} epoch{'s' * (epochs > 1)}"}
         self.display.report(Event("finished", flight.run.id, dict(result)))
         self.failed = 0 if status in ("done", "stopped", "diverged") else self.failed + 1
         if self.failed == _IN_A_ROW:

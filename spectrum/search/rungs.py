@@ -3,10 +3,11 @@
 Optuna's pruners compare one reported value and refuse studies with several goals. Here a run that
 reaches a rung, a number of epochs, is ranked among all trials that have reached that rung, by the
 accuracy they had there and by their costs, which are known beforehand: those that none beats come
-first, then those that only these beat, and so on; among equals the one that has more room around it
-(the crowding distance of NSGA-II). It goes on if it is in the best third. As in asynchronous
-successive halving (Li et al., 2020), nobody waits for a rung to fill, so early runs are stopped
-less often; unlike there, a run that was stopped isn't taken up again.
+first, then those that only these beat, and so on; among equals the one that has more room around
+it (the crowding distance of NSGA-II). It goes on if none beats it, for it may be on the front, or
+if it is in the best third. As in asynchronous successive halving (Li et al., 2020), nobody waits
+for a rung to fill, so early runs are stopped less often; unlike there, a run that was stopped isn't
+taken up again.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def goes_on(own: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
         return True
     values = np.array([own, *others], dtype=float)
     ranks = _ranks(values)
+    if ranks[0] == 0:
+        return True
     same = np.flatnonzero(ranks == ranks[0])
     roomier = _crowding(values[same])
     place = int((ranks < ranks[0]).sum()) + int((roomier > roomier[0]).sum())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
 from typing import Any
 
 from optuna import Study, create_study
@@ -13,12 +12,13 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from spectrum.search.config import Sampler
-from spectrum.search.space import Params, Space
+from spectrum.search.space import LISTED, Params, Space
+from spectrum.search.storage import ERROR
 
 __all__ = ["Proposer", "chosen", "distributions"]
 
-_TRIES = 30  # changes of one point that are looked at, for each number of parameters changed
-_LISTED = 4096  # points of a space that may be gone through one by one
+_CHANGES = 4  # parameters of a point that are changed to find a new one
+_TRIES = 30  # changes of two parameters that are looked at, of three and so on
 _STARTUP = 3  # trials before a model of them is of use; the uniform points are the first
 _MODELS = ("gp", "tpe")
 _LEARNT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
@@ -38,10 +38,11 @@ def chosen(trial: FrozenTrial, space: Space) -> dict[str, str] | None:
 class Proposer(BaseSampler):
     """A sampler whose points are new and allowed, as long as there are such.
 
-    It asks one of Optuna's samplers; where the answer was tried before, or costs too much, it
-    takes the nearest other point: one, then two, then more parameters changed at random. Each
-    trial has random numbers of its own, so a search that is stopped and resumed, one trial at a
-    time, proposes what it would have proposed.
+    It asks one of Optuna's samplers. An answer that costs too much is drawn back towards a point
+    that was tried, as far as it must; in place of one that was tried before it takes the nearest
+    other point: one, then two, then more parameters changed at random. Where nothing new is found
+    it repeats a point. Each trial has random numbers of its own, so a search that is stopped and
+    resumed, one trial at a time, proposes what it would have proposed.
 
     Args:
         name: of the sampler.
@@ -78,21 +79,26 @@ class Proposer(BaseSampler):
         if "fixed_params" in trial.system_attrs or trial.params:
             return {}  # it was queued with its point
         # Of all trials: a pruner may show a sampler only some of them.
-        seen = {
-            self._key(params)
+        tried = {
+            self._key(params): params
             for other in self._all_trials()
-            if other.number != trial.number and other.state != TrialState.FAIL
-            if (params := chosen(other, self._space)) is not None
+            if other.number != trial.number
+            and (other.state != TrialState.FAIL or ERROR in other.user_attrs)
+            and (params := chosen(other, self._space)) is not None
         }
 
         def is_new(params: Params) -> bool:
-            return self._key(params) not in seen and self._is_allowed(params)
+            return self._key(params) not in tried and self._is_allowed(params)
 
         rng = random.Random(f"{self._seed} {trial.number}")
         if self._name == "grid":
-            return next(filter(is_new, self._listed()), self._any(rng))
-        wanted = self._ask(study, trial, search_space, rng)
-        return next(filter(is_new, self._near(wanted, rng)), wanted)
+            proposed = self._space.listed()
+        else:
+            wanted = self._ask(study, trial, search_space, rng)
+            proposed = self._near(wanted, [*filter(self._is_allowed, tried.values())], rng)
+        found = next(filter(is_new, proposed), None)
+        # Where nothing new is left one that was tried says so; others exceed the limits.
+        return found or next(filter(self._is_allowed, tried.values()), self._any(rng))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
@@ -160,25 +166,54 @@ class Proposer(BaseSampler):
     def _key(self, params: Params) -> tuple[str, ...]:
         return tuple(params[name] for name in self._space.choices)
 
-    def _near(self, params: dict[str, str], rng: random.Random) -> Iterator[dict[str, str]]:
-        """A point, then others, the nearest first; at last every point of a space not too large."""
-        yield params
-        names = [name for name, values in self._space.choices.items() if len(values) > 1]
-        for changes in range(1, len(names) + 1):
-            for _ in range(_TRIES):
-                other = dict(params)
-                for name in rng.sample(names, changes):
-                    other[name] = rng.choice(
-                        [value for value in self._space.choices[name] if value != params[name]]
-                    )
-                yield other
-        if self._space.size <= _LISTED:
-            yield from rng.sample(list(self._listed()), self._space.size)
+    def _near(
+        self, wanted: dict[str, str], allowed: Sequence[Params], rng: random.Random
+    ) -> Iterator[dict[str, str]]:
+        """A point, then others, the nearest first.
 
-    def _listed(self) -> Iterator[dict[str, str]]:
-        names = list(self._space.choices)
-        for values in product(*self._space.choices.values()):
-            yield dict(zip(names, values, strict=True))
+        At last every point of a space that isn't large; of others what is beside a tried point.
+        """
+        point = self._within(wanted, allowed, rng)
+        yield point
+        yield from self._beside(point, rng)
+        others = self._others(point)
+        for changes in range(2, min(len(others), _CHANGES) + 1):
+            for _ in range(_TRIES):
+                changed = rng.sample(list(others), changes)
+                yield {**point, **{name: rng.choice(others[name]) for name in changed}}
+        if self._space.size <= LISTED:
+            yield from rng.sample(list(self._space.listed()), self._space.size)
+        else:
+            for tried in rng.sample(allowed, len(allowed)):
+                yield from self._beside(tried, rng)
+
+    def _within(
+        self, wanted: dict[str, str], allowed: Sequence[Params], rng: random.Random
+    ) -> dict[str, str]:
+        """A point that exceeds the limits drawn back towards the nearest tried one within them."""
+        if not allowed or self._is_allowed(wanted):
+            return wanted
+        nearest = max(allowed, key=lambda other: len(wanted.items() & other.items()))
+        point = dict(nearest)
+        for name in rng.sample(list(wanted), len(wanted)):
+            moved = {**point, name: wanted[name]}
+            if self._is_allowed(moved):
+                point = moved
+        return point
+
+    def _beside(self, params: Params, rng: random.Random) -> list[dict[str, str]]:
+        """The points with one other value, in a random order."""
+        others = self._others(params).items()
+        beside = [{**params, name: value} for name, values in others for value in values]
+        return rng.sample(beside, len(beside))
+
+    def _others(self, params: Params) -> dict[str, list[str]]:
+        """The values that a point doesn't have, of each parameter that has such."""
+        return {
+            name: [value for value in values if value != params[name]]
+            for name, values in self._space.choices.items()
+            if len(values) > 1
+        }
 
 
 def _make(name: Sampler, seed: int) -> BaseSampler:

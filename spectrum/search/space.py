@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from statistics import median_low
 from typing import Any, TypeAlias
 
@@ -15,7 +16,10 @@ from spectrum.search.config import Grain, SearchConfig
 from spectrum.segments import Segments
 from spectrum.study.grid import Combination
 
-__all__ = ["Params", "Space", "dialled_layers", "make_space"]
+__all__ = ["LISTED", "Params", "Space", "dialled_layers", "make_space"]
+
+LISTED = 4096
+"""How many points at most are gone through one by one to find some that are allowed."""
 
 Params: TypeAlias = Mapping[str, str]
 """A point of a space: the chosen value, as text, of every parameter."""
@@ -69,7 +73,7 @@ class Space:
         chosen = {axis: values[0] for axis, values in axes.items()}
         for name, axis in self.config.searched().items():
             if name in params and name not in self.places:
-                by_text = {str(value): value for value in axes[axis]}
+                by_text = {_text(axis, value): value for value in axes[axis]}
                 chosen[axis] = by_text[params[name]]
         return self.config.combine({**chosen, ("network", "segments"): self.segments(params)})
 
@@ -79,6 +83,11 @@ class Space:
         return [
             {**first, **dict.fromkeys(self.places, setting)} for setting in self.config.segments
         ]
+
+    def listed(self) -> Iterator[dict[str, str]]:
+        """Every point, in order."""
+        for values in product(*self.choices.values()):
+            yield dict(zip(self.choices, values, strict=True))
 
     def is_uniform(self, params: Params) -> bool:
         """Whether a point is one of those."""
@@ -93,7 +102,8 @@ def make_space(config: SearchConfig) -> Space:
     """The space of a search.
 
     Raises:
-        ValueError: the network can't be built, or has no layer on the dial.
+        ValueError: the network can't be built, or has no layer on the dial, or the space is too
+            large for the sampler.
     """
     network = next(config.combinations()).network
     layers = dialled_layers(network)
@@ -102,25 +112,38 @@ def make_space(config: SearchConfig) -> Space:
         places.setdefault(_owner(path, config.per), []).append(i)
     axes = config.axes()
     others = {
-        name: tuple(str(value) for value in axes[axis])
+        name: tuple(_text(axis, value) for value in axes[axis])
         for name, axis in config.searched().items()
         if name != "segments"
     }
     clash = sorted(places.keys() & others.keys())
     if clash:
         raise ValueError(f"network has a {config.per} {clash[0]}, which is also a field's name")
-    return Space(
+    space = Space(
         config,
         tuple(layers),
         {name: tuple(of_name) for name, of_name in places.items()},
         {**dict.fromkeys(places, _by_count(config.segments, layers.values())), **others},
     )
+    limited = config.max_params is not None or config.max_macs is not None
+    if config.sampler == "grid" and limited and space.size > LISTED:
+        raise ValueError(
+            f"sampler (='grid') must be another one for {space.size:,} points with a limit: those "
+            f"within it are looked for one by one, among {LISTED:,} at most"
+        )
+    return space
 
 
 def dialled_layers(network: NetworkConfig) -> dict[str, SegmentedConv]:
     """A network's layers on the dial by their paths, in order of depth, without weights."""
     modules = build_on_meta(network).named_modules()
     return {path: layer for path, layer in modules if isinstance(layer, SegmentedConv)}
+
+
+def _text(axis: tuple[str, str], value: object) -> str:
+    """A value of a field as a parameter of the space has it."""
+    # Rows of results have the width as a number, whatever it was written like.
+    return str(float(str(value)) if axis == ("network", "width") else value)
 
 
 def _by_count(points: Sequence[str], layers: Iterable[SegmentedConv]) -> tuple[str, ...]:

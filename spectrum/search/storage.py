@@ -1,22 +1,20 @@
-"""The trials of a search in Optuna's database: shared by processes, outliving each of them."""
+"""The database of a search: opened, shared by processes, and waited for when it is away."""
 
 from __future__ import annotations
 
 import json
 import random
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
@@ -24,23 +22,23 @@ from spectrum.search.config import SearchConfig
 
 __all__ = [
     "ERROR",
-    "Pulse",
+    "SILENCES",
     "StorageLost",
     "open_study",
     "persist",
     "quietly",
     "storage_url",
-    "take_up",
     "without_password",
 ]
 
 ERROR = "error"
 """The attribute of a trial that has failed for good; one that was lost has none."""
 
+SILENCES = 3
+"""How many signs of life in a row may be missed."""
+
 _T = TypeVar("_T")
 _SPACE = "spectrum.space"
-_RETRIES = "spectrum.retries"  # the trials that a trial does again
-_SILENCES = 3  # signs of life that may be missed
 _PATIENCE = 600.0  # seconds that a storage may be away
 _PAUSE = 2.0
 
@@ -98,8 +96,10 @@ def open_study(config: SearchConfig, space: dict[str, Any]) -> optuna.Study:
             ],
             load_if_exists=True,
         )
+        # In this order: another process notes its space before its first trial.
+        is_new = not study.get_trials(deepcopy=False)
         found = study.user_attrs.get(_SPACE)
-        if found is None and not study.get_trials(deepcopy=False):
+        if found is None and is_new:
             study.set_user_attr(_SPACE, json.dumps(space))
             found = json.dumps(space)
     except (ArgumentError, NoSuchModuleError):
@@ -126,15 +126,27 @@ def _connect(url: str, heartbeat: int) -> RDBStorage:
             url,
             engine_kwargs=options.get(kind, _SERVER),
             heartbeat_interval=heartbeat,
-            grace_period=_SILENCES * heartbeat,
+            grace_period=SILENCES * heartbeat,
         )
 
     for _ in range(_OPENINGS - 1):
         try:
-            return connect()
+            storage = connect()
+            break
         except DBAPIError:
             time.sleep(random.uniform(0.1, 0.5))
-    return connect()
+    else:
+        storage = connect()
+    if kind == "postgresql":
+        event.listen(storage.engine, "connect", _limit_loitering)
+        storage.engine.dispose()  # of connections from before
+    return storage
+
+
+def _limit_loitering(connection: Any, _: object) -> None:
+    """Let a process that is stopped, or whose machine is gone, not keep for long what it locked."""
+    connection.cursor().execute("SET idle_in_transaction_session_timeout = '60s'")
+    connection.commit()
 
 
 def _check(config: SearchConfig, space: dict[str, Any], found: dict[str, Any]) -> None:
@@ -193,108 +205,3 @@ def persist(call: Callable[[], _T], say: Callable[[str], None], given_up: Callab
             if since is not None:
                 say("the storage is back")
             return result
-
-
-class Pulse:
-    """Gives the signs of life of the trials of this process, from a thread of its own.
-
-    However long a run takes, or is held up, its trial isn't taken for dead while this process
-    lives. Used as a context.
-
-    Args:
-        study: whose trials.
-        seconds: between the signs.
-    """
-
-    def __init__(self, study: optuna.Study, seconds: float) -> None:
-        self._storage = study._storage
-        self._seconds = seconds
-        self._trials: set[int] = set()
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> Pulse:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join(timeout=5)  # a storage that is away may hold it longer
-
-    def add(self, trial_id: int) -> None:
-        """Give signs for a trial, the first at once."""
-        self._trials.add(trial_id)
-        self._record(trial_id)
-
-    def remove(self, trial_id: int) -> None:
-        """Give no more."""
-        self._trials.discard(trial_id)
-
-    def _beat(self) -> None:
-        while not self._end.wait(self._seconds):
-            for trial_id in list(self._trials):
-                # The loop that asks and tells says that a storage is away.
-                with suppress(StorageInternalError, SQLAlchemyError):
-                    self._record(trial_id)
-
-    def _record(self, trial_id: int) -> None:
-        assert isinstance(self._storage, optuna.storages._heartbeat.BaseHeartbeat)
-        self._storage.record_heartbeat(trial_id)
-
-
-def take_up(study: optuna.Study, own: set[int], known: set[int]) -> int:
-    """Queue again the trials that were lost with the process that had them.
-
-    Optuna fails trials whose signs of life have stopped. Whatever has failed without an
-    ``error`` was lost, and is queued again unless it is already: two steps that may be parted by
-    another kill, so the second doesn't depend on who took the first.
-
-    Args:
-        study: the search's.
-        own: trials of this process, which are alive.
-        known: trials that were once given a sign on behalf of a process that may have been
-            killed before its first; it grows.
-
-    Returns:
-        How many were queued.
-    """
-    fail_stale_trials(study)
-    trials = study.get_trials(deepcopy=False)
-    storage = study._storage
-    assert isinstance(storage, optuna.storages._heartbeat.BaseHeartbeat)
-    silence = timedelta(seconds=_SILENCES * (storage.get_heartbeat_interval() or 0))
-    for trial in trials:
-        begun = trial.datetime_start
-        if (
-            trial.state == TrialState.RUNNING
-            and trial._trial_id not in own | known
-            and begun is not None
-            and datetime.now() - begun > silence
-        ):
-            known.add(trial._trial_id)
-            storage.record_heartbeat(trial._trial_id)
-    retried = {number for trial in trials for number in trial.system_attrs.get(_RETRIES, [])}
-    lost = [
-        trial
-        for trial in trials
-        if trial.state == TrialState.FAIL
-        and ERROR not in trial.user_attrs
-        and trial.number not in retried
-    ]
-    for trial in lost:
-        study.add_trial(_again(trial))
-    return len(lost)
-
-
-def _again(trial: FrozenTrial) -> FrozenTrial:
-    """A trial to be done again, at the same point if it had one."""
-    attrs = {k: v for k, v in trial.system_attrs.items() if k == "fixed_params"}
-    return create_trial(
-        state=TrialState.WAITING,
-        params=trial.params,
-        distributions=trial.distributions,
-        system_attrs={
-            **attrs,
-            _RETRIES: [*trial.system_attrs.get(_RETRIES, []), trial.number],
-        },
-    )

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from spectrum.search.candidates import Candidates
 from spectrum.search.config import SearchConfig
+from spectrum.search.pulse import Pulse, lost, take_up, was_queued
 from spectrum.search.rungs import KEPT, goes_on, rungs
 from spectrum.search.samplers import Proposer, chosen, distributions
-from spectrum.search.storage import ERROR, Pulse, persist, take_up
+from spectrum.search.storage import ERROR, SILENCES, persist
 from spectrum.study.plan import Point, RunConfig
 
 __all__ = ["TWIN", "Flight", "Trials"]
 
 _T = TypeVar("_T")
 TWIN = "twin"
-"""The attribute of a trial whose point another one has."""
+"""The attribute of a trial that isn't wanted: its point is another's, or it is one too many."""
 
 _RUNG = "rung {}"
+_RUN = "run_id"  # an attribute of trials that have been told apart from all others
 
 
 @dataclass
@@ -82,6 +86,7 @@ class Trials:
         self._own: set[int] = set()
         self._known: set[int] = set()
         self._exhausted = False
+        self._away = -math.inf  # when the storage was last found away
         self._epochs = candidates.epochs
         study.pruner = _make_pruner(self.config, self._epochs)
         study.sampler = Proposer(
@@ -93,7 +98,14 @@ class Trials:
         )
 
     def _persist(self, call: Callable[[], _T]) -> _T:
-        return persist(call, self._say, self._given_up)
+        def attempt() -> _T:
+            try:
+                return call()
+            except (StorageInternalError, SQLAlchemyError):
+                self._away = time.monotonic()
+                raise
+
+        return persist(attempt, self._say, self._given_up)
 
     def all(self) -> list[FrozenTrial]:
         """Every trial in the storage."""
@@ -108,21 +120,36 @@ class Trials:
 
     def take_up(self) -> None:
         """Queue again what other processes have lost."""
-        queued = self._persist(lambda: take_up(self.study, self._own, self._known))
+        queued = self._persist(self._take_up)
         if queued:
             self._say(f"{queued} trial{'s' * (queued > 1)} of a process that ended taken up again")
 
-    def are_unfinished(self) -> bool:
-        """Whether any process has a trial to finish, or one is queued."""
-        return any(not trial.state.is_finished() for trial in self.all())
+    def _take_up(self) -> int:
+        # This process may have been stopped, or the storage away: then no living process could
+        # give signs, neither this one nor others.
+        self._pulse.beat()
+        if time.monotonic() - self._away < SILENCES * self.config.heartbeat:
+            return 0
+        return take_up(self.study, self._own, self._known, self.candidates.space.choices)
 
-    def count(self) -> int:
-        """How many different points are tried, are being tried or are queued."""
-        points = [
-            chosen(trial, self.candidates.space)
-            for trial in self.all()
-            if trial.state != TrialState.FAIL or ERROR in trial.user_attrs
+    def are_unfinished(self) -> bool:
+        """Whether any process has a trial to finish, or one is queued or will be."""
+        trials = self.all()
+        return any(not trial.state.is_finished() for trial in trials) or bool(lost(trials))
+
+    def count(self, before: float = math.inf) -> int:
+        """How many different points are tried, are being tried or are queued.
+
+        Args:
+            before: the number of a trial; later ones don't count.
+        """
+        trials = [
+            trial for trial in self.all() if trial.number < before and TWIN not in trial.user_attrs
         ]
+        standing = [
+            trial for trial in trials if trial.state != TrialState.FAIL or ERROR in trial.user_attrs
+        ]
+        points = [chosen(trial, self.candidates.space) for trial in standing + lost(trials)]
         known = {tuple(params.items()) for params in map(self._ordered, filter(None, points))}
         return len(known) + points.count(None)
 
@@ -141,16 +168,21 @@ class Trials:
     def next(self) -> Flight | None:
         """The next trial for this process; None where there is nothing left to begin."""
         while True:
-            queued = any(trial.state == TrialState.WAITING for trial in self.all())
-            if not queued and (self._exhausted or self.count() >= self.config.trials):
+            trials = self.all()
+            are_queued = any(trial.state == TrialState.WAITING for trial in trials)
+            if not are_queued and (self._exhausted or self.count() >= self.config.trials):
                 return None
             trial = self._persist(self._ask)
-            params = trial.params
-            twin = self._twin(trial)
+            params, twin = trial.params, self._twin(trial)
+            proposed = not any(t.number == trial.number and was_queued(t) for t in self.all())
             if twin is not None:
-                self._note(trial, TWIN, twin)
-                self._fail(trial, f"the same point as trial {twin}")
-                self._exhausted = self._exhausted or not queued
+                self._drop(trial, f"the same point as trial {twin}")
+                # Unless another process has just thought of the same, there is nothing new left.
+                known = any(other.params == params for other in trials)
+                self._exhausted = self._exhausted or (known and proposed)
+                continue
+            if proposed and self.count(before=trial.number) >= self.config.trials:
+                self._drop(trial, "others were asked for at the same time, it is one too many")
                 continue
             try:
                 point = self.candidates.point(params)
@@ -165,34 +197,45 @@ class Trials:
                 ("width", point.network.width),
                 ("params", point.params),
                 ("macs", point.macs),
-                ("run_id", flight.run.id),
+                (_RUN, flight.run.id),
             ):
                 self._note(trial, name, value)
             return flight
 
     def _ask(self) -> optuna.Trial:
-        trial = self.study.ask(dict(distributions(self.candidates.space)))
-        self._own.add(trial._trial_id)
-        self._pulse.add(trial._trial_id)
-        return trial
+        while True:
+            # One that is taken for dead while its point is still looked for is left to that.
+            with suppress(UpdateFinishedTrialError):
+                trial = self.study.ask(dict(distributions(self.candidates.space)))
+                self._own.add(trial._trial_id)
+                self._pulse.add(trial._trial_id)
+                return trial
 
     def _twin(self, trial: optuna.Trial) -> int | None:
         """Another trial of the same point, which was there first."""
         for other in self.all():
             gone = other.state == TrialState.FAIL and ERROR not in other.user_attrs
-            first = other.number < trial.number or other.state.is_finished()
-            if gone or not first or other.number == trial.number or not other.params:
+            if gone or other.state == TrialState.WAITING or TWIN in other.user_attrs:
                 continue
-            if other.state != TrialState.WAITING and other.params == trial.params:
+            first = other.number < trial.number or _RUN in other.user_attrs
+            known = {**other.system_attrs.get("fixed_params", {}), **other.params}
+            if first and other.number != trial.number and known == trial.params:
                 return other.number
         return None
 
+    def replace(self, flight: Flight, trial: optuna.Trial) -> None:
+        """Go on with another trial of the same point, in the place of one that was given up."""
+        self._forget(flight.trial)
+        flight.trial = trial
+
     def report(self, flight: Flight, line: Mapping[str, Any]) -> bool:
         """Tell a line of a run's curve; gives whether the run should go on."""
+        epoch, pruner = int(line["epoch"]), self.config.stops_by
+        if flight.last and epoch <= flight.last["epoch"]:
+            return not flight.pruned  # its process has died, the next one tells it all again
         flight.last = dict(line)
         if flight.pruned:
             return False
-        epoch, pruner = int(line["epoch"]), self.config.stops_by
         lags = False
         if not self.config.minimize:
             with suppress(UpdateFinishedTrialError):  # taken up by another process
@@ -238,6 +281,10 @@ class Trials:
         self._tell(flight.trial, TrialState.FAIL)
         self.take_up()
 
+    def _drop(self, trial: optuna.Trial, reason: str) -> None:
+        self._note(trial, TWIN, True)
+        self._fail(trial, reason)
+
     def _fail(self, trial: optuna.Trial, reason: str) -> None:
         self._note(trial, ERROR, reason)
         self._tell(trial, TrialState.FAIL)
@@ -253,7 +300,13 @@ class Trials:
     ) -> None:
         # It may have been told by the first of two attempts; or this process was silent for so long
         # that another one has taken the trial up, which finds the result in the store.
-        self._persist(lambda: self.study.tell(trial.number, values, state, skip_if_finished=True))
+        with suppress(UpdateFinishedTrialError):
+            self._persist(
+                lambda: self.study.tell(trial.number, values, state, skip_if_finished=True)
+            )
+        self._forget(trial)
+
+    def _forget(self, trial: optuna.Trial) -> None:
         self._pulse.remove(trial._trial_id)
         self._own.discard(trial._trial_id)
 

@@ -1,8 +1,55 @@
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from spectrum.search import SearchConfig
+from spectrum.search.__main__ import main
 from tests.search.postgres import PostgresServer, find_programs, running_server
+
+FIELDS: dict[str, Any] = {
+    "name": "searched",
+    "segments": "1,C",
+    "trials": 4,
+    "match": "none",
+    "epochs": 2,
+    "network": {"name": "tiny", "width": 0.2},
+    "recipe": {"batch_size": 256},
+    "seeds": 1,
+    "workers": 1,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def small_search(tmp_path: Path) -> Callable[..., SearchConfig]:
+    """A search of eight points, two of them uniform, in the test's own folder; any field may vary.
+
+    A run takes two short epochs; the storage is SQLite in the search's folder.
+    """
+
+    def make(**changes: Any) -> SearchConfig:
+        places = {"out": tmp_path / "out", "runs": tmp_path / "runs"}
+        return SearchConfig(**{**FIELDS, **places, **changes})
+
+    return make
+
+
+@pytest.fixture
+def spectrum_search(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Call the command in this process: its exit status, and what it wrote to either output."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["spectrum.search", *map(str, arguments)])
+        status = main()
+        return status, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="module")

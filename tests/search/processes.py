@@ -1,0 +1,253 @@
+"""Searches as real processes: started, watched from outside, and what they leave looked at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from optuna import Study, load_study
+from optuna.storages import RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
+
+from spectrum import SearchConfig, StudyConfig
+from spectrum.search.candidates import make_candidates
+from spectrum.search.pulse import Pulse
+from spectrum.search.space import make_space
+from spectrum.search.storage import open_study
+from spectrum.search.trials import Trials
+from spectrum.study.plan import make_plan
+from spectrum.study.run import attempt
+from spectrum.study.store import Store
+
+__all__ = [
+    "Driver",
+    "Sharing",
+    "Watch",
+    "an_hour_passes",
+    "change",
+    "is_over",
+    "is_worker",
+    "read_trials",
+    "run_undisturbed",
+    "sqlite",
+    "start_driver",
+    "wait_for",
+    "weights",
+    "workers_of",
+    "write_toml",
+]
+
+# Of eight points these three are tried, in the order of a grid, whoever asks for them.
+POINTS = ("1", "C", "entry=1+middle=1+exit=C")
+EPOCHS = 8
+# Dropout and averaging are on: a resumed run must find their state again.
+TOML = f"""
+name = "tested"
+segments = "1,C"
+sampler = "grid"
+pruner = "none"
+trials = {len(POINTS)}
+finalists = 1
+seeds = 1
+match = "none"
+epochs = {EPOCHS}
+workers = 1
+device = "cpu"
+heartbeat = 1
+[network]
+name = "tiny"
+width = 0.2
+dropout = 0.3
+[recipe]
+batch_size = 256
+"""
+
+
+def write_toml(folder: Path) -> Path:
+    """A small search whose files are in a folder."""
+    path = folder / "tested.toml"
+    path.write_text(f'out = "{folder / "out"}"\nruns = "{folder / "runs"}"\n{TOML}')
+    return path
+
+
+def run_undisturbed(folder: Path) -> dict[str, bytes]:
+    """The weights of the runs of the points that are tried, trained without any search."""
+    config = StudyConfig(
+        segments=POINTS,
+        seeds=1,
+        match="none",
+        epochs=EPOCHS,
+        network={"name": "tiny", "width": 0.2, "dropout": 0.3},
+        recipe={"batch_size": 256},
+        workers=1,
+        device="cpu",
+        out=folder / "out",
+        runs=folder / "runs",
+    )
+    for _, run in make_plan(config).runs():
+        assert attempt(run, Store(config.runs), "cpu", lambda _: None)["status"] == "done"
+    return weights(config.runs)
+
+
+class Driver:
+    """A search in a process of its own; all that it says goes to a file."""
+
+    def __init__(self, said: Path, arguments: tuple[object, ...]) -> None:
+        self.path = said
+        with said.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "spectrum.search", *map(str, arguments)],
+                stdout=file,
+                stderr=file,
+            )
+
+    @property
+    def said(self) -> str:
+        """What it has said so far, without the ends of lines."""
+        return " ".join(self.path.read_text().split())
+
+    def send(self, signal: int) -> None:
+        """Send a signal to this process alone."""
+        self.process.send_signal(signal)
+
+    def end(self) -> int:
+        """Its exit status, waited for."""
+        return self.process.wait(timeout=120)
+
+    def workers(self) -> list[int]:
+        """The living processes that execute its runs, the oldest first."""
+        return workers_of(self.process.pid)
+
+
+@contextmanager
+def start_driver(said: Path, *arguments: object) -> Iterator[Driver]:
+    """Start the command of a search; it is killed at the end if it is still there."""
+    driver = Driver(said, arguments)
+    try:
+        yield driver
+    finally:
+        driver.process.kill()
+        driver.process.wait()
+
+
+class Watch:
+    """Notes every ``result.json`` that appears in a store, so that none is replaced unseen."""
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+        self._seen: dict[str, set[tuple[int, int]]] = {}
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._end.wait(0.02):
+            for path in self._runs.glob("*/result.json"):
+                found = path.stat()
+                self._seen.setdefault(path.parent.name, set()).add(
+                    (found.st_ino, found.st_mtime_ns)
+                )
+
+    def twice(self) -> list[str]:
+        """The runs whose result was written more than once."""
+        return [run_id for run_id, files in self._seen.items() if len(files) > 1]
+
+
+def workers_of(process: int) -> list[int]:
+    """The living processes that execute runs for another one, the oldest first."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in children if is_worker(int(child))]
+
+
+def is_worker(process: int) -> bool:
+    """Whether a process executes runs, and is alive."""
+    try:
+        return b"spectrum.study.worker" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't happen"
+        time.sleep(0.01)
+
+
+def sqlite(folder: Path) -> str:
+    """Where the search of a folder keeps its trials, unless it is told otherwise."""
+    return f"sqlite:///{folder / 'out' / 'tested' / 'search.db'}"
+
+
+def read_trials(url: str, name: str = "tested") -> list[FrozenTrial]:
+    """All trials in a storage."""
+    storage = RDBStorage(url)
+    try:
+        return load_study(storage=storage, study_name=name).get_trials()
+    finally:
+        storage.engine.dispose()
+
+
+def is_over(trials: list[FrozenTrial]) -> bool:
+    """Whether the points that should be tried are done, each once, and no trial is left."""
+    done = [tuple(trial.params.values()) for trial in trials if trial.state == TrialState.COMPLETE]
+    left = [trial for trial in trials if not trial.state.is_finished()]
+    return len(done) == len(set(done)) == len(POINTS) and not left
+
+
+def weights(runs: Path) -> dict[str, bytes]:
+    """The trained weights of every run of seed 0 in a store, by run; others check the winner."""
+    return {
+        path.parent.name: path.read_bytes()
+        for path in runs.glob("*/weights.safetensors")
+        if json.loads((path.parent / "config.json").read_text())["seed"] == 0
+    }
+
+
+def change(study: Study, statement: str) -> None:
+    """Change the database behind a study by hand."""
+    storage = study._storage
+    assert isinstance(storage, _CachedStorage)
+    with storage._backend.engine.begin() as connection:
+        connection.execute(text(statement))
+
+
+def an_hour_passes(study: Study) -> None:
+    """Let every trial in an SQLite file have begun, and have given its sign, an hour before."""
+    change(study, "UPDATE trials SET datetime_start = datetime(datetime_start, '-1 hour')")
+    change(study, "UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
+
+
+class Sharing:
+    """As many processes as are wanted that share a search, here all in one.
+
+    Their pulses beat only where they are told to.
+    """
+
+    def __init__(self, config: SearchConfig) -> None:
+        self.config = config
+        self.candidates = make_candidates(make_space(config))
+        self.said: list[str] = []
+        (config.out / config.name).mkdir(parents=True)
+
+    def join(self) -> Trials:
+        """Another process."""
+        study = open_study(self.config, {"space": "of this test"})
+        pulse = Pulse(study, self.config.heartbeat)
+        return Trials(self.candidates, study, pulse, self.said.append, lambda: False)

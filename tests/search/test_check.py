@@ -1,0 +1,406 @@
+"""What is said of a winner, on results that are made up; and that its run is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from spectrum import load_run
+from spectrum.search import SearchConfig
+from spectrum.search.candidates import Candidates, make_candidates
+from spectrum.search.check import (
+    UNIFORM,
+    WINNER,
+    Check,
+    Finalist,
+    check,
+    finalists,
+    keep_winner,
+    state_verdict,
+)
+from spectrum.search.space import make_space
+from spectrum.study.store import Store
+
+Search = Callable[..., SearchConfig]
+MIXED = "1 C C"
+
+
+def candidates_of(config: SearchConfig) -> Candidates:
+    return make_candidates(make_space(config))
+
+
+def at(candidates: Candidates, values: str) -> dict[str, str]:
+    return dict(zip(candidates.space.choices, values.split(), strict=True))
+
+
+def trials_of(candidates: Candidates, accuracies: dict[str, float], **fields: Any) -> pd.DataFrame:
+    """A row a trial of an accuracy at a point, given by its values with blanks between."""
+    rows = []
+    for number, (values, accuracy) in enumerate(accuracies.items()):
+        params = at(candidates, values)
+        point = candidates.point(params)
+        uniform = candidates.space.is_uniform(params)
+        row = {"trial": number, "state": "done", "uniform": uniform, **params, **fields}
+        figures = {"params": point.params, "macs": point.macs, "width": point.network.width}
+        rows.append({**row, **figures, "val_top1": accuracy})
+    return pd.DataFrame(rows)
+
+
+# Finalists
+
+
+def chosen(found: Sequence[Finalist]) -> list[tuple[str, bool, bool]]:
+    return [(one.point.network.segments, one.is_best, one.is_uniform) for one in found]
+
+
+MIX = "entry=1+middle=C+exit=C"
+ACCURACIES = {"1 1 1": 0.5, "4 4 4": 0.6, "C C C": 0.7, "1 C C": 0.9, "C 1 1": 0.8, "4 C C": 0.65}
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (1, [(MIX, True, False), ("C", False, True)]),
+        (
+            2,
+            [
+                (MIX, True, False),
+                ("entry=C+middle=1+exit=1", True, False),
+                ("C", False, True),
+                ("4", False, True),
+            ],
+        ),
+        (
+            9,
+            [
+                (MIX, True, False),
+                ("entry=C+middle=1+exit=1", True, False),
+                ("C", True, True),
+                ("entry=4+middle=C+exit=C", True, False),
+                ("4", True, True),
+                ("1", True, True),
+            ],
+        ),
+    ],
+)
+def test_the_finalists_are_the_best_of_all_and_the_best_uniform_ones(
+    number: int, expected: list[tuple[str, bool, bool]], small_search: Search
+) -> None:
+    candidates = candidates_of(small_search(segments="1,4,C", finalists=number))
+    trials = trials_of(candidates, ACCURACIES)
+    assert chosen(finalists(trials, candidates)) == expected
+
+
+def test_a_winner_that_is_uniform_has_another_uniform_point_beside_it(small_search: Search) -> None:
+    candidates = candidates_of(small_search(finalists=1))
+    trials = trials_of(candidates, {"1 1 1": 0.9, "C C C": 0.8, MIXED: 0.7})
+    found = finalists(trials, candidates)
+    assert chosen(found) == [("1", True, True), ("C", False, True)]
+
+
+def test_trials_that_did_not_end_are_no_finalists(small_search: Search) -> None:
+    candidates = candidates_of(small_search())
+    trials = trials_of(candidates, {"1 1 1": 0.9, "C C C": 0.8, MIXED: 0.95})
+    trials.loc[0, "state"], trials.loc[2, "state"] = "failed", "pruned"
+    assert chosen(finalists(trials, candidates)) == [("C", True, True)]
+    with pytest.raises(ValueError, match="no trial is done, so there is no winner"):
+        finalists(trials.assign(state="failed"), candidates)
+
+
+def test_with_several_goals_the_finalists_come_from_the_front(small_search: Search) -> None:
+    candidates = candidates_of(small_search(minimize="params", finalists=2))
+    # Of these "1 1 1" costs most and is beaten, "C C C" costs least.
+    trials = trials_of(candidates, {"1 1 1": 0.85, "C C C": 0.6, MIXED: 0.9, "C 1 1": 0.88})
+    assert chosen(finalists(trials, candidates)) == [
+        (MIX, True, False),
+        ("C", True, True),
+        ("1", False, True),
+    ]
+
+
+@pytest.mark.parametrize("widths", [[1, 0.5], ["0.20", "0.5"], [0.2, 2]])
+def test_finalists_are_found_again_by_what_was_searched(
+    widths: list[Any], small_search: Search
+) -> None:
+    config = small_search(
+        network={"name": "tiny", "width": widths, "hidden": [[], [5]]},
+        recipe={"batch_size": 256, "lr": [0.01, 0.002]},
+        activation=["none", "elu"],
+    )
+    candidates = candidates_of(config)
+    params = {**candidates.space.uniform()[0], "entry": "C", "activation": "elu", "lr": "0.002"}
+    params |= {"hidden": "(5,)", "width": str(float(widths[1]))}
+    trials = trials_of(candidates, {" ".join(params.values()): 0.5})
+    (found,) = finalists(trials, candidates)
+    assert found.point == candidates.point(params)
+    assert found.point.network.width == float(widths[1])
+
+
+# The check
+
+
+@pytest.fixture
+def store(small_search: Search) -> Store:
+    return Store(small_search().runs)
+
+
+def finish(store: Store, one: Finalist, seed: int, val: float, test: float) -> None:
+    """Put a run in the store that classifies a share of 200 test examples."""
+    run_id = one.point.run(seed).id
+    store.folder(run_id).mkdir(parents=True)
+    known = {"status": "done", "error": "", "val_top1": val, "test_top1": test}
+    store.finish(run_id, known, correct=torch.arange(200) < round(200 * test))
+
+
+def fail(store: Store, one: Finalist, seed: int) -> None:
+    run_id = one.point.run(seed).id
+    store.folder(run_id).mkdir(parents=True)
+    store.finish(run_id, {"status": "diverged", "error": "loss is nan"})
+
+
+def checked(found: list[Finalist], candidates: Candidates) -> Check:
+    """The check of runs that are all in the store."""
+    said = StringIO()
+    result = check(found, candidates, ["cpu"], Console(file=said))
+    assert said.getvalue() == ""  # nothing was trained
+    return result
+
+
+def finalist_of(candidates: Candidates, values: str, is_best: bool) -> Finalist:
+    params = at(candidates, values)
+    return Finalist(candidates.point(params), is_best, candidates.space.is_uniform(params))
+
+
+def test_the_winner_is_chosen_by_new_seeds_on_the_validation_split(
+    small_search: Search, store: Store
+) -> None:
+    candidates = candidates_of(small_search(segments="1,4,C", seeds=2))
+    points = {"1 C C": True, "C 1 1": True, "4 4 4": False, "1 1 1": False}
+    found = [finalist_of(candidates, values, best) for values, best in points.items()]
+    # Validation and test disagree on the best of the mixed and of the uniform points alike.
+    means = [(0.80, 0.99), (0.90, 0.70), (0.75, 0.60), (0.70, 0.95)]
+    for seed, shift in ((1, -0.01), (2, 0.01)):
+        for one, (val, test) in zip(found, means, strict=True):
+            finish(store, one, seed, val + shift, test)
+    finish(store, found[0], 0, 1.0, 1.0)  # the seed of the search has no say
+    result = checked(found, candidates)
+    assert result.points == {WINNER: found[1].point, UNIFORM: found[2].point}
+    assert result.results["seed"].tolist() == [1] * 4 + [2] * 4
+    assert result.results["role"].tolist() == ["finalist", WINNER, UNIFORM, "finalist"] * 2
+    assert result.evidence is not None
+    evidence = result.evidence.set_index("role")
+    assert evidence["runs"].tolist() == [2, 2]
+    assert evidence["examples"].tolist() == [200, 200]
+    assert evidence.loc[WINNER, "difference"] == pytest.approx(0.1)
+    assert result.verdict.startswith(
+        "entry=C+middle=1+exit=1 is better than 4, the best uniform point, by +10.00 points (95%"
+    )
+
+
+@pytest.mark.parametrize(
+    ("won", "best", "said"),
+    [
+        (0.9, 0.7, f"{MIX} is better than C, the best uniform point, by +20.00 points (95% int"),
+        (0.7, 0.9, f"It was luck: {MIX} is worse than C, the best uniform point: -20.00 points"),
+        (0.8, 0.8, f"What was found may be luck: {MIX} and C, the best uniform point, can't be"),
+    ],
+)
+def test_the_verdict_follows_the_test_split(
+    won: float, best: float, said: str, small_search: Search, store: Store
+) -> None:
+    candidates = candidates_of(small_search(seeds=3))
+    found = [finalist_of(candidates, MIXED, True), finalist_of(candidates, "C C C", False)]
+    for seed in (1, 2, 3):
+        for one, accuracy in zip(found, (won, best), strict=True):
+            finish(store, one, seed, 0.8, accuracy)
+    assert checked(found, candidates).verdict.startswith(said)
+
+
+def test_a_winner_that_is_uniform_is_compared_with_another(
+    small_search: Search, store: Store
+) -> None:
+    candidates = candidates_of(small_search())
+    found = [finalist_of(candidates, values, True) for values in ("C C C", "1 1 1", MIXED)]
+    for one, val in zip(found, (0.9, 0.8, 0.7), strict=True):
+        finish(store, one, 1, val, 0.5)
+    result = checked(found, candidates)
+    assert result.points == {WINNER: found[0].point, UNIFORM: found[1].point}
+    assert result.verdict.startswith("Nothing was found that beats the uniform points: C and 1")
+
+
+def test_a_finalist_that_fails_with_a_seed_is_out(small_search: Search, store: Store) -> None:
+    candidates = candidates_of(small_search(seeds=2))
+    found = [finalist_of(candidates, values, True) for values in (MIXED, "C 1 1", "C C C")]
+    for one, val in zip(found, (0.95, 0.7, 0.8), strict=True):
+        finish(store, one, 1, val, 0.5)
+    fail(store, found[0], 2)
+    finish(store, found[1], 2, 0.7, 0.5)
+    fail(store, found[2], 2)
+    result = checked(found, candidates)
+    assert result.points == {WINNER: found[1].point}
+    assert result.results["status"].tolist() == ["done"] * 3 + ["diverged", "done", "diverged"]
+    assert "; no uniform point has new runs to compare it with." in result.verdict
+
+
+def test_where_all_fail_that_is_what_is_said(small_search: Search, store: Store) -> None:
+    candidates = candidates_of(small_search())
+    found = [finalist_of(candidates, values, True) for values in (MIXED, "C C C")]
+    for one in found:
+        fail(store, one, 1)
+    result = checked(found, candidates)
+    assert (result.points, result.evidence) == ({}, None)
+    assert result.verdict == "No finalist has finished all seeds: nothing is checked."
+    assert not keep_winner(result, store, store.root.parent / "winner")
+
+
+def test_results_stand_where_what_they_got_right_is_lost(
+    small_search: Search, store: Store
+) -> None:
+    candidates = candidates_of(small_search())
+    found = [finalist_of(candidates, MIXED, True), finalist_of(candidates, "C C C", True)]
+    for one in found:
+        finish(store, one, 1, 0.5, 0.5)
+    lost = store.folder(found[0].point.run(1).id) / "predictions.npz"
+    lost.unlink()
+    result = checked(found, candidates)
+    assert len(result.points) == 2
+    assert result.evidence is None
+    assert result.verdict == (
+        f"The winner can't be checked: {lost} is missing, it holds what a finished run got right."
+    )
+
+
+# The sentences
+
+
+def evidence_of(difference: float, margin: float, runs: int = 5) -> dict[str, dict[str, Any]]:
+    known = {"runs": runs, "examples": 1234, "test_top1": 0.9, "test_low": 0.88, "test_high": 0.92}
+    low, high = difference - margin, difference + margin
+    return {
+        WINNER: {**known, "difference": difference, "difference_low": low, "difference_high": high}
+    }
+
+
+NOTHING = "Nothing was found that beats the uniform points: "
+
+
+@pytest.mark.parametrize(
+    ("difference", "uniform", "expected"),
+    [
+        (2, False, f"{MIX} is better than C, the best uniform point, by +2.00 points"),
+        (-2, False, f"It was luck: {MIX} is worse than C, the best uniform point: -2.00 points"),
+        (
+            0.5,
+            False,
+            f"What was found may be luck: {MIX} and C, the best uniform point, can't be told "
+            "apart: +0.50 points",
+        ),
+        (2, True, f"{NOTHING}1 is better than C, the best other uniform point, by +2.00 points"),
+        (-2, True, f"{NOTHING}1 is worse than C, the best other uniform point: -2.00 points"),
+        (
+            -0.5,
+            True,
+            f"{NOTHING}1 and C, the best other uniform point, can't be told apart: -0.50 points",
+        ),
+    ],
+)
+def test_the_sentence_claims_what_the_interval_supports(
+    difference: float, uniform: bool, expected: str, small_search: Search
+) -> None:
+    candidates = candidates_of(small_search())
+    winner = candidates.point(at(candidates, "1 1 1" if uniform else MIXED))
+    points = {WINNER: winner, UNIFORM: candidates.point(at(candidates, "C C C"))}
+    sentence = state_verdict(points, evidence_of(difference / 100, 0.01), uniform)
+    interval = f"95% interval {difference - 1:+.2f} to {difference + 1:+.2f}"
+    assert sentence == f"{expected} ({interval}; 5 new seeds, 1,234 test examples)."
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.02), (-0.02, 0.0), (0.0, 0.0)])
+def test_an_interval_that_touches_nought_tells_nothing_apart(
+    low: float, high: float, small_search: Search
+) -> None:
+    candidates = candidates_of(small_search())
+    points = {
+        WINNER: candidates.point(at(candidates, MIXED)),
+        UNIFORM: candidates.point(at(candidates, "C C C")),
+    }
+    evidence = evidence_of(0.0, 0.0)
+    evidence[WINNER] |= {"difference_low": low, "difference_high": high}
+    assert "can't be told apart" in state_verdict(points, evidence, False)
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+def test_a_winner_alone_is_told_by_its_accuracy(uniform: bool, small_search: Search) -> None:
+    candidates = candidates_of(small_search())
+    points = {WINNER: candidates.point(at(candidates, "C C C" if uniform else MIXED))}
+    assert state_verdict(points, evidence_of(0.0, 0.0, runs=1), uniform) == (
+        f"{'C' if uniform else MIX} reaches 0.9000 on the test split (95% interval 0.8800 to "
+        f"0.9200, 1 new seed); no {'other ' if uniform else ''}uniform point has new runs to "
+        "compare it with."
+    )
+
+
+def test_points_are_told_apart_by_whatever_differs(small_search: Search) -> None:
+    config = small_search(
+        segments="1,C",
+        per="network",
+        order=["spatial_first", "pointwise_first"],
+        activation=["none", "elu"],
+        network={"name": "tiny", "width": [0.2, 0.5]},
+        recipe={"batch_size": 256, "lr": [0.01, 0.002]},
+    )
+    candidates = candidates_of(config)
+    first, *_ = candidates.space.uniform()
+
+    def named(**changes: str) -> str:
+        winner = candidates.point({**first, **changes})
+        points = {WINNER: winner, UNIFORM: candidates.point(first)}
+        sentence = state_verdict(points, evidence_of(0.02, 0.01), False)
+        return sentence[: sentence.index(", the best")]
+
+    assert named(segments="C") == "C is better than 1"
+    assert named(order="pointwise_first") == (
+        "1 with order pointwise_first is better than 1 with order spatial_first"
+    )
+    assert named(segments="C", activation="elu", lr="0.002") == (
+        "C with activation elu and lr 0.002 is better than 1 with activation none and lr 0.01"
+    )
+    assert named(width="0.5") == "1 with width 0.5 is better than 1 with width 0.2"
+
+
+def test_a_width_that_was_solved_tells_nothing(small_search: Search) -> None:
+    candidates = candidates_of(small_search(network="tiny", match="params", budget=9000))
+    winner, other = (candidates.point(at(candidates, values)) for values in (MIXED, "C C C"))
+    assert winner.network.width != other.network.width
+    sentence = state_verdict({WINNER: winner, UNIFORM: other}, evidence_of(0.02, 0.01), False)
+    assert sentence.startswith(f"{MIX} is better than C, the best")
+
+
+# The winner's run
+
+
+def test_the_run_of_the_winner_is_kept(small_search: Search, tmp_path: Path) -> None:
+    config = small_search(seeds=2, finalists=1)
+    candidates, store = candidates_of(config), Store(config.runs)
+    found = [finalist_of(candidates, MIXED, True), finalist_of(candidates, "C C C", False)]
+    result = check(found, candidates, ["cpu"], Console(file=StringIO()))
+    assert result.results["status"].tolist() == ["done"] * 4
+    assert result.evidence is not None
+    folder = tmp_path / "winner"
+    for _ in range(2):  # a second time over the first
+        assert keep_winner(result, store, folder)
+    runs = result.results[result.results["role"] == WINNER].set_index("run_id")
+    best = runs["val_top1"].idxmax()
+    kept, trained = load_run(folder).state_dict(), load_run(config.runs / best).state_dict()
+    assert kept.keys() == trained.keys()
+    assert all(torch.equal(kept[name], trained[name]) for name in kept)
+    assert {p.name for p in folder.iterdir()} == {
+        *("config.json", "result.json", "weights.safetensors"),
+    }

@@ -1,0 +1,277 @@
+"""The command as a user types it: what is refused, in one line, and what is planned and told."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spectrum.search import load_trials
+from spectrum.study.results import load_results
+
+Command = Callable[..., tuple[int, str, str]]
+
+# As a user gets it who changes the defaults by these flags.
+REFUSED = {
+    ("--sampler", "cma"): "--sampler (='cma') must be 'gp', 'tpe', 'nsga2', 'random' or 'grid'",
+    ("--pruner", "best"): "--pruner (='best') must be 'none', 'median', 'hyperband' or 'rungs'",
+    ("--per", "channel"): "--per (='channel') must be 'network', 'flow', 'block' or 'layer'",
+    ("--maximize", "speed"): "--maximize (='speed') must be 'accuracy'",
+    ("--minimize", "time"): "--minimize (='time') must be one or more of params, macs",
+    ("--minimize", ""): "--minimize (='') must be one or more of params, macs",
+    ("--minimize", "macs,"): "--minimize (='macs,') must be one or more of params, macs",
+    ("--minimize", "params"): "--minimize (=params) must be another cost than match (='params')",
+    ("--minimize=macs", "--match=macs"): "--minimize (=macs) must be another cost than match",
+    ("--minimize=macs", "--pruner=median"): "--pruner (='median') compares one goal; with minimize "
+    "(=macs) it must be rungs or none",
+    ("--minimize=macs", "--pruner=hyperband"): "--pruner (='hyperband') compares one goal",
+    ("--max-params", "0"): "--max-params (='0') must be greater than 0",
+    ("--max-params", "few"): "--max-params (='few') must be a valid integer",
+    ("--max-macs", "-1"): "--max-macs (='-1') must be greater than 0",
+    (
+        "--max-macs=5",
+        "--sampler=grid",
+        "--per=layer",
+    ): "--sampler (='grid') must be another one for 1,000,000,000 points with a limit",
+    ("--segments", ""): "--segments (='') must be a whole number from 1, 'C', 'C/n'",
+    ("--segments", "1,,4"): "--segments (='1,,4') must have a point before and after every comma",
+    ("--segments", "0,C"): "--segments (='0') must be a whole number from 1",
+    ("--segments", "4"): "--segments (=4) must be several candidates, or another field must have",
+    ("--segments", "4,4"): "--segments (=4) must be several candidates",
+    ("--segments", "1,C+C"): "--segments (=C+C) must be one setting of the dial, such as 4 or C/8",
+    ("--segments", "1,entry=C+exit=1"): "--segments (=entry=C+exit=1) must be one setting of the",
+    ("--segments", "C,16:8"): "--segments (=16:8) must be one setting of the dial",
+    ("--trials", "0"): "--trials (='0') must be greater than 0",
+    ("--trials", "many"): "--trials (='many') must be a valid integer",
+    ("--segments=1,C", "--trials=2"): "--trials (=2) must be more than 2, the uniform points that",
+    ("--seed", "-1"): "--seed (='-1') must be greater than or equal to 0",
+    ("--seeds", "0"): "--seeds (='0') must be greater than 0",
+    ("--finalists", "0"): "--finalists (='0') must be greater than 0",
+    ("--heartbeat", "0"): "--heartbeat (='0') must be greater than 0",
+    ("--data", "digits,planted"): "--data (=digits,planted) must be one value, the same for all",
+    ("--data=digits,planted", "--name=one"): "--data (=digits,planted) must be one value",
+    ("--data", "nothing"): "--data (='nothing') must be one of digits, planted",
+    ("--epochs", "2,3"): "--epochs (=2,3) must be one value, the same for all trials",
+    ("--epochs", "0"): "--epochs (=0) must be greater than 0",
+    ("--network", "tiny,small"): "--network (=tiny,small) must be one value",
+    ("--network", "huge"): "--network (='huge') must be one of paper, small, tiny",
+    ("--network=vgg16", "--segments=1,C"): "--network (=vgg16) can't take the images of digits:",
+    ("--recipe", "small,jft"): "--recipe (=small,jft) must be one value",
+    ("--order", "random"): "--order (='random') must be 'spatial_first'",
+    ("--activation", "gelu"): "--activation (='gelu') must be one of none, relu, elu",
+    ("--width", "0.5"): "--width (=0.5) must not be given unless match is 'none'",
+    ("--width=wide", "--match=none"): "--width (='wide') must be a valid number",
+    ("--width=1,-1", "--match=none"): "--width (='-1') must be greater than 0",
+    ("--match", "time"): "--match (='time') must be 'params', 'macs' or 'none'",
+    ("--budget=5", "--match=none"): "--budget (=5) needs match 'params' or 'macs', not 'none'",
+    ("--budget=1", "--segments=1,C"): "--budget (=1) must be near what a width can reach",
+    ("--precision", "int8"): "--precision (='int8') must be 'float32' or 'bfloat16'",
+    ("--device", "tpu"): "--device (='tpu') must be auto, cpu, cuda or cuda:N",
+    ("--device", "cuda:99"): "--device (='cuda:99') must be one of auto, cpu",
+    ("--workers", "0"): "--workers (='0') must be greater than 0",
+    ("--threads", "0"): "--threads (='0') must be greater than 0",
+    ("--name", "a/b"): "--name (='a/b') must be letters, digits",
+    ("--out", "/dev/null/x"): "--out (=/dev/null/x/search) can't be written: Not a directory",
+    ("--runs", "/dev/null/x"): "--runs (=/dev/null/x) can't be written: Not a directory",
+    ("--storage", ""): "--storage (='') must be the URL of a database that is kept",
+    ("--storage", "sqlite://"): "--storage (='sqlite://') must be the URL of a database that is",
+    ("--colour", "red"): "No such option: --colour",
+    ("missing.toml",): "missing.toml can't be read: No such file or directory",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_bad_usage_is_one_line_and_status_2(
+    arguments: tuple[str, ...], spectrum_search: Command
+) -> None:
+    status, told, said = spectrum_search(*arguments)
+    assert status == 2
+    assert said.startswith(f"error: {REFUSED[arguments]}")
+    assert said.count("\n") == 1
+    assert told == ""
+
+
+@pytest.fixture
+def small_toml(tmp_path: Path) -> Path:
+    """A search of eight points, each of which is trained in no time."""
+    path = tmp_path / "found.toml"
+    path.write_text(
+        """
+        segments = "1,C"
+        match = "none"
+        trials = 4
+        epochs = 2
+        seeds = 1
+        finalists = 1
+        workers = 1
+        device = "cpu"
+        [network]
+        name = "tiny"
+        width = 0.2
+        [recipe]
+        batch_size = 256
+        """
+    )
+    return path
+
+
+TOML = {
+    "segments = [1": "is not a TOML file: Unclosed array",
+    "segmints = 4": "segmints is not a known field; known: activation, budget, data, dev",
+    "compare = 'order'": "compare is not a known field",
+    "sampler = 3": "sampler (=3) must be 'gp', 'tpe',",
+    "trials = 'all'": "trials (='all') must be a valid integer",
+    "minimize = ['macs', 'time']": "minimize (=macs,time) must be one or more of params, macs",
+    "minimize = {}": "minimize (={}) must be one or more of params, macs",
+    "[data]\ntest = [0.1, 0.2]": "data.test (=0.1,0.2) must be one value, the same for all trials",
+    "[data]\nname = ['digits', 'planted']": "data (=digits,planted) must be one value",
+    "[network]\nrepeats = [1, 2]": "network.repeats (=1,2) must be one value",
+    "[recipe]\nepochs = [1, 2]": "recipe.epochs (=1,2) must be one value",
+    "[recipe]\nlr = [0.1, -1]": "recipe.lr (=-1) must be greater than 0",
+}
+
+
+@pytest.mark.parametrize("text", TOML)
+def test_a_bad_file_is_one_line_and_status_2(
+    text: str, spectrum_search: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    status, _, said = spectrum_search("bad.toml")
+    assert status == 2
+    assert said.startswith("error: bad.toml")
+    assert TOML[text] in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "least"), [("--max-params=100", "4769"), ("--max-macs=1000", "76")]
+)
+def test_a_limit_out_of_reach_is_refused_with_the_nearest_point(
+    limit: str, least: str, small_toml: Path, spectrum_search: Command
+) -> None:
+    flag, value = limit.split("=")
+    for other in ([], ["--dry-run"]):
+        status, _, said = spectrum_search(small_toml, limit, *other)
+        assert status == 2
+        assert said.startswith(f"error: {flag} (={value}) can't be met: the nearest point found, C")
+        assert f"at width 0.2, has {least}" in said
+        assert said.count("\n") == 1
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+UNREACHABLE = {
+    "nonsense": "(='nonsense') must be the URL of a database: sqlite:///FILE, postgresql",
+    "no_such://host/trials": "(='no_such://host/trials') must be the URL of a database",
+    "sqlite:///no/such/folder/trials.db": "can't be reached: unable to open database file",
+    "sqlite:///found.toml": "can't be reached: file is not a database",
+}
+
+
+@pytest.mark.parametrize("url", UNREACHABLE)
+def test_a_storage_out_of_reach_is_refused(
+    url: str, small_toml: Path, spectrum_search: Command, tmp_path: Path
+) -> None:
+    status, _, said = spectrum_search(small_toml, "--storage", url)
+    assert status == 2
+    assert said.startswith("error: --storage (=")
+    assert UNREACHABLE[url] in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.glob("outputs/runs/*")) == []
+
+
+def test_a_server_that_is_not_there_is_refused_without_the_password(
+    small_toml: Path, spectrum_search: Command
+) -> None:
+    pytest.importorskip("psycopg", exc_type=ImportError)
+    url = f"postgresql+psycopg://me:secret@127.0.0.1:{closed_port()}/trials"
+    status, _, said = spectrum_search(small_toml, "--storage", url)
+    assert status == 2
+    assert said.startswith(f"error: --storage (={url.replace('secret', '***')}) can't be reached: ")
+    assert "secret" not in said
+    assert said.count("\n") == 1
+
+
+def test_a_dry_run_prints_the_space_and_writes_nothing(
+    small_toml: Path, spectrum_search: Command, tmp_path: Path
+) -> None:
+    flags = ["--dry-run", "--max-params", "9000", "--order", "spatial_first,pointwise_first"]
+    status, told, said = spectrum_search(small_toml, *flags)
+    assert (status, said) == (0, "")
+    lines = [line.split() for line in told.splitlines()]
+    assert lines[0] == ["uniform", "point", "width", "params", "MACs", "allowed", "done"]
+    assert [line[0] for line in lines[1:3]] == ["1", "C"]
+    assert [line[-2:] for line in lines[1:3]] == [["no", "no"], ["yes", "no"]]
+    assert "16 points, of which 4 will be tried" in told
+    assert "entry: 1, C\n" in told
+    assert "order: spatial_first, pointwise_first\n" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["found.toml"]
+
+
+def test_a_search_says_what_it_found_and_asked_again_does_nothing_anew(
+    small_toml: Path,
+    spectrum_search: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    status, told, said = spectrum_search(small_toml)
+    assert status == 0, said
+    folder = tmp_path / "outputs" / "found"
+    trials = load_trials(folder)
+    assert trials["state"].tolist() == ["done"] * 4
+    assert trials["uniform"].tolist() == [True, True, False, False]
+    shown = {line.split()[0] for line in told.splitlines()[1:5]}
+    assert shown == {*trials["segments"]}
+    for name, file in {
+        **{"trials": "trials.csv", "front": "front.csv"},
+        **{"winner": "winner", "page": "report.html"},
+    }.items():
+        assert f"{name}: " in told
+        assert (folder / file).exists()
+    assert "new seed, 359 test examples)" in " ".join(told.split())
+
+    trained = {
+        path: path.stat().st_mtime_ns for path in tmp_path.glob("outputs/runs/*/result.json")
+    }
+    monkeypatch.setattr("spectrum.search.outputs._draw", lambda *_: {})  # what takes longest
+    again, told_again, _ = spectrum_search(small_toml)
+    assert (again, told_again) == (0, told)
+    assert trained == {path: path.stat().st_mtime_ns for path in trained}
+    assert spectrum_search(small_toml, "--dry-run")[1].split("\n")[1].endswith("yes")
+    assert load_results(folder)["seed"].tolist() == [1, 1]
+
+    for other in (["--segments=1,4"], ["--per=block"], ["--minimize=macs"], ["--epochs=1"]):
+        status, _, said = spectrum_search(small_toml, *other)
+        assert status == 2
+        assert said.startswith("error: name (='found') is in this storage already, of a search")
+        assert said.endswith("; another name or storage begins a new one\n")
+        assert said.count("\n") == 1
+
+
+def test_flags_win_over_the_file(small_toml: Path, spectrum_search: Command) -> None:
+    flags = ["--segments=C,4,1", "--width=0.1,0.4", "--per=network", "--trials=9", "--dry-run"]
+    status, told, _ = spectrum_search(small_toml, *flags)
+    assert status == 0
+    assert "segments: 1, 4, C\n" in told
+    assert "width: 0.1, 0.4\n" in told
+    assert "6 points, of which 9 will be tried" in told
+
+
+def test_help_needs_neither_torch_nor_optuna() -> None:
+    code = (
+        "import sys; sys.argv = ['spectrum.search', '--help']\n"
+        "from spectrum.search.__main__ import main\n"
+        "status = main(); assert not {'torch', 'optuna', 'pandas'} & {*sys.modules}\n"
+        "sys.exit(status)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert "--sampler NAME" in shown.stdout

@@ -1,0 +1,70 @@
+"""Ctrl-C: once to end in order, twice to end at once; the same command goes on from either."""
+
+import os
+import signal
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from tests.search.processes import (
+    Driver,
+    Watch,
+    is_over,
+    is_worker,
+    read_trials,
+    run_undisturbed,
+    sqlite,
+    start_driver,
+    wait_for,
+    weights,
+    write_toml,
+)
+
+
+def interrupt(driver: Driver, times: int, runs: Path) -> None:
+    """Interrupt a search while it trains, and wait until it has ended.
+
+    The second time its worker is as good as hung, and its epoch doesn't end.
+    """
+    before = {path.parent.name for path in runs.glob("*/checkpoint.pt")}
+    wait_for(lambda: {path.parent.name for path in runs.glob("*/checkpoint.pt")} - before)
+    workers = driver.workers()
+    if times == 2:
+        os.kill(workers[0], signal.SIGSTOP)
+    driver.send(signal.SIGINT)
+    wait_for(lambda: "nothing new is begun" in driver.said)
+    if times == 2:
+        driver.send(signal.SIGINT)
+    assert driver.end() == 130, driver.said
+    wait_for(lambda: not any(map(is_worker, workers)), seconds=10)
+
+
+def test_interrupted_it_ends_in_order_or_at_once_and_the_same_command_goes_on(
+    tmp_path: Path,
+) -> None:
+    search, runs = write_toml(tmp_path), tmp_path / "runs"
+    with Watch(runs) as watch:
+        with start_driver(tmp_path / "once", search) as driver:
+            interrupt(driver, 1, runs)
+        assert "runs stop at the end of their epoch" in driver.said
+        assert driver.said.endswith(
+            "interrupted, 0 of 3 trials are over; the same command goes on from there"
+        )
+        states = [trial.state for trial in read_trials(sqlite(tmp_path))]
+        assert TrialState.RUNNING not in states
+        assert states.count(TrialState.WAITING) == 2  # the one that was running, and the next
+        assert len(list(runs.glob("*/checkpoint.pt"))) == 1
+
+        with start_driver(tmp_path / "twice", search) as driver:
+            interrupt(driver, 2, runs)
+        assert driver.said.endswith(
+            "interrupted, running trials are queued again; the same command goes on"
+        )
+        assert TrialState.RUNNING not in [t.state for t in read_trials(sqlite(tmp_path))]
+        assert list(runs.glob("*/checkpoint.pt"))
+
+        with start_driver(tmp_path / "said", search) as driver:
+            assert driver.end() == 0, driver.said
+    assert is_over(read_trials(sqlite(tmp_path)))
+    assert weights(runs) == run_undisturbed(tmp_path / "undisturbed")
+    assert watch.twice() == []

@@ -1,0 +1,154 @@
+"""Drivers and workers killed or stopped for real: nothing is lost, nothing is trained twice."""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from tests.search.processes import (
+    Driver,
+    Watch,
+    is_over,
+    is_worker,
+    read_trials,
+    run_undisturbed,
+    sqlite,
+    start_driver,
+    wait_for,
+    weights,
+    write_toml,
+)
+
+HEARTBEAT = 1
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return run_undisturbed(tmp_path_factory.mktemp("undisturbed"))
+
+
+def first_epochs(runs: Path) -> dict[str, float]:
+    """How long the first epoch took of every run that is training, by run.
+
+    Its curve tells the same at the end if the run wasn't begun again.
+    """
+    return {
+        path.parent.name: torch.load(path, weights_only=True)["curve"][0]["seconds"]
+        for path in runs.glob("*/checkpoint.pt")
+    }
+
+
+def told_seconds(runs: Path, run_id: str) -> float:
+    """How long the first epoch of a run took by its curve."""
+    line = (runs / run_id / "curve.jsonl").read_text().splitlines()[0]
+    return float(json.loads(line)["seconds"])
+
+
+def test_a_killed_driver_leaves_no_worker_and_the_same_command_goes_on(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    """Also where one of the checkpoints is damaged."""
+    search = (write_toml(tmp_path), "--workers", 2)
+    runs = tmp_path / "runs"
+    with Watch(runs) as watch:
+        with start_driver(tmp_path / "killed", *search) as driver:
+            wait_for(lambda: len(list(runs.glob("*/checkpoint.pt"))) == 2)
+            workers = driver.workers()
+            driver.send(signal.SIGKILL)
+            assert driver.end() == -signal.SIGKILL
+        assert len(workers) == 2
+        wait_for(lambda: not any(map(is_worker, workers)), seconds=10)
+        begun = first_epochs(runs)
+        states = [trial.state for trial in read_trials(sqlite(tmp_path))]
+        assert states.count(TrialState.RUNNING) == 2
+        damaged, _ = begun
+        (runs / damaged / "checkpoint.pt").write_bytes(b"not a checkpoint")
+
+        with start_driver(tmp_path / "said", *search) as driver:
+            assert driver.end() == 0, driver.said
+    assert "2 trials of a process that ended taken up again" in driver.said
+    assert is_over(read_trials(sqlite(tmp_path)))
+    assert weights(runs) == undisturbed
+    assert watch.twice() == []
+    assert driver.said.count("training starts anew") == 1
+    assert f"{damaged}/checkpoint.pt is damaged, training starts anew" in driver.said
+    trained_again = {i for i, seconds in begun.items() if seconds != told_seconds(runs, i)}
+    assert trained_again == {damaged}
+
+
+def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    runs = tmp_path / "runs"
+    with (
+        Watch(runs) as watch,
+        start_driver(tmp_path / "said", write_toml(tmp_path)) as driver,
+    ):
+        wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
+        begun = first_epochs(runs)
+        os.kill(driver.workers()[0], signal.SIGKILL)
+        wait_for(lambda: "it goes on from its last epoch" in driver.said)
+
+        (run_id,) = begun
+        wait_for(lambda: (runs / run_id / "result.json").exists())
+        wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
+        (worker,) = driver.workers()
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep((3 + 2) * HEARTBEAT)  # what would do for a trial to be taken for dead
+        os.kill(worker, signal.SIGCONT)
+        assert driver.end() == 0, driver.said
+    trials = read_trials(sqlite(tmp_path))
+    assert is_over(trials)
+    assert len(trials) == len(undisturbed)  # no other trial took the place of one
+    assert "Warning" not in driver.said
+    assert weights(runs) == undisturbed
+    assert watch.twice() == []
+    assert told_seconds(runs, run_id) == begun[run_id]
+
+
+def test_a_driver_may_be_stopped_while_another_goes_on(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    shared = (write_toml(tmp_path), "--storage", sqlite(tmp_path))
+    (tmp_path / "out" / "tested").mkdir(parents=True)
+    runs, folders = tmp_path / "runs", (tmp_path / "first", tmp_path / "second")
+    with (
+        Watch(runs) as watch,
+        # With two workers the stopped one may itself be handed the trial that it has lost.
+        start_driver(tmp_path / "a", *shared, "--workers", 2, "--out", folders[0]) as stopped,
+    ):
+        wait_for(lambda: len(list(runs.glob("*/checkpoint.pt"))) == 2)
+        stop_between_writes(stopped, tmp_path / "out" / "tested" / "search.db")
+        with start_driver(tmp_path / "b", *shared, "--out", folders[1]) as other:
+            wait_for(lambda: "taken up again" in other.said)
+            stopped.send(signal.SIGCONT)
+            assert stopped.end() == 0, stopped.said
+            assert other.end() == 0, other.said
+    assert is_over(read_trials(sqlite(tmp_path)))
+    assert weights(runs) == undisturbed
+    assert watch.twice() == []
+    first, second = (folder / "tested" / "winner" / "config.json" for folder in folders)
+    assert first.read_text() == second.read_text()
+
+
+def stop_between_writes(driver: Driver, database: Path) -> None:
+    """Stop a process, but not while it keeps others from writing to an SQLite file."""
+
+    def stop() -> bool:
+        driver.send(signal.SIGSTOP)
+        connection = sqlite3.connect(database, timeout=0, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            driver.send(signal.SIGCONT)
+            return False
+        finally:
+            connection.close()
+        return True
+
+    wait_for(stop)
