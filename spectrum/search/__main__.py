@@ -235,7 +235,7 @@ def _configure(file: str | None, flags: dict[str, Any]) -> SearchConfig:
         return SearchConfig(**merged)
     except ValidationError as error:
         message = explain(error, whole=SearchConfig)
-        in_file = file and message.split(" ")[0] not in flags
+        in_file = file and message.split(" ")[0].rpartition(".")[2] not in flags
         raise ValueError(f"{file}: {message}" if in_file else message) from None
 
 

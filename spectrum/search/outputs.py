@@ -102,12 +102,13 @@ def write_search(
 
 def how_chosen(trials: pd.DataFrame, finalists: int) -> str:
     """Among how many trials the winner was chosen, and by what."""
-    states = trials["state"].value_counts()
+    states = trials["state"].value_counts().to_dict()
+    done = states.get("done", 0)
     others = [f"{states[state]} {state}" for state in ("pruned", "failed") if state in states]
     aside = f" ({', '.join(others)} aside)" if others else ""
     return (
-        f"The validation split alone chose: by one seed {finalists} of {states.get('done', 0)} "
-        f"points{aside}, and as many of the uniform ones, then the best of each by the new seeds."
+        f"The validation split alone chose: by one seed the best {min(finalists, done)} of {done} "
+        f"points{aside} and the best uniform ones, then one of each by the new seeds."
     )
 
 

@@ -106,6 +106,7 @@ def _identity(candidates: Candidates) -> dict[str, object]:
     """What a storage's trials are of: they can't be mixed with those of anything else."""
     config = candidates.config
     network, data, recipe, precision = next(config.combinations())
+    code = candidates.point(candidates.check()[0]).code
     return {
         "space": candidates.space.describe(),
         "goals": list(config.goals),
@@ -115,6 +116,7 @@ def _identity(candidates: Candidates) -> dict[str, object]:
         "data": [data.model_dump(mode="json"), candidates.dataset.fingerprint],
         "recipe": recipe.model_dump(mode="json"),
         "precision": precision,
+        **({"code": code} if code else {}),
     }
 
 

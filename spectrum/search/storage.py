@@ -104,11 +104,14 @@ def open_study(config: SearchConfig, space: dict[str, Any]) -> optuna.Study:
             found = json.dumps(space)
     except (ArgumentError, NoSuchModuleError):
         raise ValueError(
-            f"storage (={url!r}) must be the URL of a database: sqlite:///FILE, "
+            f"storage (={url.rpartition('@')[2]!r}) must be the URL of a database: sqlite:///FILE, "
             "postgresql+psycopg://USER@HOST/DATABASE or another of SQLAlchemy's"
         ) from None
     except ImportError as error:
-        raise ValueError(f"storage (={url!r}) needs a package that isn't installed") from error
+        shown = without_password(url)
+        raise ValueError(
+            f"storage (={shown}) needs a package that isn't installed: {error}"
+        ) from None
     except (StorageInternalError, SQLAlchemyError, RuntimeError, OSError) as error:
         raise ValueError(
             f"storage (={without_password(url)}) can't be reached: {_reason(error)}"
@@ -151,13 +154,25 @@ def _limit_loitering(connection: Any, _: object) -> None:
 
 def _check(config: SearchConfig, space: dict[str, Any], found: dict[str, Any]) -> None:
     """Raise a ValueError where a storage holds trials of another space."""
-    for field in [*space, *found]:
-        if space.get(field) != found.get(field):
+    asked, there = _flat(space), _flat(found)
+    for field in [*asked, *there]:
+        if asked.get(field) != there.get(field):
             raise ValueError(
                 f"name (={config.name!r}) is in this storage already, of a search with another "
-                f"{field}: {_short(found.get(field))}, not {_short(space.get(field))}; "
+                f"{field}: {_short(there.get(field))}, not {_short(asked.get(field))}; "
                 "another name or storage begins a new one"
             )
+
+
+def _flat(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields that may hold fields, each by its whole name."""
+    flat: dict[str, Any] = {}
+    for name, value in json.loads(json.dumps(fields)).items():
+        if isinstance(value, dict):
+            flat |= {f"{name} {inner}": within for inner, within in value.items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _short(value: object) -> str:

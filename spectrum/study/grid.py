@@ -211,7 +211,11 @@ class GridConfig(BaseModel):
 
     def combinations(self) -> Iterator[Combination]:
         """Every different combination of the grid, validated, the segments varying fastest."""
-        return iter(dict.fromkeys(self._combinations()))
+        seen = set()
+        for combination in self._combinations():
+            if combination not in seen:
+                seen.add(combination)
+                yield combination
 
     def _combinations(self) -> Iterator[Combination]:
         axes = self.axes()

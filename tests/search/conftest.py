@@ -8,6 +8,7 @@ import pytest
 from spectrum.search import SearchConfig
 from spectrum.search.__main__ import main
 from tests.search.postgres import PostgresServer, find_programs, running_server
+from tests.search.processes import run_undisturbed
 
 FIELDS: dict[str, Any] = {
     "name": "searched",
@@ -50,6 +51,12 @@ def spectrum_search(
         return status, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of the runs of a search that is disturbed elsewhere; leave it as it is."""
+    return run_undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.fixture(scope="module")

@@ -78,8 +78,8 @@ def write_toml(folder: Path) -> Path:
     return path
 
 
-def run_undisturbed(folder: Path) -> dict[str, bytes]:
-    """The weights of the runs of the points that are tried, trained without any search."""
+def run_undisturbed(folder: Path) -> Path:
+    """A store of the runs of the points that are tried, trained without any search."""
     config = StudyConfig(
         segments=POINTS,
         seeds=1,
@@ -94,7 +94,7 @@ def run_undisturbed(folder: Path) -> dict[str, bytes]:
     )
     for _, run in make_plan(config).runs():
         assert attempt(run, Store(config.runs), "cpu", lambda _: None)["status"] == "done"
-    return weights(config.runs)
+    return config.runs
 
 
 class Driver:
@@ -120,7 +120,7 @@ class Driver:
 
     def end(self) -> int:
         """Its exit status, waited for."""
-        return self.process.wait(timeout=120)
+        return self.process.wait(timeout=300)
 
     def workers(self) -> list[int]:
         """The living processes that execute its runs, the oldest first."""
@@ -182,7 +182,7 @@ def is_worker(process: int) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -398,7 +398,7 @@ def test_the_run_of_the_winner_is_kept(small_search: Search, tmp_path: Path) -> 
         assert keep_winner(result, store, folder)
     runs = result.results[result.results["role"] == WINNER].set_index("run_id")
     best = runs["val_top1"].idxmax()
-    kept, trained = load_run(folder).state_dict(), load_run(config.runs / best).state_dict()
+    kept, trained = load_run(folder).state_dict(), load_run(config.runs / str(best)).state_dict()
     assert kept.keys() == trained.keys()
     assert all(torch.equal(kept[name], trained[name]) for name in kept)
     assert {p.name for p in folder.iterdir()} == {

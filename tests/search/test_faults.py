@@ -3,6 +3,7 @@
 import io
 import os
 import resource
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,6 @@ from tests.search.processes import (
     Watch,
     is_over,
     read_trials,
-    run_undisturbed,
     sqlite,
     start_driver,
     wait_for,
@@ -31,30 +31,31 @@ from tests.search.processes import (
 )
 
 
+def limit_worker(limit: int, size: int) -> None:
+    """Limit what this process's worker may take, as soon as there is one."""
+    wait_for(lambda: workers_of(os.getpid()))
+    for worker in workers_of(os.getpid()):
+        _, hard = resource.prlimit(worker, limit)
+        resource.prlimit(worker, limit, (size, hard))
+
+
 @contextmanager
 def no_room(runs: Path) -> Iterator[Callable[[], None]]:
     """A store on a disk too small for a checkpoint; gives what makes room.
 
-    Where no disk may be mounted, files of this process's workers can't grow instead.
+    Where no disk may be mounted, the files of this process's worker can't grow instead.
     """
     runs.mkdir()
-    disk = ["mount", "-t", "tmpfs", "-o"]
-    if subprocess.run([*disk, "size=40k", "none", runs], capture_output=True).returncode == 0:
+    mount = ["mount", "-t", "tmpfs", "none", runs, "-o"]
+    if subprocess.run([*mount, "size=40k"], capture_output=True).returncode == 0:
         try:
-            yield lambda: subprocess.run([*disk, "remount,size=40m", "none", runs], check=True)
+            yield lambda: subprocess.run([*mount, "remount,size=40m"], check=True)
         finally:
             subprocess.run(["umount", runs], check=True)
         return
-
-    def limit(size: int) -> None:
-        wait_for(lambda: workers_of(os.getpid()))
-        for worker in workers_of(os.getpid()):
-            _, hard = resource.prlimit(worker, resource.RLIMIT_FSIZE)
-            resource.prlimit(worker, resource.RLIMIT_FSIZE, (size, hard))
-
     with ThreadPoolExecutor(1) as pool:
-        limited = pool.submit(limit, 8_000)
-        yield lambda: limit(resource.RLIM_INFINITY)
+        limited = pool.submit(limit_worker, resource.RLIMIT_FSIZE, 8_000)
+        yield lambda: limit_worker(resource.RLIMIT_FSIZE, resource.RLIM_INFINITY)
         limited.result()
 
 
@@ -79,7 +80,7 @@ def test_a_full_disk_is_said_and_waited_for(tmp_path: Path) -> None:
 
 
 def test_two_drivers_outlast_a_database_that_goes_away(
-    tmp_path: Path, postgres_server: PostgresServer
+    tmp_path: Path, undisturbed: Path, postgres_server: PostgresServer
 ) -> None:
     shared = (write_toml(tmp_path), "--storage", postgres_server.url)
     runs, folders = tmp_path / "runs", (tmp_path / "first", tmp_path / "second")
@@ -104,43 +105,50 @@ def test_two_drivers_outlast_a_database_that_goes_away(
         assert "Traceback" not in driver.said
         assert "taken up again" not in driver.said  # those who waited for it weren't dead
     assert is_over(read_trials(postgres_server.url))
-    assert weights(runs) == run_undisturbed(tmp_path / "undisturbed")
+    assert weights(runs) == weights(undisturbed)
     assert watch.twice() == []
     winners = [folder / "tested" / "winner" / "config.json" for folder in folders]
     assert winners[0].read_text() == winners[1].read_text()
 
 
-def test_a_damaged_result_is_said_and_its_run_done_again(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_damaged_files_are_said_and_their_runs_done_again(
+    tmp_path: Path, undisturbed: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = run_undisturbed(tmp_path)
     config = SearchConfig(**read_toml(write_toml(tmp_path)))
-    results = sorted(config.runs.glob("*/result.json"))
-    kept = {path: path.stat().st_mtime_ns for path in results[1:]}
-    results[0].write_text('{"status": "do')
+    shutil.copytree(undisturbed, config.runs)
+    damaged, killed, whole = sorted(config.runs.glob("*/result.json"))
+    damaged.write_text('{"status": "do')
+    killed.unlink()  # as it is before the end of a run
+    checkpoint = killed.with_name("checkpoint.pt")
+    checkpoint.write_bytes(b"not a checkpoint")
+    kept = whole.stat().st_mtime_ns
     found = run_search(config)
     said = " ".join(capfd.readouterr().err.split())
-    assert f"{results[0]} is damaged, the run is done again" in said
+    assert f"{damaged} is damaged, the run is done again" in said
+    assert f"{checkpoint} is damaged, training starts anew: File is not a zip file" in said
     assert found.trials["state"].tolist() == ["done"] * 3
-    assert weights(config.runs) == before
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert weights(config.runs) == weights(undisturbed)
+    assert whole.stat().st_mtime_ns == kept
 
 
-def test_a_point_without_memory_has_failed_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_point_without_memory_has_failed_and_the_others_go_on(
+    tmp_path: Path, spectrum_search: Callable[..., tuple[int, str, str]]
+) -> None:
     toml = write_toml(tmp_path)
     # Layers of the second width take from 12 to 400 GB.
     toml.write_text(toml.read_text().replace("width = 0.2", "width = [0.2, 1000]"))
-    with start_driver(tmp_path / "said", toml, "--per", "network", "--trials", 4) as driver:
-        resource.prlimit(driver.process.pid, resource.RLIMIT_AS, (8 << 30, 8 << 30))
-        assert driver.end() == 1, driver.said
-    assert "2 runs failed, the first: out_of_memory: out of memory: " in driver.said
-    assert "Traceback" not in driver.said
+    with ThreadPoolExecutor(1) as pool:
+        limited = pool.submit(limit_worker, resource.RLIMIT_AS, 8 << 30)
+        status, _, said = spectrum_search(toml, "--per", "network", "--trials", 4)
+        limited.result()
+    assert status == 1
+    assert "2 runs failed, the first: out_of_memory: out of memory: " in " ".join(said.split())
     trials = read_trials(sqlite(tmp_path))
     states = {(t.params["segments"], t.params["width"]): t.state for t in trials}
+    assert len(trials) == len(states)
     assert states == {
         ("1", "0.2"): TrialState.COMPLETE,
         ("C", "0.2"): TrialState.COMPLETE,
         ("1", "1000.0"): TrialState.FAIL,
         ("C", "1000.0"): TrialState.FAIL,
     }
-    assert len(trials) == 4

@@ -12,7 +12,6 @@ from tests.search.processes import (
     is_over,
     is_worker,
     read_trials,
-    run_undisturbed,
     sqlite,
     start_driver,
     wait_for,
@@ -40,7 +39,7 @@ def interrupt(driver: Driver, times: int, runs: Path) -> None:
 
 
 def test_interrupted_it_ends_in_order_or_at_once_and_the_same_command_goes_on(
-    tmp_path: Path,
+    tmp_path: Path, undisturbed: Path
 ) -> None:
     search, runs = write_toml(tmp_path), tmp_path / "runs"
     with Watch(runs) as watch:
@@ -66,5 +65,5 @@ def test_interrupted_it_ends_in_order_or_at_once_and_the_same_command_goes_on(
         with start_driver(tmp_path / "said", search) as driver:
             assert driver.end() == 0, driver.said
     assert is_over(read_trials(sqlite(tmp_path)))
-    assert weights(runs) == run_undisturbed(tmp_path / "undisturbed")
+    assert weights(runs) == weights(undisturbed)
     assert watch.twice() == []

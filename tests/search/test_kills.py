@@ -7,7 +7,6 @@ import sqlite3
 import time
 from pathlib import Path
 
-import pytest
 import torch
 from optuna.trial import TrialState
 
@@ -17,20 +16,12 @@ from tests.search.processes import (
     is_over,
     is_worker,
     read_trials,
-    run_undisturbed,
     sqlite,
     start_driver,
     wait_for,
     weights,
     write_toml,
 )
-
-HEARTBEAT = 1
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return run_undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 def first_epochs(runs: Path) -> dict[str, float]:
@@ -51,38 +42,30 @@ def told_seconds(runs: Path, run_id: str) -> float:
 
 
 def test_a_killed_driver_leaves_no_worker_and_the_same_command_goes_on(
-    tmp_path: Path, undisturbed: dict[str, bytes]
+    tmp_path: Path, undisturbed: Path
 ) -> None:
-    """Also where one of the checkpoints is damaged."""
-    search = (write_toml(tmp_path), "--workers", 2)
-    runs = tmp_path / "runs"
+    search, runs = write_toml(tmp_path), tmp_path / "runs"
     with Watch(runs) as watch:
-        with start_driver(tmp_path / "killed", *search) as driver:
-            wait_for(lambda: len(list(runs.glob("*/checkpoint.pt"))) == 2)
-            workers = driver.workers()
+        with start_driver(tmp_path / "killed", search) as driver:
+            wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
+            (worker,) = driver.workers()
             driver.send(signal.SIGKILL)
             assert driver.end() == -signal.SIGKILL
-        assert len(workers) == 2
-        wait_for(lambda: not any(map(is_worker, workers)), seconds=10)
+        wait_for(lambda: not is_worker(worker), seconds=10)
         begun = first_epochs(runs)
         states = [trial.state for trial in read_trials(sqlite(tmp_path))]
-        assert states.count(TrialState.RUNNING) == 2
-        damaged, _ = begun
-        (runs / damaged / "checkpoint.pt").write_bytes(b"not a checkpoint")
+        assert states.count(TrialState.RUNNING) == 1
 
-        with start_driver(tmp_path / "said", *search) as driver:
+        with start_driver(tmp_path / "said", search) as driver:
             assert driver.end() == 0, driver.said
-    assert "2 trials of a process that ended taken up again" in driver.said
+    assert "1 trial of a process that ended taken up again" in driver.said
     assert is_over(read_trials(sqlite(tmp_path)))
-    assert weights(runs) == undisturbed
+    assert weights(runs) == weights(undisturbed)
     assert watch.twice() == []
-    assert driver.said.count("training starts anew") == 1
-    assert f"{damaged}/checkpoint.pt is damaged, training starts anew" in driver.said
-    trained_again = {i for i, seconds in begun.items() if seconds != told_seconds(runs, i)}
-    assert trained_again == {damaged}
+    assert begun == {run_id: told_seconds(runs, run_id) for run_id in begun}
 
 
-def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: Path) -> None:
     runs = tmp_path / "runs"
     with (
         Watch(runs) as watch,
@@ -98,30 +81,27 @@ def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: dict[str
         wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
         (worker,) = driver.workers()
         os.kill(worker, signal.SIGSTOP)
-        time.sleep((3 + 2) * HEARTBEAT)  # what would do for a trial to be taken for dead
+        time.sleep(5)  # a trial that gives no sign for three is taken for dead
         os.kill(worker, signal.SIGCONT)
         assert driver.end() == 0, driver.said
     trials = read_trials(sqlite(tmp_path))
     assert is_over(trials)
-    assert len(trials) == len(undisturbed)  # no other trial took the place of one
+    assert len(trials) == len(weights(undisturbed))  # no other trial took the place of one
     assert "Warning" not in driver.said
-    assert weights(runs) == undisturbed
+    assert weights(runs) == weights(undisturbed)
     assert watch.twice() == []
     assert told_seconds(runs, run_id) == begun[run_id]
 
 
-def test_a_driver_may_be_stopped_while_another_goes_on(
-    tmp_path: Path, undisturbed: dict[str, bytes]
-) -> None:
+def test_a_driver_may_be_stopped_while_another_goes_on(tmp_path: Path, undisturbed: Path) -> None:
     shared = (write_toml(tmp_path), "--storage", sqlite(tmp_path))
     (tmp_path / "out" / "tested").mkdir(parents=True)
     runs, folders = tmp_path / "runs", (tmp_path / "first", tmp_path / "second")
     with (
         Watch(runs) as watch,
-        # With two workers the stopped one may itself be handed the trial that it has lost.
-        start_driver(tmp_path / "a", *shared, "--workers", 2, "--out", folders[0]) as stopped,
+        start_driver(tmp_path / "a", *shared, "--out", folders[0]) as stopped,
     ):
-        wait_for(lambda: len(list(runs.glob("*/checkpoint.pt"))) == 2)
+        wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
         stop_between_writes(stopped, tmp_path / "out" / "tested" / "search.db")
         with start_driver(tmp_path / "b", *shared, "--out", folders[1]) as other:
             wait_for(lambda: "taken up again" in other.said)
@@ -129,7 +109,7 @@ def test_a_driver_may_be_stopped_while_another_goes_on(
             assert stopped.end() == 0, stopped.said
             assert other.end() == 0, other.said
     assert is_over(read_trials(sqlite(tmp_path)))
-    assert weights(runs) == undisturbed
+    assert weights(runs) == weights(undisturbed)
     assert watch.twice() == []
     first, second = (folder / "tested" / "winner" / "config.json" for folder in folders)
     assert first.read_text() == second.read_text()

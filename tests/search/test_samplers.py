@@ -11,6 +11,7 @@ import optuna
 import pytest
 from optuna.pruners import HyperbandPruner
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from spectrum.search import SearchConfig
@@ -44,8 +45,10 @@ def study_of(
     seed: int = 0,
     **options: Any,
 ) -> optuna.Study:
-    goals = ["maximize", *["minimize"] * len(space.config.minimize)]
-    study = optuna.create_study(directions=goals, load_if_exists=True, **options)
+    costs = [StudyDirection.MINIMIZE] * len(space.config.minimize)
+    study = optuna.create_study(
+        directions=[StudyDirection.MAXIMIZE, *costs], load_if_exists=True, **options
+    )
     every = lambda: study.get_trials(deepcopy=False)  # noqa: E731
     study.sampler = Proposer(sampler, space, is_allowed, every, seed)
     return study
@@ -82,8 +85,7 @@ def few_ones(params: Params) -> bool:
 def test_every_allowed_point_is_proposed_once_and_then_they_repeat(
     sampler: Sampler, goals: int
 ) -> None:
-    fields = [{"activation": ["none", "elu"]}, {"minimize": "macs"}][goals - 1]
-    space = space_of(segments="1,C", order=ORDERS, **fields)
+    space = space_of(segments="1,C", order=ORDERS, minimize=("macs",) * (goals - 1))
     allowed = {tuple(p.values()) for p in space.listed() if few_ones(p)}
     assert 0 < len(allowed) < space.size
     study = study_of(space, sampler, few_ones)
@@ -129,7 +131,7 @@ def test_a_seed_gives_a_search_and_another_seed_another(sampler: Sampler) -> Non
 
     def search(seed: int) -> list[tuple[str, ...]]:
         study, found = study_of(space, sampler, seed=seed), []
-        for _ in range(8):
+        for _ in range(6):
             trial, point = next_point(study, space)
             found.append(point)
             tell(study, trial)
@@ -160,7 +162,7 @@ def test_a_resumed_search_goes_on_as_it_would_have(
         return found
 
     url = f"sqlite:///{tmp_path / 'trials.db'}"
-    assert search([4, 1, 4], lambda: RDBStorage(url)) == search([9], InMemoryStorage)
+    assert search([4, 1, 1], lambda: RDBStorage(url)) == search([6], InMemoryStorage)
 
 
 def test_queued_points_are_taken_as_they_are() -> None:
@@ -201,19 +203,19 @@ def cost(space: Space, params: Params) -> int:
 
 
 @pytest.mark.parametrize("sampler", ["gp", "tpe", "nsga2", "random"])
-@pytest.mark.parametrize("limit", [2, 40])
+@pytest.mark.parametrize("limit", [2, 30])
 def test_in_a_large_space_limits_hold_however_narrow(sampler: Sampler, limit: int) -> None:
     space = space_of(per="layer")
     assert space.size > 1000 * LISTED
     study = study_of(space, sampler, lambda params: cost(space, params) <= limit)
     study.enqueue_trial(dict.fromkeys(space.choices, "C"))
     found = []
-    for _ in range(13):
+    for _ in range(10):
         trial, point = next_point(study, space)
         found.append(point)
         assert cost(space, trial.params) <= limit
         tell(study, trial)
-    assert len({*found}) == 13
+    assert len({*found}) == 10
 
 
 def test_where_only_one_point_of_a_large_space_is_allowed_it_repeats() -> None:
@@ -224,12 +226,12 @@ def test_where_only_one_point_of_a_large_space_is_allowed_it_repeats() -> None:
 
 
 def best_of(sampler: Sampler, seed: int) -> int:
-    """How near 18 trials come to a point that accuracy falls off from on all sides."""
+    """How near 16 trials come to a point that accuracy falls off from on all sides."""
     space = space_of()
     target = random.Random(seed).choices(range(10), k=3)
     study = study_of(space, sampler, seed=seed)
     misses = []
-    for _ in range(18):
+    for _ in range(16):
         trial, _ = next_point(study, space)
         places = [space.choices[name].index(trial.params[name]) for name in space.choices]
         misses.append(sum((a - b) ** 2 for a, b in zip(places, target, strict=True)))
@@ -238,6 +240,6 @@ def best_of(sampler: Sampler, seed: int) -> int:
 
 
 def test_models_learn_from_neighbours_on_the_dial() -> None:
-    missed = {name: [best_of(name, seed) for seed in range(3)] for name in ("gp", "tpe", "random")}
+    missed = {name: [best_of(name, seed) for seed in range(2)] for name in ("gp", "tpe", "random")}
     assert sum(missed["gp"]) <= 4  # of 1,000 points the best, or beside it
     assert sum(missed["tpe"]) < sum(missed["random"])

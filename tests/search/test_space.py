@@ -40,7 +40,7 @@ def points_of(draw: st.DrawFn, space: Space) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("key", SPACES, ids="-".join)
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.data())
 def test_the_network_of_a_point_has_its_segments_in_every_layer(
     key: tuple[str, Grain], data: st.DataObject
@@ -65,6 +65,7 @@ def test_the_network_of_a_point_has_its_segments_in_every_layer(
 
 
 @pytest.mark.parametrize("key", SPACES, ids="-".join)
+@settings(max_examples=40)
 @given(st.data())
 def test_different_points_have_different_settings_and_equal_ones_the_shortest(
     key: tuple[str, Grain], data: st.DataObject
@@ -78,7 +79,7 @@ def test_different_points_have_different_settings_and_equal_ones_the_shortest(
 
 def test_the_paths_are_those_of_the_built_network() -> None:
     for name, fields in NETWORKS.items():
-        config = NetworkConfig(**fields)  # type: ignore[arg-type]
+        config = NetworkConfig(**fields)
         modules = build(config).named_modules()
         layers = [path for path, module in modules if isinstance(module, SegmentedConv)]
         assert list(SPACES[name, "layer"].layers) == layers
