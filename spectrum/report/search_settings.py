@@ -103,7 +103,7 @@ def plot_schedules(schedules: Mapping[str, pd.DataFrame], *, title: str) -> Figu
         linestyle=":",
         linewidth=1.6,
         marker="." if len(flows) == 1 else "",
-        label="channels, the most there can be",
+        label=f"channels of {next(iter(schedules))}, its most segments",
     )
     for i, (name, rows) in enumerate(schedules.items()):
         ax.step(
@@ -119,7 +119,8 @@ def plot_schedules(schedules: Mapping[str, pd.DataFrame], *, title: str) -> Figu
             zorder=3 - 0.1 * i,
         )
     _mark_axes(ax, len(flows))
-    ax.set_ylim(0.8, 1.4 * first["channels"].max())
+    most = max(max(rows["segments"].max(), first["channels"].max()) for rows in schedules.values())
+    ax.set_ylim(0.8, 1.4 * most)
     _name_flows(ax, flow_spans(first["flow"]))
     finish(ax)
     fit(figure)

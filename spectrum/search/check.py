@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +11,10 @@ import pandas as pd
 from rich.console import Console
 
 from spectrum.report import search_front
+from spectrum.report.labels import in_units
 from spectrum.report.search_data import finished
 from spectrum.search.candidates import Candidates
+from spectrum.search.config import Cost
 from spectrum.study.evidence import gather_evidence
 from spectrum.study.plan import Point
 from spectrum.study.results import make_row
@@ -137,7 +139,8 @@ def check(
         return Check(rows, points, None, f"The winner can't be checked: {error}.")
     by_role = evidence.set_index("role").to_dict("index")
     uniform = found[chosen[WINNER]].is_uniform
-    return Check(rows, points, evidence, state_verdict(points, by_role, uniform))
+    verdict = state_verdict(points, by_role, uniform, config.minimize)
+    return Check(rows, points, evidence, verdict)
 
 
 def _choose(rows: pd.DataFrame, found: list[Finalist]) -> dict[str, int]:
@@ -157,7 +160,10 @@ def _choose(rows: pd.DataFrame, found: list[Finalist]) -> dict[str, int]:
 
 
 def state_verdict(
-    points: Mapping[str, Point], evidence: Mapping[Any, Mapping[Any, Any]], is_uniform: bool
+    points: Mapping[str, Point],
+    evidence: Mapping[Any, Mapping[Any, Any]],
+    is_uniform: bool,
+    costs: Sequence[Cost] = (),
 ) -> str:
     """What the evidence says of the winner.
 
@@ -165,6 +171,7 @@ def state_verdict(
         points: the winner and, if there is one, the best uniform point, by role.
         evidence: of each, by role, as ``compare_points`` gives it.
         is_uniform: whether the winner is a uniform point itself.
+        costs: that are goals too; the sentence says what they are then.
     """
     names = {role: _named(point, points) for role, point in points.items()}
     winner = evidence[WINNER]
@@ -183,12 +190,28 @@ def state_verdict(
     )
     other = f"{names[UNIFORM]}, the best {'other ' * is_uniform}uniform point"
     first = "Nothing was found that beats the uniform points: " if is_uniform else ""
+    if costs:
+        by += f". {_in_costs(points, costs)}"
     if low > 0:
         return f"{first}{names[WINNER]} is better than {other}, by {by}."
+    if costs:  # one that costs less isn't luck, whatever its accuracy
+        if high < 0:
+            return f"{first}{names[WINNER]} is less accurate than {other}: {by}."
+        return f"{first}{names[WINNER]} and {other}, can't be told apart in accuracy: {by}."
     if high < 0:
         return f"{first or 'It was luck: '}{names[WINNER]} is worse than {other}: {by}."
     luck = "What was found may be luck: "
     return f"{first or luck}{names[WINNER]} and {other}, can't be told apart: {by}."
+
+
+def _in_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
+    """What the two cost in what was to be minimised; these figures are exact."""
+    said = []
+    for cost in costs:
+        own, other = (getattr(points[role], cost) for role in (WINNER, UNIFORM))
+        name = {"params": "parameters", "macs": "MACs"}[cost]
+        said.append(f"{in_units(own)} {name} against {in_units(other)} ({own / other - 1:+.0%})")
+    return f"It has {' and '.join(said)}"
 
 
 def _named(point: Point, points: Mapping[str, Point]) -> str:

@@ -151,7 +151,8 @@ class _Loop:
         self.flights[run_id] = flight
         self.display.finished = self.trials.count_finished()
         result = self.store.result(run_id)
-        name = f"segments {flight.run.network.segments}"
+        described = flight.described(self.trials.candidates.space)
+        name = ", ".join(f"{field} {value}" for field, value in described.items())
         self.display.expect(run_id, name, flight.point.recipe.epochs)
         if result is None:
             self.team.submit(flight.run)

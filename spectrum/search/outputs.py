@@ -11,6 +11,7 @@ import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState
 
 from spectrum.layers import dialled_channels
 from spectrum.networks import NetworkConfig
@@ -41,10 +42,12 @@ PAGE = "report.html"
 WINNER_FOLDER = "winner"
 
 _SAID = {
-    "front": "Validation accuracy against cost; a dashed line joins the points that no other "
-    "beats.",
+    "front": "Validation accuracy of one seed against cost; a dashed line joins the points that no "
+    "other beats. front.csv names them.",
     "progress": "What the search had found after each trial.",
-    "importance": "How much of what varies in validation accuracy each setting explains (fANOVA).",
+    "importance": "How what varies in validation accuracy is shared out among the settings (fANOVA "
+    "over finished trials). The luck of a seed is shared out too: few trials, or accuracies that "
+    "hardly differ, say little.",
     "schedule": "The segments of every dialled layer, in order of depth.",
 }
 
@@ -94,7 +97,9 @@ def write_search(
             name: version(name) for name in ("spectrum", "torch", "optuna", "pandas", "matplotlib")
         },
         failures=check.results[check.results["status"] != "done"],
-        command=command,
+        command=command.replace(config.storage, without_password(config.storage))
+        if config.storage
+        else command,
         notes=_failures(trials),
     )
     write_whole(folder / PAGE, lambda file: file.write(page.encode()))
@@ -106,9 +111,11 @@ def how_chosen(trials: pd.DataFrame, finalists: int) -> str:
     done = states.get("done", 0)
     others = [f"{states[state]} {state}" for state in ("pruned", "failed") if state in states]
     aside = f" ({', '.join(others)} aside)" if others else ""
+    has_uniform = trials["uniform"].any()
+    uniform = " and the best uniform ones, then one of each" if has_uniform else ", then one"
     return (
         f"The validation split alone chose: by one seed the best {min(finalists, done)} of {done} "
-        f"points{aside} and the best uniform ones, then one of each by the new seeds."
+        f"points{aside}{uniform} by the new seeds."
     )
 
 
@@ -155,14 +162,17 @@ def _named(role: str, point: Point) -> str:
 
 def importance(study: optuna.Study) -> dict[str, float]:
     """The share of what varies in accuracy that each parameter explains; empty where none does."""
-    done = [trial for trial in study.get_trials(deepcopy=False) if trial.values]
-    if len({trial.values[0] for trial in done if trial.values}) < 2:
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len({trial.values[0] for trial in done}) < 2:
         return {}
-    return get_param_importances(
-        study,
-        evaluator=FanovaImportanceEvaluator(seed=0),
-        target=lambda trial: trial.values[0],
-    )
+    try:
+        return get_param_importances(
+            study,
+            evaluator=FanovaImportanceEvaluator(seed=0),
+            target=lambda trial: trial.values[0],
+        )
+    except RuntimeError:  # no tree of a forest on few trials found anything that varies
+        return {}
 
 
 def schedule(network: NetworkConfig) -> pd.DataFrame:

@@ -116,6 +116,7 @@ def _identity(candidates: Candidates) -> dict[str, object]:
         "data": [data.model_dump(mode="json"), candidates.dataset.fingerprint],
         "recipe": recipe.model_dump(mode="json"),
         "precision": precision,
+        "heartbeat": config.heartbeat,
         **({"code": code} if code else {}),
     }
 

@@ -85,24 +85,23 @@ def open_study(config: SearchConfig, space: dict[str, Any]) -> optuna.Study:
         ValueError: the storage can't be reached, or holds a search of that name of other things.
     """
     url = storage_url(config)
+    directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in config.minimize)]
     try:
         storage = _connect(url, config.heartbeat)
         study = optuna.create_study(
             storage=storage,
             study_name=config.name,
-            directions=[
-                StudyDirection.MAXIMIZE,
-                *(StudyDirection.MINIMIZE for _ in config.minimize),
-            ],
+            directions=directions,
             load_if_exists=True,
         )
+        foreign = study.directions != directions
         # In this order: another process notes its space before its first trial.
         is_new = not study.get_trials(deepcopy=False)
         found = study.user_attrs.get(_SPACE)
-        if found is None and is_new:
+        if found is None and is_new and not foreign:
             study.set_user_attr(_SPACE, json.dumps(space))
             found = json.dumps(space)
-    except (ArgumentError, NoSuchModuleError):
+    except (ArgumentError, NoSuchModuleError, ValueError):
         raise ValueError(
             f"storage (={url.rpartition('@')[2]!r}) must be the URL of a database: sqlite:///FILE, "
             "postgresql+psycopg://USER@HOST/DATABASE or another of SQLAlchemy's"
@@ -181,8 +180,10 @@ def _short(value: object) -> str:
 
 
 def without_password(url: str) -> str:
-    """A URL without its password."""
-    return make_url(url).render_as_string(hide_password=True)
+    """A URL without its password, wherever it stands."""
+    parsed = make_url(url)
+    query = {name: "***" for name in parsed.query if name == "password"}
+    return parsed.update_query_dict(query).render_as_string(hide_password=True)
 
 
 def _reason(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from spectrum.search.config import SearchConfig
 from spectrum.search.pulse import Pulse, lost, take_up, was_queued
 from spectrum.search.rungs import KEPT, goes_on, rungs
 from spectrum.search.samplers import Proposer, chosen, distributions
+from spectrum.search.space import Space
 from spectrum.search.storage import ERROR, SILENCES, persist
 from spectrum.study.plan import Point, RunConfig
 
@@ -54,6 +55,11 @@ class Flight:
     last: dict[str, Any] = field(default_factory=dict)
     pruned: bool = False
     setbacks: int = 0
+
+    def described(self, space: Space) -> dict[str, str]:
+        """What tells it from other trials."""
+        others = {k: v for k, v in self.trial.params.items() if k not in space.places}
+        return {**others, "segments": self.point.network.segments}
 
 
 class Trials:
@@ -122,7 +128,7 @@ class Trials:
         """Queue again what other processes have lost."""
         queued = self._persist(self._take_up)
         if queued:
-            self._say(f"{queued} trial{'s' * (queued > 1)} of a process that ended taken up again")
+            self._say(f"{queued} unfinished trial{'s' * (queued > 1)} taken up again")
 
     def _take_up(self) -> int:
         # This process may have been stopped, or the storage away: then no living process could

@@ -58,7 +58,7 @@ def test_a_killed_driver_leaves_no_worker_and_the_same_command_goes_on(
 
         with start_driver(tmp_path / "said", search) as driver:
             assert driver.end() == 0, driver.said
-    assert "1 trial of a process that ended taken up again" in driver.said
+    assert "1 unfinished trial taken up again" in driver.said
     assert is_over(read_trials(sqlite(tmp_path)))
     assert weights(runs) == weights(undisturbed)
     assert watch.twice() == []

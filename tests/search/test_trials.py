@@ -187,7 +187,7 @@ def test_a_finished_trial_that_others_took_up_is_no_error(shared: Any) -> None:
     flight = begun(stopped)
     an_hour_passes(other.study)
     other.take_up()
-    assert processes.said == ["1 trial of a process that ended taken up again"]
+    assert processes.said == ["1 unfinished trial taken up again"]
     assert stopped.report(flight, {"epoch": 1, "val_top1": 0.4})
     stopped.finish(flight, DONE)
     again = next(f for f in (begun(other), begun(other)) if f.run.id == flight.run.id)
