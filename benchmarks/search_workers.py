@@ -23,6 +23,7 @@ def runs_a_minute(workers: int, trials: int, folder: Path) -> float:
     """Of a search from nothing, its processes' start included, the check of the winner not."""
     config = SearchConfig(
         segments="1,4,16,C",
+        epochs=5,
         trials=trials,
         workers=workers,
         pruner="none",
@@ -44,7 +45,7 @@ def main() -> None:
     """Print the rates of each pair and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=16, help="runs a search (16)")
-    parser.add_argument("--repeats", type=int, default=3, help="pairs of searches (3)")
+    parser.add_argument("--repeats", type=int, default=2, help="pairs of searches (2)")
     given = parser.parse_args()
     print(f"the tiny network on digits, {given.trials} trials; runs a minute")
     print(f"{'1 worker':>10}{'2 workers':>12}{'ratio':>8}")

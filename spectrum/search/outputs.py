@@ -10,6 +10,7 @@ from typing import NamedTuple
 import optuna
 import pandas as pd
 from matplotlib.figure import Figure
+from optuna.exceptions import StorageInternalError
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
@@ -162,16 +163,17 @@ def _named(role: str, point: Point) -> str:
 
 def importance(study: optuna.Study) -> dict[str, float]:
     """The share of what varies in accuracy that each parameter explains; empty where none does."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len({trial.values[0] for trial in done}) < 2:
-        return {}
     try:
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len({trial.values[0] for trial in done}) < 2:
+            return {}
         return get_param_importances(
             study,
             evaluator=FanovaImportanceEvaluator(seed=0),
             target=lambda trial: trial.values[0],
         )
-    except RuntimeError:  # no tree of a forest on few trials found anything that varies
+    # No tree of a forest on few trials found anything that varies, or the storage is away.
+    except (RuntimeError, StorageInternalError):
         return {}
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import optuna
 import pandas as pd
 import torch
+from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +20,7 @@ from spectrum.search.config import SearchConfig
 from spectrum.search.drive import SearchFailed, drive
 from spectrum.search.outputs import how_chosen, write_search
 from spectrum.search.space import make_space
-from spectrum.search.storage import StorageLost, open_study, quietly
+from spectrum.search.storage import StorageLost, open_study, persist, quietly
 from spectrum.search.table import load_trials, make_rows
 from spectrum.study.engine import available_devices
 from spectrum.study.plan import Point
@@ -76,9 +78,9 @@ def run_search(
         study = open_study(config, _identity(candidates))
         store = Store(config.runs)
         if not drive(candidates, study, store, devices, console):
-            done = len(make_rows(study.get_trials(deepcopy=False), candidates.space))
+            done = len(make_rows(_all_trials(study), candidates.space))
             raise Interrupted(f"interrupted, {done} of {config.trials} trials are over")
-        trials = make_rows(study.get_trials(deepcopy=False), candidates.space)
+        trials = make_rows(_all_trials(study), candidates.space)
         if not (trials["state"] == "done").any():
             raise SearchFailed(f"no trial is done; the last: {trials['error'].iloc[-1]}")
         checked = check(finalists(trials, candidates), candidates, devices, console)
@@ -89,6 +91,11 @@ def run_search(
         checked.results,
         [checked.verdict, how_chosen(trials, config.finalists)],
     )
+
+
+def _all_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Every trial, from a storage that may be away for a while."""
+    return persist(lambda: study.get_trials(deepcopy=False), lambda _: None, lambda: False)
 
 
 def _candidates(config: SearchConfig) -> Candidates:

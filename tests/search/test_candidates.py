@@ -85,7 +85,7 @@ def test_where_no_uniform_point_is_allowed_it_starts_from_another(small_search: 
     candidates = candidates_of(small_search(**WIDTHS, max_params=least))
     (start,) = candidates.check()
     assert candidates.point(start).params == least
-    assert not candidates.space.is_uniform(start)
+    assert start not in candidates.space.uniform()
 
 
 def test_in_a_large_space_it_moves_towards_the_limits(small_search: Search) -> None:
