@@ -28,14 +28,15 @@ def printed_by(command: str) -> str:
 def test_the_regrets_are_what_the_benchmark_prints() -> None:
     command = "python benchmarks/search_regret.py"
     ran = subprocess.run(
-        [sys.executable, *command.split()[1:], "--samplers", "tpe,random"],
+        [sys.executable, *command.split()[1:], "--samplers", "random,grid"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
     lines = printed_by(command).splitlines()
-    assert [line for line in lines if not line.startswith(("gp", "nsga2", "grid"))] == (
+    # The others compute in floats what they propose, which may differ from machine to machine.
+    assert [line for line in lines if not line.startswith(("gp", "tpe", "nsga2"))] == (
         ran.stdout.splitlines()
     )
     gp = next(line.split() for line in lines if line.startswith("gp"))
