@@ -157,8 +157,8 @@ class _Loop:
         if result is None:
             self.team.submit(flight.run)
             return
+        flight.spared = True
         for line in self.store.curve(run_id):
-            flight.uniform = True  # it is known to its end, so there is nothing to save
             self.trials.report(flight, line)
         self._conclude(flight, result)
 

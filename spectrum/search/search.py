@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from optuna.trial import FrozenTrial
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from spectrum.report.labels import in_units
@@ -78,9 +79,9 @@ def run_search(
         study = open_study(config, _identity(candidates))
         store = Store(config.runs)
         if not drive(candidates, study, store, devices, console):
-            done = len(make_rows(_all_trials(study), candidates.space))
+            done = len(make_rows(_all_trials(study, console), candidates.space))
             raise Interrupted(f"interrupted, {done} of {config.trials} trials are over")
-        trials = make_rows(_all_trials(study), candidates.space)
+        trials = make_rows(_all_trials(study, console), candidates.space)
         if not (trials["state"] == "done").any():
             raise SearchFailed(f"no trial is done; the last: {trials['error'].iloc[-1]}")
         checked = check(finalists(trials, candidates), candidates, devices, console)
@@ -93,9 +94,13 @@ def run_search(
     )
 
 
-def _all_trials(study: optuna.Study) -> list[FrozenTrial]:
+def _all_trials(study: optuna.Study, console: Console) -> list[FrozenTrial]:
     """Every trial, from a storage that may be away for a while."""
-    return persist(lambda: study.get_trials(deepcopy=False), lambda _: None, lambda: False)
+    return persist(
+        lambda: study.get_trials(deepcopy=False),
+        lambda line: console.print(line, highlight=False, markup=False),
+        lambda: False,
+    )
 
 
 def _candidates(config: SearchConfig) -> Candidates:
@@ -110,7 +115,7 @@ def _candidates(config: SearchConfig) -> Candidates:
 
 
 def _identity(candidates: Candidates) -> dict[str, object]:
-    """What a storage's trials are of: they can't be mixed with those of anything else."""
+    """What a storage's trials are of, and the heartbeat by which all take each other for dead."""
     config = candidates.config
     network, data, recipe, precision = next(config.combinations())
     code = candidates.point(candidates.check()[0]).code
@@ -163,7 +168,7 @@ def _cells(candidates: Candidates, params: dict[str, str], store: Store) -> Sequ
     try:
         point: Point = candidates.point(params)
     except ValueError as error:
-        return segments, "", "", "", f"no: {error}", ""
+        return segments, "", "", "", f"no: {escape(str(error))}", ""
     return (
         segments,
         f"{point.network.width:.4g}",

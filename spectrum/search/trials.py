@@ -42,7 +42,8 @@ class Flight:
         trial: in Optuna's terms.
         point: what it trains.
         run: with the seed of the search.
-        uniform: whether it is one of the points that the search starts from.
+        spared: whether it is never pruned: a uniform point, which others are held against, or one
+            whose result is there already.
         last: the last line of its curve.
         pruned: whether it is to be stopped since it lags.
         setbacks: how often its files couldn't be written.
@@ -51,7 +52,7 @@ class Flight:
     trial: optuna.Trial
     point: Point
     run: RunConfig
-    uniform: bool
+    spared: bool
     last: dict[str, Any] = field(default_factory=dict)
     pruned: bool = False
     setbacks: int = 0
@@ -249,7 +250,7 @@ class Trials:
                 lags = self._persist(flight.trial.should_prune)
         if pruner == "rungs" and epoch in rungs(self._epochs):
             lags = not self._goes_on(flight, epoch, line["val_top1"])
-        flight.pruned = lags and not flight.uniform and epoch < self._epochs
+        flight.pruned = lags and not flight.spared and epoch < self._epochs
         return not flight.pruned
 
     def _goes_on(self, flight: Flight, epoch: int, accuracy: float) -> bool:
