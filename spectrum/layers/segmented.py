@@ -23,6 +23,7 @@ from spectrum.layers.arguments import (
     pair,
     whole,
 )
+from spectrum.layers.execute import convolve, mix
 from spectrum.layers.spatial import (
     keep_trained,
     segment_biases,
@@ -127,13 +128,14 @@ class SegmentedConv(nn.Module):
         if self.pointwise is None:
             return self._convolve_space(x)
         if self.order == "spatial_first":
-            return self.pointwise(self.between(self._convolve_space(x)))  # type: ignore[no-any-return]
-        return self._convolve_space(self.between(self.pointwise(x)))
+            return mix(self.pointwise, self.between(self._convolve_space(x)))
+        return self._convolve_space(self.between(mix(self.pointwise, x)))
 
     def _convolve_space(self, x: Tensor) -> Tensor:
         if self._far_padding is not None:
             x = F.pad(x, self._far_padding)
-        return self.spatial(x)  # type: ignore[no-any-return]
+        y = convolve(self.spatial, x)
+        return self.spatial(x) if y is None else y
 
     def to_towers(self) -> Towers:
         """The same function as parallel towers, a segment each (figure 2 of the paper).

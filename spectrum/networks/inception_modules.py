@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectrum.layers import normalize
 from spectrum.networks.inception_layout import POOL, Branch
 from spectrum.networks.xception import Pooling
 
@@ -25,7 +26,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (N, C, H, W) to (N, C', H', W')."""
-        return self.relu(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+        return normalize(self.bn, self.conv(x), self.relu)
 
 
 class AvgPool(nn.Module):

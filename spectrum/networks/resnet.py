@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spectrum.layers import Activation, Order, whole
+from spectrum.layers import Activation, Chain, Order, normalize, whole
 from spectrum.networks.checks import check_choice, check_numbers, scaled
 from spectrum.networks.dial import Dial
 from spectrum.segments import Segments, Setting
@@ -43,9 +43,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (N, C, H, W) to (N, C', H', W')."""
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
+        y = normalize(self.bn1, self.conv1(x), self.relu)
+        y = normalize(self.bn2, self.conv2(y), self.relu)
+        y = normalize(self.bn3, self.conv3(y))
         shortcut = x if self.downsample is None else self.downsample(x)
         return self.relu(y + shortcut)  # type: ignore[no-any-return]
 
@@ -73,7 +73,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (N, 64, 56, 56) of 224
+        x = self.maxpool(normalize(self.bn1, self.conv1(x), self.relu))  # (N, 64, 56, 56) of 224
         x = self.layer2(self.layer1(x))  # (N, 512, 28, 28)
         x = self.layer4(self.layer3(x))  # (N, 2048, 7, 7)
         x = self.avgpool(x).flatten(1)  # (N, 2048)
@@ -155,7 +155,7 @@ def resnet(
         inner, c_out = sized(planes * inner_of_64 // 64), sized(planes * EXPANSION)
         downsample = None
         if stride != 1 or c_in != c_out:
-            downsample = nn.Sequential(pointwise(c_in, c_out, stride), norm(c_out))
+            downsample = Chain(pointwise(c_in, c_out, stride), norm(c_out))
         return Bottleneck(
             (
                 pointwise(c_in, inner),

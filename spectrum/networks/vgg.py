@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from spectrum.layers import Activation, Order, SegmentedConv, whole
+from spectrum.layers import Activation, Chain, Order, SegmentedConv, whole
 from spectrum.networks.checks import check_choice, check_numbers, scaled
 from spectrum.networks.dial import Dial
 from spectrum.segments import Setting
@@ -159,7 +159,7 @@ def vgg(
             c = c_out
         if pooled:
             stage.append(nn.MaxPool2d(kernel_size=2, stride=2))
-        stages.append(nn.Sequential(*stage))
+        stages.append(Chain(*stage))
     units = [
         c * sizes.positions**2,
         *(scaled(units, width, channel_multiple) for units in sizes.hidden),

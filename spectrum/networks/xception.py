@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.layers import Activation, Order, whole
+from spectrum.layers import Activation, Chain, Order, whole
 from spectrum.networks.checks import check_choice, check_numbers, scaled
 from spectrum.networks.dial import Dial
 from spectrum.segments import Setting
@@ -113,7 +113,7 @@ class Residual(nn.Module):
 
     def __init__(self, layers: Sequence[nn.Module], shortcut: nn.Module | None) -> None:
         super().__init__()
-        self.branch = nn.Sequential(*layers)
+        self.branch = Chain(*layers)
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -238,7 +238,7 @@ def xception(
         if not residual:
             return Residual(layers, None)
         shortcut = nn.Conv2d(c_in, c_out, kernel_size=1, stride=2, bias=False)
-        return Residual(layers, nn.Sequential(shortcut, norm(c_out)))
+        return Residual(layers, Chain(shortcut, norm(c_out)))
 
     def middle_module(c: int) -> Residual:
         layers = [part for _ in range(3) for part in (nn.ReLU(), *dialled(c, c))]
@@ -273,10 +273,10 @@ def xception(
     ]
     dial.warn()
     return Xception(
-        nn.Sequential(*stem),
+        Chain(*stem),
         nn.Sequential(*entry),
         nn.Sequential(*middle),
-        nn.Sequential(*exit_flow),
+        Chain(*exit_flow),
         nn.Sequential(*fully_connected),
         nn.Dropout(dropout),
         nn.Linear(units[-1], num_classes),
