@@ -31,11 +31,15 @@ MAY_IMPORT = {
         *("segments", "layers", "networks", "costs", "data", "training", "report", "command"),
         "study",
     },
+    "bench": {
+        *("segments", "layers", "networks", "costs", "data", "training", "report", "command"),
+        "study",
+    },
 }
 ONLY_IN = {
     "fvcore": {"costs"},
     "optuna": {"search"},
-    "typer": {"study", "search", "report/__main__"},
+    "typer": {"study", "search", "report/__main__", "bench"},
     "sklearn": {"data"},
     "jinja2": {"report"},
 }

@@ -29,7 +29,7 @@ def convolve(spatial: nn.Conv2d | UnevenConv2d, x: Tensor) -> Tensor | None:
         return None
     if is_free(spatial, UnevenConv2d, x):
         convs: list[nn.Conv2d] = list(spatial.convs)  # type: ignore[arg-type]
-    elif isinstance(spatial, nn.Conv2d):
+    elif isinstance(spatial, nn.Conv2d) and spatial.groups > 1:
         convs = [spatial]
     else:
         return None

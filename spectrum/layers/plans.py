@@ -47,15 +47,16 @@ _ANY = 10**9
 # `python benchmarks/plans.py` on a CPU with AVX-512, written down in benchmarks/RESULTS.md.
 _TABLE: dict[tuple[torch.dtype, bool], tuple[_Row, ...]] = {
     (torch.float32, True): (
+        _Row(3, 0, "kernel"),
         _Row(4, 64, "kernel"),
-        _Row(7, 0, "merged"),
-        _Row(7, 64, "kernel"),
+        _Row(7, 255, "merged"),
+        _Row(7, 255, "kernel"),
     ),
     (torch.float32, False): (
         _Row(1, 255, "kernel"),
         _Row(1, 0, "native"),
+        _Row(4, 0, "kernel"),
         _Row(7, 64, "kernel"),
-        _Row(7, 0, "merged"),
         _Row(28, 255, "kernel"),
         _Row(_ANY, 255, "relaid"),
     ),
@@ -160,7 +161,7 @@ def _has_kernel(conv: nn.Conv2d, width: int, layout: bool) -> bool:
     simple = same and conv.padding_mode == "zeros" and conv.in_channels == conv.out_channels
     if width == 1 and layout:
         simple = simple and conv.kernel_size == (3, 3) and conv.dilation == (1, 1)
-    return simple and conv.groups > 1
+    return simple
 
 
 @cache

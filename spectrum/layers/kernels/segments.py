@@ -26,6 +26,7 @@ __all__ = ["segments_backward", "segments_forward"]
 
 _CACHE = 192 << 10  # bytes of planes, of one tensor, that a task works on at a time
 _TASKS = 16  # at least, where the batch allows it
+_POSITIONS = 512  # of small images that are worth a tile's while
 
 
 class _Shape(NamedTuple):
@@ -42,7 +43,8 @@ class _Shape(NamedTuple):
     segments: int
     of_segment: int  # channels
     together: int  # segments a task
-    rows: int  # at a time
+    images: int  # at a time, one above the other; more than one where a plane is small
+    rows: int  # at a time, of each
     reach_y: int
     reach_x: int
     dilation_y: int
@@ -97,7 +99,7 @@ def segments_backward(
     outputs = _share(shape.of_segment, min(LARGEST, max(1, 28 // width)))
     tiles = -(-shape.of_segment // outputs)
     chunks = -(-shape.segments // shape.together)
-    parts = min(shape.batch, -(-_TASKS // chunks))
+    parts = min(-(-shape.batch // shape.images), -(-_TASKS // chunks))
     packed = _packed(turned, shape)
     spare = (tiles * outputs - shape.of_segment) * shape.plane
     shape = shape._replace(
@@ -141,12 +143,17 @@ def _shape(x: Tensor, weight: Tensor, dilation: tuple[int, int]) -> _Shape:
     # Whole vectors, so that none reaches into the rows of the next part.
     whole = LANES // math.gcd(row, LANES)
     rows = min(height, max(1, rows // whole) * whole)
+    images = 1
+    if rows == height:
+        most = min(_POSITIONS, _CACHE // (4 * together * of_segment))
+        images = max(1, min(batch, most // ((height + reach_y) * row)))
     outputs = _share(of_segment, LARGEST)
     positions = vectors_of(outputs) * 64
     tiles = -(-of_segment // outputs)
+    stacked = rows + (images - 1) * (height + reach_y)
     # Behind the last row: what the last vectors reach, and the kernel to the right of it.
-    plane = 4 * ((rows + 2 * reach_y) * row + 2 * reach_x) + positions + 64
-    out_plane = 4 * rows * row + positions
+    plane = 4 * ((stacked + 2 * reach_y) * row + 2 * reach_x) + positions + 64
+    out_plane = 4 * stacked * row + positions
     planes = together * of_segment
     spare = tiles * outputs - of_segment
     return _Shape(
@@ -161,6 +168,7 @@ def _shape(x: Tensor, weight: Tensor, dilation: tuple[int, int]) -> _Shape:
         segments,
         of_segment,
         together,
+        images,
         rows,
         reach_y,
         reach_x,
@@ -196,6 +204,43 @@ def _conv_tile(outputs: int, kernel: tuple[int, int]) -> Any:
 @cache
 def _gradient_tile(outputs: int, kernel: tuple[int, int]) -> Any:
     return gradient_tile(outputs, kernel)
+
+
+@njit
+def _pack(shape, images, count, planes, rows, channels, given):  # type: ignore[no-untyped-def]
+    """Rows of some images into planes, one image above the other."""
+    row = 4 * (shape.width + shape.reach_x)
+    for i in range(count):
+        pack(
+            images + i * shape.by_image,
+            (shape.by_channel, shape.by_row, shape.by_column),
+            (planes + i * (shape.height + shape.reach_y) * row, shape.plane),
+            row,
+            (shape.reach_y, shape.reach_x),
+            rows,
+            (shape.height, shape.size),
+            channels,
+            shape.width,
+            given,
+        )
+
+
+@njit
+def _unpack(shape, images, count, planes, rows, channels, given):  # type: ignore[no-untyped-def]
+    """The planes of what was computed into rows of some images."""
+    row = 4 * (shape.width + shape.reach_x)
+    for i in range(count):
+        unpack(
+            images + i * shape.by_image,
+            (shape.by_channel, shape.by_row, shape.by_column),
+            (planes + i * (shape.height + shape.reach_y) * row, shape.out_plane),
+            row,
+            rows,
+            (shape.height, shape.size),
+            channels,
+            shape.width,
+            given,
+        )
 
 
 @njit
@@ -249,49 +294,26 @@ def _correlate(shape, rows, planes, gradients, sums, tile, outputs, tiles, segme
 def _forward_tasks(given):  # type: ignore[no-untyped-def]
     shape = _Shape(*numbers(given, 0, _FIELDS))
     scratch, x, weight, out, tile = numbers(given, _FIELDS, 5)
-    strides = (shape.by_channel, shape.by_row, shape.by_column)
-    size = (shape.height, shape.size)
-    margins = (shape.reach_y, shape.reach_x)
-    row = 4 * (shape.width + shape.reach_x)
     chunks = (shape.segments + shape.together - 1) // shape.together
+    groups = (shape.batch + shape.images - 1) // shape.images
     of_weight = shape.tiles * shape.elements * shape.of_segment * shape.outputs * 4
     planes = scratch + take(given, 1) * shape.scratch
     clear(planes, shape.scratch)
     outs = planes + shape.together * shape.of_segment * shape.plane
     task = take(given, 0)
-    while task < shape.batch * chunks:
+    while task < groups * chunks:
         segment = task % chunks * shape.together
         segments = min(shape.together, shape.segments - segment)
         channels = segments * shape.of_segment
-        at = task // chunks * shape.by_image + segment * shape.of_segment * shape.by_channel
+        first = task // chunks * shape.images
+        count = min(shape.images, shape.batch - first)
+        at = first * shape.by_image + segment * shape.of_segment * shape.by_channel
         for y in range(0, shape.height, shape.rows):
             rows = (y, min(shape.height, y + shape.rows))
-            pack(
-                x + at,
-                strides,
-                (planes, shape.plane),
-                row,
-                margins,
-                rows,
-                size,
-                channels,
-                shape.width,
-                given,
-            )
-            _convolve(
-                shape, rows[1] - y, planes, weight + segment * of_weight, outs, tile, segments
-            )
-            unpack(
-                out + at,
-                strides,
-                (outs, shape.out_plane),
-                row,
-                rows,
-                size,
-                channels,
-                shape.width,
-                given,
-            )
+            stacked = rows[1] - y + (count - 1) * (shape.height + shape.reach_y)
+            _pack(shape, x + at, count, planes, rows, channels, given)
+            _convolve(shape, stacked, planes, weight + segment * of_weight, outs, tile, segments)
+            _unpack(shape, out + at, count, outs, rows, channels, given)
         task = take(given, 0)
 
 
@@ -300,11 +322,8 @@ def _backward_tasks(given):  # type: ignore[no-untyped-def]
     scratch, x, weight, gradient, out, sums, tile, other_tile, outputs, tiles, parts = numbers(
         given, _FIELDS, 11
     )
-    strides = (shape.by_channel, shape.by_row, shape.by_column)
-    size = (shape.height, shape.size)
-    margins = (shape.reach_y, shape.reach_x)
-    row = 4 * (shape.width + shape.reach_x)
     chunks = (shape.segments + shape.together - 1) // shape.together
+    groups = (shape.batch + shape.images - 1) // shape.images
     of_weight = shape.tiles * shape.elements * shape.of_segment * shape.outputs * 4
     of_sums = tiles * shape.elements * shape.of_segment * outputs * 64
     planes = scratch + take(given, 1) * shape.scratch
@@ -319,55 +338,22 @@ def _backward_tasks(given):  # type: ignore[no-untyped-def]
         channels = segments * shape.of_segment
         own = sums + (part * shape.segments + segment) * of_sums
         clear(own, segments * of_sums)
-        for image in range(part * shape.batch // parts, (part + 1) * shape.batch // parts):
-            at = image * shape.by_image + segment * shape.of_segment * shape.by_channel
+        for group in range(part * groups // parts, (part + 1) * groups // parts):
+            first = group * shape.images
+            count = min(shape.images, shape.batch - first)
+            if count < shape.images:  # else the last vector reaches the next image of another group
+                clear(gradients, outs - gradients)
+            at = first * shape.by_image + segment * shape.of_segment * shape.by_channel
             for y in range(0, shape.height, shape.rows):
                 rows = (y, min(shape.height, y + shape.rows))
-                pack(
-                    x + at,
-                    strides,
-                    (planes, shape.plane),
-                    row,
-                    margins,
-                    rows,
-                    size,
-                    channels,
-                    shape.width,
-                    given,
-                )
-                pack(
-                    gradient + at,
-                    strides,
-                    (gradients, shape.plane),
-                    row,
-                    margins,
-                    rows,
-                    size,
-                    channels,
-                    shape.width,
-                    given,
-                )
+                stacked = rows[1] - y + (count - 1) * (shape.height + shape.reach_y)
+                _pack(shape, x + at, count, planes, rows, channels, given)
+                _pack(shape, gradient + at, count, gradients, rows, channels, given)
                 _convolve(
-                    shape,
-                    rows[1] - y,
-                    gradients,
-                    weight + segment * of_weight,
-                    outs,
-                    tile,
-                    segments,
+                    shape, stacked, gradients, weight + segment * of_weight, outs, tile, segments
                 )
                 _correlate(
-                    shape, rows[1] - y, planes, gradients, own, other_tile, outputs, tiles, segments
+                    shape, stacked, planes, gradients, own, other_tile, outputs, tiles, segments
                 )
-                unpack(
-                    out + at,
-                    strides,
-                    (outs, shape.out_plane),
-                    row,
-                    rows,
-                    size,
-                    channels,
-                    shape.width,
-                    given,
-                )
+                _unpack(shape, out + at, count, outs, rows, channels, given)
         task = take(given, 0)

@@ -1,0 +1,211 @@
+"""The command as a user starts it: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from spectrum.bench import run
+from spectrum.bench.study import OURS, PLAIN, StudyTimes
+from tests.bench.conftest import Bench
+
+SMALL = ("--channels=12", "--size=6", "--batch=2", "--seconds=0.01")
+TINY = ("--input=1x8x8", "--classes=10", "--batch=2", "--seconds=0.01")
+
+REFUSED = {
+    ("layer", "--channels=0"): "--channels (='0') must be a whole number from 1 to 1000000",
+    ("layer", "--channels=many"): "--channels (='many') must be a whole number",
+    ("layer", "--size=0"): "--size (='0') must be",
+    ("layer", "--batch=-1"): "--batch (='-1') must be",
+    ("layer", "--kernel=2.5"): "--kernel (='2.5') must be",
+    ("layer", "--segments=729"): "--segments (=729) must be in 1..728, the layer's channels",
+    ("layer", "--segments=0"): "--segments (='0') must be a whole number from 1, 'C'",
+    ("layer", "--segments=1,,C"): "--segments (='1,,C') must have a point before and after",
+    ("layer", "--segments=C+4"): "--segments (='C+4') must be a whole number from 1, 'C'",
+    ("layer", "--segments=16:8"): "--segments (=16:8) add up to 24, must add up to 728",
+    ("layer", "--precision=int8"): "--precision (='int8') must be one of float32, bfloat16, float1",
+    ("layer", "--plan=fast"): "--plan (='fast') must be one of auto, native",
+    ("layer", "--device=tpu"): "--device (='tpu') must be one of cpu",
+    ("layer", "--device=cuda:99"): "--device (='cuda:99') must be one of cpu",
+    ("layer", "--threads=0"): "--threads (='0') must be a whole number from 1 to",
+    ("layer", "--threads=999999"): "--threads (='999999') must be a whole number from 1 to",
+    ("layer", "--seconds=0"): "--seconds (='0') must be a number above 0",
+    ("layer", "--out=/dev/null/x"): "--out (=/dev/null/x/bench) can't be written: Not a directory",
+    ("layer", "--colour=red"): "No such option: --colour",
+    ("network",): "Missing argument",
+    ("network", "huge"): "network (='huge') must be one of paper, small",
+    ("network", "tiny@int8"): "network (='tiny@int8') must be NAME@WORD",
+    ("network", "no.module:at_all"): "network (=no.module:at_all) can't be imported",
+    ("network", "tiny", "--input=8x8"): "--input (='8x8') must be CHANNELSxHEIGHTxWIDTH",
+    ("network", "paper", "--input=3x2x2"): "--input (=3x2x2) doesn't fit the network, which needs ",
+    ("network", "tiny", "--classes=0"): "--classes (='0') must be",
+    ("network", "tiny", "--batch=most"): "--batch (='most') must be",
+    ("network", "tiny", "--match=time"): "--match (='time') must be one of params, macs, none",
+    ("network", "tiny", "--layout=rows"): "--layout (='rows') must be one of contiguous, channels_",
+    ("network", "tiny", "--precision=int8"): "--precision (='int8') must be one of",
+    ("network", "tiny", "--device=tpu"): "--device (='tpu') must be one of cpu",
+    ("network", "tiny", "--segments=16:8"): "--segments (=16:8) add up to 24, must add up to 51",
+    ("study", "--seeds=0"): "--seeds (='0') must be",
+    ("study", "--epochs=none"): "--epochs (='none') must be",
+    ("study", "--repeats=0"): "--repeats (='0') must be",
+    ("study", "--script=missing.py"): "--script (='missing.py') must be a file, such as benchmarks",
+    (): "Missing command",
+    ("everything",): "No such command 'everything'",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_bad_usage_is_one_line_and_status_2(
+    arguments: tuple[str, ...], bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = bench(*arguments)
+    assert said.status == 2
+    assert said.err.count("\n") == 1
+    assert said.err.startswith(f"error: {REFUSED[arguments]}")
+    assert said.out == ""
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+@pytest.mark.usefixtures("_quick_probes")
+def test_a_layer_is_printed_written_and_drawn(bench: Bench, tmp_path: Path) -> None:
+    said = bench("layer", *SMALL, "--segments=1,5,C", f"--out={tmp_path}", "--threads=1")
+    assert (said.status, said.err) == (0, "")
+    what, machine, limits, *_ = said.out.splitlines()
+    assert what == "3x3 convolution, 12 channels, 6x6, batch 2, float32, forward and backward"
+    assert ", 1 thread, torch " in machine
+    assert limits.startswith("ceilings in this run: ")
+    assert "geometric means of the library's time over ours: " in said.out
+    assert "time rises" in said.out
+    assert "uneven segments take at most " in said.out
+    assert "* nn.Conv2d has no uneven groups" in said.out
+    rows = pd.read_csv(tmp_path / "bench" / "layer.csv", dtype={"segments": str})
+    assert rows["segments"].tolist() == ["1", "5", "C"]
+    assert rows["machine"].unique().tolist() == [machine]
+    assert rows[["channels", "size", "batch", "kernel"]].iloc[0].tolist() == [12, 6, 2, 3]
+    assert (rows["passes"] == "forward and backward").all()
+    assert (tmp_path / "bench" / "layer.png").read_bytes().startswith(b"\x89PNG")
+    assert str(tmp_path / "bench" / "layer.csv") in said.out
+    for value in rows["ms"]:
+        assert f"{value:.3g}"[:3] in said.out
+
+
+@pytest.mark.usefixtures("_quick_probes")
+def test_flags_of_a_layer_change_what_they_say(bench: Bench, tmp_path: Path) -> None:
+    flags = ("--precision=bfloat16", "--forward-only", "--kernel=5", "--plan=native")
+    said = bench("layer", *SMALL, "--segments=3", f"--out={tmp_path}", *flags)
+    assert said.out.startswith("5x5 convolution, 12 channels, 6x6, batch 2, bfloat16, forward, pl")
+    rows = pd.read_csv(tmp_path / "bench" / "layer.csv")
+    assert rows["macs"].tolist() == [25 * 12 * 4 * 36]
+    assert rows["plan"].tolist() == ["native"]
+
+
+def test_networks_are_printed_written_and_drawn(bench: Bench, tmp_path: Path) -> None:
+    said = bench("network", "tiny@1", "tiny", *TINY, f"--out={tmp_path}", "--match=params")
+    assert (said.status, said.err) == (0, "")
+    assert said.out.startswith(
+        "input 1x8x8, equal parameters, precision float32, layout channels_last, plan auto, batch 2"
+    )
+    rows = pd.read_csv(tmp_path / "bench" / "network.csv", dtype={"segments": str})
+    assert rows["mode"].tolist() == ["training", "training", "inference", "inference"]
+    assert rows["segments"].tolist() == ["1", "C", "1", "C"]
+    assert (tmp_path / "bench" / "network.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("mode", ["training", "inference"])
+def test_one_mode_alone_can_be_timed(bench: Bench, tmp_path: Path, mode: str) -> None:
+    said = bench("network", "no_stem", *TINY, f"--out={tmp_path}", f"--{mode}")
+    assert said.status == 0, said.err
+    rows = pd.read_csv(tmp_path / "bench" / "network.csv")
+    assert rows["mode"].tolist() == [mode]
+
+
+def test_what_a_model_prints_and_what_saturates_stay_out_of_the_table(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from torch import nn\ndef net():\n    print('hello')\n    return nn.Sequential("
+    code += "nn.Conv2d(1, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    (tmp_path / "talking_networks.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    flags = (*TINY, f"--out={tmp_path}", "--inference")
+    said = bench("network", "talking_networks:net", "tiny@200", *flags)
+    assert said.status == 0
+    assert "hello" in said.err
+    assert "hello" not in said.out
+    assert "note: tiny: segments (=200): 9 of 9 layers have fewer channels" in said.out
+
+
+def test_a_study_is_printed_written_and_drawn(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = pd.DataFrame(
+        {
+            **{"program": [OURS, PLAIN], "repeat": [1, 1], "runs": [8, 8]},
+            **{"seconds": [24.0, 96.0], "runs_a_minute": [20.0, 5.0], "test_top1": [0.95, 0.97]},
+        }
+    )
+    runs = pd.DataFrame(
+        {
+            **{"program": [OURS, PLAIN], "segments": ["C", "C"], "seed": [0, 0]},
+            **{"params": [79777, 79777], "test_top1": [0.95, 0.97]},
+        }
+    )
+    asked = {}
+
+    def made_up(script: Path, **given: object) -> StudyTimes:
+        asked.update(given, script=script)
+        return StudyTimes(times, runs)
+
+    monkeypatch.setattr(run, "bench_study", made_up)
+    script = tmp_path / "script.py"
+    script.touch()
+    flags = ("--seeds=2", "--epochs=3", "--repeats=1", f"--script={script}", f"--out={tmp_path}")
+    said = bench("study", *flags)
+    assert (said.status, said.err) == (0, "")
+    assert {name: asked[name] for name in ("script", "seeds", "epochs", "repeats")} == {
+        **{"script": script, "seeds": 2, "epochs": 3, "repeats": 1},
+    }
+    assert "4.00 times as many runs a minute as the plain script" in said.out
+    assert "test top-1 less the script's: -0.0200\n" in said.out
+    folder = tmp_path / "bench"
+    assert pd.read_csv(folder / "study.csv")["runs_a_minute"].tolist() == [20, 5]
+    assert pd.read_csv(folder / "study_runs.csv")["program"].tolist() == [OURS, PLAIN]
+    assert (folder / "study.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_script_that_fails_is_one_line_and_status_1(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit('no time')")
+    runs = pd.DataFrame({"segments": ["C"], "seed": [0], "params": [79777], "test_top1": [0.9]})
+    monkeypatch.setattr("spectrum.bench.study._run_ours", lambda *_: (1.0, runs))
+    said = bench("study", f"--script={script}", f"--out={tmp_path}")
+    assert said.status == 1
+    assert said.err == f"error: {script} ended with status 1: no time\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["layer"], ["network"], ["study"]])
+def test_help_needs_no_torch_and_no_pandas(arguments: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['spectrum.bench', *{arguments!r}, '--help']\n"
+        "from spectrum.bench.__main__ import main\n"
+        "status = main(); assert not {'torch', 'pandas'} & set(sys.modules); sys.exit(status)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert "Usage: " in said.stdout
+
+
+def test_bad_usage_is_answered_before_torch_is_imported() -> None:
+    code = (
+        "import sys; sys.argv = ['spectrum.bench', 'layer', '--segments=999']\n"
+        "from spectrum.bench.__main__ import main\n"
+        "status = main(); assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.returncode == 2, said.stderr

@@ -1,0 +1,213 @@
+"""Networks side by side: what is timed, what it costs, and how the first compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from spectrum.bench.names import parse_entry
+from spectrum.bench.network import bench_networks
+from spectrum.bench.subjects import NetworkBench, build_subject, make_subjects
+from spectrum.costs import count_config, match_budget
+from spectrum.costs.measure import measure_costs
+from spectrum.costs.timing import Timing
+from spectrum.layers.plans import plan_of, using_plan
+from spectrum.networks import NetworkConfig, build
+
+CODE = """
+import torch
+from torch import nn
+
+def net(num_classes=6):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, num_classes),
+    )
+
+def odd(num_classes=6):
+    class Fourier(nn.Module):
+        def forward(self, x):
+            return torch.fft.fft2(x).real
+    return nn.Sequential(Fourier(), net(num_classes))
+"""
+
+
+@pytest.fixture
+def _users_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "users_networks.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def how(**changes: Any) -> NetworkBench:
+    made: dict[str, Any] = {
+        **{"input_shape": (3, 8, 8), "classes": 10, "batch": 2, "modes": ("training", "inference")},
+        **{"match": "none", "device": "cpu", "seconds": 0.0},
+    }
+    return NetworkBench(**made | changes)
+
+
+def timed(*names: str, points: list[str] | None = None, **changes: Any) -> pd.DataFrame:
+    bench = how(**changes)
+    entries = [parse_entry(name) for name in names]
+    subjects = make_subjects(entries, points, "float32", "channels_last", bench)
+    return bench_networks(subjects, bench).rows
+
+
+def test_rows_are_mode_by_mode_and_compare_with_the_first() -> None:
+    rows = timed("tiny", "tiny@1", "no_stem@4@bfloat16@contiguous@native")
+    assert rows["mode"].tolist() == ["training"] * 3 + ["inference"] * 3
+    assert rows["network"].tolist() == ["tiny", "tiny", "no_stem"] * 2
+    assert rows["segments"].tolist() == ["C", "1", "4"] * 2
+    assert rows["precision"].tolist() == ["float32", "float32", "bfloat16"] * 2
+    assert rows["layout"].tolist() == ["channels_last", "channels_last", "contiguous"] * 2
+    assert rows["plan"].tolist() == ["auto", "auto", "native"] * 2
+    assert rows["ratio"].tolist()[::3] == [1, 1]
+    speeds, batch = rows["images_per_second"], rows["latency_ms"] / 1000
+    assert (speeds * batch).tolist() == pytest.approx([2.0] * 6)
+    for name in ("images_per_second", "latency_ms", "ratio"):
+        assert (rows[f"{name}_low"] <= rows[name]).all()
+        assert (rows[name] <= rows[f"{name}_high"]).all()
+    assert (rows["rounds"] == 7).all()
+
+
+def test_costs_and_memory_are_those_that_others_find() -> None:
+    rows = timed("tiny@4", modes=("inference",), batch=3)
+    config = NetworkConfig(name="tiny", segments="4", num_classes=10)
+    costs = count_config(config, (3, 8, 8))
+    assert rows[["params", "macs"]].to_numpy().tolist() == [[costs.params, costs.macs]]
+    measured = measure_costs(build(config), (3, 8, 8), 3, seconds=0.0)
+    assert rows["peak_memory"].tolist() == [measured.peak_memory]
+
+
+@pytest.mark.parametrize(
+    ("name", "point"),
+    [("tiny", "C"), ("inception_v3_tiny", "1"), ("resnet50", "1"), ("resnext50_32x4d", "32")],
+)
+def test_a_network_is_timed_as_it_was_published_unless_points_are_given(
+    name: str, point: str
+) -> None:
+    bench = how()
+    for points, expected in ((None, [point]), (["2", "C"], ["2", "C"])):
+        subjects = make_subjects([parse_entry(name)], points, "float32", "contiguous", bench)
+        assert [subject.segments for subject in subjects] == expected
+    own = make_subjects([parse_entry(f"{name}@3")], ["2"], "float32", "contiguous", bench)
+    assert [subject.segments for subject in own] == ["3"]
+
+
+def test_what_is_named_twice_is_timed_once() -> None:
+    assert len(timed("tiny", "tiny@C", "tiny@float32", modes=("inference",))) == 1
+
+
+@pytest.mark.parametrize("cost", ["params", "macs"])
+def test_widths_are_solved_to_what_each_network_costs_at_one_a_channel(cost: str) -> None:
+    rows = timed("tiny", "no_stem", points=["1", "C"], match=cost, modes=("inference",))
+    for name in ("tiny", "no_stem"):
+        part = rows[rows["network"] == name]
+        config = NetworkConfig(name=name, segments="1", num_classes=10)
+        budget = getattr(count_config(config.model_copy(update={"segments": "C"}), (3, 8, 8)), cost)
+        wanted = match_budget(config, (3, 8, 8), **{cost: budget}).config.width
+        assert part["width"].tolist() == [wanted, 1.0]
+        assert part[cost].max() < 1.03 * part[cost].min()
+
+
+@pytest.mark.usefixtures("_users_code")
+def test_a_users_model_is_timed_as_it_is_or_where_it_is_put_on_the_dial() -> None:
+    rows = timed("users_networks:net", "users_networks:net@C", modes=("training",))
+    assert rows["segments"].tolist() == ["-", "C"]
+    assert rows["width"].isna().tolist() == [True, False]
+    conv = [9 * 3 * 8 + 8, 9 * 8 * 8 + 8, 8 * 10 + 10]
+    assert rows["params"].iloc[0] == sum(conv)
+    assert rows["macs"].iloc[0] == 36 * 9 * 3 * 8 + 16 * 9 * 8 * 8 + 80
+    assert rows["macs"].iloc[1] < rows["macs"].iloc[0]
+
+
+@pytest.mark.usefixtures("_users_code")
+def test_a_model_whose_operators_cost_who_knows_what_is_timed_all_the_same() -> None:
+    rows = timed("users_networks:odd", "tiny", modes=("inference",))
+    assert rows["macs"].isna().tolist() == [True, False]
+
+
+def test_the_largest_batch_is_found_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spectrum.costs.batch_size.memory_available", lambda: 2**24)
+    rows = timed("no_stem", "tiny", batch=None, modes=("inference",))
+    small, large = rows["batch"]
+    assert small > large >= 2
+
+
+def test_ratios_are_of_images_a_second_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = iter([8, 2])
+    monkeypatch.setattr("spectrum.bench.network._largest_batch", lambda *_: next(batches))
+    made = {"0": Timing((4.0, 8.0, 4.0)), "1": Timing((1.0, 4.0, 0.5))}
+    monkeypatch.setattr("spectrum.bench.network.time_interleaved", lambda *_, **__: made)
+    rows = timed("no_stem", "tiny", batch=None, modes=("inference",))
+    assert rows["latency_ms"].tolist() == [4000, 1000]
+    assert rows["images_per_second"].tolist() == [2, 2]
+    assert rows["images_per_second_low"].tolist() == [1, 0.5]
+    assert rows["images_per_second_high"].tolist() == [2, 4]
+    # 4, 2 and 8 times as fast a batch, which is a quarter of the first's.
+    assert rows[["ratio", "ratio_low", "ratio_high"]].iloc[1].tolist() == [1, 0.5, 2]
+
+
+def test_a_plan_is_in_force_while_a_network_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def watched(conv: Any, x: torch.Tensor) -> Any:
+        seen.append(plan_of(conv, x))
+        return seen[-1]
+
+    monkeypatch.setattr("spectrum.layers.execute.plan_of", watched)
+    timed("tiny@native", modes=("inference",))
+    assert set(seen) == {"native"}
+    seen.clear()
+    timed("tiny", modes=("inference",))
+    with using_plan("auto"):
+        network = build(NetworkConfig(name="tiny", num_classes=10)).eval()
+        images = torch.zeros(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+        automatic = list(seen)
+        seen.clear()
+        with torch.inference_mode():
+            network(images)
+    assert automatic[: len(seen)] == seen
+
+
+def test_layers_that_saturate_are_noted() -> None:
+    bench = how(modes=("inference",))
+    subjects = make_subjects([parse_entry("tiny@200")], None, "float32", "contiguous", bench)
+    assert bench_networks(subjects, bench).notes == (
+        "tiny: segments (=200): 9 of 9 layers have fewer channels and take one segment a channel",
+    )
+
+
+def test_a_network_is_built_with_its_classes_and_channels() -> None:
+    bench = how(input_shape=(1, 8, 8), classes=7)
+    (subject,) = make_subjects([parse_entry("tiny")], None, "float32", "contiguous", bench)
+    network = build_subject(subject, bench).network
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "reason"),
+    [
+        (["huge"], {}, r"network \(='huge'\) must be one of paper, small"),
+        (["no.module:at_all"], {}, r"network \(=no.module:at_all\) can't be imported"),
+        (["tiny", "paper"], {"input_shape": (3, 2, 2)}, r"input_shape.*at least.*\[paper\]"),
+        (["tiny@16:8"], {}, r"segments \(=16:8\) add up to 24, must add up to 51.*\[tiny\]"),
+        (["tiny"], {"device": "tpu"}, r"device \(='tpu'\) must be one of cpu"),
+        (["tiny"], {"batch": 1_000_000, "input_shape": (3, 90_000, 90_000)}, r"batch \(=1000000\)"),
+    ],
+)
+def test_what_cannot_be_timed_is_told(
+    names: list[str], changes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        timed(*names, **changes)
+
+
+def test_random_numbers_are_left_as_they_were() -> None:
+    before = torch.get_rng_state()
+    timed("tiny", batch=None, modes=("inference",))
+    assert torch.equal(before, torch.get_rng_state())
