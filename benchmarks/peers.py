@@ -8,8 +8,9 @@ import sys
 from types import ModuleType
 
 import torch
+from torch import nn
 
-__all__ = ["import_peer"]
+__all__ = ["import_peer", "timm_inception_v3", "timm_xception"]
 
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
 
@@ -34,3 +35,21 @@ def import_peer(name: str) -> ModuleType | None:
             _LIBRARY.define(f"{missing[1]}(Tensor x) -> Tensor")
             for module in [m for m in sys.modules if m.split(".")[0] in ("torchvision", "timm")]:
                 del sys.modules[module]
+
+
+def timm_xception(num_classes: int = 1000) -> nn.Module:
+    """Timm's Xception, for ``python -m spectrum.bench network peers:timm_xception``."""
+    return _of_timm("legacy_xception", num_classes)
+
+
+def timm_inception_v3(num_classes: int = 1000) -> nn.Module:
+    """Timm's Inception V3, without the auxiliary head."""
+    return _of_timm("inception_v3", num_classes)
+
+
+def _of_timm(name: str, num_classes: int) -> nn.Module:
+    timm = import_peer("timm")
+    if timm is None:
+        raise ImportError("timm must be installed: see benchmarks/requirements.txt")
+    network: nn.Module = timm.create_model(name, num_classes=num_classes)
+    return network

@@ -78,6 +78,14 @@ def layer(
             metavar="NAME", help="How ours is executed: auto, native, merged, relaid or kernel."
         ),
     ] = "auto",
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="First find the fastest plan of each point on this machine, and keep it for all"
+            " networks here; CPU alone.",
+        ),
+    ] = False,
     forward_only: Annotated[
         bool, typer.Option("--forward-only", help="Leave out the backward passes.")
     ] = False,
@@ -111,6 +119,7 @@ def layer(
         device=device,
         training=not forward_only,
         seconds=time,
+        tune=tune,
     )
     run_layer(config, n, _folder(out))
 

@@ -20,6 +20,7 @@ from spectrum.costs.memory import is_out_of_memory
 from spectrum.costs.timing import Timing, ratio, time_interleaved
 from spectrum.layers import SegmentedConv, UnevenConv2d
 from spectrum.layers.plans import plan_of, using_plan
+from spectrum.layers.tune import tune
 from spectrum.segments import Segments
 from spectrum.training.seeding import seeded
 
@@ -49,6 +50,7 @@ class LayerBench:
         training: forward and backward, with the gradients of the input and of the weight; or
             forward alone.
         seconds: how long to measure, all together.
+        tune: whether each point's fastest plan on this machine is found first, and kept.
     """
 
     channels: int
@@ -61,6 +63,7 @@ class LayerBench:
     device: str
     training: bool
     seconds: float
+    tune: bool = False
 
 
 class LayerTimes(NamedTuple):
@@ -108,6 +111,8 @@ def bench_layer(config: LayerBench) -> LayerTimes:
         ours = [_ours(config, point) for point in config.segments]
         x = torch.randn(config.batch, config.channels, config.size, config.size)
         x = x.to(config.device, getattr(torch, config.precision))
+        if config.tune:
+            _tune(ours, x)
         calls = _calls(config, ours, x)
         timed, ceiling = _measure(config, calls, x)
     rows = []
@@ -177,6 +182,14 @@ def _ours(config: LayerBench, point: str) -> SegmentedConv:
         order="spatial_only",
     )
     return conv.to(config.device, getattr(torch, config.precision))
+
+
+def _tune(ours: Sequence[SegmentedConv], x: Tensor) -> None:
+    """Find and keep the fastest plan of every layer with segments alike, in either layout."""
+    for conv in ours:
+        for layout in _LAYOUTS.values() if isinstance(conv.spatial, nn.Conv2d) else ():
+            laid = copy.deepcopy(conv.spatial).to(memory_format=layout)  # type: ignore[call-overload]
+            tune(laid, x.contiguous(memory_format=layout))
 
 
 def _native(config: LayerBench, ours: SegmentedConv) -> nn.Module:
