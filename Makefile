@@ -2,6 +2,7 @@
 # make test     set up, then everything that must pass: lint, types, tests, the notebooks
 # make counts   set up Keras, torchvision and timm beside, then print everybody's exact counts
 # make parity   likewise, then print how far our logits are from theirs
+# make speed    likewise, then train timm's Xception and Inception V3 beside ours, and time them
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/.ready
 
-.PHONY: study test counts parity lint format clean
+.PHONY: study test counts parity speed lint format clean
 
 study: $(READY)
 	$(BIN)/python -m spectrum.study --segments 1,4,32,C
@@ -23,6 +24,11 @@ counts: $(PEERS_READY)
 
 parity: $(PEERS_READY)
 	@$(PEERS)/bin/python benchmarks/parity.py
+
+# Of timm's, the first as it comes; all others as they are fastest here.
+speed: $(PEERS_READY)
+	PYTHONPATH=benchmarks $(PEERS)/bin/python -m spectrum.bench network peers:timm_xception@float32@contiguous \
+		peers:timm_xception paper inception_v3 peers:timm_inception_v3 --precision bfloat16 --training --seconds 120
 
 lint: $(READY)
 	$(BIN)/ruff check .

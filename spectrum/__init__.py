@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spectrum.costs import Costs, Match, count_costs, match_budget
+    from spectrum.costs import Costs, Match, MeasuredCosts, count_costs, match_budget, measure_costs
     from spectrum.data import DataConfig, Dataset, Split, load_data
     from spectrum.layers import SegmentedConv
     from spectrum.networks import (
@@ -61,6 +61,7 @@ __all__ = [
     "Dataset",
     "Diverged",
     "Match",
+    "MeasuredCosts",
     "Metrics",
     "NetworkConfig",
     "Recipe",
@@ -89,6 +90,7 @@ __all__ = [
     "load_weights",
     "match_budget",
     "mean_interval",
+    "measure_costs",
     "pareto_front",
     "plot_accuracy",
     "plot_accuracy_vs_segments",
@@ -110,7 +112,9 @@ __all__ = [
 
 # Resolved when asked for: torch, matplotlib and scikit-learn take seconds to import.
 _ROOMS = {
-    "costs": ("Costs", "Match", "count_costs", "match_budget"),
+    "costs": (
+        *("Costs", "Match", "MeasuredCosts", "count_costs", "match_budget", "measure_costs"),
+    ),
     "data": ("DataConfig", "Dataset", "Split", "load_data"),
     "layers": ("SegmentedConv",),
     "networks": (

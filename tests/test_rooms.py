@@ -38,6 +38,8 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "fvcore": {"costs"},
+    "llvmlite": {"layers"},
+    "numba": {"layers"},
     "optuna": {"search"},
     "typer": {"study", "search", "report/__main__", "bench"},
     "sklearn": {"data"},

@@ -15,7 +15,15 @@ from spectrum.layers import whole
 from spectrum.networks import MAX_WIDTH, NetworkConfig, build, is_code, takes
 from spectrum.segments import Segments, parse_setting
 
-__all__ = ["Match", "build_on_meta", "match_budget", "reference"]
+__all__ = [
+    "MIN_WIDTH",
+    "Match",
+    "build_on_meta",
+    "check_solvable",
+    "match_budget",
+    "reference",
+    "rounded",
+]
 
 CLOSE_ENOUGH = 0.002
 MIN_WIDTH = 1e-4
@@ -66,14 +74,7 @@ def match_budget(
         ValueError: both budgets are given, or one that no width comes near; the segments are
             explicit sizes, which hold at one width only; or the network can't take the input.
     """
-    if any(isinstance(point.value, tuple) for point in _points(config.segments)):
-        raise ValueError(
-            f"segments (={config.segments}) must not be explicit sizes where a width is solved"
-        )
-    if is_code(config.name) and not takes(config.name, "width"):
-        raise ValueError(
-            f"network (={config.name}) must take an argument width for its cost to be matched"
-        )
+    check_solvable(config)
     if params is not None and macs is not None:
         raise ValueError(f"params (={params}) and macs (={macs}) must not both be given")
     shape = checked_shape(input_shape)
@@ -85,13 +86,13 @@ def match_budget(
     width = 1.0
     for _ in range(8):
         ratio = budget / cost(width)
-        width = _rounded(width * ratio**0.5)
+        width = rounded(width * ratio**0.5)
         if abs(ratio - 1) < CLOSE_ENOUGH:
             break
     best = width
     best_miss = cost(width) / budget - 1
     for step in range(1, STEPS + 1):
-        for candidate in (_rounded(width * (1 + step / 1000)), _rounded(width * (1 - step / 1000))):
+        for candidate in (rounded(width * (1 + step / 1000)), rounded(width * (1 - step / 1000))):
             if abs(best_miss) <= CLOSE_ENOUGH:
                 break
             miss = cost(candidate) / budget - 1
@@ -105,6 +106,18 @@ def match_budget(
     return Match(config.model_copy(update={"width": best}), best_miss)
 
 
+def check_solvable(config: NetworkConfig) -> None:
+    """Raise a ValueError for a network of which no width can be solved."""
+    if any(isinstance(point.value, tuple) for point in _points(config.segments)):
+        raise ValueError(
+            f"segments (={config.segments}) must not be explicit sizes where a width is solved"
+        )
+    if is_code(config.name) and not takes(config.name, "width"):
+        raise ValueError(
+            f"network (={config.name}) must take an argument width for its cost to be matched"
+        )
+
+
 def build_on_meta(config: NetworkConfig) -> nn.Module:
     """The network without memory for its weights, saying nothing of saturated layers."""
     with torch.device("meta"), warnings.catch_warnings():
@@ -112,7 +125,8 @@ def build_on_meta(config: NetworkConfig) -> nn.Module:
         return build(config)
 
 
-def _rounded(width: float) -> float:
+def rounded(width: float) -> float:
+    """A width to four significant digits, within what is allowed."""
     return float(f"{min(max(width, MIN_WIDTH), MAX_WIDTH):.4g}")
 
 

@@ -69,9 +69,9 @@ def normalize(norm: nn.Module, x: Tensor, relu: nn.Module | None = None) -> Tens
 
 def _by_kernel(norm: nn.BatchNorm2d, x: Tensor, relu: nn.Module | None) -> bool:
     return (
-        x.numel() >= _LEAST
-        and is_free(norm, nn.BatchNorm2d, x)
+        is_free(norm, nn.BatchNorm2d, x)
         and (relu is None or is_free(relu, nn.ReLU, x))
+        and x.numel() >= _LEAST
         and channels_last(x) is True
         and norm.weight is not None
         and norm.weight.dtype == torch.float32

@@ -86,6 +86,11 @@ def report(
     try:
         shape = _shape(input_)
         points = parse_points(segments)
+        if match == "latency":
+            raise ValueError(
+                "match (='latency') must be one of params, macs, none, which are counted; "
+                "spectrum.study and spectrum.search measure latencies"
+            )
         matching = cast("Matching", _choice("match", match, ("params", "macs", "none")))
         grouping = cast("Grouping", _choice("by", by, ("layer", "flow", "network")))
         written = cast("Format", _choice("format", format_, ("table", "csv", "markdown", "html")))

@@ -113,11 +113,13 @@ def _data_uri(figure: Figure) -> str:
 
 def _points(summary: pd.DataFrame, varied: Sequence[str]) -> _Table:
     tuned = ["tuned_lr"] if "tuned_lr" in summary else []
+    timed = ["latency"] if "latency" in summary else []
     columns = [
         *(_Column(name, _is_number(summary[name])) for name in varied),
         _Column("segments", names_row=True),
-        *(_Column(name, number=True) for name in (*tuned, "width", "params", "MACs", "val top-1")),
-        *(_Column(name, number=True) for name in ("test top-1", "95% interval")),
+        *(_Column(name, number=True) for name in (*tuned, "width", "params", "MACs")),
+        *(_Column("latency, ms", number=True) for _ in timed),
+        *(_Column(name, number=True) for name in ("val top-1", "test top-1", "95% interval")),
         *(_Column(name, number=True) for name in ("seconds a run", "runs", "failed")),
     ]
     rows = [
@@ -127,6 +129,7 @@ def _points(summary: pd.DataFrame, varied: Sequence[str]) -> _Table:
             *(_number(row[name], ".4g") for name in (*tuned, "width")),
             in_units(row["params"]),
             in_units(row["macs"]),
+            *(_number(row[name], ".3g") for name in timed),
             _number(row["val_top1"], ".4f"),
             _number(row["test_top1"], ".4f"),
             _interval(row["test_low"], row["test_high"]),
@@ -137,7 +140,8 @@ def _points(summary: pd.DataFrame, varied: Sequence[str]) -> _Table:
         for _, row in summary.iterrows()
     ]
     caption = (
-        "A row a point. Params are trainable parameters, MACs multiply-adds for one image. "
+        "A row a point. Params are trainable parameters, MACs multiply-adds for one image"
+        f"{', latency the time of a batch of 32 images in inference' if timed else ''}. "
         "Accuracies and seconds are means over runs; the interval is that of test top-1."
     )
     return _Table(caption, columns, rows)

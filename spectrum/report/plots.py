@@ -154,4 +154,6 @@ def _each(summary: pd.DataFrame) -> str:
         for cost, name in (("params", "parameters"), ("macs", "MACs"))
         if alike(summary[cost])
     ]
+    if "latency" in summary:
+        shared.append(f"{summary['latency'].mean():.3g} ms")
     return f"\n(about {' and '.join(shared)} each)" if shared else ""

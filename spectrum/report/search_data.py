@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["finished", "hypervolume", "search_front", "search_progress"]
 
-_COSTS = ("params", "macs")
+_COSTS = ("params", "macs", "latency")
 _NUDGE = 0.1  # as is common, so that a point that is worst in one goal still adds to the volume
 
 
@@ -21,9 +21,9 @@ def finished(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
 
     Args:
         trials: a row a trial: ``state`` ("done", "pruned" or "failed"), ``val_top1`` (a fraction),
-            ``params`` and ``macs`` among others.
-        goals: ``"val_top1"``, which is maximised, and any of ``"params"`` and ``"macs"``, which
-            are minimised.
+            ``params`` and ``macs`` among others, and ``latency`` where that is a goal.
+        goals: ``"val_top1"``, which is maximised, and any of ``"params"``, ``"macs"`` and
+            ``"latency"``, which are minimised.
 
     Raises:
         ValueError: the goals are others, or one is there twice.
@@ -39,8 +39,7 @@ def search_front(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
 
     Args:
         trials: as ``finished`` takes them.
-        goals: ``"val_top1"`` and any of ``"params"`` and ``"macs"``; with the accuracy alone the
-            best trials are the front.
+        goals: as ``finished`` takes them; with the accuracy alone the best trials are the front.
 
     Returns:
         Rows of ``trials``, by the first cost among the goals, ascending, or else in their order.
@@ -90,7 +89,7 @@ def search_progress(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
 
     Args:
         trials: as ``finished`` takes them, in the order in which they ran.
-        goals: ``"val_top1"`` and any of ``"params"`` and ``"macs"``.
+        goals: as ``finished`` takes them.
 
     Returns:
         A row a trial, ``trial``, how many there were until then (1, 2, 3, ..., those that failed or

@@ -19,7 +19,11 @@ from spectrum.report.series import COLOURS, finish, fit, make_figure
 
 __all__ = ["plot_search_front", "plot_search_progress"]
 
-_COSTS = {"params": "trainable parameters", "macs": "MACs per image"}
+_COSTS = {
+    "params": "trainable parameters",
+    "macs": "MACs per image",
+    "latency": "latency of a batch of 32 images in inference, ms",
+}
 _FAR = 3.0  # costs that span more have a logarithmic axis
 _DOT = 0.01  # half the height of a mark that names avoid, as a share of the axis
 _UNIFORM = COLOURS[1]
@@ -37,8 +41,9 @@ def plot_search_front(trials: pd.DataFrame, goals: Sequence[str], *, title: str)
     Args:
         trials: a row a trial: ``state`` ("done", "pruned" or "failed"), ``uniform`` (whether it is
             a uniform point of the dial from which the search started), ``segments`` (the whole
-            network's, as text), ``val_top1`` (a fraction), ``params`` and ``macs``.
-        goals: ``"val_top1"`` and any of ``"params"`` and ``"macs"``.
+            network's, as text), ``val_top1`` (a fraction), ``params`` and ``macs``, and ``latency``
+            (in milliseconds) where that is a goal.
+        goals: ``"val_top1"`` and any of ``"params"``, ``"macs"`` and ``"latency"``.
         title: above the figure.
 
     Raises:
@@ -83,7 +88,7 @@ def plot_search_progress(trials: pd.DataFrame, goals: Sequence[str], *, title: s
 
     Args:
         trials: as ``plot_search_front`` takes them, in the order in which they ran.
-        goals: ``"val_top1"`` and any of ``"params"`` and ``"macs"``.
+        goals: ``"val_top1"`` and any of ``"params"``, ``"macs"`` and ``"latency"``.
         title: above the figure.
 
     Raises:
@@ -191,14 +196,18 @@ def _draw_best(ax: Axes, front: pd.DataFrame, cost: str) -> None:
 def _scale(ax: Axes, cost: str, values: pd.Series) -> None:
     """The axis of a cost, with counts that say their unit."""
     ax.margins(x=0.12)
-    span = values.max() / max(values.min(), 1)
+    span = values.max() / max(values.min(), 1e-9)
     if span > _FAR:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if span < 10 else (1, 2, 5)))
         ax.xaxis.set_minor_locator(NullLocator())
     else:
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value, digits=4)))
+    ax.xaxis.set_major_formatter(
+        FuncFormatter(
+            lambda value, _: f"{value:.4g}" if cost == "latency" else in_units(value, digits=4)
+        )
+    )
     ax.set_xlabel(_COSTS[cost])
     ax.set_ylabel("validation top-1 accuracy")
 

@@ -31,7 +31,8 @@ def render_trials(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("segments", *fields):
         table.add_column(name, overflow="fold")
-    for name in ("width", "params", "MACs", "val top-1", "trial"):
+    timed = ["latency"] if "latency" in trials else []
+    for name in ("width", "params", "MACs", *("ms" for _ in timed), "val top-1", "trial"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows.to_dict("records"):
         table.add_row(
@@ -40,6 +41,7 @@ def render_trials(
             f"{row['width']:.4g}",
             in_units(row["params"]),
             in_units(row["macs"]),
+            *(f"{row[name]:.3g}" for name in timed),
             f"{row['val_top1']:.4f}",
             str(row["trial"]),
         )

@@ -24,7 +24,7 @@ __all__ = [
 _OF_A_RUN = {
     *("run_id", "study", "match", "seed", "params", "macs", "val_top1", "test_top1", "test_top5"),
     *("test_loss", "train_seconds", "images_per_second", "device", "threads", "status", "error"),
-    *("runs", "failed", "test_low", "test_high", "val_low", "val_high"),
+    *("runs", "failed", "test_low", "test_high", "val_low", "val_high", "latency"),
 }
 
 
@@ -125,15 +125,17 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
             accuracy and interval come from there, for new seeds and new test examples.
 
     Returns:
-        The point's configuration, ``match, params, macs``, ``runs`` and ``failed`` (how many),
-        ``test_top1`` with ``test_low`` and ``test_high`` (95%, over seeds alone without
-        ``evidence``), ``val_top1`` likewise over seeds, and ``train_seconds`` (mean).
+        The point's configuration, ``match, params, macs``, ``latency`` where the results have it,
+        ``runs`` and ``failed`` (how many), ``test_top1`` with ``test_low`` and ``test_high`` (95%,
+        over seeds alone without ``evidence``), ``val_top1`` likewise over seeds, and
+        ``train_seconds`` (mean).
 
     Raises:
         ValueError: the evidence lacks a column of the results' points, as that of a sampled study
             does.
     """
     keys = point_columns(results)
+    costs = ["params", "macs", *(["latency"] if "latency" in results else [])]
     rows = []
     for values, rows_of_point in results.groupby(keys, sort=False, dropna=False):
         runs = rows_of_point.drop_duplicates("run_id")  # a run of two studies counts once
@@ -143,8 +145,7 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
             {
                 **dict(zip(keys, values, strict=True)),
                 "match": runs["match"].iloc[0],
-                "params": runs["params"].iloc[0],
-                "macs": runs["macs"].iloc[0],
+                **{cost: runs[cost].iloc[0] for cost in costs},
                 "runs": len(runs),
                 "failed": int((runs["status"] != "done").sum()),
                 "test_top1": test.mean,

@@ -25,11 +25,13 @@ def render_summary(summary: pd.DataFrame) -> Table:
     failed = summary["failed"].any()
     last = "failed" if failed else "s/run"  # both leave no room on a narrow terminal
     tuned = ["tuned_lr"] if "tuned_lr" in summary else []
+    timed = ["latency"] if "latency" in summary else []
     for name in (
         *tuned,
         "width",
         "params",
         "MACs",
+        *("ms" for _ in timed),
         "val top-1",
         "test top-1",
         "95% interval",
@@ -44,6 +46,7 @@ def render_summary(summary: pd.DataFrame) -> Table:
             f"{row['width']:.4g}",
             in_units(row["params"]),
             in_units(row["macs"]),
+            *(f"{row[name]:.3g}" for name in timed),
             _share(row["val_top1"]),
             _share(row["test_top1"]),
             _interval(row["test_low"], row["test_high"]),

@@ -48,7 +48,7 @@ def search(
     minimize: Annotated[
         str | None,
         typer.Option(
-            metavar="COSTS", help="Goals beside it, params or macs or both; there is a front then."
+            metavar="COSTS", help="Goals beside it: params, macs, latency; there is a front then."
         ),
     ] = None,
     max_params: Annotated[
@@ -57,16 +57,27 @@ def search(
     max_macs: Annotated[
         str | None, typer.Option(metavar="N", help="Train no network with more multiply-adds.")
     ] = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MS",
+            help="Train no network that takes longer in inference, a batch of 32 images.",
+        ),
+    ] = None,
     match: Annotated[
         str | None,
         typer.Option(
             metavar="COST",
-            help="What all points cost alike: params, macs or none.  [default: params]",
+            help="What all points cost alike: params, macs, latency or none.  [default: params]",
         ),
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="N", help="That cost.  [default: the network's at C and width 1]"),
+        typer.Option(
+            metavar="N",
+            help="That cost; of latency, milliseconds a batch of 32 images in inference."
+            "  [default: the network's at C and width 1]",
+        ),
     ] = None,
     sampler: Annotated[
         str | None,
@@ -180,6 +191,7 @@ def search(
         "minimize": minimize,
         "max_params": max_params,
         "max_macs": max_macs,
+        "max_latency": max_latency,
         "match": match,
         "budget": budget,
         "sampler": sampler,

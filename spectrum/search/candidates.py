@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple, get_args
 
 from spectrum.data import Dataset, load_data
-from spectrum.search.config import SearchConfig
+from spectrum.search.config import Cost, SearchConfig
 from spectrum.search.space import Params, Space
 from spectrum.study.grid import shown
+from spectrum.study.latency import Meter, conditions_of, make_meter
 from spectrum.study.plan import Point, fitted, make_point
 from spectrum.study.solve import cost_of_reference, solve
 
@@ -18,20 +21,33 @@ __all__ = ["Candidates", "make_candidates"]
 _LOOKED_AT = 100  # points of a space before its limits are called too narrow
 
 
+class _Limit(NamedTuple):
+    """A limit of a search, and what a point costs there."""
+
+    field: str
+    limit: float
+    cost: float
+
+
 class Candidates:
     """The points of a space, each solved and counted once.
 
     Args:
         space: where they come from.
         dataset: what they classify.
-        budget: what each should cost in ``match``; None where nothing is matched.
+        budget: what each should cost in ``match``, latency in milliseconds; None where nothing is
+            matched.
+        meter: of latencies, where these have a part in the search.
     """
 
-    def __init__(self, space: Space, dataset: Dataset, budget: int | None) -> None:
+    def __init__(
+        self, space: Space, dataset: Dataset, budget: float | None, meter: Meter | None = None
+    ) -> None:
         self.space = space
         self.config: SearchConfig = space.config
         self.dataset = dataset
         self.budget = budget
+        self.meter = meter
         self._known: dict[tuple[str, ...], Point | str] = {}
 
     @property
@@ -59,8 +75,25 @@ class Candidates:
     def _make(self, params: Params) -> Point:
         network, data, recipe, precision = self.space.combination(params)
         network = fitted(network, self.dataset)
-        solved = solve(network, self.dataset, self.config.match, self.budget)
-        return make_point(solved, data, self.dataset, recipe, precision)
+        config, meter = self.config, self.meter
+        if meter is not None:
+            conditions = conditions_of(config, precision, recipe.channels_last)
+            meter = replace(meter, conditions=conditions)
+        budget = config.budget if config.match == "latency" else self.budget
+        solved = solve(network, self.dataset, config.match, budget, meter)
+        point = make_point(solved, data, self.dataset, recipe, precision)
+        # Counting is quick and measuring isn't: what is too large needn't be measured.
+        if meter is None or point.latency is not None or _excess(self._limits(point)) > 0:
+            return point
+        return replace(point, latency=meter.latency(point.network, self.dataset.shape))
+
+    def _limits(self, point: Point) -> list[_Limit]:
+        limits = {cost: getattr(self.config, f"max_{cost}") for cost in get_args(Cost)}
+        return [
+            _Limit(f"max_{name}", limit, cost)
+            for name, limit in limits.items()
+            if limit is not None and (cost := getattr(point, name)) is not None
+        ]
 
     def excess(self, params: Params) -> float:
         """How far a point exceeds the limits: 0 within them, 0.5 for half too much.
@@ -68,9 +101,7 @@ class Candidates:
         Raises:
             ValueError: it can't be built.
         """
-        point, config = self.point(params), self.config
-        limits = ((point.params, config.max_params), (point.macs, config.max_macs))
-        return max([0.0, *(cost / limit - 1 for cost, limit in limits if limit is not None)])
+        return _excess(self._limits(self.point(params)))
 
     def is_allowed(self, params: Params) -> bool:
         """Whether a point can be built and is within the limits."""
@@ -123,37 +154,37 @@ class Candidates:
             point = self.point(nearest)
         except ValueError as error:
             return _named(error, config)
-        field, limit, cost = max(
-            (
-                (name, limit, cost)
-                for name, limit, cost in (
-                    ("max_params", config.max_params, point.params),
-                    ("max_macs", config.max_macs, point.macs),
-                )
-                if limit is not None
-            ),
-            key=lambda found: found[2] / found[1],
-        )
+        field, limit, cost = max(self._limits(point), key=lambda found: found.cost / found.limit)
+        has = f"takes {cost:.4g} ms" if field == "max_latency" else f"has {cost}"
         return (
             f"{field} (={limit}) can't be met: the nearest point found, {point.network.segments} "
-            f"at width {point.network.width:g}, has {cost}"
+            f"at width {point.network.width:g}, {has}"
         )
+
+
+def _excess(limits: Sequence[_Limit]) -> float:
+    return max([0.0, *(found.cost / found.limit - 1 for found in limits)])
 
 
 def make_candidates(space: Space) -> Candidates:
-    """Load the data and find the budget; nothing is trained.
+    """Load the data and find the budget; nothing is trained. Latencies are measured.
 
     Raises:
         ValueError: the data can't be split, or the network can't take them.
     """
     config = space.config
-    network, data, _, _ = next(config.combinations())
+    network, data, recipe, precision = next(config.combinations())
     dataset = load_data(data)
+    network = fitted(network, dataset)
+    meter = None
     try:
-        budget = config.budget or cost_of_reference(fitted(network, dataset), dataset, config.match)
+        if config.is_timed:
+            conditions = conditions_of(config, precision, recipe.channels_last)
+            meter = make_meter(config.runs, network, dataset.shape, conditions)
+        budget = config.budget or cost_of_reference(network, dataset, config.match, meter)
     except ValueError as error:
         raise ValueError(_named(error, config)) from None
-    return Candidates(space, dataset, budget)
+    return Candidates(space, dataset, budget, meter)
 
 
 def _named(error: ValueError, config: SearchConfig) -> str:

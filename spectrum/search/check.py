@@ -205,12 +205,13 @@ def state_verdict(
 
 
 def _in_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
-    """What the two cost in what was to be minimised; these figures are exact."""
+    """What the two cost in what was to be minimised; counts are exact, latencies measured."""
     said = []
     for cost in costs:
         own, other = (getattr(points[role], cost) for role in (WINNER, UNIFORM))
-        name = {"params": "parameters", "macs": "MACs"}[cost]
-        said.append(f"{in_units(own)} {name} against {in_units(other)} ({own / other - 1:+.0%})")
+        name = {"params": "parameters", "macs": "MACs", "latency": "ms of latency"}[cost]
+        figures = [f"{x:.3g}" if cost == "latency" else in_units(x) for x in (own, other)]
+        said.append(f"{figures[0]} {name} against {figures[1]} ({own / other - 1:+.0%})")
     return f"It has {' and '.join(said)}"
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from spectrum.segments import Segments, parse_setting
 from spectrum.study.grid import GridConfig, column, shown
 
 __all__ = ["Cost", "Grain", "Pruner", "Sampler", "SearchConfig"]
 
-Cost: TypeAlias = Literal["params", "macs"]
+Cost: TypeAlias = Literal["params", "macs", "latency"]
 Grain: TypeAlias = Literal["network", "flow", "block", "layer"]
 Sampler: TypeAlias = Literal["gp", "tpe", "nsga2", "random", "grid"]
 Pruner: TypeAlias = Literal["none", "median", "hyperband", "rungs"]
@@ -33,10 +39,11 @@ class SearchConfig(GridConfig):
         per: what has a setting of the dial of its own: the ``"network"``, each ``"flow"``,
             ``"block"`` or ``"layer"``.
         maximize: the first goal.
-        minimize: costs that are goals too, none or more of ``"params"`` and ``"macs"``; there is a
-            front then, not one best point.
+        minimize: costs that are goals too, none or more of ``"params"``, ``"macs"`` and
+            ``"latency"``; there is a front then, not one best point.
         max_params: no network with more is trained; None for no limit.
         max_macs: likewise.
+        max_latency: likewise, in milliseconds a batch of 32 images in inference, measured here.
         trials: how many different points to train, those of other processes on the same storage
             and of earlier calls included.
         sampler: what proposes points: ``"gp"`` (a Gaussian process), ``"tpe"``, ``"nsga2"``,
@@ -60,6 +67,7 @@ class SearchConfig(GridConfig):
     minimize: tuple[Cost, ...] = ()
     max_params: PositiveInt | None = None
     max_macs: PositiveInt | None = None
+    max_latency: PositiveFloat | None = None
     trials: PositiveInt = 30
     sampler: Sampler = "gp"
     pruner: Pruner | None = None
@@ -122,6 +130,12 @@ class SearchConfig(GridConfig):
         """The table and the field of every column that is searched, segments first."""
         others = {column(*axis): axis for axis in self.varied() if axis != ("network", "segments")}
         return {"segments": ("network", "segments"), **others}
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether latencies have a part in the search."""
+        asked = self.match == "latency" or self.max_latency is not None
+        return asked or "latency" in self.minimize
 
     @property
     def goals(self) -> tuple[str, ...]:

@@ -192,12 +192,12 @@ def schedule(network: NetworkConfig) -> pd.DataFrame:
 
 
 def _title(config: SearchConfig, trials: pd.DataFrame) -> str:
-    matched = {"params": "equal parameters", "macs": "equal MACs", "none": "costs not matched"}
+    matched = {"params": "equal parameters", "macs": "equal MACs", "latency": "equal latency"}
     return ", ".join(
         [
             str(config.data["name"][0]),
             f"{config.network['name'][0]} network",
-            matched[config.match],
+            matched.get(config.match, "costs not matched"),
             f"{len(trials)} trials ({config.sampler})",
         ]
     )

@@ -24,6 +24,7 @@ from spectrum.search.space import make_space
 from spectrum.search.storage import StorageLost, open_study, persist, quietly
 from spectrum.search.table import load_trials, make_rows
 from spectrum.study.engine import available_devices
+from spectrum.study.latency import processor
 from spectrum.study.plan import Point
 from spectrum.study.store import Store
 from spectrum.study.study import Interrupted, make_writable
@@ -118,11 +119,12 @@ def _identity(candidates: Candidates) -> dict[str, object]:
     """What a storage's trials are of, and the heartbeat by which all take each other for dead."""
     config = candidates.config
     network, data, recipe, precision = next(config.combinations())
-    code = candidates.point(candidates.check()[0]).code
+    code, meter = candidates.point(candidates.check()[0]).code, candidates.meter
     return {
         "space": candidates.space.describe(),
         "goals": list(config.goals),
-        "limits": {"params": config.max_params, "macs": config.max_macs},
+        "limits": {"params": config.max_params, "macs": config.max_macs}
+        | ({} if config.max_latency is None else {"latency": config.max_latency}),
         "match": [config.match, candidates.budget],
         "network": network.model_dump(mode="json", exclude={"segments"}),
         "data": [data.model_dump(mode="json"), candidates.dataset.fingerprint],
@@ -130,6 +132,7 @@ def _identity(candidates: Candidates) -> dict[str, object]:
         "precision": precision,
         "heartbeat": config.heartbeat,
         **({"code": code} if code else {}),
+        **({"processor": processor(meter.conditions.device)} if meter else {}),
     }
 
 
@@ -152,7 +155,8 @@ def dry_run(config: SearchConfig) -> tuple[Table, list[str]]:
     space, store = candidates.space, Store(config.runs)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("uniform point", overflow="fold")
-    for name in ("width", "params", "MACs", "allowed", "done"):
+    timed = ["ms"] if config.is_timed else []
+    for name in ("width", "params", "MACs", *timed, "allowed", "done"):
         table.add_column(name, justify="right", no_wrap=True)
     for params in space.uniform():
         table.add_row(*_cells(candidates, params, store))
@@ -168,12 +172,16 @@ def _cells(candidates: Candidates, params: dict[str, str], store: Store) -> Sequ
     try:
         point: Point = candidates.point(params)
     except ValueError as error:
-        return segments, "", "", "", f"no: {escape(str(error))}", ""
+        blanks = [""] * (4 if candidates.config.is_timed else 3)
+        return segments, *blanks, f"no: {escape(str(error))}", ""
+    known = "" if point.latency is None else f"{point.latency:.4g}"
+    timed = [known] if candidates.config.is_timed else []
     return (
         segments,
         f"{point.network.width:.4g}",
         in_units(point.params),
         in_units(point.macs),
+        *timed,
         "yes" if candidates.is_allowed(params) else "no",
         "yes" if store.result(point.run(seed=0).id) else "no",
     )

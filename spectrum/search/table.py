@@ -20,6 +20,7 @@ TRIALS = "trials.csv"
 
 _STATES = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 _FIGURES = ("width", "params", "macs", "val_top1", "epochs")
+_LATENCY = "latency"  # a figure of searches in which it has a part
 _COLUMNS = ("trial", "state", "uniform", "segments", *_FIGURES, "run_id", "error")
 
 
@@ -33,7 +34,8 @@ def make_rows(trials: Sequence[FrozenTrial], space: Space) -> pd.DataFrame:
     Returns:
         ``trial`` (Optuna's number), ``state`` (done, pruned or failed), ``uniform``, a column for
         every parameter of the space, ``segments`` (of the whole network), ``width, params, macs,
-        val_top1, epochs, run_id, error``.
+        val_top1, epochs, run_id, error``, and ``latency`` (milliseconds, measured) where that has
+        a part in the search.
     """
     rows = [
         _row(trial, space)
@@ -43,7 +45,8 @@ def make_rows(trials: Sequence[FrozenTrial], space: Space) -> pd.DataFrame:
         and (trial.state != TrialState.FAIL or ERROR in trial.user_attrs)
     ]
     names = ["trial", "state", "uniform", *space.choices]
-    return pd.DataFrame(rows, columns=[*dict.fromkeys([*names, *_COLUMNS])])
+    timed = [_LATENCY] if space.config.is_timed else []
+    return pd.DataFrame(rows, columns=[*dict.fromkeys([*names, *_COLUMNS, *timed])])
 
 
 def _row(trial: FrozenTrial, space: Space) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def _row(trial: FrozenTrial, space: Space) -> dict[str, Any]:
         "uniform": space.is_uniform(trial.params),
         **trial.params,
         "segments": known.get("segments", ""),
-        **{name: known.get(name, math.nan) for name in _FIGURES},
+        **{name: known.get(name, math.nan) for name in (*_FIGURES, _LATENCY)},
         "run_id": known.get("run_id", ""),
         "error": known.get(ERROR, ""),
     }
@@ -70,20 +73,21 @@ def load_trials(folder: Path | str) -> pd.DataFrame:
     Returns:
         ``trial, state`` (done, pruned or failed), ``uniform`` (whether one setting of the dial is
         everywhere), a column for every parameter that was searched, ``segments`` (of the whole
-        network), ``width, params, macs, val_top1, epochs, run_id, error``.
+        network), ``width, params, macs, val_top1, epochs, run_id, error``, and ``latency``
+        (milliseconds, measured) where that has a part in the search.
 
     Raises:
         ValueError: there are no trials in the folder, or they can't be read as such.
     """
     path = Path(folder) / TRIALS
-    numbers = {"trial", "uniform", *_FIGURES}
+    numbers = {"trial", "uniform", *_FIGURES, _LATENCY}
     try:
         header = pd.read_csv(path, nrows=0).columns
         trials = pd.read_csv(
             path,
             dtype={name: str for name in header if name not in numbers},
             keep_default_na=False,  # "none" and "" are values here
-            na_values={name: [""] for name in _FIGURES},
+            na_values={name: [""] for name in (*_FIGURES, _LATENCY)},
         )
     except FileNotFoundError:
         raise ValueError(f"folder (={folder}) must hold a search's trials; no {TRIALS}") from None

@@ -204,6 +204,7 @@ class Trials:
                 ("width", point.network.width),
                 ("params", point.params),
                 ("macs", point.macs),
+                *([] if point.latency is None else [("latency", point.latency)]),
                 (_RUN, flight.run.id),
             ):
                 self._note(trial, name, value)

@@ -54,13 +54,15 @@ def study(
         str | None,
         typer.Option(
             metavar="COST",
-            help="What all points cost alike: params, macs or none.  [default: params]",
+            help="What all points cost alike: params, macs, latency or none.  [default: params]",
         ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            metavar="N", help="That cost.  [default: the first network's at C and width 1]"
+            metavar="N",
+            help="That cost; of latency, milliseconds a batch of 32 images in inference."
+            "  [default: the first network's at C and width 1]",
         ),
     ] = None,
     sample: Annotated[

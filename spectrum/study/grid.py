@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 from pydantic import (
     BaseModel,
     ConfigDict,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -34,7 +35,7 @@ __all__ = [
     "shown",
 ]
 
-Matching: TypeAlias = Literal["params", "macs", "none"]
+Matching: TypeAlias = Literal["params", "macs", "latency", "none"]
 Grid: TypeAlias = dict[str, tuple[Any, ...]]
 
 # Fields whose one value is itself a list: a list of lists makes a grid of them.
@@ -71,9 +72,11 @@ class GridConfig(BaseModel):
         data: likewise, of ``DataConfig``.
         recipe: likewise, of ``Recipe``.
         precision: of the forward pass.
-        match: what all points cost alike, ``"params"``, ``"macs"`` or ``"none"``: the budget is
-            the cost of the first combination of the grid at ``"C"`` and width 1.
-        budget: that cost, where another one is wanted.
+        match: what all points cost alike, ``"params"``, ``"macs"``, ``"latency"`` (measured here,
+            in inference) or ``"none"``: the budget is the cost of the first combination of the
+            grid at ``"C"`` and width 1.
+        budget: that cost, where another one is wanted; of latency, milliseconds a batch of 32
+            images.
         seeds: how many.
         device: where runs execute; ``"auto"`` is the GPUs where there are any.
         threads: of each run on the CPU.
@@ -94,7 +97,7 @@ class GridConfig(BaseModel):
     recipe: Grid = {"name": ("small",)}
     precision: tuple[Precision, ...] = ("float32",)
     match: Matching = "params"
-    budget: PositiveInt | None = None
+    budget: PositiveInt | PositiveFloat | None = None
     seeds: PositiveInt = 5
     device: str = "auto"
     threads: PositiveInt = 1
@@ -108,6 +111,11 @@ class GridConfig(BaseModel):
         if not re.fullmatch(r"[\w][\w .+=-]{0,99}", name) or name == "runs":
             raise ValueError("must be letters, digits and -_.+= only, and not 'runs'")
         return name
+
+    @field_validator("budget")
+    @classmethod
+    def _whole_where_it_is(cls, budget: float | None) -> float | None:
+        return int(budget) if isinstance(budget, float) and budget.is_integer() else budget
 
     @field_validator("device")
     @classmethod
@@ -180,7 +188,13 @@ class GridConfig(BaseModel):
                 f"match is 'none', since match (={self.match!r}) solves it"
             )
         if self.budget is not None and self.match == "none":
-            raise ValueError(f"budget (={self.budget}) needs match 'params' or 'macs', not 'none'")
+            raise ValueError(
+                f"budget (={self.budget}) needs match 'params', 'macs' or 'latency', not 'none'"
+            )
+        if isinstance(self.budget, float) and self.match != "latency":
+            raise ValueError(
+                f"budget (={self.budget}) must be a valid integer with match (={self.match!r})"
+            )
         for axis, values in self.axes().items():
             if not values:
                 raise ValueError(f"{'.'.join(axis)} (=[]) must have at least one value")

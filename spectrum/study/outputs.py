@@ -189,12 +189,12 @@ def read_findings(config: StudyConfig) -> Findings:
 
 
 def _title(config: StudyConfig) -> str:
-    matched = f"equal {'MACs' if config.match == 'macs' else 'parameters'}"
+    matched = {"params": "equal parameters", "macs": "equal MACs", "latency": "equal latency"}
     return ", ".join(
         [
             " and ".join(map(str, config.data["name"])),
             " and ".join(map(str, config.network["name"])) + " network",
-            "costs not matched" if config.match == "none" else matched,
+            matched.get(config.match, "costs not matched"),
             f"{config.sample} sampled combinations"
             if config.sample
             else f"{config.seeds} seed{'s' * (config.seeds > 1)}",

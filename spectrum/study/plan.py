@@ -6,14 +6,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
+from spectrum.costs import Conditions
 from spectrum.data import DataConfig, Dataset, load_data
 from spectrum.networks import NetworkConfig, is_code
 from spectrum.study.config import StudyConfig
+from spectrum.study.latency import Meter, conditions_of, make_meter
 from spectrum.study.solve import Solved, cost_of_reference, solve
 from spectrum.study.start import Start, read_start, started
 from spectrum.training import Precision, Recipe
@@ -94,6 +96,7 @@ class Point:
         precision: of the forward pass.
         params: trainable parameters.
         macs: multiply-adds of convolutions and linear layers for one example.
+        latency: milliseconds a batch in inference, measured; None where it has no part.
         miss: the matched cost over the budget less one; None where nothing is matched.
         notes: what a user should know of it, such as layers that saturate.
     """
@@ -107,6 +110,7 @@ class Point:
     precision: Precision
     params: int
     macs: int
+    latency: float | None
     miss: float | None
     notes: tuple[str, ...]
 
@@ -131,13 +135,14 @@ class Plan:
     Attributes:
         config: the study.
         points: in the order of the grid.
-        budget: what each point should cost in ``config.match``; None where nothing is matched.
+        budget: what each point should cost in ``config.match``, latency in milliseconds; None
+            where nothing is matched.
         starts: the weights that runs start from; none for fresh ones.
     """
 
     config: StudyConfig
     points: tuple[Point, ...]
-    budget: int | None
+    budget: float | None
     starts: tuple[Start, ...]
 
     def runs(self) -> list[tuple[Point, RunConfig]]:
@@ -148,6 +153,8 @@ class Plan:
 def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None) -> Plan:
     """Load the data, solve every width and count every cost; nothing is trained.
 
+    Latencies are measured, and kept in the store.
+
     Args:
         config: the study.
         on_point: called after each point with their number so far.
@@ -156,8 +163,9 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
         ValueError: a point can't be built, or its data can't be split.
     """
     datasets: dict[DataConfig, Dataset] = {}
-    solved: dict[tuple[NetworkConfig, DataConfig], Solved] = {}
+    solved: dict[tuple[NetworkConfig, DataConfig, Conditions | None], Solved] = {}
     budget = config.budget
+    meter: Meter | None = None
     points: list[Point] = []
     starts: dict[bool, Start] = {}
     for network, data, recipe, precision in config.combinations():
@@ -173,16 +181,23 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
             start = starts[own]
             network = start.configure(network)
         with _naming(config, network.name, data.name):
+            if config.match == "latency":
+                conditions = conditions_of(config, precision, recipe.channels_last)
+                meter = (
+                    replace(meter, conditions=conditions)
+                    if meter
+                    else make_meter(config.runs, network, dataset.shape, conditions)
+                )
             if budget is None:
-                budget = cost_of_reference(network, dataset, config.match)
-            if (network, data) not in solved:
-                solved[network, data] = solve(network, dataset, config.match, budget)
+                budget = cost_of_reference(network, dataset, config.match, meter)
+            key = (network, data, meter.conditions if meter else None)
+            if key not in solved:
+                wanted = config.budget if meter else budget
+                solved[key] = solve(network, dataset, config.match, wanted, meter)
                 if start is not None:
                     _check_start(config, network, start)
         fingerprint = start.fingerprint if start else ""
-        points.append(
-            make_point(solved[network, data], data, dataset, recipe, precision, fingerprint)
-        )
+        points.append(make_point(solved[key], data, dataset, recipe, precision, fingerprint))
         if on_point:
             on_point(len(points))
     return Plan(config, tuple(points), budget, tuple(starts.values()))
@@ -213,6 +228,7 @@ def make_point(
         precision=precision,
         params=solved.params,
         macs=solved.macs,
+        latency=solved.latency,
         miss=solved.miss,
         notes=solved.notes,
     )

@@ -19,6 +19,7 @@ __all__ = [
     "CORRECT",
     "CURVES",
     "CURVE_COLUMNS",
+    "LATENCY",
     "RESULTS",
     "load_correct",
     "load_curves",
@@ -30,6 +31,8 @@ __all__ = [
 RESULTS = "results.csv"
 CURVES = "curves.csv"
 CORRECT = "correct.npz"
+LATENCY = "latency"
+"""The column of milliseconds a batch in inference, where latency has a part in a study."""
 
 # What a run measures; a failed one lacks the figures.
 _MEASURED = (
@@ -79,7 +82,8 @@ def make_row(
         **{name: result.get(name, "" if name in _TEXT else None) for name in _MEASURED},
     }
     others = {name: value for name, value in varied(config, point).items() if name not in COLUMNS}
-    return {name: row[name] for name in COLUMNS} | others
+    measured = {} if point.latency is None else {LATENCY: point.latency}
+    return {name: row[name] for name in COLUMNS} | others | measured
 
 
 def varied(config: GridConfig, point: Point) -> dict[str, Any]:
@@ -102,8 +106,9 @@ def load_results(folder: Path | str) -> pd.DataFrame:
         folder: of the study, as in ``outputs/default``.
 
     Returns:
-        The columns of ``COLUMNS`` and one for any other field that the study varies; what a
-        failed run has no figure for is missing (NaN).
+        The columns of ``COLUMNS``, one for any other field that the study varies, and
+        ``latency`` (milliseconds, measured) where that was matched; what a failed run has no
+        figure for is missing (NaN).
 
     Raises:
         ValueError: there are no results in the folder, or they can't be read as such.

@@ -8,10 +8,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spectrum.costs import count_config, count_costs, match_budget, reference
+from spectrum.costs import (
+    count_config,
+    count_costs,
+    is_out_of_memory,
+    match_budget,
+    reference,
+)
 from spectrum.data import Dataset
 from spectrum.networks import NetworkConfig, build, code_fingerprint, is_code
 from spectrum.study.grid import Matching
+from spectrum.study.latency import Meter
 
 __all__ = ["Solved", "cost_of_reference", "is_out_of_memory", "solve"]
 
@@ -24,27 +31,56 @@ class Solved(NamedTuple):
     network: NetworkConfig
     params: int
     macs: int
+    latency: float | None
     miss: float | None
     code: str
     notes: tuple[str, ...]
 
 
-def cost_of_reference(network: NetworkConfig, dataset: Dataset, match: Matching) -> int | None:
-    """The budget of a study: what the network costs at ``"C"`` and width 1; None for no match."""
+def cost_of_reference(
+    network: NetworkConfig, dataset: Dataset, match: Matching, meter: Meter | None = None
+) -> float | None:
+    """The budget of a study: what the network costs at ``"C"`` and width 1; None for no match.
+
+    Args:
+        network: of the first combination of the study.
+        dataset: its data.
+        match: the cost; latency is in milliseconds.
+        meter: with that network as its yardstick, for the latency.
+    """
     if match == "none":
         return None
+    if match == "latency":
+        assert meter is not None
+        return meter.budget
     costs = count_config(reference(network), dataset.shape)
     return costs.params if match == "params" else costs.macs
 
 
-def solve(network: NetworkConfig, dataset: Dataset, match: Matching, budget: int | None) -> Solved:
-    """The network at its budget, what it costs, and what it had to say when it was built."""
-    miss, code = None, ""
+def solve(
+    network: NetworkConfig,
+    dataset: Dataset,
+    match: Matching,
+    budget: float | None,
+    meter: Meter | None = None,
+) -> Solved:
+    """The network at its budget, what it costs, and what it had to say when it was built.
+
+    Args:
+        network: its width is solved, unless ``match`` is ``"none"``.
+        dataset: what it classifies.
+        match: the cost.
+        budget: how much of it; None for the meter's yardstick, where latency is matched.
+        meter: of latencies, where ``match`` needs them.
+    """
+    miss, latency, code = None, None, ""
     try:
-        if match == "params":
-            network, miss = match_budget(network, dataset.shape, params=budget)
-        elif match == "macs":
-            network, miss = match_budget(network, dataset.shape, macs=budget)
+        if match == "latency":
+            assert meter is not None
+            network, miss, latency = meter.match(network, dataset.shape, budget)
+        elif match != "none":
+            assert isinstance(budget, int)
+            network, miss = match_budget(network, dataset.shape, **{match: budget})
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             if is_code(network.name):
@@ -66,15 +102,7 @@ def solve(network: NetworkConfig, dataset: Dataset, match: Matching, budget: int
     notes = tuple(str(warning.message) for warning in said)
     if miss is not None and abs(miss) > _FAR:
         notes += (f"segments (={network.segments}): {match} miss the budget by {miss:+.0%}",)
-    return Solved(network, costs.params, costs.macs, miss, code, notes)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; on the CPU torch has no exception of its own for it."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(words in str(error) for words in ("allocate memory", "out of memory"))
-    )
+    return Solved(network, costs.params, costs.macs, latency, miss, code, notes)
 
 
 def _check_logits(module: nn.Module, network: NetworkConfig, dataset: Dataset) -> None:

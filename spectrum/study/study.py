@@ -105,7 +105,8 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (*columns, "segments"):
         table.add_column(name, overflow="fold")
-    for name in ("width", "params", "MACs", "miss", "done"):
+    timed = [] if plan.points[0].latency is None else ["ms"]
+    for name in ("width", "params", "MACs", *timed, "miss", "done"):
         table.add_column(name, justify="right", no_wrap=True)
     for point in plan.points:
         runs = [point.run(seed) for seed in range(config.seeds)]
@@ -116,6 +117,7 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
             f"{row['width']:.4g}",
             f"{row['params']:,}",
             f"{row['macs']:,}",
+            *([] if point.latency is None else [f"{point.latency:.4g}"]),
             "" if point.miss is None else f"{point.miss:+.2%}",
             f"{sum(store.result(run.id) is not None for run in runs)} of {len(runs)}"
             if tuned

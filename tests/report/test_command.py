@@ -108,6 +108,7 @@ REFUSED = {
     ("--order", "random"): "--order (='random') must be 'spatial_first', 'pointwise_first' or 's",
     ("--order", ""): "--order (='') must be 'spatial_first'",
     ("--match", "time"): "--match (='time') must be one of params, macs, none",
+    ("--match", "latency"): "which are counted; spectrum.study and spectrum.search measure laten",
     ("--by", "block"): "--by (='block') must be one of layer, flow, network",
     ("--format", "pdf"): "--format (='pdf') must be one of table, csv, markdown, html",
     ("--classes", "0"): "--classes (='0') must be greater than 0",

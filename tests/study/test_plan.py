@@ -112,6 +112,6 @@ def test_a_budget_that_is_named_is_every_points(
 
 def test_a_budget_needs_a_cost_to_match(small_study: Callable[..., StudyConfig]) -> None:
     with pytest.raises(
-        ValueError, match=r"budget \(=9\) needs match 'params' or 'macs', not 'none"
+        ValueError, match=r"budget \(=9\) needs match 'params', 'macs' or 'latency', not 'n"
     ):
         small_study(budget=9)

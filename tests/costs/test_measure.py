@@ -1,0 +1,192 @@
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spectrum import measure_costs, xception
+from spectrum.costs import make_workload
+
+QUICK = {"seconds": 0.02}
+
+
+def network() -> nn.Module:
+    return xception("C/4", preset="tiny", num_classes=10, in_channels=1, width=0.2, dropout=0.5)
+
+
+class Recorder(nn.Module):
+    """Says what it is called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(12, 3)
+        self.seen: list[tuple[object, ...]] = []
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Recorder":
+        twin = Recorder()
+        twin.seen = self.seen  # shared, so that what the copy sees is known
+        return twin
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.linear(x.flatten(1))
+        channels_last = x.is_contiguous(memory_format=torch.channels_last)
+        self.seen.append(
+            (tuple(x.shape), channels_last, logits.dtype, self.training, logits.requires_grad)
+        )
+        return logits
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_figures_belong_together(training: bool, precision: str) -> None:
+    costs = measure_costs(network(), (1, 8, 8), 4, "cpu", precision, training=training, **QUICK)
+    low, high = costs.latency_interval
+    assert 0 < low <= costs.latency <= high
+    assert costs.images_per_second == 4 / costs.latency
+    assert costs.images_per_second_interval == (4 / high, 4 / low)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_it_runs_what_was_asked_for(training: bool, channels_last: bool, precision: str) -> None:
+    model = Recorder()
+    options = {"training": training, "channels_last": channels_last}
+    measure_costs(model, (3, 2, 2), 5, precision=precision, **options, **QUICK)
+    shown = ((5, 3, 2, 2), channels_last, getattr(torch, precision), training, training)
+    assert set(model.seen) == {shown}
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_network_and_the_random_state_stay_as_they_were(training: bool) -> None:
+    model = network().train()
+    model.get_submodule("entry").eval()
+    before = copy.deepcopy(model)
+    strides = [p.stride() for p in model.parameters()]
+    random_state = torch.get_rng_state()
+    measure_costs(model, (1, 8, 8), 4, training=training, channels_last=True, **QUICK)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    for name, tensor in before.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert [m.training for m in model.modules()] == [m.training for m in before.modules()]
+    assert [p.stride() for p in model.parameters()] == strides
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_steps_of_training_leave_the_weights_that_they_measure() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    seen: list[Tensor] = []
+    model[1].register_forward_hook(lambda module, *_: seen.append(module.weight.detach().clone()))
+    measure_costs(model, (1, 2, 2), 4, training=True, **QUICK)
+    assert len(seen) > 7
+    assert torch.equal(seen[0], seen[-1])
+
+
+def linear_chain(*sizes: int) -> nn.Sequential:
+    layers = [nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(sizes)]
+    return nn.Sequential(nn.Flatten(), *layers)
+
+
+def test_peak_memory_of_inference_by_hand() -> None:
+    # Weights, images, and at the worst moment a layer's input and output; the input of the
+    # first is the images themselves.
+    costs = measure_costs(linear_chain(100, 500, 300, 50), (100, 1, 1), 8, **QUICK)
+    weights = 100 * 500 + 500 * 300 + 300 * 50
+    assert costs.peak_memory == 4 * (weights + 8 * 100 + 8 * (500 + 300))
+
+
+def test_peak_memory_of_convolutions_by_hand() -> None:
+    convs = nn.Sequential(*(nn.Conv2d(a, b, 1, bias=False) for a, b in ((4, 16), (16, 8))))
+    weights, images = 4 * 16 + 16 * 8, 3 * 4 * 100
+    outputs = 3 * (16 + 8) * 100
+    full = measure_costs(convs, (4, 10, 10), 3, **QUICK).peak_memory
+    assert full == 4 * (weights + images + outputs)
+
+
+def test_peak_memory_of_training_by_hand() -> None:
+    # The worst moment: the gradient of the wide weight is made from that of its output, the
+    # gradient of the narrow weight is there already, the activations are gone.
+    batch, wide, classes = 64, 2000, 2
+    costs = measure_costs(
+        linear_chain(1000, wide, classes), (1000, 1, 1), batch, training=True, **QUICK
+    )
+    weights = 1000 * wide + wide * classes
+    expected = 4 * (weights + batch * 1000 + weights + batch * wide)
+    logits = 4 * batch * classes
+    assert expected <= costs.peak_memory <= expected + 8 * logits + 8 * batch
+
+
+def test_gradients_that_the_network_has_are_no_part_of_its_peak() -> None:
+    model = linear_chain(50, 40, 3)
+    clean = make_workload(model, (50, 1, 1), 4, training=True).peak_memory()
+    model(torch.ones(1, 50, 1, 1)).sum().backward()
+    assert make_workload(model, (50, 1, 1), 4, training=True).peak_memory() == clean
+
+
+def test_several_heads_are_all_trained() -> None:
+    trained: set[str] = set()
+
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.main, self.other = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            main, other = self.main(x.flatten(1)), self.other(x.flatten(1))
+            main.register_hook(lambda _: trained.add("main"))
+            other.register_hook(lambda _: trained.add("other"))
+            return main, other
+
+    measure_costs(Heads(), (1, 2, 2), 2, training=True, **QUICK)
+    assert trained == {"main", "other"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, r"batch_size \(=0\) must be a whole number from 1"),
+        ({"precision": "float64"}, r"precision \(='float64'\) must be one of float32, bfloat16, f"),
+        ({"device": "tpu"}, r"device \(='tpu'\) must be one of cpu.* here"),
+        ({"input_shape": (1, 8)}, r"input_shape \(=\(1, 8\)\) must be \(channels, height, width"),
+        ({"input_shape": (3, 8, 8)}, r"input_shape \(=\(3, 8, 8\)\) doesn't fit the network: "),
+        ({"seconds": -1}, r"seconds \(=-1\) must be a finite number from 0"),
+    ],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_bad_arguments(training: bool, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        measure_costs(
+            network(), **{"input_shape": (1, 8, 8), "training": training, **QUICK, **arguments}
+        )
+    assert "\n" not in str(raised.value)
+
+
+def test_networks_that_cannot_be_measured() -> None:
+    with pytest.raises(ValueError, match=r"network \(on the meta device\) must have weights"):
+        measure_costs(nn.Conv2d(1, 1, 1, device="meta"), (1, 8, 8))
+    with pytest.raises(ValueError, match=r"\(=0 trainable parameters\) must have some to train"):
+        measure_costs(nn.ReLU(), (1, 8, 8), training=True)
+    with pytest.raises(ValueError, match=r"must give logits \(N, classes\), not \(1, 2, 8, 8\)"):
+        measure_costs(nn.Conv2d(1, 2, 1), (1, 8, 8), training=True)
+
+
+def test_memory_that_runs_out_keeps_its_exception() -> None:
+    class Greedy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.new_empty(2**60)
+
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        measure_costs(Greedy(), (1, 8, 8))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("training", [False, True])
+def test_on_a_gpu(training: bool) -> None:
+    model = linear_chain(1024, 2048, 16)
+    costs = measure_costs(model, (1024, 1, 1), 32, "cuda", training=training, **QUICK)
+    assert costs.latency > 0
+    assert next(model.parameters()).device.type == "cpu"
+    weights = 1024 * 2048 + 2048 * 16
+    held = weights + 32 * 1024 + 32 * 2048 + (weights if training else 0)
+    assert 4 * held <= costs.peak_memory <= 4 * held * 1.1 + 2**25  # with cuBLAS's workspace
