@@ -30,6 +30,10 @@ from spectrum.segments import Segments, parse_points
 if TYPE_CHECKING:
     from spectrum.costs import Matching
 
+# What oneDNN has prepared for a shape it keeps for the last thousand, fewer than networks side by
+# side need; it would prepare all of it anew at every step. Read when torch is first used.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100000")
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 # The flags that values come from, by the name that an error begins with.
