@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["autocast_type", "channels_last", "is_free"]
+__all__ = ["TYPES", "autocast_type", "channels_last", "is_free"]
+
+TYPES = {torch.float32, torch.bfloat16}
+"""What there is another way for. Autocast leaves float64 alone, and so must we."""
 
 
 def is_free(module: nn.Module, kind: type[nn.Module], x: Tensor) -> bool:
@@ -25,7 +28,7 @@ def is_free(module: nn.Module, kind: type[nn.Module], x: Tensor) -> bool:
         and type(x) is Tensor
         and x.device.type == "cpu"
         and x.dim() == 4
-        and autocast_type(x) in (torch.float32, torch.bfloat16)
+        and {x.dtype, autocast_type(x)} <= TYPES
         and not (
             module._forward_hooks
             or module._forward_pre_hooks

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from spectrum.layers.plain import autocast_type, channels_last, is_free
+from spectrum.layers.plain import TYPES, autocast_type, channels_last, is_free
 from spectrum.layers.tuned import kept_plan
 
 __all__ = ["PLANS", "Plan", "is_measured", "merged_by", "plan_of", "using_plan"]
@@ -136,8 +136,9 @@ def merged_by(conv: nn.Conv2d) -> int:
 
 
 def _fits(conv: nn.Conv2d, x: Tensor) -> bool:
-    autocast = torch.is_autocast_enabled("cpu")
-    return is_free(conv, nn.Conv2d, x) and (autocast or conv.weight.dtype == x.dtype)
+    kind = conv.weight.dtype
+    same = kind in TYPES if torch.is_autocast_enabled("cpu") else kind == x.dtype
+    return same and is_free(conv, nn.Conv2d, x)
 
 
 def _can(plan: Plan, conv: nn.Conv2d, width: int, layout: bool) -> bool:

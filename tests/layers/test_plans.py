@@ -103,6 +103,12 @@ def test_autocast_computes_as_the_library_does(layout: torch.memory_format) -> N
             _assert_close(found, expected, 0.02)
 
 
+def test_autocast_leaves_float64_alone() -> None:
+    layer = _layer(24, 8).double()
+    with torch.autocast("cpu", torch.bfloat16), using_plan("kernel"):
+        assert layer(torch.randn(2, 24, 9, 9).double()).dtype == torch.float64
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("segments", [5, (7, 5, 4, 1)])
 def test_uneven_segments_take_the_kernel_too(layout: torch.memory_format, segments: object) -> None:
