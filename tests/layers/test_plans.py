@@ -126,9 +126,7 @@ def test_images_larger_than_the_cache_are_done_in_parts(layout: torch.memory_for
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_number_of_threads_changes_no_bit(
-    layout: torch.memory_format, threads: Iterator[None]
-) -> None:
+def test_the_number_of_threads_changes_no_bit(layout: torch.memory_format, threads: None) -> None:
     layers = [_layer(32, segments) for segments in (32, 16, 4)]
     x = torch.randn(5, 32, 9, 10).to(memory_format=layout)
     found = []
@@ -234,3 +232,16 @@ def test_another_plan_is_refused() -> None:
         using_plan("fast"),  # type: ignore[arg-type]
     ):
         pass
+
+
+def test_threads_of_python_do_where_there_is_no_openmp(
+    monkeypatch: pytest.MonkeyPatch, threads: None
+) -> None:
+    from spectrum.layers.kernels import compiled
+
+    torch.set_num_threads(2)
+    layer, x = _layer(24, 8), torch.randn(4, 24, 9, 10)
+    expected = _passes(layer, x, "kernel")
+    monkeypatch.setattr(compiled, "_openmp", lambda: None)
+    found = _passes(layer, x, "kernel")
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
