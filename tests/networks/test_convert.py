@@ -274,5 +274,6 @@ def test_a_converted_model_is_exported_pickled_compiled_and_filled() -> None:
     for twin in twins:
         assert torch.equal(twin(x), y)
         assert twin.again is twin.shared
-    assert torch.equal(torch.compile(network, backend="eager", fullgraph=True)(x), y)
+    # Compiled, its layers are the library's.
+    torch.testing.assert_close(torch.compile(network, backend="eager", fullgraph=True)(x), y)
     torch.testing.assert_close(torch.export.export(network, (x,)).module()(x), y)

@@ -189,9 +189,11 @@ def test_a_run_that_diverges_is_a_row_and_status_1(
     assert "Traceback" not in said
 
 
-def test_a_dry_run_trains_and_writes_nothing(small_toml: Path, tmp_path: Path) -> None:
-    planned = run_command(small_toml, "--dry-run", "--match", "params", "--network", "small")
-    assert planned.returncode == 2  # the file's width can't be kept
+def test_a_dry_run_trains_and_writes_nothing(
+    small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    refused, _ = spectrum_study(small_toml, "--dry-run", "--match", "params", "--network", "small")
+    assert refused == 2  # the file's width can't be kept
     small_toml.write_text(small_toml.read_text().replace("width = 0.2", ""))
     planned = run_command(small_toml, "--dry-run", "--match", "params")
     assert planned.returncode == 0, planned.stderr
@@ -233,7 +235,9 @@ def test_a_killed_command_leaves_no_worker(small_toml: Path, tmp_path: Path) -> 
     _wait_for(lambda: not _workers_of(tmp_path))
 
 
-def test_a_run_goes_on_when_its_worker_is_killed(small_toml: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_when_its_worker_is_killed(
+    small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
     study = [small_toml, "--epochs", "12", "--workers", "2", "--segments", "1,2,C"]
     process = subprocess.Popen(command(*study), stderr=subprocess.PIPE, text=True)
     _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
@@ -245,13 +249,14 @@ def test_a_run_goes_on_when_its_worker_is_killed(small_toml: Path, tmp_path: Pat
     )
     assert load_results(tmp_path / "out" / "tested")["status"].tolist() == ["done"] * 3
 
-    undisturbed = run_command(*study, "--runs", tmp_path / "others", "--name", "other")
-    assert undisturbed.returncode == 0, undisturbed.stderr
+    elsewhere = ("--workers", "1", "--runs", tmp_path / "others", "--name", "other")
+    status, said = spectrum_study(*study, *elsewhere)
+    assert status == 0, said
     assert weights(tmp_path / "runs") == weights(tmp_path / "others")
 
 
 def test_a_run_whose_workers_all_die_has_failed_and_is_done_next_time(
-    small_toml: Path, tmp_path: Path
+    small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     study = [small_toml, "--workers", "2"]
     process = subprocess.Popen(command(*study), stderr=subprocess.PIPE, text=True)
@@ -269,8 +274,8 @@ def test_a_run_whose_workers_all_die_has_failed_and_is_done_next_time(
     assert process.stderr is not None
     process.stderr.close()
 
-    again = run_command(*study)
-    assert again.returncode == 0, again.stderr
+    status, said = spectrum_study(*study, "--workers", "1")
+    assert status == 0, said
     assert load_results(tmp_path / "out" / "tested")["status"].tolist() == ["done"] * 2
 
 

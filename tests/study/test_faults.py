@@ -14,7 +14,9 @@ from spectrum import StudyConfig, load_results, run_study
 from tests.study.conftest import run_command
 
 
-def test_no_room_for_files_is_a_row_and_no_traceback(small_toml: Path, tmp_path: Path) -> None:
+def test_no_room_for_files_is_a_row_and_no_traceback(
+    small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
     def no_large_files() -> None:
         # A checkpoint of this network takes about 60 kB, its weights 15 kB.
         resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))
@@ -25,8 +27,8 @@ def test_no_room_for_files_is_a_row_and_no_traceback(small_toml: Path, tmp_path:
     assert full.stderr.count("io_error: File too large: ") == 2
     assert not list(tmp_path.glob("runs/*/result.json"))
 
-    again = run_command(small_toml)  # with room, the same command does what is left
-    assert again.returncode == 0, again.stderr
+    status, said = spectrum_study(small_toml)  # with room, the same command does what is left
+    assert status == 0, said
     assert load_results(tmp_path / "out" / "tested")["status"].tolist() == ["done", "done"]
 
 

@@ -1,61 +1,80 @@
 """Runs killed for real at every stage end as if they had never been stopped."""
 
 import json
+import os
+import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from spectrum import StudyConfig, load_results, run_study
+from spectrum.study.store import Store
 from tests.study.conftest import FIELDS, weights
 
-# A study in a process of its own that kills itself, with SIGKILL, at the named stage of its run.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from spectrum import StudyConfig, run_study
-from spectrum.study.store import Store
+# Processes to kill, forked from one that has imported already what training takes.
+FORKED = get_context("forkserver")
+FORKED.set_forkserver_preload(
+    ["pytest", "torch._dynamo", "numba", "sklearn.datasets", "spectrum.study.study"]
+)
 
-stage, config = sys.argv[1], StudyConfig.model_validate_json(sys.argv[2])
 
-def die():
+def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
-steps = 0
-def counted(original):
-    def step(*arguments, **options):
-        global steps
-        steps += 1
-        if steps == 7:  # four steps an epoch: in the middle of the second
-            die()
-        return original(*arguments, **options)
-    return step
 
-def around_rename(name, after):
+def die_around_rename(name: str, after: bool) -> None:
+    """Kill this process just before or after a file gets this name."""
     original = Path.replace
-    def replace(path, target):
+
+    def replace(path: Path, target: Path) -> Path:
         if Path(target).name != name:
             return original(path, target)
         if after:
             original(path, target)
         die()
-    Path.replace = replace
+        raise AssertionError
 
-if stage == "mid-epoch":
-    torch.nn.utils.clip_grad_norm_ = counted(torch.nn.utils.clip_grad_norm_)
-elif stage == "between checkpoint and result":
-    Store.finish = lambda *arguments: die()
-elif stage == "after the weights":
-    around_rename("weights.safetensors", after=True)
-else:
-    around_rename(stage.split()[-1], after=stage.startswith("after"))
-run_study(config)
-"""
+    Path.replace = replace  # type: ignore[method-assign]
+
+
+def die_at_step(wanted: int) -> None:
+    """Kill this process at an optimiser's step, counted from 1."""
+    original, steps = torch.nn.utils.clip_grad_norm_, list[int]()
+
+    def step(*arguments: Any, **options: Any) -> Any:
+        steps.append(1)
+        if len(steps) == wanted:
+            die()
+        return original(*arguments, **options)
+
+    torch.nn.utils.clip_grad_norm_ = step
+
+
+def run_killed(stage: str, config: StudyConfig) -> None:
+    """Run a study that kills its own process, with SIGKILL, at the named stage of its run."""
+    if stage == "mid-epoch":
+        die_at_step(7)  # four steps an epoch: in the middle of the second
+    elif stage == "between checkpoint and result":
+        Store.finish = lambda *_, **__: die()  # type: ignore[method-assign]
+    elif stage == "after the weights":
+        die_around_rename("weights.safetensors", after=True)
+    else:
+        die_around_rename(stage.split()[-1], after=stage.startswith("after"))
+    run_study(config)
+
+
+def kill_study(stage: str, config: StudyConfig) -> None:
+    """Let a study be killed in a process of its own."""
+    process = FORKED.Process(target=run_killed, args=(stage, config))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
 
 STAGES = [
     "mid-epoch",
@@ -80,10 +99,7 @@ def test_a_killed_study_ends_as_one_never_killed(
     stage: str, small_study: Callable[..., StudyConfig], unstopped: Path
 ) -> None:
     config = small_study()
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, stage, config.model_dump_json()], capture_output=True
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    kill_study(stage, config)
     assert len(weights(config.runs)) <= 1  # it died in its first run
 
     results = run_study(config)
@@ -111,9 +127,7 @@ def test_a_resumed_run_does_not_begin_again(
     small_study: Callable[..., StudyConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small_study(segments="C")
-    subprocess.run(
-        [sys.executable, "-c", KILLED, "mid-epoch", config.model_dump_json()], capture_output=True
-    )
+    kill_study("mid-epoch", config)
     steps = []
     original = torch.nn.utils.clip_grad_norm_
     monkeypatch.setattr(
@@ -131,9 +145,7 @@ def test_a_truncated_checkpoint_is_said_and_the_run_begins_anew(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = small_study()
-    subprocess.run(
-        [sys.executable, "-c", KILLED, "mid-epoch", config.model_dump_json()], capture_output=True
-    )
+    kill_study("mid-epoch", config)
     (checkpoint,) = config.runs.glob("*/checkpoint.pt")
     checkpoint.write_bytes(checkpoint.read_bytes()[:size])
     run_study(config)
@@ -150,8 +162,9 @@ def test_a_damaged_result_is_said_and_the_run_done_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = small_study(segments="C")
+    shutil.copytree(unstopped, config.runs)
     before = run_study(config)
-    (result,) = config.runs.glob("*/result.json")
+    result = config.runs / before["run_id"][0] / "result.json"
     result.write_bytes(content)
     after = run_study(config)
     assert "is damaged, the run is done again" in " ".join(capsys.readouterr().err.split())
