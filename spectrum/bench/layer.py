@@ -189,7 +189,10 @@ def _tune(ours: Sequence[SegmentedConv], x: Tensor) -> None:
     for conv in ours:
         for layout in _LAYOUTS.values() if isinstance(conv.spatial, nn.Conv2d) else ():
             laid = copy.deepcopy(conv.spatial).to(memory_format=layout)  # type: ignore[call-overload]
-            tune(laid, x.contiguous(memory_format=layout))
+            try:
+                tune(laid, x.contiguous(memory_format=layout))
+            except OSError as error:
+                raise ValueError(f"tune must be able to write the user's cache: {error}") from error
 
 
 def _native(config: LayerBench, ours: SegmentedConv) -> nn.Module:

@@ -74,8 +74,12 @@ def run_layer(bench: LayerBench, threads: int | None, folder: Path) -> None:
             for before, after, longer in rises(rows)
         ),
     ]
-    if not rises(rows):
+    if len(rows) > 1 and not rises(rows):
         said.append("time rises nowhere by more than 10% as MACs fall")
+    if (rows["roofline"] > 1).any():
+        said.append(
+            "layers were faster than the ceilings: something disturbed the run, do it again"
+        )
     slowest = slowest_uneven(rows)
     if slowest is not None:
         point, beside, longer = slowest

@@ -35,6 +35,8 @@ def convolve(spatial: nn.Conv2d | UnevenConv2d, x: Tensor) -> Tensor | None:
         return None
     plans = {plan_of(conv, x) for conv in convs}
     if plans == {"kernel"}:
+        if _is_depthwise(convs, x) and not torch.is_grad_enabled():
+            return None  # its forward pass is the library's
         return _by_kernel(convs, x)
     if len(convs) > 1 or plans == {"native"}:
         return None
@@ -81,12 +83,15 @@ def _merged(weight: Tensor, conv: nn.Conv2d) -> Tensor:
     return torch.stack(wide, dim=1).flatten(0, 2)
 
 
+def _is_depthwise(convs: list[nn.Conv2d], x: Tensor) -> bool:
+    return len(convs) == 1 and convs[0].weight.shape[1] == 1 and channels_last(x) is True
+
+
 def _by_kernel(convs: list[nn.Conv2d], x: Tensor) -> Tensor:
     kind = autocast_type(x)
     dilation = convs[0].dilation
     weights = [conv.weight.to(kind) for conv in convs]
-    depthwise = len(convs) == 1 and weights[0].shape[1] == 1 and channels_last(x)
-    function = _Depthwise if depthwise else _Segments
+    function = _Depthwise if _is_depthwise(convs, x) else _Segments
     y: Tensor = function.apply(x.to(kind), dilation, *weights)  # type: ignore[no-untyped-call]
     if convs[0].bias is None:
         return y

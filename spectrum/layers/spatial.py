@@ -38,9 +38,9 @@ class UnevenConv2d(nn.Module):
         self.channels = [conv.in_channels for conv in convs]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x`` (N, C_in, H, W) to (N, C_out, H', W')."""
-        parts = x.split(self.channels, dim=1)
-        return torch.cat([conv(part) for conv, part in zip(self.convs, parts, strict=True)], dim=1)
+        """Convolve ``x`` (N, C_in, H, W), or (C_in, H, W), to (N, C_out, H', W')."""
+        parts = x.split(self.channels, dim=-3)
+        return torch.cat([conv(part) for conv, part in zip(self.convs, parts, strict=True)], dim=-3)
 
 
 def spatial_conv(

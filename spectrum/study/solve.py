@@ -101,7 +101,8 @@ def solve(
         ) from error
     notes = tuple(str(warning.message) for warning in said)
     if miss is not None and abs(miss) > _FAR:
-        notes += (f"segments (={network.segments}): {match} miss the budget by {miss:+.0%}",)
+        misses = "misses" if match == "latency" else "miss"
+        notes += (f"segments (={network.segments}): {match} {misses} the budget by {miss:+.0%}",)
     return Solved(network, costs.params, costs.macs, latency, miss, code, notes)
 
 

@@ -294,3 +294,10 @@ def test_spatial_only_refuses_an_activation_and_sizes_that_fit_one_side_alone() 
         SegmentedConv(8, 8, order="spatial_only", activation="relu")
     with pytest.raises(ValueError, match=r"\Asegments \(=4:4\)[^\n]*8 input and 12 output[^\n]*\Z"):
         SegmentedConv(8, 12, order="spatial_only", segments=(4, 4))
+
+
+@pytest.mark.parametrize("segments", [4, 5])
+def test_an_image_without_a_batch_is_taken(segments: int) -> None:
+    layer = SegmentedConv(12, 12, segments=segments, order="spatial_only")
+    x = torch.randn(2, 12, 7, 7)
+    torch.testing.assert_close(layer(x[0]), layer(x)[0])
