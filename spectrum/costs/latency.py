@@ -1,9 +1,10 @@
 """The latency of networks beside one that serves as a yardstick, and the width that meets one.
 
-Times on a machine that does other things too drift by tens of per cent within seconds. So a
-network is never timed alone: it and the yardstick take turns, and its latency is the ratio of
-their times, times the yardstick's own latency, which is measured once. Times are lower quartiles,
-since what others do to a machine makes calls slower, never faster.
+Times on a machine that does other things too drift by tens of per cent within seconds, and where
+there are more processes than cores a call takes several times as long. So one thread is timed by
+its own clock, and a network is never timed alone: it and the yardstick take turns, and its latency
+is the ratio of their times, times the yardstick's own latency, which is measured once. Times are
+lower quartiles, since what others do to a machine makes calls slower, never faster.
 """
 
 from __future__ import annotations
@@ -114,7 +115,9 @@ def measure_yardstick(
     """
     with _running(conditions):
         work = _workload(config, shape, conditions)
-        timed = time_interleaved({"": work.call}, seconds=seconds, device=work.device)
+        timed = time_interleaved(
+            {"": work.call}, seconds=seconds, device=work.device, clock=_clock(conditions)
+        )
     return Yardstick(config, shape, conditions, timed[""].lower_quartile)
 
 
@@ -284,8 +287,19 @@ def _take_turns(
     with _running(conditions):
         work = _workload(config, shape, conditions)
         calls = {"network": work.call, "yardstick": beside.call}
-        timed = time_interleaved(calls, seconds=seconds, min_repeats=REPEATS, device=work.device)
+        timed = time_interleaved(
+            calls,
+            seconds=seconds,
+            min_repeats=REPEATS,
+            device=work.device,
+            clock=_clock(conditions),
+        )
     return timed["network"].samples, timed["yardstick"].samples
+
+
+def _clock(conditions: Conditions) -> Callable[[], float]:
+    """What one thread takes by its own time, which stands still while others have the core."""
+    return time.thread_time if conditions.threads == 1 else time.perf_counter
 
 
 def _workload_of(yardstick: Yardstick) -> Workload:

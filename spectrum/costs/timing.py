@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
@@ -65,6 +66,7 @@ def time_interleaved(
     seconds: float = 1.0,
     min_repeats: int = 7,
     device: str | torch.device = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time calls in rounds, each call once a round, in an order that is drawn anew every round.
 
@@ -77,6 +79,8 @@ def time_interleaved(
         min_repeats: the rounds that are timed however long they take; from 6 on the intervals
             of ``Timing`` hold 95%.
         device: where the calls compute.
+        clock: in seconds, by which calls on the CPU are timed; ``time.thread_time`` leaves out what
+            other processes did meanwhile, where a call computes in one thread.
 
     Returns:
         As many samples of each call, those at one index from the same round.
@@ -91,7 +95,7 @@ def time_interleaved(
         raise ValueError(f"seconds (={seconds!r}) must be a finite number from 0")
     min_repeats = whole("min_repeats", min_repeats)
     place = checked_device(device)
-    timed = _timed_on_cuda if place.type == "cuda" else _timed
+    timed = _timed_on_cuda if place.type == "cuda" else partial(_timed, clock)
     names, samples = list(calls), {name: list[float]() for name in calls}
     shuffled = random.Random(0)
     with torch.cuda.device(place) if place.type == "cuda" else nullcontext():
@@ -163,10 +167,10 @@ def checked_device(device: str | torch.device) -> torch.device:
     return torch.device(device)
 
 
-def _timed(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def _timed(clock: Callable[[], float], call: Callable[[], object]) -> float:
+    begun = clock()
     call()
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
 def _timed_on_cuda(call: Callable[[], object]) -> float:
