@@ -66,7 +66,7 @@ def time_interleaved(
     seconds: float = 1.0,
     min_repeats: int = 7,
     device: str | torch.device = "cpu",
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, Timing]:
     """Time calls in rounds, each call once a round, in an order that is drawn anew every round.
 
@@ -79,8 +79,9 @@ def time_interleaved(
         min_repeats: the rounds that are timed however long they take; from 6 on the intervals
             of ``Timing`` hold 95%.
         device: where the calls compute.
-        clock: in seconds, by which calls on the CPU are timed; ``time.thread_time`` leaves out what
-            other processes did meanwhile, where a call computes in one thread.
+        clock: in seconds, by which calls on the CPU are timed; None for the wall's.
+            ``time.thread_time`` leaves out what other processes did meanwhile, where a call
+            computes in one thread.
 
     Returns:
         As many samples of each call, those at one index from the same round.
@@ -95,7 +96,7 @@ def time_interleaved(
         raise ValueError(f"seconds (={seconds!r}) must be a finite number from 0")
     min_repeats = whole("min_repeats", min_repeats)
     place = checked_device(device)
-    timed = _timed_on_cuda if place.type == "cuda" else partial(_timed, clock)
+    timed = _timed_on_cuda if place.type == "cuda" else partial(_timed, clock or time.perf_counter)
     names, samples = list(calls), {name: list[float]() for name in calls}
     shuffled = random.Random(0)
     with torch.cuda.device(place) if place.type == "cuda" else nullcontext():

@@ -39,6 +39,16 @@ def test_samples_are_the_times_of_the_calls_after_their_warm_up(
     assert ratio(timed["b"], timed["a"]).interval == (2.0, 8.0)
 
 
+def test_another_clock_times_the_calls() -> None:
+    now = [0.0]
+
+    def call() -> None:
+        now[0] += 3.0
+
+    timed = time_interleaved({"": call}, seconds=0, min_repeats=3, clock=lambda: now[0])
+    assert timed[""].samples == (3.0, 3.0, 3.0)
+
+
 def test_every_round_has_every_call_in_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     time_interleaved({n: clock.taking(n, 1.0) for n in "abcd"}, seconds=0, min_repeats=20)
