@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -12,6 +11,7 @@ from torch import nn
 
 from spectrum.bench.subjects import NetworkBench, Subject, build_subject
 from spectrum.costs.batch_size import find_batch_size
+from spectrum.costs.grid import telling_network
 from spectrum.costs.memory import is_out_of_memory
 from spectrum.costs.timing import Timing, ratio, time_interleaved
 from spectrum.costs.workload import make_workload
@@ -58,7 +58,7 @@ def bench_networks(subjects: Sequence[Subject], bench: NetworkBench) -> NetworkT
     with seeded(0):
         steps = []
         for subject in subjects:
-            with _telling_network(subject.name):
+            with telling_network(subject.name):
                 for fact, step in _steps(subject, bench, notes):
                     facts.append(fact)
                     steps.append(step)
@@ -70,17 +70,6 @@ def bench_networks(subjects: Sequence[Subject], bench: NetworkBench) -> NetworkT
     ]
     rows.sort(key=lambda row: bench.modes.index(row["mode"]))
     return NetworkTimes(pd.DataFrame(rows).astype({"macs": "Int64"}), tuple(notes))
-
-
-@contextmanager
-def _telling_network(name: str) -> Iterator[None]:
-    """Say which network is at fault: there may be several."""
-    try:
-        yield
-    except ValueError as error:
-        if name in str(error):
-            raise
-        raise ValueError(f"{error} [{name}]") from error
 
 
 def _steps(

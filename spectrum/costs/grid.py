@@ -15,7 +15,7 @@ from spectrum.costs.inputs import checked_shape
 from spectrum.costs.rows import cost_rows, rows_as_it_is
 from spectrum.networks import NetworkConfig, is_code, takes
 
-__all__ = ["CostGrid", "cost_grid"]
+__all__ = ["CostGrid", "cost_grid", "telling_network"]
 
 Matching: TypeAlias = Literal["params", "macs", "none"]
 
@@ -53,13 +53,13 @@ def cost_grid(
         ValueError: a point can't be built, can't take the input or can't meet the budget.
     """
     shape = checked_shape(input_shape)
-    with _telling_network(configs[0].name):
+    with telling_network(configs[0].name):
         budget = _budget(configs[0], shape, match)
     found: list[pd.DataFrame] = []
     notes: dict[str, None] = {}
     as_they_are: set[str] = set()
     for done, config in enumerate(configs, 1):
-        with _telling_network(config.name), warnings.catch_warnings(record=True) as said:
+        with telling_network(config.name), warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             if is_code(config.name) and config.name not in as_they_are:
                 as_they_are.add(config.name)
@@ -74,8 +74,8 @@ def cost_grid(
 
 
 @contextmanager
-def _telling_network(name: str) -> Iterator[None]:
-    """Say which network can't be built or counted: there may be several."""
+def telling_network(name: str) -> Iterator[None]:
+    """Say which network is at fault: there may be several."""
     try:
         yield
     except ValueError as error:

@@ -8,9 +8,8 @@ shapes alone, not from the number of threads.
 
 from __future__ import annotations
 
-import math
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,46 +18,14 @@ from torch import Tensor
 
 from spectrum.layers.kernels.compiled import run
 from spectrum.layers.kernels.packing import clear, pack, unpack
-from spectrum.layers.kernels.simd import LANES, numbers, take
-from spectrum.layers.kernels.tiles import LARGEST, call_tile, conv_tile, gradient_tile, vectors_of
+from spectrum.layers.kernels.shape import Shape, kernel_of, shape_of, share
+from spectrum.layers.kernels.simd import numbers, take
+from spectrum.layers.kernels.tiles import call_tile, conv_tile, gradient_outputs, gradient_tile
 
 __all__ = ["segments_backward", "segments_forward"]
 
-_CACHE = 192 << 10  # bytes of planes, of one tensor, that a task works on at a time
 _TASKS = 16  # at least, where the batch allows it
-_POSITIONS = 512  # of small images that are worth a tile's while
-
-
-class _Shape(NamedTuple):
-    """What a call works on; all steps in bytes."""
-
-    batch: int
-    height: int
-    width: int
-    by_image: int
-    by_channel: int
-    by_row: int
-    by_column: int
-    size: int  # bytes of a number
-    segments: int
-    of_segment: int  # channels
-    together: int  # segments a task
-    images: int  # at a time, one above the other; more than one where a plane is small
-    rows: int  # at a time, of each
-    reach_y: int
-    reach_x: int
-    dilation_y: int
-    dilation_x: int
-    elements: int  # of the kernel
-    outputs: int  # of a tile
-    tiles: int  # a segment
-    plane: int
-    out_plane: int
-    scratch: int  # bytes a thread
-    positions: int  # bytes of a tile's positions
-
-
-_FIELDS = len(_Shape._fields)
+_FIELDS = len(Shape._fields)
 
 
 def segments_forward(x: Tensor, weight: Tensor, out: Tensor, dilation: tuple[int, int]) -> None:
@@ -70,10 +37,10 @@ def segments_forward(x: Tensor, weight: Tensor, out: Tensor, dilation: tuple[int
         out: laid out as ``x``, to be filled; sums are float32's, rounded at the end.
         dilation: between kernel elements.
     """
-    shape = _shape(x, weight, dilation)
+    shape = shape_of(x, weight, dilation)
     packed = _packed(weight, shape)
     scratch = _scratch(shape)
-    tile = _conv_tile(shape.outputs, _kernel(weight))
+    tile = _conv_tile(shape.outputs, kernel_of(weight))
     addresses = [t.data_ptr() for t in (scratch, x, packed, out)]
     run(_forward_tasks, x.dtype, [*shape, *addresses, tile.address])
 
@@ -93,10 +60,10 @@ def segments_backward(
     Returns:
         The gradient by the weight, float32.
     """
-    shape = _shape(x, weight, dilation)
-    height, width = _kernel(weight)
+    shape = shape_of(x, weight, dilation)
+    height, width = kernel_of(weight)
     turned = weight.unflatten(0, (shape.segments, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1)
-    outputs = _share(shape.of_segment, min(LARGEST, max(1, 28 // width)))
+    outputs = share(shape.of_segment, gradient_outputs(width))
     tiles = -(-shape.of_segment // outputs)
     chunks = -(-shape.segments // shape.together)
     parts = min(-(-shape.batch // shape.images), -(-_TASKS // chunks))
@@ -120,74 +87,11 @@ def segments_backward(
     return by_output.reshape(weight.shape)
 
 
-def _kernel(weight: Tensor) -> tuple[int, int]:
-    return weight.shape[2], weight.shape[3]
-
-
-def _share(channels: int, most: int) -> int:
-    """The outputs of a tile where as few tiles as can be share a segment evenly."""
-    return -(-channels // -(-channels // most))
-
-
-def _shape(x: Tensor, weight: Tensor, dilation: tuple[int, int]) -> _Shape:
-    batch, channels, height, width = x.shape
-    of_segment = weight.shape[1]
-    segments = channels // of_segment
-    size = x.element_size()
-    by_image, by_channel, by_row, by_column = (size * stride for stride in x.stride())
-    reach_y, reach_x = (d * (k // 2) for d, k in zip(dilation, _kernel(weight), strict=True))
-    # In channels_last a few cache lines of channels, so that memory is read in pieces.
-    together = min(segments, max(1, (32 if by_channel == size else 8) // of_segment))
-    row = width + reach_x
-    rows = max(1, _CACHE // (4 * together * of_segment * row))
-    # Whole vectors, so that none reaches into the rows of the next part.
-    whole = LANES // math.gcd(row, LANES)
-    rows = min(height, max(1, rows // whole) * whole)
-    images = 1
-    if rows == height:
-        most = min(_POSITIONS, _CACHE // (4 * together * of_segment))
-        images = max(1, min(batch, most // ((height + reach_y) * row)))
-    outputs = _share(of_segment, LARGEST)
-    positions = vectors_of(outputs) * 64
-    tiles = -(-of_segment // outputs)
-    stacked = rows + (images - 1) * (height + reach_y)
-    # Behind the last row: what the last vectors reach, and the kernel to the right of it.
-    plane = 4 * ((stacked + 2 * reach_y) * row + 2 * reach_x) + positions + 64
-    out_plane = 4 * stacked * row + positions
-    planes = together * of_segment
-    spare = tiles * outputs - of_segment
-    return _Shape(
-        batch,
-        height,
-        width,
-        by_image,
-        by_channel,
-        by_row,
-        by_column,
-        size,
-        segments,
-        of_segment,
-        together,
-        images,
-        rows,
-        reach_y,
-        reach_x,
-        *dilation,
-        weight.shape[2] * weight.shape[3],
-        outputs,
-        tiles,
-        plane,
-        out_plane,
-        planes * plane + (planes + spare) * out_plane,
-        positions,
-    )
-
-
-def _scratch(shape: _Shape) -> Tensor:
+def _scratch(shape: Shape) -> Tensor:
     return torch.empty(torch.get_num_threads(), shape.scratch // 4)
 
 
-def _packed(weight: Tensor, shape: _Shape) -> Tensor:
+def _packed(weight: Tensor, shape: Shape) -> Tensor:
     """A weight as the tiles read it: (segments, tiles, inputs, elements, outputs)."""
     by_segment = weight.float().reshape(shape.segments, shape.of_segment, shape.of_segment, -1)
     spare = shape.tiles * shape.outputs - shape.of_segment
@@ -292,7 +196,7 @@ def _correlate(shape, rows, planes, gradients, sums, tile, outputs, tiles, segme
 
 
 def _forward_tasks(given):  # type: ignore[no-untyped-def]
-    shape = _Shape(*numbers(given, 0, _FIELDS))
+    shape = Shape(*numbers(given, 0, _FIELDS))
     scratch, x, weight, out, tile = numbers(given, _FIELDS, 5)
     chunks = (shape.segments + shape.together - 1) // shape.together
     groups = (shape.batch + shape.images - 1) // shape.images
@@ -318,7 +222,7 @@ def _forward_tasks(given):  # type: ignore[no-untyped-def]
 
 
 def _backward_tasks(given):  # type: ignore[no-untyped-def]
-    shape = _Shape(*numbers(given, 0, _FIELDS))
+    shape = Shape(*numbers(given, 0, _FIELDS))
     scratch, x, weight, gradient, out, sums, tile, other_tile, outputs, tiles, parts = numbers(
         given, _FIELDS, 11
     )

@@ -26,7 +26,14 @@ from spectrum.layers.kernels.simd import (
     store_in,
 )
 
-__all__ = ["LARGEST", "call_tile", "conv_tile", "gradient_tile", "vectors_of"]
+__all__ = [
+    "LARGEST",
+    "call_tile",
+    "conv_tile",
+    "gradient_outputs",
+    "gradient_tile",
+    "vectors_of",
+]
 
 LARGEST = 8  # outputs of one tile
 _SUMS = 28  # of the 32 registers of a machine with AVX-512
@@ -37,6 +44,11 @@ _NONE = ir.Constant(FLOATS, [0.0] * LANES)
 def vectors_of(outputs: int) -> int:
     """How many vectors of positions a tile of so many outputs sums at once."""
     return min(LARGEST, _SUMS // (outputs + 1))
+
+
+def gradient_outputs(width: int) -> int:
+    """The most outputs of a gradient's tile, whose sums of a row of the kernel are registers."""
+    return min(LARGEST, max(1, _SUMS // width))
 
 
 def conv_tile(outputs: int, kernel: tuple[int, int]) -> Any:
