@@ -118,6 +118,16 @@ class Driver:
         """Send a signal to this process alone."""
         self.process.send_signal(signal)
 
+    def is_stopped(self) -> bool:
+        """Whether every thread of this process stands still."""
+        try:
+            stats = [
+                path.read_text() for path in Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+            ]
+        except FileNotFoundError:  # a thread that has just ended
+            return False
+        return all(stat.rsplit(")", 1)[1].split()[0] == "T" for stat in stats)
+
     def end(self) -> int:
         """Its exit status, waited for."""
         return self.process.wait(timeout=300)

@@ -102,7 +102,7 @@ def test_a_driver_may_be_stopped_while_another_goes_on(tmp_path: Path, undisturb
         start_driver(tmp_path / "a", *shared, "--out", folders[0]) as stopped,
     ):
         wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
-        stop_between_writes(stopped, tmp_path / "out" / "tested" / "search.db")
+        stop_in_a_trial(stopped, tmp_path / "out" / "tested" / "search.db")
         with start_driver(tmp_path / "b", *shared, "--out", folders[1]) as other:
             wait_for(lambda: "taken up again" in other.said)
             stopped.send(signal.SIGCONT)
@@ -115,20 +115,27 @@ def test_a_driver_may_be_stopped_while_another_goes_on(tmp_path: Path, undisturb
     assert first.read_text() == second.read_text()
 
 
-def stop_between_writes(driver: Driver, database: Path) -> None:
-    """Stop a process, but not while it keeps others from writing to an SQLite file."""
+def stop_in_a_trial(driver: Driver, database: Path) -> None:
+    """Stop a process while it has a trial, but not while it keeps others from an SQLite file.
+
+    One that is stopped in a read keeps others from writing, as one in a write does.
+    """
 
     def stop() -> bool:
         driver.send(signal.SIGSTOP)
+        wait_for(driver.is_stopped)
         connection = sqlite3.connect(database, timeout=0, isolation_level=None)
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN EXCLUSIVE")
+            query = "SELECT count(*) FROM trials WHERE state = 'RUNNING'"
+            (running,) = connection.execute(query).fetchone()
             connection.execute("ROLLBACK")
         except sqlite3.OperationalError:
-            driver.send(signal.SIGCONT)
-            return False
+            running = 0
         finally:
             connection.close()
-        return True
+        if not running:
+            driver.send(signal.SIGCONT)
+        return bool(running)
 
     wait_for(stop)
