@@ -37,11 +37,15 @@ MAY_IMPORT = {
     },
 }
 ONLY_IN = {
+    "PIL": {"data"},
+    "datasets": {"data"},
     "fvcore": {"costs"},
     "llvmlite": {"layers"},
     "numba": {"layers"},
     "optuna": {"search"},
+    "ray": {"study"},
     "typer": {"study", "search", "report/__main__", "bench"},
+    "pyarrow": {"data"},
     "sklearn": {"data"},
     "jinja2": {"report"},
 }

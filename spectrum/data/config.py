@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    ValidationError,
     model_validator,
 )
 
@@ -21,20 +22,43 @@ from spectrum.data.planted import CLASSES, KINDS, Planting, matched_filter, plan
 __all__ = ["DATA_SETS", "DataConfig", "ceiling", "load_data"]
 
 DATA_SETS = ("digits", "planted")
+_KINDS = ("folder", "parquet", "hub")
+_KNOWN = (
+    f"{', '.join(DATA_SETS)}, folder:PATH, parquet:PATH, hub:NAME[@CONFIG] or "
+    "package.module:callable"
+)
 _PLANTED = tuple(Planting.__dataclass_fields__)
+# Fields of some kinds of source alone; "planted" has those of what is planted.
+_FILES = ("folder", "parquet", "hub", "code")
+_ONLY_OF = {
+    **{field: ("planted",) for field in _PLANTED},
+    "channels": ("planted", *_FILES),
+    **dict.fromkeys(("image_size", "bad_images", "loading", "class_weights", "map_at"), _FILES),
+    **dict.fromkeys(("image_column", "label_column"), ("parquet", "hub")),
+}
 
 
 def _known(name: str) -> str:
-    if name not in DATA_SETS:
-        raise ValueError(f"must be one of {', '.join(DATA_SETS)}")
+    kind, _, rest = name.partition(":")
+    if name not in DATA_SETS and not (kind and rest and (kind in _KINDS or is_callable(name))):
+        raise ValueError(f"must be one of {_KNOWN}")
     return name
+
+
+def is_callable(name: str) -> bool:
+    """Whether a name has the form of a user's own source, ``package.module:callable``."""
+    module, _, attribute = name.partition(":")
+    parts = [*module.split("."), *attribute.split(".")]
+    return module not in _KINDS and all(part.isidentifier() for part in parts)
 
 
 class DataConfig(BaseModel):
     """A data set and its division, as a value.
 
     Attributes:
-        name: the source: ``"digits"``, or ``"planted"``, generated images whose structure is known.
+        name: the source: ``"digits"``; ``"planted"``, generated images whose structure is known;
+            ``"folder:PATH"`` of class folders; ``"parquet:PATH"``; ``"hub:NAME[@CONFIG]"``, through
+            Hugging Face's ``datasets``; or ``"package.module:callable"``, your own.
         validation: the share of the images that anything is chosen by.
         test: the share of the images for the final figure.
         split_seed: of the division; it is the same for every point and seed of a study.
@@ -44,11 +68,22 @@ class DataConfig(BaseModel):
         block: instead, channels that share a planted pattern, a multiple of 4.
         images: how many planted images there are.
         side: their height and width.
-        channels: theirs; None for 8 with ``rank``, 16 with ``block``.
+        channels: of planted images, None for 8 with ``rank`` and 16 with ``block``; of other
+            images, 1 (grey) or 3 (RGB), None for what they have.
         template: height and width of the planted templates; None for 5 and 3.
         copies: of a template in an image (and block); None for 3 and 2.
         signal: norm of a template over the noise's standard deviation; None for 4 and 5.5.
         image_seed: of the planted images.
+        image_size: height and width that images are brought to; None for their own, where all
+            are alike.
+        image_column: of a table; None for the one column of images.
+        label_column: likewise, of labels.
+        bad_images: ``"stop"`` or ``"skip"``: what to do about images that can't be read.
+        loading: ``"memory"``: images are decoded once and live on the device; ``"stream"``: they
+            are read and decoded anew in every epoch; ``"auto"``: by how much memory they need.
+        class_weights: ``"equal"``, or ``"frequency"``, by how common a class is in the training
+            split: in the mean average precision of images with several labels.
+        map_at: how many predictions that precision looks at.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -68,6 +103,19 @@ class DataConfig(BaseModel):
     copies: int | None = Field(default=None, ge=1, le=1000)
     signal: float | None = Field(default=None, gt=0, le=1000)
     image_seed: NonNegativeInt = 0
+    image_size: int | None = Field(default=None, ge=1, le=4096)
+    image_column: str | None = None
+    label_column: str | None = None
+    bad_images: Literal["stop", "skip"] = "stop"
+    loading: Literal["auto", "memory", "stream"] = "auto"
+    class_weights: Literal["equal", "frequency"] = "equal"
+    map_at: PositiveInt = 100
+
+    @property
+    def kind(self) -> str:
+        """Of the source: digits, planted, folder, parquet, hub or code."""
+        kind, _, rest = self.name.partition(":")
+        return kind if not rest or kind in _KINDS else "code"
 
     @model_validator(mode="after")
     def _leaves_training_images(self) -> Self:
@@ -80,13 +128,14 @@ class DataConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fits_the_source(self) -> Self:
-        if self.name != "planted":
-            for field in _PLANTED:
-                value = getattr(self, field)
-                if value != type(self).model_fields[field].default:
-                    raise ValueError(
-                        f"{field} (={value}) must not be given for {self.name}, which isn't planted"
-                    )
+        for field, kinds in _ONLY_OF.items():
+            value = getattr(self, field)
+            if self.kind not in kinds and value != type(self).model_fields[field].default:
+                reason = "" if kinds != ("planted",) else ", which isn't planted"
+                raise ValueError(f"{field} (={value}) must not be given for {self.name}{reason}")
+        if self.kind != "planted":
+            if self.kind in _FILES and self.channels not in (None, 1, 3):
+                raise ValueError(f"channels (={self.channels}) must be 1 (grey) or 3 (RGB)")
             return self
         if self.rank is not None and self.block is not None:
             raise ValueError(f"rank (={self.rank}) must not be given with block (={self.block})")
@@ -105,15 +154,21 @@ def load_data(data: str | DataConfig = "digits") -> Dataset:
     """The images and labels of a data set, normalised and split.
 
     Args:
-        data: a name, ``"digits"`` or ``"planted"``, or a configuration.
+        data: a name, as ``DataConfig`` takes it, or a configuration.
 
     Raises:
-        ValueError: an unknown name, or splits too small for the classes.
+        ValueError: an unknown name, images or labels that aren't there or can't be read, or splits
+            too small for the classes.
     """
-    if not isinstance(data, DataConfig) and data not in DATA_SETS:
-        raise ValueError(f"data (={data!r}) must be one of {', '.join(DATA_SETS)}")
-    config = data if isinstance(data, DataConfig) else DataConfig(name=data)
-    if config.name == "planted":
+    try:
+        config = data if isinstance(data, DataConfig) else DataConfig(name=data)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        reason = found["msg"].removeprefix("Value error, ")
+        raise ValueError(f"data (={data!r}) {reason}") from None
+    if config.kind in _FILES:
+        return _own(config)
+    if config.kind == "planted":
         images, labels = plant(_planting(config))
         classes = tuple(map(str, range(CLASSES)))
     else:
@@ -128,6 +183,25 @@ def load_data(data: str | DataConfig = "digits") -> Dataset:
         train_images=config.train_images,
         label_noise=config.label_noise,
     )
+
+
+def _own(config: DataConfig) -> Dataset:
+    """A user's own images; what reads them is imported here, so that others needn't wait for it."""
+    from spectrum.data.assemble import assemble
+
+    rest = config.name.partition(":")[2]
+    if config.kind == "folder":
+        from spectrum.data.folder import read_folder
+
+        return assemble(read_folder(rest, config), config)
+    if config.kind == "code":
+        from spectrum.data.code import read_code
+
+        return read_code(config.name, config)
+    from spectrum.data.records import read_hub, read_parquet
+
+    read = read_hub if config.kind == "hub" else read_parquet
+    return assemble(read(rest, config), config)
 
 
 def ceiling(data: DataConfig) -> float:

@@ -1,0 +1,97 @@
+"""Variation on the device against a slow version of it, image by image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from spectrum import Split
+from spectrum.data.augment import Augmentation, augment, draw
+
+EVERYTHING = Augmentation(crop=2, flip=True, cutout=4)
+
+
+def images(n: int = 20) -> Tensor:
+    return torch.randn(n, 3, 7, 5, generator=torch.Generator().manual_seed(0))
+
+
+def slowly(image: Tensor, augmentation: Augmentation, shift: Tensor, flip: bool, hole: Tensor):
+    """One image (C, H, W), varied by loops over its pixels."""
+    _, height, width = image.shape
+    result = torch.zeros_like(image)
+    for y in range(height):
+        for x in range(width):
+            from_y = y + int(shift[0]) - augmentation.crop
+            from_x = (width - 1 - x if flip else x) + int(shift[1]) - augmentation.crop
+            if 0 <= from_y < height and 0 <= from_x < width:
+                result[:, y, x] = image[:, from_y, from_x]
+            first = hole - augmentation.cutout // 2
+            if all(0 <= at - int(f) < augmentation.cutout for at, f in zip((y, x), first, strict=True)):
+                result[:, y, x] = 0
+    return result
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_it_is_what_loops_over_pixels_give(layout: torch.memory_format) -> None:
+    given = images().to(memory_format=layout)
+    draws = draw(EVERYTHING, len(given), (7, 5), 3, torch.device("cpu"))
+    assert draws.shift is not None
+    assert draws.mirrored is not None
+    assert draws.hole is not None
+    found = augment(given, EVERYTHING, draws)
+    for i, image in enumerate(given):
+        expected = slowly(image, EVERYTHING, draws.shift[i], bool(draws.mirrored[i]), draws.hole[i])
+        assert torch.equal(found[i], expected), i
+
+
+def test_every_shift_mirroring_and_place_is_drawn_alike() -> None:
+    draws = draw(EVERYTHING, 20_000, (7, 5), 0, torch.device("cpu"))
+    assert draws.shift is not None
+    assert draws.mirrored is not None
+    assert draws.hole is not None
+    for drawn, n in [(draws.shift[:, 0], 5), (draws.shift[:, 1], 5), (draws.mirrored, 2)]:
+        counts = drawn.long().bincount(minlength=n)
+        assert len(counts) == n
+        assert counts.min() > 20_000 / n * 0.9
+    assert draws.hole.amax(0).tolist() == [6, 4]
+    assert draws.hole.amin(0).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("part", [{"crop": 2}, {"flip": True}, {"cutout": 3}])
+def test_each_part_stands_alone(part: dict[str, int]) -> None:
+    augmentation = Augmentation(**part)
+    draws = draw(augmentation, 20, (7, 5), 1, torch.device("cpu"))
+    changed = augment(images(), augmentation, draws)
+    assert changed.shape == (20, 3, 7, 5)
+    assert not torch.equal(changed, images())
+    if part == {"flip": True}:
+        assert all(
+            torch.equal(x, y) or torch.equal(x, y.flip(2))
+            for x, y in zip(changed, images(), strict=True)
+        )
+
+
+def test_an_image_is_varied_alike_wherever_it_stands_in_the_order() -> None:
+    split = Split(images(), torch.arange(20))
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
+    straight = torch.cat([x for x, _ in split.batches(6, torch.arange(20), EVERYTHING, 5)])
+    batches = list(split.batches(4, order, EVERYTHING, 5))
+    assert [len(labels) for _, labels in batches] == [4] * 5
+    assert torch.equal(torch.cat([labels for _, labels in batches]), order)
+    assert torch.equal(torch.cat([x for x, _ in batches]), straight[order])
+    other = torch.cat([x for x, _ in split.batches(6, torch.arange(20), EVERYTHING, 6)])
+    assert not torch.equal(straight, other)
+
+
+def test_bytes_are_normalised_before_they_are_varied() -> None:
+    pixels = torch.randint(256, (20, 3, 7, 5), dtype=torch.uint8)
+    mean, deviation = torch.rand(3, 1, 1) * 100, torch.rand(3, 1, 1) * 50 + 1
+    split = Split(pixels, torch.arange(20), mean, deviation)
+    ((plain, _),) = split.batches(20)
+    torch.testing.assert_close(plain, (pixels.float() - mean) / deviation)
+    floats = Split(plain, torch.arange(20))
+    order = torch.arange(20)
+    ((ours, _),) = split.batches(20, order, EVERYTHING, 2)
+    ((theirs, _),) = floats.batches(20, order, EVERYTHING, 2)
+    assert torch.equal(ours, theirs)  # what is added around an image is the mean colour

@@ -1,0 +1,309 @@
+"""A user's own data by name: every form that is taken, and one line for every other."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spectrum import DataConfig, Dataset, Split
+from spectrum.data.code import read_code
+from spectrum.data.dataset import split_images
+
+HEAD = """
+import sys
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, TensorDataset
+import spectrum
+
+rng = np.random.default_rng(0)
+labels = np.arange(60) % 3
+pixels = rng.integers(0, 256, (60, 3, 6, 4), dtype=np.uint8)
+floats = rng.normal(size=(60, 2, 5, 5)).astype(np.float32)
+several = (np.arange(60)[:, None] % [2, 3, 5]) == 0
+
+class Items(Dataset):
+    def __init__(self, make, n=60):
+        self.make, self.n = make, n
+    def __len__(self):
+        return self.n
+    def __getitem__(self, i):
+        return self.make(i)
+
+def picture(i, mode="RGB", size=(6, 6)):
+    return Image.fromarray(np.full((*size[::-1], 3), 4 * i, np.uint8)).convert(mode)
+"""
+COUNT = itertools.count()
+NAMED = DataConfig(name="m:f")
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Dataset]:
+    """Loads what a callable of a user's module returns, or an expression of it."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def loading(returned: str, head: str = "", **fields: Any) -> Dataset:
+        module = f"users_data_{next(COUNT)}"
+        body = f"{HEAD}{head}\ndef f():\n    return {returned}\n"
+        (tmp_path / f"{module}.py").write_text(body)
+        importlib.invalidate_caches()
+        return read_code(f"{module}:f", DataConfig(name=f"{module}:f", **fields))
+
+    yield loading
+    for name in [name for name in sys.modules if name.startswith("users_data_")]:
+        del sys.modules[name]
+
+
+def restored(part: Split) -> np.ndarray[Any, Any]:
+    """The pixels of a split as the user had them."""
+    assert isinstance(part, Split)
+    return part.images.numpy()
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (60, 3, 6, 4), dtype=np.uint8)
+
+
+def test_bytes_stay_bytes_with_the_moments_of_the_training_split(load: Any) -> None:
+    data = load("pixels, labels")
+    assert (data.shape, data.classes) == ((3, 6, 4), ("0", "1", "2"))
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [36, 12, 12]
+    content = {image.tobytes(): i for i, image in enumerate(PIXELS)}
+    seen = []
+    for part in (data.train, data.validation, data.test):
+        numbers = [content[image.tobytes()] for image in restored(part)]
+        assert part.labels.tolist() == [i % 3 for i in numbers]
+        seen += numbers
+    assert sorted(seen) == list(range(60))
+    train = restored(data.train).astype(np.float64)
+    assert data.train.images.dtype == torch.uint8
+    for found, axis in ((data.train.mean, "mean"), (data.train.deviation, "std")):
+        expected = getattr(train, axis)(axis=(0, 2, 3))
+        assert found.dtype == torch.float32
+        np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-6)
+        assert found.shape == (3, 1, 1)
+    (images, _), *_ = data.train.batches(36)
+    np.testing.assert_allclose(images.mean((0, 2, 3)), 0, atol=1e-5)
+
+
+def test_floats_are_divided_and_normalised_as_digits_are(load: Any) -> None:
+    found = load("torch.from_numpy(floats), torch.from_numpy(labels).int()")
+    rng = np.random.default_rng(0)
+    rng.integers(0, 256, (60, 3, 6, 4), dtype=np.uint8)
+    floats = rng.normal(size=(60, 2, 5, 5)).astype(np.float32)
+    same = split_images(floats, np.arange(60) % 3, "012", validation=0.2, test=0.2, seed=0)
+    assert found.fingerprint == same.fingerprint
+    for name in ("train", "validation", "test"):
+        assert torch.equal(getattr(found, name).images, getattr(same, name).images)
+        assert torch.equal(getattr(found, name).labels, getattr(same, name).labels)
+
+
+def test_labels_that_are_no_numbers_of_classes_are_classes_by_themselves(load: Any) -> None:
+    data = load("pixels, labels * 10 - 10")
+    assert data.classes == ("-10", "0", "10")
+    assert sorted(data.train.labels.unique().tolist()) == [0, 1, 2]
+    named = load("pixels, labels.astype(np.uint8), ['a', 'b', 'c']")
+    assert named.classes == ("a", "b", "c")
+    assert torch.equal(named.train.labels, data.train.labels)
+
+
+def test_fields_of_the_division_reach_it(load: Any) -> None:
+    base = load("pixels, labels")
+    fewer = load("pixels, labels", validation=0.1, test=0.3, train_images=20, label_noise=0.5)
+    assert [len(p) for p in (fewer.train, fewer.validation, fewer.test)] == [20, 6, 18]
+    clean = load("pixels, labels", validation=0.1, test=0.3, train_images=20)
+    assert (clean.train.labels != fewer.train.labels).sum() == 10
+    assert not torch.equal(base.test.images, load("pixels, labels", split_seed=1).test.images)
+    assert base.fingerprint == fewer.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["several", "several.astype(float)", "torch.tensor(several)"])
+def test_images_of_several_labels(kind: str, load: Any) -> None:
+    data = load(f"pixels, {kind}, ['x', 'y', 'z']", class_weights="frequency", map_at=7)
+    assert data.is_multi_label
+    assert (data.train.labels.dtype, data.train.labels.shape) == (torch.bool, (36, 3))
+    content = {image.tobytes(): i for i, image in enumerate(PIXELS)}
+    for image, labels in zip(restored(data.test), data.test.labels.tolist(), strict=True):
+        number = content[image.tobytes()]
+        assert labels == [number % k == 0 for k in (2, 3, 5)]
+    positives = data.train.labels.float().sum(0)
+    torch.testing.assert_close(data.class_weights, positives / positives.mean())
+    assert data.map_at == 7
+    assert load(f"pixels, {kind}").class_weights is None
+
+
+def test_given_splits_are_kept(load: Any) -> None:
+    train, rest = "(pixels[:40], labels[:40])", "(pixels[40:50], labels[40:50])"
+    data = load(f"{{'train': {train}, 'val': {rest}, 'test': (pixels[50:], labels[50:])}}")
+    assert np.array_equal(restored(data.train), PIXELS[:40])
+    assert np.array_equal(restored(data.validation), PIXELS[40:50])
+    assert np.array_equal(restored(data.test), PIXELS[50:])
+    assert data.notes == ()
+    other = load(f"{{'train': {train}, 'dev': {rest}}}")
+    assert np.array_equal(restored(other.test), PIXELS[40:50])
+    assert len(other.validation) == 8
+    assert "no test split" in other.notes[0]
+    assert load(f"{{'train': {train}, 'test': {rest}}}").fingerprint != other.fingerprint
+    alone = load("{'train': (pixels, labels)}")
+    assert torch.equal(alone.train.images, load("pixels, labels").train.images)
+
+
+def test_tensors_of_a_torch_dataset_are_read_through(load: Any) -> None:
+    data = load("TensorDataset(torch.from_numpy(pixels), torch.from_numpy(labels))")
+    plain = load("pixels, labels")
+    assert data.fingerprint == plain.fingerprint
+    assert torch.equal(data.train.images, plain.train.images)
+    items = load("Items(lambda i: (pixels[i], torch.tensor(several[i])))")
+    assert items.fingerprint == load("pixels, several").fingerprint
+
+
+def test_pictures_of_a_torch_dataset_become_bytes(load: Any) -> None:
+    grey = load("Items(lambda i: (picture(i, 'L'), int(labels[i])))")
+    assert grey.shape == (1, 6, 6)
+    assert sorted(restored(grey.test)[:, 0, 0, 0] // 4 % 3) == sorted(grey.test.labels.tolist())
+    mixed = load("Items(lambda i: (picture(i, 'L' if i else 'RGBA'), int(labels[i])))")
+    assert mixed.shape == (3, 6, 6)
+    assert (restored(mixed.test)[:, 0] == restored(mixed.test)[:, 2]).all()
+    sized = load("Items(lambda i: (picture(i, size=(6 + i, 9)), int(labels[i])))", image_size=5)
+    assert sized.shape == (3, 5, 5)
+    forced = load("Items(lambda i: (picture(i), int(labels[i])))", channels=1)
+    assert forced.shape == (1, 6, 6)
+    split = load("{k: Items(lambda i: (picture(i), i % 2), 20) for k in ('train', 'test')}")
+    assert [len(p) for p in (split.train, split.validation, split.test)] == [16, 4, 20]
+
+
+def test_names_of_classes_are_those_of_a_torch_dataset(load: Any) -> None:
+    head = "class Named(Items):\n    classes = ['ant', 'bee', 'cow']\n"
+    data = load("Named(lambda i: (picture(i), int(labels[i])))", head)
+    assert data.classes == ("ant", "bee", "cow")
+
+
+def test_items_that_cannot_be_read_stop_or_are_left_out(load: Any) -> None:
+    head = "def make(i):\n    if i % 20 == 9: raise OSError('gone\\nfor good')\n"
+    head += "    return picture(i), int(labels[i])\n"
+    with pytest.raises(ValueError, match=r"item 9 \(OSError: gone for good\) can't be read; bad"):
+        load("Items(make)", head)
+    data = load("Items(make)", head, bad_images="skip")
+    assert sum(map(len, (data.train, data.validation, data.test))) == 57
+    (note,) = data.notes
+    assert note.startswith("3 of 60 items can't be read and are left out: item 9 (OSError")
+
+
+def test_a_dataset_is_taken_as_it_is(load: Any) -> None:
+    whole = "spectrum.load_data('digits')"
+    data, digits = load(whole), load_digits()
+    assert data.fingerprint == digits.fingerprint
+    assert torch.equal(data.train.images, digits.train.images)
+    head = "from dataclasses import replace\n"
+    unnamed = load(f"replace({whole}, fingerprint='')", head)
+    again = load(f"replace({whole}, fingerprint='')", head)
+    assert len(unnamed.fingerprint) == 16
+    assert unnamed.fingerprint == again.fingerprint
+    other = load(
+        "replace(spectrum.load_data(spectrum.DataConfig(split_seed=1)), fingerprint='')", head
+    )
+    assert other.fingerprint != unnamed.fingerprint
+    with pytest.raises(ValueError, match=r"returns a Dataset, label_noise \(=0.1\) must not be"):
+        load(whole, label_noise=0.1)
+
+
+def load_digits() -> Dataset:
+    from spectrum import load_data
+
+    return load_data("digits")
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("None", "must return a spectrum.Dataset, "),
+        ("pixels", "must return a spectrum.Dataset, .* not ndarray"),
+        ("(pixels,)", "must return .* not tuple"),
+        ("3 / 0", "failed: ZeroDivisionError"),
+        ("sys.exit('bye')", "failed: SystemExit: bye"),
+        ("pixels[:, 0], labels", r"images must be \(N, C, H, W\) .*are \(60, 6, 4\) of uint8"),
+        ("floats.astype(float), labels", "images must be .* of float64"),
+        ("np.zeros((60, 9, 9, 3), np.uint8), labels", r"looks like \(N, H, W, C\)"),
+        ("pixels[:0], labels[:0]", "images must be"),
+        ("'no', labels", "images must be an array or a tensor, not str"),
+        ("[[1], [1, 2]], labels", "images must be an array, the list's items differ in shape"),
+        ("np.where(floats == floats[7, 0, 0, 0], np.nan, floats), labels", "image 7 must have"),
+        ("floats * 0, labels", "every pixel is the same"),
+        ("pixels, labels[:50]", "50 are not 60"),
+        ("pixels, labels / 2", r"labels must be \(N,\) integers .* of float64"),
+        ("pixels, labels[:, None]", r"labels must be \(N,\) integers"),
+        ("pixels, several * 2", "those of image 0 aren't"),
+        ("pixels, ['a'] * 60", "labels must be"),
+        ("pixels, labels * 0", "must have at least two classes, has 0 alone"),
+        ("pixels, labels, ['a', 'b']", r"labels must be in 0..1, .* that of image 2 is 2"),
+        ("pixels, labels - 1, ['a', 'b', 'c']", "that of image 0 is -1"),
+        ("pixels, labels, ['a', 'b', 'c', 'd']", "must have images to train on of class d"),
+        ("pixels, labels, ['a', 'a', 'b']", "class names must differ"),
+        ("pixels, labels, 'abc'", "class names must be a list of text"),
+        ("pixels, several, ['a', 'b']", "class names must be 3, one for each column, are 2"),
+        ("pixels, several & [True, True, False]", "must have images to train on of class 2"),
+        ("pixels, np.arange(60)", r"test \(=0.2\) must be at least 1"),
+        ("{'train': (pixels, labels), 'extra': (pixels, labels)}", "a dict with 'extra', its keys"),
+        ("{'val': (pixels, labels), 'dev': (pixels, labels)}", "a dict with 'dev' again"),
+        ("{'test': (pixels, labels)}", "must have train"),
+        ("{'train': (pixels, labels), 'test': (floats, labels)}", "images must be alike in all"),
+        ("{'train': (pixels, labels), 'test': (pixels, several)}", "labels must be alike in all"),
+        ("{'train': (pixels, labels % 2), 'test': (pixels, labels)}", "to train on of class 2"),
+        ("{'train': (pixels, labels), 'test': 7}", "test: must return"),
+        ("Items(lambda i: pixels[i])", r"item 0 must be \(image, label\), is ndarray"),
+        ("Items(lambda i: (pixels[i, 0], 0))", r"image of item 0 must be \(C, H, W\), is \(6, 4\)"),
+        ("Items(lambda i: ('no', 0))", "image of item 0 must be an array or a tensor, not str"),
+        ("Items(lambda i: (pixels[i], 'a'))", "label of item 0 must be an integer"),
+        ("Items(lambda i: (pixels[i], 0), 0)", "has no items"),
+        ("Items(lambda i: (picture(i, size=(5 + i, 9)), 0))", r"5x9 and 6x9 pixels, image_size"),
+        ("Items(lambda i: (np.zeros((3, 4 + i, 4), np.uint8), 0))", "4x4 and 4x5 pixels, must be"),
+        ("Items(lambda i: (rng.normal(size=(1, 2, 2)), 0))", "item 0 must be the same whenever"),
+    ],
+)  # fmt: skip
+def test_whatever_else_is_returned_is_refused_in_a_line(
+    returned: str, said: str, load: Any
+) -> None:
+    with pytest.raises(ValueError, match=rf"\Adata \(=users_data_\d+:f\): .*{said}") as caught:
+        load(returned)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"channels": 1}, r"images of 3 channels, channels \(=1\) differs"),
+        ({"image_size": 6}, r"images of 4x6 pixels, image_size \(=6\) differs"),
+        ({"loading": "stream"}, r"loading \(=stream\) must be memory or auto"),
+        ({"train_images": 100}, r"train_images \(=100\) must be in 3..36"),
+    ],
+)
+def test_fields_that_do_not_fit_arrays_are_refused(
+    fields: dict[str, Any], said: str, load: Any
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        load("pixels, labels", **fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("not_there_at_all:f", r"can't be imported: ModuleNotFoundError"),
+        ("math:nothing", r"can't be imported: AttributeError"),
+        ("math:pi", r"must be callable, not float"),
+        ("__main__:f", r"can't be imported: ImportError: other processes"),
+        ("textwrap:fill", r"must take no arguments, it needs text"),
+        ("builtins:dict", "a dict, which must have train"),
+    ],
+)
+def test_what_is_no_callable_without_arguments_is_refused(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"\Adata \(={name}\): [^\n]*{said}[^\n]*\Z"):
+        read_code(name, DataConfig(name=name))

@@ -1,0 +1,124 @@
+"""Which images go where: drawn as scikit-learn draws, given ones as they are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn.model_selection import train_test_split
+
+from spectrum.data.division import divide, notes_of
+from spectrum.data.source import TEST, TRAIN, UNDIVIDED, VALIDATION
+
+Parts = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+LABELS = np.repeat(np.arange(3), (120, 60, 20)).astype(np.int64)
+
+
+def halves(*counts: int) -> npt.NDArray[np.int8]:
+    """So many for training, validation and testing, mixed."""
+    order = np.random.default_rng(1).permutation(sum(counts))
+    return np.repeat([TRAIN, VALIDATION, TEST], counts).astype(np.int8)[order]
+
+
+def parts(targets: Any = LABELS, splits: Any = None, **changes: Any) -> Parts:
+    fields = {"validation": 0.2, "test": 0.1, "seed": 3, "classes": "abc", **changes}
+    given = np.full(len(targets), UNDIVIDED, np.int8) if splits is None else splits
+    return divide(targets, given, **fields)
+
+
+def whole(found: Parts, n: int = 200) -> None:
+    assert sorted(np.concatenate(found).tolist()) == list(range(n))
+
+
+def test_undivided_images_are_drawn_in_proportion_test_first() -> None:
+    train, validation, test = found = parts()
+    whole(found)
+    rest, expected = train_test_split(np.arange(200), test_size=20, stratify=LABELS, random_state=3)
+    assert test.tolist() == expected.tolist()
+    rest, expected = train_test_split(rest, test_size=40, stratify=LABELS[rest], random_state=3)
+    assert (train.tolist(), validation.tolist()) == (rest.tolist(), expected.tolist())
+    assert np.bincount(LABELS[test]).tolist() == [12, 6, 2]
+
+
+def test_a_lone_training_split_is_divided_like_images_that_are_in_none() -> None:
+    alone = parts(splits=np.full(200, TRAIN, np.int8))
+    assert [p.tolist() for p in alone] == [p.tolist() for p in parts()]
+
+
+def test_three_given_splits_stay_as_they_are() -> None:
+    splits = halves(100, 60, 40)
+    for found, split in zip(parts(splits=splits), (TRAIN, VALIDATION, TEST), strict=True):
+        assert found.tolist() == np.flatnonzero(splits == split).tolist()
+    assert notes_of(splits) == ()
+
+
+@pytest.mark.parametrize(("counts", "kept"), [((150, 0, 50), TEST), ((150, 50, 0), VALIDATION)])
+def test_one_given_split_is_for_testing_and_validation_is_drawn_from_training(
+    counts: tuple[int, int, int], kept: int
+) -> None:
+    splits = halves(*counts)
+    _, validation, test = found = parts(splits=splits)
+    whole(found)
+    assert test.tolist() == np.flatnonzero(splits == kept).tolist()
+    assert len(validation) == 30  # a fifth of 150
+    before = np.bincount(LABELS[splits == TRAIN]) / 150
+    assert np.abs(np.bincount(LABELS[validation]) / 30 - before).max() < 1 / 30
+    assert len(notes_of(splits)) == (kept == VALIDATION)
+
+
+def test_images_of_several_labels_are_drawn_at_random() -> None:
+    targets = np.random.default_rng(0).random((200, 5)) < 0.01  # most classes are rare
+    found = parts(targets)
+    whole(found)
+    assert [len(p) for p in found] == [140, 40, 20]
+    assert [len(p) for p in parts(targets, train_images=7)] == [7, 40, 20]
+
+
+def test_fewer_images_are_drawn_from_those_for_training_alone() -> None:
+    splits = halves(100, 60, 40)
+    fewer = parts(splits=splits, train_images=20)
+    assert len(fewer[0]) == 20
+    assert set(fewer[0]) <= set(np.flatnonzero(splits == TRAIN))
+    assert [len(p) for p in fewer[1:]] == [60, 40]
+
+
+FEW = np.repeat(np.arange(3), (100, 98, 2)).astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ("targets", "splits", "changes", "said"),
+    [
+        (LABELS, halves(0, 100, 100), {}, "must have some for training"),
+        (LABELS, None, {"test": 0.01}, r"test \(=0.01\) must be at least 0.015, one image of 200"),
+        (LABELS, None, {"validation": 0.01}, r"validation \(=0.01\) must be at least 0.015"),
+        (LABELS, None, {"validation": 0.5, "test": 0.49}, "must leave at least 3 of 200 images"),
+        (LABELS, None, {"train_images": 141}, r"train_images \(=141\) must be in 3..140"),
+        (FEW, None, {}, r"class c has too few images \(=2\) to be divided"),
+        (FEW[:199], halves(199, 0, 0), {}, r"class c has too few images \(=1\)"),
+        (np.ones((9, 2), bool), None, {"test": 0.01}, r"must be at least 0.111, one image of 9\Z"),
+    ],
+)
+def test_what_cannot_be_divided_is_said_in_a_line(
+    targets: Any, splits: Any, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        parts(targets, splits, **changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_class_is_lost_from_training_whatever_the_shares(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(60):
+        counts = rng.integers(1, 12, size=4)
+        labels = np.repeat(np.arange(4), counts)
+        shares = {"validation": rng.uniform(0.05, 0.5), "test": rng.uniform(0.05, 0.45)}
+        try:
+            found = parts(labels, classes="abcd", **shares, seed=seed)
+        except ValueError as error:
+            assert str(error).startswith(("class", "validation", "test"))  # noqa: PT017
+            continue
+        whole(found, len(labels))
+        assert len(np.unique(labels[found[0]])) == 4

@@ -1,0 +1,205 @@
+"""Class folders as they come: which files are images, of which class and split."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spectrum import DataConfig
+from spectrum.data.folder import read_folder
+from spectrum.data.source import TEST, TRAIN, UNDIVIDED, VALIDATION, Source
+from tests.data.pictures import encoded, noise, write_classes
+
+
+def read(root: Path | str) -> Source:
+    return read_folder(str(root), DataConfig(name="folder:here"))
+
+
+def names(source: Source) -> list[str]:
+    return [source.reader.name(i) for i in range(len(source.reader))]
+
+
+def touch(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(path.encode())
+
+
+def test_classes_are_folders_by_name_and_images_lie_at_any_depth(tmp_path: Path) -> None:
+    touch(tmp_path, "dog/2.jpg", "dog/1.jpg", "cat/deep/er/x.webp", "cat/b", "Ant/a.PNG")
+    source = read(tmp_path)
+    assert source.classes == ("Ant", "cat", "dog")
+    assert names(source) == ["Ant/a.PNG", "cat/b", "cat/deep/er/x.webp", "dog/1.jpg", "dog/2.jpg"]
+    assert source.targets.tolist() == [0, 1, 1, 2, 2]
+    assert source.splits.tolist() == [UNDIVIDED] * 5
+    assert source.notes == ()
+    assert source.reader.read(2) == b"cat/deep/er/x.webp"
+
+
+@pytest.mark.parametrize(
+    ("folders", "codes"),
+    [
+        (("train", "val", "test"), (TRAIN, VALIDATION, TEST)),
+        (("train", "valid"), (TRAIN, VALIDATION)),
+        (("train", "validation"), (TRAIN, VALIDATION)),
+        (("Train", "Test"), (TRAIN, TEST)),
+        (("train",), (TRAIN,)),
+    ],
+)
+def test_splits_are_folders(
+    tmp_path: Path, folders: tuple[str, ...], codes: tuple[int, ...]
+) -> None:
+    for folder in folders:
+        touch(tmp_path, f"{folder}/b/1", f"{folder}/a/2")
+    source = read(tmp_path)
+    assert source.classes == ("a", "b")
+    assert sorted(zip(names(source), source.splits.tolist(), strict=True)) == sorted(
+        (f"{folder}/{image}", code)
+        for folder, code in zip(folders, codes, strict=True)
+        for image in ("a/2", "b/1")
+    )
+    assert source.notes == ()
+
+
+def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
+    touch(tmp_path, "train/1", "bus/1", "tram/1")
+    assert read(tmp_path).classes == ("bus", "train", "tram")
+    assert set(read(tmp_path).splits) == {UNDIVIDED}
+
+
+def test_what_isnt_used_is_noted(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a/1", "train/b/1", "test/1", "test/2", "extra/x/1", "README.txt")
+    touch(tmp_path, "train/list.csv")
+    source = read(tmp_path)
+    assert names(source) == ["train/a/1", "train/b/1"]
+    assert source.notes == (
+        "test has no folders of classes and isn't used",
+        "extra beside train isn't used",
+        "2 files beside the folders of classes aren't used",
+    )
+
+
+def test_hidden_files_and_folders_are_left_out_silently(tmp_path: Path) -> None:
+    touch(tmp_path, "a/.DS_Store", "a/1", "b/.cache/x", "b/1", ".git/x", ".hidden")
+    source = read(tmp_path)
+    assert names(source) == ["a/1", "b/1"]
+    assert source.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("paths", "reason"),
+    [
+        ([], "must have a folder of images for each class"),
+        (["1.png", "2.png"], "must have a folder of images for each class"),
+        (["val/a/1", "test/a/1"], "must have a folder train beside the other splits"),
+        (["train/1", "test/a/1"], "train must have a folder for each class"),
+        (["train/a/1", "val/a/1", "valid/a/1"], "has both "),
+    ],
+)
+def test_folders_that_cant_be_used(tmp_path: Path, paths: list[str], reason: str) -> None:
+    touch(tmp_path, *paths)
+    with pytest.raises(ValueError, match=rf"\Adata \(=folder:here\): {reason}[^\n]*\Z"):
+        read(tmp_path)
+
+
+def test_a_folder_that_isnt_there_or_is_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\Adata \(=folder:here\): there is no such folder\Z"):
+        read(tmp_path / "nowhere")
+    touch(tmp_path, "file")
+    with pytest.raises(ValueError, match=r"/file can't be read \(not a directory\)\Z"):
+        read(tmp_path / "file")
+
+
+def test_names_in_any_script_and_in_none(tmp_path: Path) -> None:
+    written = [
+        "猫/子猫 一.png", "кот/кошка.png", "قطة/قط.png", "γάτα/x y  z.png", "a\tb/new\nline.png",
+        "e/" + "n" * 251 + ".png", "😀/👩‍🚀.png",
+    ]  # fmt: skip
+    for path in written:
+        touch(tmp_path, path)
+    raw = os.path.join(os.fsencode(tmp_path), b"latin-\xe9")
+    os.mkdir(raw)
+    with open(os.path.join(raw, b"\xff\xfe.png"), "wb") as file:
+        file.write(b"not text")
+    source = read(tmp_path)
+    assert len(source.classes) == 8
+    assert {"猫", "кот", "قطة", "γάτα", "e", "😀", "a\\tb", "latin-\\udce9"} == set(source.classes)
+    found = names(source)
+    assert set(found) == {
+        *(path for path in written if "\n" not in path),
+        "a\\tb/new\\nline.png",
+        "latin-\\udce9/\\udcff\\udcfe.png",
+    }
+    for i, name in enumerate(found):
+        name.encode()
+        assert source.classes[source.targets[i]] == name.split("/")[0]
+        content = source.reader.read(i)
+        assert content == (b"not text" if "latin" in name else content)
+        if name in written:
+            assert content == name.encode()
+
+
+def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    touch(tmp_path, "elsewhere/1", "elsewhere/deep/2")
+    touch(root, "a/0", "b/0")
+    (root / "a" / "link").symlink_to(tmp_path / "elsewhere" / "1")
+    (root / "a" / "folder").symlink_to(tmp_path / "elsewhere")
+    (root / "a" / "circle").symlink_to(root / "a")
+    (root / "a" / "up").symlink_to(root)
+    (root / "b" / "missing").symlink_to(tmp_path / "nowhere")
+    (root / "b" / "itself").symlink_to(root / "b" / "itself")
+    (root / "c").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(root / "b" / "pipe")
+    source = read(root)
+    own = [name for name in names(source) if "up/" not in name]
+    assert own == [
+        *("a/0", "a/folder/1", "a/folder/deep/2", "a/link"),
+        *("b/0", "b/itself", "b/missing", "c/1", "c/deep/2"),
+    ]
+    assert not any("circle" in name or "up/a/" in name for name in names(source))
+    assert source.reader.read(own.index("a/link")) == b"elsewhere/1"
+    assert source.reader.mark(names(source).index("b/missing")) == ""
+
+
+def test_a_directory_with_an_images_name_is_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "a/x.png/y.png", "b/1")
+    (tmp_path / "b" / "z.png").mkdir()
+    assert names(read(tmp_path)) == ["a/x.png/y.png", "b/1"]
+
+
+def test_the_reader_travels_to_another_process(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"a": 2, "b": 1}, height=5, width=7)
+    reader = pickle.loads(pickle.dumps(read(tmp_path).reader))
+    assert len(reader) == 3
+    assert reader.read(1) == (tmp_path / "a" / "1.png").read_bytes()
+    with reader.open(2) as image:
+        assert np.array_equal(np.asarray(image), noise(2, 5, 7))
+
+
+def test_a_mark_tells_a_file_that_has_changed(tmp_path: Path) -> None:
+    write_classes(tmp_path, {"a": 1, "b": 1})
+    reader = read(tmp_path).reader
+    marks = [reader.mark(i) for i in range(2)]
+    assert marks == [reader.mark(i) for i in range(2)]
+    (tmp_path / "b" / "0.png").write_bytes(encoded(noise(9, 8, 9)))
+    assert reader.mark(0) == marks[0]
+    assert reader.mark(1) != marks[1]
+
+
+def test_ten_thousand_files(tmp_path: Path) -> None:
+    content = tmp_path / "content"
+    content.write_bytes(encoded(noise(0, 4, 4)))
+    for i in range(100):
+        (tmp_path / "root" / f"{i:02}").mkdir(parents=True)
+        for j in range(100):
+            os.link(content, tmp_path / "root" / f"{i:02}" / f"{j:02}.png")
+    source = read(tmp_path / "root")
+    assert len(source.reader) == 10_000
+    assert source.targets.tolist() == [i // 100 for i in range(10_000)]
+    assert source.reader.name(4217) == "42/17.png"
+    assert len(pickle.dumps(source.reader)) < 200_000

@@ -1,0 +1,200 @@
+"""What pixels mean, beside plain numpy, and how they are cut and resized."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from spectrum.data.images import (
+    EVALUATED,
+    UnknownRange,
+    centred,
+    decode,
+    is_grey,
+    random_box,
+    random_crop,
+    to_array,
+)
+from tests.data.pictures import encoded, noise, resized
+
+COLOURS = noise(1, 20, 30)
+GREY = noise(2, 20, 30, 1)
+ALPHA = noise(3, 20, 30, 1)
+LUMA = np.rint(COLOURS @ [0.299, 0.587, 0.114])
+WIDE = np.linspace(0, 65535, 600).round().astype(np.uint16).reshape(20, 30)
+
+
+def reopened(image: Image.Image, kind: str = "PNG", **options: Any) -> Image.Image:
+    content = BytesIO()
+    image.save(content, kind, **options)
+    return Image.open(content)
+
+
+def grey_as_rgb(grey: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+COLOURED = {
+    "RGB": Image.fromarray(COLOURS),
+    "RGBA": Image.fromarray(np.dstack([COLOURS, ALPHA])),
+    "P": Image.fromarray(COLOURS).quantize(256),
+}
+GREYS = {
+    "1": (Image.fromarray(GREY > 100), 255.0 * (GREY > 100)),
+    "L": (Image.fromarray(GREY), GREY),
+    "LA": (Image.fromarray(np.dstack([GREY, ALPHA])), GREY),
+    "I;16": (Image.fromarray(WIDE), np.rint(WIDE / 257)),
+}
+
+
+@pytest.mark.parametrize("mode", COLOURED)
+def test_colours(mode: str) -> None:
+    image = reopened(COLOURED[mode])
+    assert image.mode == mode
+    assert not is_grey(image)
+    expected = np.asarray(COLOURED["P"].convert("RGB")) if mode == "P" else COLOURS
+    found = decode(image, 3)
+    assert found.mode == "RGB"
+    assert np.array_equal(np.asarray(found), expected)
+    grey = decode(reopened(COLOURED[mode]), 1)
+    assert grey.mode == "L"
+    if mode != "P":
+        assert np.abs(np.asarray(grey) - LUMA).max() <= 1
+
+
+@pytest.mark.parametrize("mode", GREYS)
+def test_grey(mode: str) -> None:
+    image, expected = GREYS[mode]
+    assert is_grey(reopened(image))
+    assert reopened(image).mode == mode
+    assert np.array_equal(np.asarray(decode(reopened(image), 1)), expected)
+    assert np.array_equal(np.asarray(decode(reopened(image), 3)), grey_as_rgb(expected))
+
+
+def test_16_bits_of_other_files() -> None:
+    expected = np.rint(WIDE / 257)
+    big_endian = reopened(Image.fromarray(WIDE), "TIFF", big_tiff=False)
+    assert np.array_equal(np.asarray(decode(big_endian, 1)), expected)
+    header = b"P5 30 20 65535\n"
+    portable = Image.open(BytesIO(header + WIDE.astype(">u2").tobytes()))
+    assert portable.mode == "I"
+    assert is_grey(portable)
+    assert np.array_equal(np.asarray(decode(portable, 1)), expected)
+
+
+def test_a_palette_with_transparency() -> None:
+    image = reopened(COLOURED["P"], transparency=bytes(range(256)))
+    expected = np.asarray(COLOURED["P"].convert("RGB"))
+    assert np.array_equal(np.asarray(decode(image, 3)), expected)
+
+
+def test_cmyk() -> None:
+    ink = np.dstack([255 - COLOURS, np.zeros((20, 30), np.uint8)])
+    image = reopened(Image.fromarray(ink, "CMYK"), "TIFF")
+    assert image.mode == "CMYK"
+    assert np.array_equal(np.asarray(decode(image, 3)), COLOURS)
+    jpeg = reopened(Image.fromarray(ink, "CMYK"), "JPEG", quality=100)
+    assert jpeg.mode == "CMYK"
+    assert np.abs(np.asarray(decode(jpeg, 3)).astype(int) - COLOURS).max() <= 4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_numbers_without_a_range_are_refused(dtype: type) -> None:
+    image = reopened(Image.fromarray(GREY.astype(dtype)), "TIFF")
+    with pytest.raises(UnknownRange):
+        decode(image, 3)
+
+
+@pytest.mark.parametrize("share", [1.0, EVALUATED])
+@pytest.mark.parametrize(("height", "width"), [(40, 61), (61, 40), (17, 17), (9, 30)])
+def test_the_middle_is_that_of_the_resized_image(height: int, width: int, share: float) -> None:
+    size = 16
+    pixels = noise(4, height, width)
+    found = np.asarray(centred(Image.fromarray(pixels), size, share))
+    # Resize as a whole, then cut.
+    shorter = round(size / share)
+    assert shorter == (16 if share == 1 else 18)
+    new_width = int(shorter * width / min(width, height))
+    new_height = int(shorter * height / min(width, height))
+    whole = Image.fromarray(pixels).resize((new_width, new_height), Image.Resampling.BILINEAR)
+    upper, left = round((new_height - size) / 2), round((new_width - size) / 2)
+    expected = np.asarray(whole)[upper : upper + size, left : left + size]
+    assert found.shape == (size, size, 3)
+    away = np.abs(found.astype(int) - expected)
+    assert away.max() <= 2  # Pillow rounds between the two directions
+    assert away.mean() < 0.05
+    x, y = width / new_width, height / new_height
+    slow = resized(pixels, size, (left * x, upper * y, (left + size) * x, (upper + size) * y))
+    assert np.abs(found - slow).max() <= 1.5
+
+
+def test_an_image_of_the_size_stays() -> None:
+    image = Image.fromarray(COLOURS[:16, :16])
+    assert centred(image, 16) is image
+    assert centred(image, 16, EVALUATED) is image
+
+
+def test_a_line_of_pixels_can_be_brought_to_a_size() -> None:
+    line = Image.fromarray(noise(5, 1, 20_000))
+    assert centred(line, 32).size == (32, 32)
+    rng = np.random.default_rng(0)
+    assert random_crop(line, 32, 3, 0.08, rng).size == (32, 32)
+
+
+def test_random_boxes_have_the_areas_and_sides_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.array([random_box(1000, 800, 0.25, rng) for _ in range(3000)])
+    left, upper, right, lower = boxes.T
+    assert (left >= 0).all()
+    assert (upper >= 0).all()
+    assert (right <= 1000).all()
+    assert (lower <= 800).all()
+    w, h = right - left, lower - upper
+    share, ratio = w * h / 800_000, w / h
+    assert 0.249 < share.min() < 0.26
+    assert 0.95 < share.max() <= 1
+    assert 0.745 < ratio.min() < 0.77
+    assert 1.31 < ratio.max() < 1.34
+    assert np.median(np.log(ratio)) == pytest.approx(0, abs=0.1)
+    assert left.max() > 400
+    assert upper.max() > 300
+
+
+def test_where_no_box_fits_the_middle_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    assert random_box(400, 30, 1.0, rng) == (180, 0, 220, 30)
+    assert random_box(30, 400, 1.0, rng) == (0, 180, 30, 220)
+    assert random_box(1, 1, 0.5, rng) == (0, 0, 1, 1)
+
+
+def test_a_random_crop_is_its_box_resized() -> None:
+    pixels = noise(6, 60, 80)
+    for seed in range(5):
+        box = random_box(80, 60, 0.1, np.random.default_rng(seed))
+        found = random_crop(Image.fromarray(pixels), 24, 3, 0.1, np.random.default_rng(seed))
+        assert np.abs(np.asarray(found) - resized(pixels, 24, box)).max() <= 1.5
+
+
+@pytest.mark.parametrize("size", [20, 100])
+def test_a_small_crop_of_a_large_file_is_decoded_at_a_smaller_scale(size: int) -> None:
+    pixels = noise(7, 300, 400)
+    content = encoded(pixels, "JPEG")
+    for seed in range(2):
+        box = random_box(400, 300, 0.5, np.random.default_rng(seed))
+        image = Image.open(BytesIO(content))
+        found = random_crop(image, size, 3, 0.5, np.random.default_rng(seed))
+        least = min(box[2] - box[0], box[3] - box[1]) / size
+        scale = 400 // image.size[0]
+        assert scale == max(s for s in (1, 2, 4, 8) if s <= least)
+        full = np.asarray(Image.open(BytesIO(content)))
+        assert np.abs(np.asarray(found) - resized(full, size, box)).mean() < 1.5
+
+
+def test_arrays_have_channels_first() -> None:
+    assert np.array_equal(to_array(Image.fromarray(COLOURS)), COLOURS.transpose(2, 0, 1))
+    assert np.array_equal(to_array(Image.fromarray(GREY)), GREY[None])

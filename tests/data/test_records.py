@@ -1,0 +1,417 @@
+"""Tables of images: real Parquet files, and a hub that is a real server."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from spectrum import DataConfig, load_data
+from spectrum.data.records import read_parquet
+from spectrum.data.source import TEST, TRAIN, UNDIVIDED, VALIDATION, Source
+from tests.data.hub_server import serving
+
+pytest.importorskip("datasets")
+
+CARD = b"""---
+configs:
+- config_name: small
+  data_files:
+  - {split: train, path: small/train-*.parquet}
+  - {split: valid, path: small/valid-*.parquet}
+  - {split: test, path: small/test-*.parquet}
+  - {split: extra, path: small/train-*.parquet}
+- config_name: large
+  data_files: large/*.parquet
+---
+"""
+
+
+def png(i: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def structs(n: int, first: int = 0) -> list[dict[str, Any]]:
+    return [{"bytes": png(first + i), "path": f"{i}.png"} for i in range(n)]
+
+
+def table(labels: Any, first: int = 0) -> pa.Table:
+    return pa.table({"image": structs(len(labels), first), "label": labels})
+
+
+def encoded(rows: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(rows, file)
+    return file.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _own_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub_cache")
+
+
+def write(path: Path, rows: pa.Table, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, path, **options)
+
+
+def read(path: Path, **fields: Any) -> Source:
+    return read_parquet(str(path), DataConfig(name=f"parquet:{path}", **fields))
+
+
+def test_the_rows_of_a_file_are_read_from_anywhere(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", table([i % 3 for i in range(50)]), row_group_size=7)
+    source = read(tmp_path / "a.parquet")
+    assert source.classes == ("0", "1", "2")
+    assert source.targets.tolist() == [i % 3 for i in range(50)]
+    assert set(source.splits) == {UNDIVIDED}
+    assert len(source.reader) == 50
+    copy = pickle.loads(pickle.dumps(source.reader))
+    assert len(pickle.dumps(source.reader)) < 1000
+    for i in (0, 6, 7, 49):
+        assert source.reader.read(i) == copy.read(i) == png(i)
+        assert source.reader.open(i).getpixel((0, 0)) == (i, i, i)
+    assert (source.reader.name(17), source.reader.mark(17)) == ("a.parquet row 17", "")
+
+
+def test_files_are_divided_by_their_names_or_their_folders(tmp_path: Path) -> None:
+    write(tmp_path / "Train-00001-of-2.parquet", table([1, 0], 2))
+    write(tmp_path / "Train-00000-of-2.parquet", table([0, 1], 0))
+    write(tmp_path / "data" / "validation" / "0.parquet", table([1, 1, 0], 10))
+    write(tmp_path / "test_of_all.parquet", table([0], 20))
+    write(tmp_path / "more" / "b.parquet", table([0, 1, 0, 1], 30))
+    write(tmp_path / ".hidden" / "train.parquet", table([0, 1]))
+    source = read(tmp_path)
+    assert source.splits.tolist() == [TRAIN] * 4 + [VALIDATION] * 3 + [TEST]
+    content = [source.reader.open(i).getpixel((0, 0))[0] for i in range(8)]
+    assert content == [0, 1, 2, 3, 10, 11, 12, 20]
+    assert source.targets.tolist() == [0, 1, 1, 0, 1, 1, 0, 0]
+    names = [source.reader.name(i) for i in (1, 2, 6, 7)]
+    assert names[:2] == ["Train-00000-of-2.parquet row 1", "Train-00001-of-2.parquet row 0"]
+    assert names[2:] == ["0.parquet row 2", "test_of_all.parquet row 0"]
+    assert source.notes == (f"{Path('more', 'b.parquet')}: in no split, not used",)
+
+
+@pytest.mark.parametrize("name", ["a [1]", "*", "ä?", "{x}", "~#%20", ".x", "train"])
+def test_paths_may_hold_any_character(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name / "b [ab] 1.parquet", table([0, 1, 1]))
+    assert read(tmp_path / name).targets.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("test-0", "test-1"), ("train", "train2")])
+def test_files_of_one_kind_are_undivided(names: tuple[str, str], tmp_path: Path) -> None:
+    for i, name in enumerate(names):
+        write(tmp_path / f"{name}.parquet", table([0, 1], 2 * i))
+    assert read(tmp_path).splits.tolist() == [UNDIVIDED] * 4
+
+
+def test_splits_whose_labels_are_kept_back_are_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", table([0, 1, 2, 0]))
+    write(tmp_path / "dev.parquet", table([2, 1]))
+    write(tmp_path / "test.parquet", table([-1, -1, -1]))
+    source = read(tmp_path)
+    assert source.splits.tolist() == [TRAIN] * 4 + [VALIDATION] * 2
+    assert source.notes == ("the labels of test aren't given, its images aren't used",)
+    assert len(source.reader) == 6
+
+
+def test_what_datasets_itself_writes_keeps_its_names(tmp_path: Path) -> None:
+    import datasets
+
+    pictures = [Image.fromarray(np.full((5, 6), i, np.uint8)) for i in range(6)]
+    features = datasets.Features(
+        {
+            "img": datasets.Image(),
+            "coarse_label": datasets.ClassLabel(names=["x", "y"]),
+            "fine_label": datasets.ClassLabel(names=["ant", "bee", "cow"]),
+            "tags": datasets.List(datasets.ClassLabel(names=["p", "q"])),
+        }
+    )
+    columns = {"img": pictures, "coarse_label": [0, 1] * 3, "fine_label": [2, 1, 0] * 2}
+    columns["tags"] = [[0], [], [0, 1]] * 2
+    made = datasets.Dataset.from_dict(columns, features=features)
+    made.to_parquet(str(tmp_path / "a.parquet"))
+    with pytest.raises(
+        ValueError, match=r"\Alabel_column \(=None\) must be given for parquet:"
+    ) as e:
+        read(tmp_path)
+    assert str(e.value).endswith("coarse_label or fine_label or tags")
+    fine = read(tmp_path, label_column="fine_label")
+    assert (fine.classes, fine.targets.tolist()) == (("ant", "bee", "cow"), [2, 1, 0] * 2)
+    assert fine.reader.open(3).size == (6, 5)
+    tags = read(tmp_path, label_column="tags")
+    assert tags.classes == ("p", "q")
+    assert tags.targets[:3].tolist() == [[True, False], [False, False], [True, True]]
+    assert fine.key == tags.key  # the images are the same
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_a_column_of_bytes_is_one_of_images(kind: Any, tmp_path: Path) -> None:
+    images = pa.array([png(i) for i in range(4)], kind)
+    write(tmp_path / "a.parquet", pa.table({"category": list("aabb"), "jpg": images}))
+    source = read(tmp_path)
+    assert (source.classes, source.targets.tolist()) == (("a", "b"), [0, 0, 1, 1])
+    assert [source.reader.read(i) for i in range(4)] == [png(i) for i in range(4)]
+
+
+def test_pandas_categories_are_classes(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": [png(i) for i in range(4)], "label": list("bbca")})
+    frame["label"] = frame["label"].astype("category")
+    frame.to_parquet(tmp_path / "a.parquet")
+    source = read(tmp_path)
+    assert (source.classes, source.targets.tolist()) == (("a", "b", "c"), [1, 1, 2, 0])
+
+
+def test_images_that_are_missing_or_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(png(7))
+    images = [
+        {"bytes": png(1), "path": None},
+        {"bytes": None, "path": str(tmp_path / "one.png")},
+        {"bytes": None, "path": "one.png"},
+        {"bytes": None, "path": None},
+        None,
+        {"bytes": b"", "path": None},
+    ]
+    write(tmp_path / "a.parquet", pa.table({"image": images, "label": [0, 1] * 3}))
+    reader = read(tmp_path).reader
+    assert [reader.read(i) for i in (0, 1, 5)] == [png(1), png(7), b""]
+    for i in (2, 3, 4):
+        assert reader.mark(i) == ""
+        with pytest.raises(OSError, match="no image"):
+            reader.open(i)
+    before = reader.mark(1)
+    assert before.split()[0] == str(len(png(7)))
+    os.utime(tmp_path / "one.png", ns=(0, 1))
+    assert reader.mark(1) != before
+
+
+def test_another_content_has_another_key(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write(path, table([0, 1]))
+    first = read(path)
+    assert read(path).key == first.key
+    write(path, table([0, 1], 5))
+    os.utime(path, ns=(0, 1))
+    second = read(path)
+    assert second.key != first.key
+    assert second.reader.read(0) == png(5)
+
+
+def test_a_table_becomes_a_dataset(tmp_path: Path) -> None:
+    rows = table([i % 2 for i in range(40)])
+    write(tmp_path / "a.parquet", rows)
+    data = load_data(f"parquet:{tmp_path}")
+    assert (data.shape, data.classes) == ((3, 4, 4), ("0", "1"))
+    for part, n in ((data.train, 24), (data.validation, 8), (data.test, 8)):
+        assert len(part) == n
+        numbers = part.images[:, 0, 0, 0]  # type: ignore[attr-defined]
+        assert (numbers % 2).tolist() == part.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("columns", "fields", "said"),
+    [
+        ({"label": [1, 2]}, {}, r"image_column \(=None\) must be given for .*: one of label"),
+        ({"a": structs(2), "b": structs(2), "label": [1, 2]}, {}, "image_column .*: a or b"),
+        ({"image": structs(2), "x": [1, 2]}, {}, r"label_column \(=None\) .*: one of image, x"),
+        ({"image": structs(2), "label": [1, 2], "labels": [1, 2]}, {}, ": label or labels"),
+        (
+            {"image": structs(2), "label": [1, 2]},
+            {"label_column": "y"},
+            r"label_column \(=y\) must be one of image, label, the columns of parquet:",
+        ),
+        (
+            {"image": structs(2), "label": [1, 2]},
+            {"image_column": "label"},
+            r"image_column \(=label\) must hold images, it is int64",
+        ),
+        ({"image": structs(2), "label": [1, None]}, {}, "label of a.parquet row 1 has no label"),
+        ({"image": structs(2), "label": [1.5, 2]}, {}, "row 0 has the label 1.5, must be a whole"),
+        ({"image": structs(2), "label": [{"a": 1}, {"a": 2}]}, {}, "must be whole numbers, text"),
+        ({"image": structs(0), "label": pa.array([], pa.int64())}, {}, "has no rows"),
+    ],
+)  # fmt: skip
+def test_columns_that_cannot_be_used_are_named(
+    columns: Any, fields: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    columns["image"] = pa.array(columns.get("image", []), pa.struct([("bytes", pa.binary())]))
+    if not len(columns["image"]) and "has no rows" not in said:
+        del columns["image"]
+    write(tmp_path / "a.parquet", pa.table(columns))
+    with pytest.raises(ValueError, match=rf"\A[^\n]*{said}[^\n]*\Z"):
+        read(tmp_path, **fields)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(ValueError, match=r"\Adata \(=parquet:[^\n]* no (such )?file[^\n]*\Z"):
+            read(path)
+    content = encoded(table([0, 1] * 50))
+    whole = tmp_path / "a.parquet"
+    for damaged in (b"", b"nothing of the kind", content[:-1], content[: len(content) // 2]):
+        whole.write_bytes(damaged)
+        with pytest.raises(
+            ValueError, match=r"\A[^\n]*a\.parquet can't be read as Parquet: [^\n]*"
+        ):
+            read(tmp_path)
+    middle = bytes(255 - b for b in content[100:400])
+    whole.write_bytes(content[:100] + middle + content[400:])
+    with pytest.raises(ValueError, match=r"\Adata \(=parquet:[^\n]*\): [^\n]+\Z"):
+        read(tmp_path)
+    whole.write_bytes(content)
+    write(tmp_path / "empty.parquet", table([0])[:0])
+    assert len(read(tmp_path).reader) == 100
+    write(tmp_path / "b.parquet", pa.table({"image": structs(2), "kind": [0, 1]}))
+    with pytest.raises(ValueError, match="all its files must have the same columns"):
+        read(tmp_path)
+
+
+def test_paths_that_datasets_takes_for_archives_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a::b.parquet", table([0, 1]))
+    with pytest.raises(ValueError, match="must have no :: in a file's path"):
+        read(tmp_path)
+
+
+def test_the_extra_is_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    for name in (f"parquet:{tmp_path}", "hub:owner/name"):
+        with pytest.raises(ValueError, match=r"needs datasets: pip install 'spectrum\[data\]'\Z"):
+            load_data(name)
+
+
+def test_a_full_disk_is_said_wherever_it_is_met() -> None:
+    import datasets
+
+    from spectrum.data.hub import _explained
+
+    error = datasets.exceptions.DatasetGenerationError("An error occurred")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert _explained(error, datasets).startswith("no space is left on the disk of ")
+
+
+FETCH = """
+import json, sys
+from spectrum import DataConfig
+from spectrum.data.records import read_hub
+for name in sys.argv[1:]:
+    try:
+        s = read_hub(name, DataConfig(name=f"hub:{name}"))
+        found = {"classes": s.classes, "splits": s.splits.tolist(), "notes": s.notes, "key": s.key,
+                 "targets": s.targets.tolist(), "last": s.reader.name(len(s.reader) - 1),
+                 "bytes": [s.reader.read(i).hex() for i in range(len(s.reader))]}
+    except ValueError as error:
+        found = {"error": str(error)}
+    print(json.dumps(found))
+"""
+
+NAMES = ["owner/name@small", "owner/plain", "owner/name", "owner/name@huge", "owner/gated"]
+NAMES += ["owner/asked", "owner/script", "owner/empty", "owner/none", "parquet", "a/b/c"]
+
+
+def fetch(url: str, home: Path, names: list[str], **more: str) -> tuple[list[Any], str]:
+    """What a process of its own finds at a hub, and what it says on standard error."""
+    environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(home), **more}
+    environment.pop("HF_TOKEN", None)
+    done = subprocess.run(
+        [sys.executable, "-c", FETCH, *names],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What is found with the hub there, without it, and where it mustn't be asked."""
+    home = tmp_path_factory.mktemp("home")
+    ran = home / "ran"
+    script = f"open({str(ran)!r}, 'w')".encode()
+    parts = {"train": [0, 1, 0, 1], "valid": [1, 0], "test": [-1, -1]}
+    small = {f"small/{name}-0.parquet": encoded(table(rows)) for name, rows in parts.items()}
+    plain = {"data/train-0.parquet": encoded(table([3, 5])), "data/test.parquet": b"damaged"}
+    repositories = {
+        "owner/name": {"README.md": CARD, **small, "large/a.parquet": encoded(table([0, 1]))},
+        "owner/plain": {"all.parquet": encoded(table(["b", "a", "b"]))},
+        "owner/gated": {"README.md": b"", "a.parquet": encoded(table([0, 1]))},
+        "owner/asked": {"README.md": b"", "a.parquet": encoded(table([0, 1]))},
+        "owner/script": {"script.py": script},
+        "owner/empty": {"README.md": b"nothing"},
+        "owner/damaged": plain,
+    }
+    names = [*NAMES, "owner/damaged"]
+    with serving(repositories, {"owner/gated": 401, "owner/asked": 403}) as (url, asked):
+        online, said = fetch(url, home, names)
+        assert any("small/train-0.parquet" in line for line in asked)
+        assert not any("large/a.parquet" in line and "GET" in line for line in asked)
+    down, said_down = fetch(url, home, ["owner/name@small", "owner/none"])
+    offline, _ = fetch(url, home, ["owner/plain", "owner/none"], HF_HUB_OFFLINE="1")
+    assert not ran.exists()
+    return dict(zip(names, online, strict=True)), down, offline, said + said_down
+
+
+def test_a_data_set_of_the_hub_is_fetched(hub: Any) -> None:
+    found = hub[0]["owner/name@small"]
+    assert found["classes"] == ["0", "1"]
+    assert found["splits"] == [TRAIN] * 4 + [VALIDATION] * 2
+    assert found["targets"] == [0, 1, 0, 1, 1, 0]
+    assert found["bytes"] == [png(i).hex() for i in (0, 1, 2, 3, 0, 1)]
+    assert found["last"] == "valid row 1"
+    assert found["notes"] == [
+        "extra: neither train, validation nor test, not used",
+        "the labels of test aren't given, its images aren't used",
+    ]
+    plain = hub[0]["owner/plain"]
+    assert (plain["classes"], plain["splits"]) == (["a", "b"], [UNDIVIDED] * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("owner/name", "its configuration must be given as hub:NAME@CONFIG, one of small, large"),
+        ("owner/name@huge", "one of small, large"),
+        ("owner/gated", "it's gated: ask for access"),
+        ("owner/asked", "it's gated: ask for access"),
+        ("owner/script", "it's a script, and no code of others is run"),
+        ("owner/empty", "doesn't contain any data files"),
+        ("owner/none", "the hub has no such data set, or it's private"),
+        ("owner/damaged", "Could not open Parquet input source"),
+        ("parquet", "must be hub:NAME[@CONFIG]"),
+        ("a/b/c", "must be hub:NAME[@CONFIG]"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_said_in_a_line(name: str, said: str, hub: Any) -> None:
+    message = hub[0][name]["error"]
+    assert message.startswith(f"data (=hub:{name}): ")
+    assert said in message
+    assert "\n" not in message
+    assert len(message) < 300
+
+
+def test_without_the_hub_what_was_fetched_is_still_there(hub: Any) -> None:
+    online, down, offline, said = hub
+    assert down[0] == online["owner/name@small"]
+    assert offline[0] == online["owner/plain"]
+    assert "can't be reached (ConnectError" in down[1]["error"]
+    assert "HF_HUB_OFFLINE forbids" in offline[1]["error"]
+    assert said == ""

@@ -1,0 +1,267 @@
+"""Every image is decoded once, whoever asks and however often; what is wrong with one is said."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spectrum import DataConfig
+from spectrum.data.folder import FolderReader, read_folder
+from spectrum.data.scan import Scan, fingerprint, scan
+from spectrum.data.source import UNDIVIDED, Source
+from tests.data.pictures import encoded, noise, write_classes
+
+CONFIG = DataConfig(name="folder:here")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder / "spectrum" / "data"
+
+
+def read(root: Path) -> Source:
+    return read_folder(str(root), CONFIG)
+
+
+def reasons(source: Source, found: Scan) -> dict[str, str]:
+    return {source.reader.name(i): found.reason(i) for i in range(len(source.reader))}
+
+
+@dataclass(frozen=True)
+class NeverOpened(FolderReader):
+    """Knows of its images and gives none."""
+
+    def read(self, index: int) -> bytes:
+        raise PermissionError(errno.EACCES, f"{self.name(index)} was read")
+
+    def open(self, index: int) -> Image.Image:
+        raise PermissionError(errno.EACCES, f"{self.name(index)} was opened")
+
+
+@dataclass(frozen=True)
+class Deadly(FolderReader):
+    """Ends the process that opens a certain image."""
+
+    def open(self, index: int) -> Image.Image:
+        if index == 150:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().open(index)
+
+
+@dataclass(frozen=True)
+class Slow(FolderReader):
+    def open(self, index: int) -> Image.Image:
+        time.sleep(0.05)
+        return super().open(index)
+
+
+def as_reader(source: Source, kind: type[FolderReader]) -> Source:
+    reader = source.reader
+    assert isinstance(reader, FolderReader)
+    return replace(source, reader=kind(reader.root, reader.paths, reader.ends))
+
+
+def test_what_is_known_of_each_image(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    colour, grey = noise(0, 5, 7), noise(1, 9, 4, 1)
+    (tmp_path / "a" / "colour.png").write_bytes(encoded(colour))
+    (tmp_path / "a" / "grey.png").write_bytes(encoded(grey))
+    found = scan(read(tmp_path), CONFIG)
+    assert found.good.all()
+    assert found.widths.tolist() == [7, 4]
+    assert found.heights.tolist() == [5, 9]
+    assert found.grey.tolist() == [False, True]
+    for i, name in enumerate(("colour.png", "grey.png")):
+        content = (tmp_path / "a" / name).read_bytes()
+        assert found.digests[i].tobytes() == hashlib.sha256(content).digest()
+    luma = np.asarray(Image.fromarray(colour).convert("L"))
+    pixels = np.dstack([colour, luma]).astype(float)
+    assert found.means[0] == pytest.approx(pixels.mean(axis=(0, 1)), rel=1e-6)
+    assert found.squares[0] == pytest.approx((pixels**2).mean(axis=(0, 1)), rel=1e-6)
+    assert found.means[1] == pytest.approx([grey.mean()] * 4, rel=1e-6)
+    assert found.squares[1] == pytest.approx([(grey.astype(float) ** 2).mean()] * 4, rel=1e-6)
+
+
+def test_what_is_wrong_with_an_image(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    jpeg, png = encoded(noise(0, 64, 64), "JPEG"), encoded(noise(0, 64, 64))
+    floats = BytesIO()
+    Image.fromarray(np.ones((4, 4), np.float32)).save(floats, "TIFF")
+    bomb = bytearray(png)
+    bomb[16:24] = (30_000).to_bytes(4, "big") * 2
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
+    contents = {
+        "good.jpg": (jpeg, ""),
+        "cut.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
+        "cut.png": (png[: len(png) // 2], "truncated"),
+        "text.jpg": (b"hello", "no image"),
+        "nothing.jpg": (b"", "empty"),
+        "floats.tif": (floats.getvalue(), "of an unknown range"),
+        "bomb.png": (bytes(bomb), "too large"),
+        "upset.png": (png[:60] + b"\0\0\0\0" + png[64:], "damaged"),
+    }
+    for name, (content, _) in contents.items():
+        (folder / name).write_bytes(content)
+    (folder / "gone.png").symlink_to("nowhere")
+    (folder / "loop.png").symlink_to("loop.png")
+    source = read(tmp_path)
+    expected = {f"a/{name}": reason for name, (_, reason) in contents.items()}
+    expected |= {"a/gone.png": "not there", "a/loop.png": "not readable"}
+    assert reasons(source, scan(source, CONFIG)) == expected
+    assert reasons(source, scan(source, CONFIG)) == expected
+
+
+def test_a_second_scan_opens_nothing_and_finds_the_same(tmp_path: Path) -> None:
+    source = read(write_classes(tmp_path, {"a": 100, "b": 80}))
+    (tmp_path / "a" / "bad.png").write_text("no")
+    source = read(tmp_path)
+    first = scan(source, CONFIG)
+    second = scan(as_reader(source, NeverOpened), CONFIG)
+    for field in ("reasons", "widths", "heights", "grey", "digests", "means", "squares"):
+        assert np.array_equal(getattr(first, field), getattr(second, field))
+    assert np.array_equal(first.means, scan(source, CONFIG, processes=1).means)
+
+
+def test_only_what_has_changed_is_opened(tmp_path: Path) -> None:
+    root = write_classes(tmp_path, {"a": 3, "b": 2})
+    before = scan(read(root), CONFIG)
+    (root / "a" / "1.png").write_bytes(encoded(noise(50, 6, 6)))
+    (root / "a" / "new.png").write_bytes(encoded(noise(51, 7, 7)))
+    (root / "b" / "0.png").unlink()
+    after = scan(as_reader(read(root), NeverOpened), CONFIG)
+    assert after.good.tolist() == [True, False, True, False, True]
+    assert np.array_equal(after.digests[[0, 2, 4]], before.digests[[0, 2, 4]])
+    assert scan(read(root), CONFIG).widths.tolist() == [8, 6, 8, 7, 8]
+
+
+def test_what_may_pass_isnt_kept(tmp_path: Path) -> None:
+    root = write_classes(tmp_path, {"a": 1})
+    target = tmp_path / "target"
+    (root / "a" / "link.png").symlink_to(target)
+    assert scan(read(root), CONFIG).reason(1) == "not there"
+    target.write_bytes(encoded(noise(0, 3, 3)))
+    assert scan(read(root), CONFIG).good.all()
+
+
+@pytest.mark.parametrize("damage", ["cut", "turned", "other", "folder", "emptied"])
+def test_a_damaged_cache_counts_as_none(tmp_path: Path, cache: Path, damage: str) -> None:
+    source = read(write_classes(tmp_path, {"a": 3}))
+    first = scan(source, CONFIG)
+    [path] = cache.iterdir()
+    content = path.read_bytes()
+    if damage == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        turned = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+        path.write_bytes(
+            {"cut": content[:-7], "turned": turned, "other": b"x" * 300, "emptied": b""}[damage]
+        )
+    assert np.array_equal(scan(source, CONFIG).digests, first.digests)
+    if damage != "folder":
+        assert path.read_bytes() == content
+
+
+def test_without_a_place_for_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = read(write_classes(tmp_path, {"a": 3}))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert scan(source, CONFIG).good.all()
+
+
+def test_a_process_that_dies_is_an_error_and_leaves_none(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for i in range(200):
+        (tmp_path / "a" / f"{i:03}.png").write_bytes(encoded(noise(0, 3, 3)))
+    source = as_reader(read(tmp_path), Deadly)
+    with pytest.raises(
+        ValueError, match=r"\Adata \(=folder:here\): a process that decodes[^\n]*\Z"
+    ):
+        scan(source, CONFIG, processes=2)
+    assert not multiprocessing.active_children()
+
+
+def children(pid: int) -> list[int]:
+    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for i in range(1000):
+        (tmp_path / "a" / f"{i:03}.png").touch()
+    process = multiprocessing.get_context("fork").Process(
+        target=scan, args=(as_reader(read(tmp_path), Slow), CONFIG, 2)
+    )
+    process.start()
+    assert process.pid is not None
+    while len(started := children(process.pid)) < 2:
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    while any(map(is_alive, started)):
+        time.sleep(0.01)
+
+
+def test_two_scans_at_once(tmp_path: Path) -> None:
+    source = read(write_classes(tmp_path, {"a": 20}))
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=scan, args=(source, CONFIG)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert scan(as_reader(source, NeverOpened), CONFIG).good.all()
+
+
+def test_the_fingerprint_is_of_the_content_wherever_it_is(tmp_path: Path) -> None:
+    def prints(root: Path, **changes: object) -> str:
+        source = replace(read(root), **changes)  # type: ignore[arg-type]
+        return fingerprint(source, scan(source, CONFIG), np.arange(len(source.reader)))
+
+    first = write_classes(tmp_path / "one", {"a": 3, "b": 2})
+    second = write_classes(tmp_path / "two", {"b": 0, "a": 3})
+    for i in (1, 0):
+        (second / "b" / f"{i}.png").write_bytes((first / "b" / f"{i}.png").read_bytes())
+    found = prints(first)
+    assert len(found) == 16
+    int(found, 16)
+    assert found == prints(second)
+    others = {
+        prints(first, classes=("a", "c")),
+        prints(first, splits=np.zeros(5, np.int8)),
+        prints(first, targets=np.array([0, 0, 0, 1, 0])),
+    }
+    (second / "b" / "1.png").rename(second / "b" / "2.png")
+    others.add(prints(second))
+    (second / "b" / "2.png").write_bytes(encoded(noise(99, 8, 8)))
+    others.add(prints(second))
+    assert len(others - {found}) == 5
+    assert read(first).splits.tolist() == [UNDIVIDED] * 5
