@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import torch
@@ -41,18 +41,17 @@ def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int]
 
 
 def renew_statistics(
-    network: nn.Module, images: Tensor, batch: int, precision: Precision = "float32"
+    network: nn.Module, batches: Iterable[Tensor], precision: Precision = "float32"
 ) -> None:
-    """Compute batch normalisation's statistics anew: the mean of those of the batches of images.
+    """Compute batch normalisation's statistics anew: the mean of those of batches of images.
 
     The average of running statistics isn't the statistic of the averaged weights.
 
     Args:
         network: whose running means and variances are replaced; its mode is given back.
-        images: (N, C, H, W), on the network's device; a last, smaller batch is left out.
-        batch: images a batch.
+        batches: images (N, C, H, W), on the network's device.
         precision: of the forward pass.
     """
-    batches = images[: len(images) // batch * batch].split(batch)
-    with torch.no_grad(), autocast(images.device, precision):
+    device = next(network.parameters()).device
+    with torch.no_grad(), autocast(device, precision):
         update_bn(batches, network)

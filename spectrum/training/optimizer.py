@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+
+import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -11,14 +14,39 @@ from spectrum.training.recipe import Recipe
 __all__ = ["make_optimizer", "make_schedule"]
 
 
+class _Eager(Optimizer):
+    """An optimiser whose methods don't load torch's compiler.
+
+    torch wraps them so that ``torch.compile`` leaves them out, and the wrappers import all of
+    ``torch._dynamo``: more than a second for every process that trains, where nothing is compiled.
+    """
+
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
+
+class _SGD(_Eager, SGD):
+    step = torch.no_grad()(inspect.unwrap(SGD.step))
+
+
+class _RMSprop(_Eager, RMSprop):
+    step = torch.no_grad()(inspect.unwrap(RMSprop.step))
+
+
+class _AdamW(_Eager, AdamW):
+    step = torch.no_grad()(inspect.unwrap(AdamW.step))
+
+
 def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
     """The optimiser of a network's parameters."""
     parameters, lr, decay = network.parameters(), recipe.lr, recipe.weight_decay
     if recipe.optimizer == "sgd":
-        return SGD(parameters, lr, recipe.momentum, weight_decay=decay, fused=True)
+        return _SGD(parameters, lr, recipe.momentum, weight_decay=decay, fused=True)
     if recipe.optimizer == "rmsprop":
-        return RMSprop(parameters, lr, momentum=recipe.momentum, weight_decay=decay)
-    return AdamW(parameters, lr, weight_decay=decay, fused=True)
+        return _RMSprop(parameters, lr, momentum=recipe.momentum, weight_decay=decay)
+    return _AdamW(parameters, lr, weight_decay=decay, fused=True)
 
 
 def make_schedule(optimizer: Optimizer, recipe: Recipe, steps: int, batch: int) -> LRScheduler:

@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from spectrum.data import Augmentation
+
 __all__ = ["PRECISIONS", "RECIPES", "Precision", "Recipe", "dropout_of"]
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -91,6 +93,16 @@ class Recipe(BaseModel):
             averaged with the weights.
         clip: the largest norm of the gradient; 0 for no clipping.
         channels_last: whether images and weights lie in memory channels last.
+        crop: pixels of padding around a training image, of which a window of the image's own size
+            is cut out at random.
+        flip: whether half of the training images are mirrored; None where images stream alone.
+        cutout: side of the square that is blanked out at random in a training image.
+        crop_area: the least share of an image that a random crop of it takes before it is brought
+            to the size of the others (RandomResizedCrop); only images that stream have pixels to
+            spare for that, and None stands for 0.08 there.
+        batch_norm: in training on several processes, over which of the images of a step batch
+            normalisation's statistics are: ``"synchronised"``, all, as one process has it; or
+            ``"local"``, each process over its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -112,6 +124,11 @@ class Recipe(BaseModel):
     precise_bn: NonNegativeInt = 0
     clip: float = Field(default=1.0, ge=0)
     channels_last: bool = True
+    crop: int = Field(default=0, ge=0, le=256)
+    flip: bool | None = None
+    cutout: int = Field(default=0, ge=0, le=4096)
+    crop_area: float | None = Field(default=None, gt=0, le=1)
+    batch_norm: Literal["synchronised", "local"] = "synchronised"
 
     @model_validator(mode="before")
     @classmethod
@@ -136,6 +153,27 @@ class Recipe(BaseModel):
                     f"{field} (={value}) needs {other} {' or '.join(values)}, not {chosen}"
                 )
         return self
+
+    def augmentation(self, streams: bool) -> Augmentation:
+        """How training images are varied.
+
+        Args:
+            streams: whether they stream.
+
+        Raises:
+            ValueError: ``crop_area`` is given and they don't.
+        """
+        if self.crop_area is not None and not streams:
+            raise ValueError(
+                f"recipe.crop_area (={self.crop_area}) needs images that stream (data.loading "
+                "'stream'): those in memory have no pixels to spare"
+            )
+        return Augmentation(
+            crop=self.crop,
+            flip=streams if self.flip is None else self.flip,
+            cutout=self.cutout,
+            area=(0.08 if self.crop_area is None else self.crop_area) if streams else 1.0,
+        )
 
 
 def dropout_of(recipe: str) -> float:

@@ -72,7 +72,7 @@ def test_renewing_leaves_weights_mode_and_momentum_alone() -> None:
         before = {key: value.clone() for key, value in model.named_parameters()}
         momenta = [m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
         expected = statistics_by_hand(network(), images, 20)
-        renew_statistics(model, images, 20)
+        renew_statistics(model, images[:60].split(20))
         assert all(module.training == training for module in model.modules())
         assert [m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)] == momenta
         assert all(torch.equal(before[key], value) for key, value in model.named_parameters())
@@ -83,8 +83,8 @@ def test_renewing_leaves_weights_mode_and_momentum_alone() -> None:
 def test_they_are_computed_in_the_precision_of_the_run() -> None:
     images = dataset().train.images
     full, half = network(), network()
-    renew_statistics(full, images, 16)
-    renew_statistics(half, images, 16, "bfloat16")
+    renew_statistics(full, images[:64].split(16))
+    renew_statistics(half, images[:64].split(16), "bfloat16")
     assert not same(full, half)
     for x, y in zip(full.state_dict().values(), half.state_dict().values(), strict=True):
         torch.testing.assert_close(x, y, atol=0.03, rtol=0.05)

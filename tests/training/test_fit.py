@@ -1,6 +1,7 @@
 """The loop against a plain one written here, and each part of the recipe by its effect."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from spectrum import Dataset, Diverged, Recipe, Split, evaluate, fit
+from spectrum.training.checkpoint import save_checkpoint
 from tests.training.conftest import RECIPE, dataset, network, same, train
 
 
@@ -100,17 +103,16 @@ def test_the_curve_is_that_of_the_network_it_returns() -> None:
 
 def test_averaged_weights_are_the_moving_average() -> None:
     seen: list[dict[str, torch.Tensor]] = []
-    original = torch.optim.AdamW.step
     raw = network()
 
-    def step(self: torch.optim.AdamW, *given: Any) -> Any:
-        result = original(self, *given)
+    def stepped(*_: object) -> None:
         seen.append({k: v.clone() for k, v in raw.named_parameters()})
-        return result
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", step)
+    hook = register_optimizer_step_post_hook(stepped)
+    try:
         fitted = fit(raw, dataset(), RECIPE.model_copy(update={"average": 0.7}))
+    finally:
+        hook.remove()
     expected = seen[0]
     for n, weights in enumerate(seen[1:], start=1):
         decay = min(0.7, (1 + n) / (10 + n))
@@ -139,6 +141,9 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "average": ({}, {"average": 0.0}),
     "precise_bn": ({}, {"precise_bn": 32}),
     "clip": ({}, {"clip": 0.1}),
+    "crop": ({}, {"crop": 1}),
+    "flip": ({}, {"flip": True}),
+    "cutout": ({}, {"cutout": 3}),
     "seed": ({}, {"seed": 1}),
     "precision": ({}, {"precision": "bfloat16"}),
     "dropout": ({}, {"dropout": 0.5}),
@@ -167,7 +172,9 @@ def test_the_memory_layout_is_that_asked_for() -> None:
 
 
 def test_every_option_of_the_recipe_is_tested() -> None:
-    assert set(Recipe.model_fields) - set(CHANGES) == {"name", "channels_last"}
+    # The last two say something where images stream and where processes train together.
+    untold = {"name", "channels_last", "crop_area", "batch_norm"}
+    assert set(Recipe.model_fields) - set(CHANGES) == untold
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_no_trace() -> None:
@@ -231,6 +238,38 @@ def test_a_checkpoint_is_gone_on_from(changes: dict[str, Any], tmp_path: Path) -
     assert resumed.curve == lines
     untimed = [[{**line, "seconds": 0} for line in fitted.curve] for fitted in (whole, resumed)]
     assert untimed[0] == untimed[1]
+
+
+def test_a_training_stopped_within_an_epoch_repeats_none_of_its_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"dropout": 0.3, "flip": True, "crop": 1, "average": 0.9}
+    whole = train(**changes)
+    loop = sys.modules["spectrum.training.fit"]
+    monkeypatch.setattr(loop, "_SAVED_EVERY", 0.0)
+    saved: list[tuple[int, int]] = []
+
+    def save(path: Path, state: dict[str, Any]) -> None:
+        save_checkpoint(path, state)
+        saved.append((len(state["curve"]), state["unfinished"].get("step", 0)))
+        if len(saved) in (3, 6):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(checkpoint=tmp_path / "state.pt", **changes)
+    resumed = train(checkpoint=tmp_path / "state.pt", **changes)
+    assert same(whole.network, resumed.network)
+    # Of each epoch three steps are saved within it and the fourth at its end, each once.
+    assert saved == [
+        *[(0, 1), (0, 2), (0, 3)],
+        *[(1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3), (3, 0)],
+    ]
+    for ours, theirs in zip(whole.curve, resumed.curve, strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+    seconds = [line["seconds"] for line in resumed.curve]
+    assert seconds == sorted(seconds)
 
 
 @pytest.mark.parametrize(

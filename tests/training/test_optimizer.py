@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from spectrum import Recipe, fit
+from spectrum.training.optimizer import make_optimizer
 from tests.training.conftest import dataset, network, train
 
-KINDS = {"sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop, "adamw": torch.optim.AdamW}
+
+@contextmanager
+def at_every_step(field: str) -> Iterator[list[float]]:
+    """What a field of the optimiser is at every step that is taken meanwhile."""
+    seen: list[float] = []
+    hook = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: seen.append(optimizer.param_groups[0][field])
+    )
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def rates(recipe: Recipe, n: int = 70) -> list[float]:
     """The learning rate of every step of a training."""
-    seen: list[float] = []
-    kind = KINDS[recipe.optimizer]
-    original = kind.step
-
-    def step(self: Any, *given: Any) -> Any:
-        seen.append(self.param_groups[0]["lr"])
-        return original(self, *given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kind, "step", step)
+    with at_every_step("lr") as seen:
         fit(nn.Sequential(nn.Flatten(), nn.Linear(128, 3)), dataset(n), recipe)
     return seen
 
@@ -74,15 +82,7 @@ def test_the_curve_tells_the_rate_after_an_epoch() -> None:
 
 
 def test_a_cycle_under_sgd_leaves_the_momentum_alone() -> None:
-    seen: list[float] = []
-    original = torch.optim.SGD.step
-
-    def step(self: Any, *given: Any) -> Any:
-        seen.append(self.param_groups[0]["momentum"])
-        return original(self, *given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.SGD, "step", step)
+    with at_every_step("momentum") as seen:
         train(optimizer="sgd", momentum=0.7)
     assert set(seen) == {0.7}
     rising = rates(Recipe(optimizer="sgd", epochs=3, batch_size=16))
@@ -135,3 +135,46 @@ def test_the_papers_optimisers_are_the_plain_loop(name: Any, lr: float, momentum
     fitted = fit(network(), dataset(), recipe, seed=5).network.state_dict()
     for key, tensor in plain(recipe, 0.5, seed=5).state_dict().items():
         torch.testing.assert_close(tensor, fitted[key], atol=1e-4, rtol=1e-3, msg=key)
+
+
+def test_its_steps_and_its_state_are_torchs_own() -> None:
+    kinds = {
+        "sgd": lambda p: torch.optim.SGD(p, 0.01, 0.7, weight_decay=0.1, fused=True),
+        "rmsprop": lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.7, weight_decay=0.1),
+        "adamw": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1, fused=True),
+    }
+    for name, kind in kinds.items():
+        momentum = {} if name == "adamw" else {"momentum": 0.7}
+        ours, theirs = network(), network()
+        recipe = Recipe(optimizer=name, lr=0.01, weight_decay=0.1, **momentum)
+        optimizers = make_optimizer(ours, recipe), kind(theirs.parameters())
+        images, labels = dataset().train.images, dataset().train.labels
+        for step in range(4):
+            for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+                torch.manual_seed(step)
+                optimizer.zero_grad()
+                F.cross_entropy(model(images), labels).backward()
+                optimizer.step()
+            if step == 1:  # each goes on from the state of the other
+                states = [optimizer.state_dict() for optimizer in optimizers]
+                for optimizer, state in zip(optimizers, reversed(states), strict=True):
+                    optimizer.load_state_dict(state)
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
+def test_training_does_not_load_torchs_compiler() -> None:
+    code = (
+        "import sys, torch; from spectrum import Recipe; from spectrum.training import optimizer\n"
+        "from spectrum.training.averaging import averaged_model\n"
+        "for name in ('sgd', 'rmsprop', 'adamw'):\n"
+        "    layer, recipe = torch.nn.Linear(2, 1), Recipe(optimizer=name)\n"
+        "    made = optimizer.make_optimizer(layer, recipe)\n"
+        "    schedule = optimizer.make_schedule(made, recipe, 4, 2)\n"
+        "    averaged = averaged_model(layer, 0.9)\n"
+        "    made.zero_grad(); layer(torch.ones(1, 2)).sum().backward(); made.step()\n"
+        "    schedule.step(); averaged.update_parameters(layer)\n"
+        "    made.load_state_dict(made.state_dict())\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True)
+    assert ran.returncode == 0, ran.stderr.decode()

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from spectrum import NetworkConfig, Recipe, StudyConfig
+from spectrum.data import Augmentation
 from spectrum.training import dropout_of
 from spectrum.training.recipe import RECIPES
 
@@ -28,12 +29,16 @@ PAPER = {
         **{"decay_unit": "samples"},
     },
 }
+# Neither section says how images are varied.
+UNVARIED = {
+    **{"crop": 0, "flip": None, "cutout": 0, "crop_area": None, "batch_norm": "synchronised"},
+}
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_recipes_are_the_papers(name: str) -> None:
     recipe = Recipe(name=name)  # type: ignore[arg-type]
-    expected = {"name": name, "warmup": 0.3, "channels_last": True, **PAPER[name]}
+    expected = {"name": name, "warmup": 0.3, "channels_last": True, **PAPER[name], **UNVARIED}
     assert recipe.model_dump() == expected
     assert Recipe(**recipe.model_dump()) == recipe
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
@@ -47,6 +52,8 @@ def test_small_is_what_the_fields_say_on_their_own() -> None:
 
 OTHERS: list[tuple[str, Any]] = [("epochs", 3), ("batch_size", 8), ("lr", 0.5), ("momentum", 0.5)]
 OTHERS += [("decay", 0.5), ("decay_every", 7), ("weight_decay", 4e-5), ("label_smoothing", 0.1)]
+OTHERS += [("crop", 4), ("flip", True), ("cutout", 8), ("crop_area", 0.5)]
+OTHERS += [("batch_norm", "local")]
 OTHERS += [("average", 0.5), ("precise_bn", 0), ("clip", 2.0), ("channels_last", False)]
 
 
@@ -157,3 +164,18 @@ def test_imagenet_drops_half_of_the_features_unless_told_otherwise() -> None:
     assert dropouts(recipe="imagenet", network="a.b:c") == {("a.b:c", "imagenet", 0.0)}
     own = NetworkConfig(name="tiny", dropout=0.0)
     assert dropouts(recipe="imagenet", network=own) == {("tiny", "imagenet", 0.0)}
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_images_that_stream_are_cut_out_and_mirrored_unless_it_is_said(streams: bool) -> None:
+    assert Recipe().augmentation(streams) == (
+        Augmentation(flip=True, area=0.08) if streams else Augmentation()
+    )
+    told = Recipe(crop=4, flip=not streams, cutout=8).augmentation(streams)
+    assert told == Augmentation(4, not streams, 8, area=0.08 if streams else 1.0)
+
+
+def test_images_in_memory_have_no_pixels_to_cut_out_of() -> None:
+    assert Recipe(crop_area=0.25).augmentation(streams=True).area == 0.25
+    with pytest.raises(ValueError, match=r"recipe.crop_area \(=0.25\) needs images that stream"):
+        Recipe(crop_area=0.25).augmentation(streams=False)
