@@ -1,4 +1,4 @@
-"""Learning curves: accuracy on the validation split, epoch by epoch."""
+"""Learning curves: the measure on the validation split, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from matplotlib.ticker import MaxNLocator
 
 from spectrum.report.axis import dial_positions
 from spectrum.report.labels import short_setting
+from spectrum.report.measure import Measure, measure_of
 from spectrum.report.series import DASHES, Dashes, curves_of, dial_styles, finish, fit, make_figure
 from spectrum.report.statistics import series_columns
 
 __all__ = ["figure_of_curves", "learning_curves", "plot_learning_curves"]
 
-_MEASURES = ("segments", "epoch", "val_top1", "val_low", "val_high", "runs")
+_MEASURES = ("segments", "epoch", "val_top1", "val_map", "val_low", "val_high", "runs")
 _EARLY = 0.5  # the share of the epochs that may lie below the axis, so that the rest is legible
 
 
@@ -25,25 +26,28 @@ def learning_curves(results: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame
 
     Args:
         results: a row a run, as ``load_results`` gives it.
-        curves: a row an evaluation of a run: ``run_id, epoch, val_top1`` among others.
+        curves: a row an evaluation of a run: ``run_id, epoch, val_top1`` among others, or
+            ``val_map`` where results have that.
 
     Returns:
         A row a point and epoch: the other fields that vary, ``segments`` and ``epoch``;
-        ``val_top1``, ``val_low`` and ``val_high``, the mean, lowest and highest of its runs; and
-        ``runs``, how many they are. Runs that failed are left out.
+        ``val_top1`` (or ``val_map``), ``val_low`` and ``val_high``, the mean, lowest and highest
+        of its runs; and ``runs``, how many they are. Runs that failed are left out.
     """
-    columns = [*series_columns(results), "segments"]
+    columns, name = [*series_columns(results), "segments"], measure_of(results).validation
     done = results[results["status"] == "done"].drop_duplicates("run_id")
-    joined = done[["run_id", *columns]].merge(curves[["run_id", "epoch", "val_top1"]], on="run_id")
-    grouped = joined.groupby([*columns, "epoch"], sort=False, dropna=False)["val_top1"]
-    return grouped.agg(val_top1="mean", val_low="min", val_high="max", runs="count").reset_index()
+    joined = done[["run_id", *columns]].merge(curves[["run_id", "epoch", name]], on="run_id")
+    grouped = joined.groupby([*columns, "epoch"], sort=False, dropna=False)[name]
+    found = grouped.agg(mean="mean", val_low="min", val_high="max", runs="count").reset_index()
+    return found.rename(columns={"mean": name})
 
 
 def plot_learning_curves(curves: pd.DataFrame, ax: Axes) -> None:
     """Draw validation accuracy against epochs, dark to light along the dial.
 
-    A line is the mean of a point's runs, the band around it goes from the lowest to the highest.
-    The axis begins where the lowest line is halfway.
+    Of images with several labels it is the mean average precision. A line is the mean of a point's
+    runs, the band around it goes from the lowest to the highest. The axis begins where the lowest
+    line is halfway.
 
     Args:
         curves: as ``learning_curves`` gives it.
@@ -55,21 +59,22 @@ def plot_learning_curves(curves: pd.DataFrame, ax: Axes) -> None:
     if "segments" not in curves:
         raise ValueError("curves must be those that learning_curves gives, a row a point and epoch")
     styles = dial_styles(list(curves["segments"]))
-    series = _series(curves)
+    series, measure = _series(curves), measure_of(curves)
     for i, (name, rows) in enumerate(series):
         if len(series) > 1:  # the colour is the point's, the line the series'
             styles = {p: (color, DASHES[i % len(DASHES)]) for p, (color, _) in styles.items()}
-        _draw(ax, rows, styles, name)
-    _limit(ax, curves)
+        _draw(ax, rows, styles, measure, name)
+    _limit(ax, curves, measure)
     finish(ax, "segments")
 
 
-def figure_of_curves(curves: pd.DataFrame, title: str) -> Figure:
+def figure_of_curves(curves: pd.DataFrame, title: str, measure: Measure) -> Figure:
     """A figure of its own for learning curves, a panel for each series.
 
     Args:
         curves: as ``learning_curves`` gives it.
         title: above it.
+        measure: of its results.
     """
     series = _series(curves)
     across = min(len(series), 2)
@@ -78,8 +83,8 @@ def figure_of_curves(curves: pd.DataFrame, title: str) -> Figure:
     panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
     styles = dial_styles(list(curves["segments"]))
     for i, ((name, rows), ax) in enumerate(zip(series, panels, strict=False)):
-        _draw(ax, rows, styles)
-        _limit(ax, curves)
+        _draw(ax, rows, styles, measure)
+        _limit(ax, curves, measure)
         finish(ax)
         ax.set_title(name, fontsize="small", loc="left")
         if i % across:
@@ -99,7 +104,11 @@ def _series(curves: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _draw(
-    ax: Axes, rows: pd.DataFrame, styles: Mapping[str, tuple[str, Dashes]], name: str = ""
+    ax: Axes,
+    rows: pd.DataFrame,
+    styles: Mapping[str, tuple[str, Dashes]],
+    measure: Measure,
+    name: str = "",
 ) -> None:
     """The curves of one series."""
     for point in dial_positions(list(rows["segments"])):
@@ -113,7 +122,7 @@ def _draw(
             linewidth=0,
         )
         ax.plot(
-            *(curve["epoch"], curve["val_top1"]),
+            *(curve["epoch"], curve[measure.validation]),
             color=color,
             linestyle=dashes,
             linewidth=1.6,
@@ -122,11 +131,11 @@ def _draw(
         )
 
 
-def _limit(ax: Axes, curves: pd.DataFrame) -> None:
+def _limit(ax: Axes, curves: pd.DataFrame, measure: Measure) -> None:
     late = curves[curves["epoch"] > _EARLY * curves["epoch"].max()]
-    low, high = late["val_top1"].min(), late["val_high"].max()
+    low, high = late[measure.validation].min(), late["val_high"].max()
     margin = max(0.05 * (high - low), 0.002)
     ax.set_ylim(max(low - margin, -0.01), min(high + margin, 1.01))
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     ax.set_xlabel("epochs")
-    ax.set_ylabel("validation top-1, mean and\nrange of runs")
+    ax.set_ylabel(f"validation {measure.short}, mean and\nrange of runs")

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from spectrum.report.axis import dial_positions, draw_dial, draw_joins
-from spectrum.report.evidence import MEASURES
+from spectrum.report.evidence import evidence_columns
 from spectrum.report.labels import label, value_text
+from spectrum.report.measure import measure_of
 from spectrum.report.published import published_differences
 from spectrum.report.series import COLOURS, MARKERS, curves_of, draw_intervals, finish, shifts
 from spectrum.report.statistics import series_columns
@@ -38,7 +39,7 @@ class Curve(NamedTuple):
 
 
 def difference_curves(evidence: pd.DataFrame, over: str = "segments") -> list[Curve]:
-    """The curves of differences in test top-1 to the reference.
+    """The curves of differences in the test measure to the reference.
 
     Args:
         evidence: as ``compare_points`` gives it.
@@ -51,7 +52,8 @@ def difference_curves(evidence: pd.DataFrame, over: str = "segments") -> list[Cu
     """
     rows = evidence.reset_index(drop=True)
     rows[_BOUNDS] *= 100
-    columns = series_columns(evidence.drop(columns=[*MEASURES, "left_out"]))
+    measured = [*evidence_columns(measure_of(evidence)), "left_out"]
+    columns = series_columns(evidence.drop(columns=measured))
     if over not in ("segments", *columns):
         columns.append(over)
     rows["drawn"] = rows["runs"] > 0
@@ -111,7 +113,9 @@ def plot_differences(
             )
         )
     )
-    ax.set_ylabel("difference in test top-1,\npercentage points, 95% interval")
+    ax.set_ylabel(
+        f"difference in test {measure_of(evidence).short},\npercentage points, 95% interval"
+    )
     finish(ax)
 
 

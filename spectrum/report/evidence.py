@@ -8,38 +8,50 @@ exchangeable arrays, 2000). So the bootstrap gives an interval its shape, and th
 of variance its width, as Hesterberg (What teachers should know about the bootstrap, 2015) expands
 percentiles: Student's t over seeds, and over examples less the noise that the seeds' variance
 holds already, their half-widths added in squares.
+
+An answer is right or wrong, or between them: the average precision of an image with several labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["MEASURES", "bootstrap", "compare"]
+from spectrum.report.measure import ACCURACY, Measure
+
+__all__ = ["bootstrap", "compare", "evidence_columns"]
 
 LEVEL = 0.95
 DRAWS = 2000
-MEASURES = (
-    *("runs", "examples", "test_top1", "test_low", "test_high", "reference", "difference"),
-    *("difference_low", "difference_high", "p_best", "worse_than"),
-)
-"""The columns of ``compare``."""
-
 _HELD = 4_000_000  # numbers drawn at a time: 32 MB
-Correct: TypeAlias = NDArray[np.bool_]
+_STEP = 2.0**-30  # what answers between right and wrong are rounded to, for sums to be exact
+Answers: TypeAlias = NDArray[np.bool_] | NDArray[np.floating[Any]]
 Floats: TypeAlias = NDArray[np.float64]
 
 
+def evidence_columns(measure: Measure) -> list[str]:
+    """The columns of ``compare``."""
+    return [
+        *("runs", "examples", measure.test, "test_low", "test_high", "reference", "difference"),
+        *("difference_low", "difference_high", "p_best", "worse_than"),
+    ]
+
+
 def compare(
-    correct: Correct, points: Sequence[str], reference: str | None = None, *, draws: int = DRAWS
+    answers: Answers,
+    points: Sequence[str],
+    reference: str | None = None,
+    *,
+    measure: Measure = ACCURACY,
+    draws: int = DRAWS,
 ) -> pd.DataFrame:
-    """What is known of each point's accuracy, alone and against the others.
+    """What is known of each point's measure, alone and against the others.
 
     The 95% intervals are for new seeds and new test examples; with one seed they are for new
     test examples alone, of these very networks. Over 2,000 made-up studies of each of seven
@@ -49,30 +61,32 @@ def compare(
     number.
 
     Args:
-        correct: (points, seeds, examples), whether each test example is classified correctly.
+        answers: (points, seeds, examples), whether each test example is classified correctly; or
+            floating-point, in 0..1, its average precision.
         points: a name for each.
         reference: the point that differences are taken to; None for ``"C"``, or for the first
             where that isn't among them. It isn't the best one, which is chosen by what is then
             measured: differences to it would be too large.
+        measure: what the mean of the answers is.
         draws: how often seeds and examples are drawn anew, at least 100.
 
     Returns:
         A row a point: ``runs`` and ``examples``, how many seeds and test examples; ``test_top1``
-        with ``test_low`` and ``test_high``; ``reference``, and the ``difference`` to it with
-        ``difference_low`` and ``difference_high``, pair by pair; ``p_best``, the share of draws,
-        as wide as the intervals, in which the point's accuracy is the highest (equal ones share a
-        draw); and ``worse_than``, the points whose accuracy is higher beyond doubt, in one text
-        with commas. Any of ``worse_than`` is wrong with a probability of 5% at the most: Holm's
-        correction counts every pair.
+        (or ``test_map``) with ``test_low`` and ``test_high``; ``reference``, and the
+        ``difference`` to it with ``difference_low`` and ``difference_high``, pair by pair;
+        ``p_best``, the share of draws, as wide as the intervals, in which the point's mean is the
+        highest (equal ones share a draw); and ``worse_than``, the points whose mean is higher
+        beyond doubt, in one text with commas. Any of ``worse_than`` is wrong with a probability of
+        5% at the most: Holm's correction counts every pair.
 
     Raises:
         ValueError: an argument has another shape, or the reference isn't one of the points.
     """
-    _check(correct, points, reference, draws)
+    _check(answers, points, reference, draws)
     if reference is None:
         reference = "C" if "C" in points else points[0]
     of = list(points).index(reference)
-    values, drawn = correct.astype(np.float64), bootstrap(correct, draws)
+    values, drawn = _in_steps(answers), bootstrap(answers, draws)
     alone = [_estimate(values[i], drawn[:, i]) for i in range(len(points))]
     to_reference = [
         _estimate(values[i] - values[of], drawn[:, i] - drawn[:, of]) for i in range(len(points))
@@ -87,26 +101,26 @@ def compare(
     means = np.array([estimate.value for estimate in alone])
     bounds, difference_bounds = _bounds(alone, LEVEL), _bounds(to_reference, LEVEL)
     columns = {
-        "runs": correct.shape[1],
-        "examples": correct.shape[2],
-        "test_top1": means,
+        "runs": answers.shape[1],
+        "examples": answers.shape[2],
+        measure.test: means,
         "test_low": bounds[:, 0].clip(min=0),
         "test_high": bounds[:, 1].clip(max=1),
         "reference": reference,
         "difference": [estimate.value for estimate in to_reference],
         "difference_low": difference_bounds[:, 0],
         "difference_high": difference_bounds[:, 1],
-        "p_best": _chances(means, drawn, pairs, correct.shape[1]),
+        "p_best": _chances(means, drawn, pairs, answers.shape[1]),
         "worse_than": [", ".join(names) for names in better],
     }
-    return pd.DataFrame(columns)[list(MEASURES)]
+    return pd.DataFrame(columns)[evidence_columns(measure)]
 
 
-def bootstrap(correct: Correct, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Mean accuracies of resampled studies: seeds and test examples drawn with replacement.
+def bootstrap(answers: Answers, draws: int = DRAWS, seed: int = 0) -> Floats:
+    """Mean answers of resampled studies: seeds and test examples drawn with replacement.
 
     Args:
-        correct: (points, seeds, examples), whether each test example is classified correctly.
+        answers: (points, seeds, examples), as ``compare`` takes them.
         draws: how many.
         seed: of the draws, so that they repeat.
 
@@ -114,10 +128,15 @@ def bootstrap(correct: Correct, draws: int = DRAWS, seed: int = 0) -> Floats:
         (draws, points). A draw has the same seeds and the same examples for every point, so that
         differences between points are those of pairs.
     """
-    points, seeds, examples = correct.shape
+    points, seeds, examples = answers.shape
     rng = np.random.default_rng(seed)
     chosen = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-    flat = correct.reshape(points * seeds, examples).T.astype(np.float32)
+    # Whole numbers below 2**24 are exact in float32, whole steps below 2**23 in float64: points
+    # that are alike stay exactly alike.
+    exact = np.float32 if answers.dtype == bool else np.float64
+    flat: NDArray[np.floating[Any]] = (
+        _in_steps(answers).reshape(points * seeds, examples).T.astype(exact)
+    )
     means = np.empty((draws, points))
     step = max(1, _HELD // examples)
     for first in range(0, draws, step):
@@ -125,10 +144,14 @@ def bootstrap(correct: Correct, draws: int = DRAWS, seed: int = 0) -> Floats:
         n = len(of_seeds)
         places = rng.integers(examples, size=(n, examples)) + examples * np.arange(n)[:, None]
         of_examples = np.bincount(places.ravel(), minlength=n * examples).reshape(n, examples)
-        # Whole numbers below 2**24, exact in float32: points that are alike stay exactly alike.
-        right = (of_examples.astype(np.float32) @ flat).reshape(n, points, seeds)
+        right = (of_examples.astype(flat.dtype) @ flat).reshape(n, points, seeds)
         means[first : first + n] = np.einsum("ns,nps->np", of_seeds, right) / (seeds * examples)
     return means
+
+
+def _in_steps(answers: Answers) -> Floats:
+    values = answers.astype(np.float64)
+    return values if answers.dtype == bool else np.round(values / _STEP) * _STEP
 
 
 class _Estimate(NamedTuple):
@@ -154,14 +177,14 @@ class _Estimate(NamedTuple):
 
 
 def _estimate(values: Floats, drawn: Floats) -> _Estimate:
-    """The mean of an accuracy or of a difference.
+    """The mean of answers or of their differences.
 
     Args:
-        values: (seeds, examples), in -1, 0 and 1.
+        values: (seeds, examples), in -1..1.
         drawn: its bootstrap draws.
     """
     seeds, examples = values.shape
-    # Sums of whole numbers, so that no variance is rounding alone.
+    # Sums of whole numbers or steps, so that no variance is rounding alone.
     of_seed, of_example = values.sum(axis=1), values.sum(axis=0)
     value = float(values.mean())
     over_seeds = noise = 0.0
@@ -235,17 +258,21 @@ def _chances(means: Floats, drawn: Floats, pairs: Sequence[_Estimate], seeds: in
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
-def _check(correct: Correct, points: Sequence[str], reference: str | None, draws: int) -> None:
+def _check(answers: Answers, points: Sequence[str], reference: str | None, draws: int) -> None:
     """Raise a ValueError for what can't be compared."""
-    if correct.dtype != bool or correct.ndim != 3 or correct.shape[0] != len(points):
+    graded = np.issubdtype(answers.dtype, np.floating)
+    known = answers.dtype == bool or graded
+    if not known or answers.ndim != 3 or answers.shape[0] != len(points):
         raise ValueError(
-            f"correct (={correct.dtype} {correct.shape}) must be bool, (points, seeds, examples), "
-            f"with {len(points)} points"
+            f"answers (={answers.dtype} {answers.shape}) must be bool or floating-point, (points, "
+            f"seeds, examples), with {len(points)} points"
         )
-    if min(correct.shape) < 1 or correct.shape[2] < 2:
+    if min(answers.shape) < 1 or answers.shape[2] < 2:
         raise ValueError(
-            f"correct (={correct.shape}) must have a point, a seed and two examples at least"
+            f"answers (={answers.shape}) must have a point, a seed and two examples at least"
         )
+    if graded and not ((answers >= 0) & (answers <= 1)).all():
+        raise ValueError(f"answers (={answers.min():g} to {answers.max():g}) must be in 0..1")
     if len(set(points)) < len(points):
         raise ValueError(f"points (={', '.join(points)}) must differ")
     if reference is not None and reference not in points:

@@ -13,6 +13,7 @@ from spectrum.report.differences import difference_curves, plot_differences
 from spectrum.report.frontier import Cost
 from spectrum.report.heat import heat_map, plot_heat_map
 from spectrum.report.labels import alike
+from spectrum.report.measure import ACCURACY, Measure, measure_of
 from spectrum.report.plots import figure_of_segments, plot_accuracy
 from spectrum.report.populations import plot_error_distribution
 from spectrum.report.series import fit, make_figure
@@ -22,15 +23,15 @@ __all__ = ["describe_figure", "study_figures"]
 
 _POPULATION = 20  # runs of which a distribution can be seen
 _SAID = {
-    "accuracy_vs_segments": "Mean test accuracy at every point of the dial, with 95% intervals.",
-    "differences": "How much more accurate each point is than the reference on the same seeds and "
+    "accuracy_vs_segments": "Mean test {word} at every point of the dial, with 95% intervals.",
+    "differences": "How much {more} each point is than the reference on the same seeds and "
     "test images, with 95% intervals; an interval across the line leaves open which is better.",
-    "heat_map": "Mean test accuracy at every combination, with half the width of its 95% interval.",
-    "accuracy_vs_costs": "Mean test accuracy against what a point costs, with 95% intervals; where "
+    "heat_map": "Mean test {word} at every combination, with half the width of its 95% interval.",
+    "accuracy_vs_costs": "Mean test {word} against what a point costs, with 95% intervals; where "
     "all classify the same data, a dashed line joins the points that no other beats in both.",
     "error_distribution": "The share of runs whose test error is at most so high; the further left "
     "a curve, the more common are good runs.",
-    "learning_curves": "Validation accuracy after every epoch: the mean of a point's runs, and the "
+    "learning_curves": "Validation {word} after every epoch: the mean of a point's runs, and the "
     "range from the lowest to the highest, from where the lowest mean is halfway.",
 }
 
@@ -61,8 +62,9 @@ def study_figures(
         costs that differ by more than 3%, and of the training time; ``error_distribution``, where
         every value of ``over`` has 20 runs; and ``learning_curves``.
     """
+    measure = measure_of(results)
     figures = {"accuracy_vs_segments": figure_of_segments(summary, title)}
-    finished = summary["test_top1"].notna().any()
+    finished = summary[measure.test].notna().any()
     if evidence is not None and difference_curves(evidence, over):
         figures["differences"] = _differences(evidence, title, over)
     if finished and len(series_columns(summary)) == 1 and summary["segments"].nunique() > 1:
@@ -73,22 +75,23 @@ def study_figures(
         figures["error_distribution"] = _errors(results, title, over)
     learnt = learning_curves(results, curves)
     if len(learnt):
-        figures["learning_curves"] = figure_of_curves(learnt, title)
+        figures["learning_curves"] = figure_of_curves(learnt, title, measure)
     return figures
 
 
-def describe_figure(stem: str) -> str:
+def describe_figure(stem: str, measure: Measure = ACCURACY) -> str:
     """What a figure shows, in a sentence for its caption.
 
     Args:
         stem: its name in ``study_figures``.
+        measure: of the study.
 
     Raises:
         ValueError: there is no such figure.
     """
     if stem not in _SAID:
         raise ValueError(f"stem (={stem!r}) must be one of {', '.join(_SAID)}")
-    return _SAID[stem]
+    return _SAID[stem].format(word=measure.word, more=measure.more)
 
 
 def _differences(evidence: pd.DataFrame, title: str, over: str) -> Figure:
@@ -100,7 +103,7 @@ def _differences(evidence: pd.DataFrame, title: str, over: str) -> Figure:
 
 
 def _heat_map(summary: pd.DataFrame, title: str) -> Figure:
-    rows, columns = heat_map(summary)["test_top1"].shape
+    rows, columns = heat_map(summary)[measure_of(summary).test].shape
     figure = make_figure(title, min(max(6.4, 1.9 + 0.66 * columns), 10.0), 1.3 + 0.55 * rows)
     plot_heat_map(summary, figure.subplots())
     fit(figure)

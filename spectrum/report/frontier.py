@@ -1,4 +1,4 @@
-"""The points of a study that no other beats, in accuracy and in a cost."""
+"""The points of a study that no other beats, in its measure and in a cost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from typing import Literal, TypeAlias, get_args
 
 import pandas as pd
+
+from spectrum.report.measure import measure_of
 
 __all__ = ["Cost", "pareto_front"]
 
@@ -15,7 +17,7 @@ Cost: TypeAlias = Literal["params", "macs", "train_seconds"]
 def pareto_front(summary: pd.DataFrame, cost: Cost) -> pd.DataFrame:
     """The rows that no other beats: at least as accurate, at most as costly, better in one.
 
-    It compares mean test accuracies as they are; their intervals may overlap.
+    It compares the means of the test split as they are; their intervals may overlap.
 
     Args:
         summary: as ``summarize`` gives it.
@@ -23,16 +25,17 @@ def pareto_front(summary: pd.DataFrame, cost: Cost) -> pd.DataFrame:
 
     Returns:
         Rows of ``summary``, by rising cost. Rows that are equal in both stay together; a row
-        without a cost or an accuracy is never there.
+        without a cost or a measure is never there.
 
     Raises:
         ValueError: an unknown cost.
     """
     if cost not in get_args(Cost):
         raise ValueError(f"cost (={cost!r}) must be one of {', '.join(get_args(Cost))}")
-    known = summary.dropna(subset=[cost, "test_top1"]).sort_values(cost, kind="stable")
-    best = known.groupby(cost)["test_top1"].max()
+    test = measure_of(summary).test
+    known = summary.dropna(subset=[cost, test]).sort_values(cost, kind="stable")
+    best = known.groupby(cost)[test].max()
     cheaper = best.cummax().shift(fill_value=-math.inf)
-    accuracy = known["test_top1"]
+    reached = known[test]
     at_this_cost, at_less = known[cost].map(best), known[cost].map(cheaper)
-    return known[(accuracy == at_this_cost) & (accuracy > at_less)]
+    return known[(reached == at_this_cost) & (reached > at_less)]

@@ -1,4 +1,4 @@
-"""Accuracy at every setting of the dial and of one other field, as a map."""
+"""The measure at every setting of the dial and of one other field, as a map."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from spectrum.report.axis import dial_positions
 from spectrum.report.labels import short_setting, value_text
+from spectrum.report.measure import measure_of
 from spectrum.report.statistics import series_columns
 
 __all__ = ["heat_map", "plot_heat_map"]
@@ -19,15 +20,15 @@ _DARK = 0.179  # the luminance below which white has more contrast than black
 
 
 def heat_map(summary: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy by another field and segments.
+    """Test accuracy, or mean average precision, by another field and segments.
 
     Args:
         summary: as ``summarize`` gives it.
 
     Returns:
-        A row a value of the field, in the order of the study; ``test_top1`` and ``half``, half the
-        width of its interval, each with a column a setting in the order of the dial. A point that
-        isn't there or has no finished run is missing (NaN).
+        A row a value of the field, in the order of the study; ``test_top1`` (or
+        ``test_map``) and ``half``, half the width of its interval, each with a column a setting in
+        the order of the dial. A point that isn't there or has no finished run is missing (NaN).
 
     Raises:
         ValueError: another number of fields than one varies besides the segments.
@@ -37,17 +38,19 @@ def heat_map(summary: pd.DataFrame) -> pd.DataFrame:
         found = ", ".join(columns) or "none"
         raise ValueError(f"summary must vary one field besides segments, not {found}")
     (name,) = columns
+    test = measure_of(summary).test
     rows = summary.assign(half=(summary["test_high"] - summary["test_low"]) / 2)
-    grid = rows.pivot(index=name, columns="segments", values=["test_top1", "half"])
+    grid = rows.pivot(index=name, columns="segments", values=[test, "half"])
     points = dial_positions(list(rows["segments"]))
-    order = [(value, point) for value in ("test_top1", "half") for point in points]
+    order = [(value, point) for value in (test, "half") for point in points]
     return grid.reindex(index=list(dict.fromkeys(rows[name])), columns=order)
 
 
 def plot_heat_map(summary: pd.DataFrame, ax: Axes) -> None:
     """Draw test accuracy in cells, segments across and the other field's values down.
 
-    Each cell says the accuracy and half the width of its interval; one without is hatched.
+    Of images with several labels it is the mean average precision. Each cell says the value and
+    half the width of its interval; one without is hatched.
 
     Args:
         summary: as ``summarize`` gives it, with one field that varies besides the segments.
@@ -56,8 +59,8 @@ def plot_heat_map(summary: pd.DataFrame, ax: Axes) -> None:
     Raises:
         ValueError: another number of fields varies.
     """
-    grid = heat_map(summary)
-    means, halves = grid["test_top1"], grid["half"]
+    grid, measure = heat_map(summary), measure_of(summary)
+    means, halves = grid[measure.test], grid["half"]
     image = ax.imshow(means.to_numpy(), cmap="viridis", aspect="auto")
     for y, value in enumerate(means.index):
         for x, point in enumerate(means.columns):
@@ -78,7 +81,7 @@ def plot_heat_map(summary: pd.DataFrame, ax: Axes) -> None:
     ax.spines[:].set_visible(False)
     figure = ax.get_figure()
     if figure is not None and means.notna().to_numpy().any():
-        figure.colorbar(image, ax=ax, label="test top-1 accuracy", pad=0.02)
+        figure.colorbar(image, ax=ax, label=f"test {measure.label}", pad=0.02)
 
 
 def _text(mean: float, half: float) -> str:

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from spectrum.report.labels import in_units
+from spectrum.report.measure import measure_of
 from spectrum.report.statistics import series_columns
 
 __all__ = ["render_page"]
@@ -112,6 +113,8 @@ def _data_uri(figure: Figure) -> str:
 
 
 def _points(summary: pd.DataFrame, varied: Sequence[str]) -> _Table:
+    measure = measure_of(summary)
+    reached = (f"val {measure.short}", f"test {measure.short}", "95% interval")
     tuned = ["tuned_lr"] if "tuned_lr" in summary else []
     timed = ["latency"] if "latency" in summary else []
     columns = [
@@ -119,7 +122,7 @@ def _points(summary: pd.DataFrame, varied: Sequence[str]) -> _Table:
         _Column("segments", names_row=True),
         *(_Column(name, number=True) for name in (*tuned, "width", "params", "MACs")),
         *(_Column("latency, ms", number=True) for _ in timed),
-        *(_Column(name, number=True) for name in ("val top-1", "test top-1", "95% interval")),
+        *(_Column(name, number=True) for name in reached),
         *(_Column(name, number=True) for name in ("seconds a run", "runs", "failed")),
     ]
     rows = [
@@ -130,8 +133,8 @@ def _points(summary: pd.DataFrame, varied: Sequence[str]) -> _Table:
             in_units(row["params"]),
             in_units(row["macs"]),
             *(_number(row[name], ".3g") for name in timed),
-            _number(row["val_top1"], ".4f"),
-            _number(row["test_top1"], ".4f"),
+            _number(row[measure.validation], ".4f"),
+            _number(row[measure.test], ".4f"),
             _interval(row["test_low"], row["test_high"]),
             _number(row["train_seconds"], ",.1f"),
             f"{row['runs']:,}",
@@ -142,7 +145,8 @@ def _points(summary: pd.DataFrame, varied: Sequence[str]) -> _Table:
     caption = (
         "A row a point. Params are trainable parameters, MACs multiply-adds for one image"
         f"{', latency the time of a batch of 32 images in inference' if timed else ''}. "
-        "Accuracies and seconds are means over runs; the interval is that of test top-1."
+        f"{measure.many[0].upper()}{measure.many[1:]} and seconds are means over runs; the "
+        f"interval is that of test {measure.short}."
     )
     return _Table(caption, columns, rows)
 
@@ -204,5 +208,5 @@ def _number(value: float, written: str) -> str:
 def _interval(low: float, high: float) -> str:
     if pd.isna(low):
         return _MISSING
-    # Student's t may reach where accuracy can't.
+    # Student's t may reach where a measure can't.
     return f"{max(low, 0):.4f} to {min(high, 1):.4f}"

@@ -1,4 +1,4 @@
-"""Accuracy along the dial and against its costs. The numbers come from ``summarize``."""
+"""The measure along the dial and against its costs. The numbers come from ``summarize``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from spectrum.report.axis import axis_width, dial_positions, draw_dial, draw_joins
 from spectrum.report.frontier import Cost, pareto_front
 from spectrum.report.labels import alike, in_units, short_setting, span_in_units
+from spectrum.report.measure import measure_of
 from spectrum.report.placing import label_points
 from spectrum.report.series import (
     COLOURS,
@@ -34,6 +35,8 @@ _COSTS = {
 def plot_accuracy_vs_segments(summary: pd.DataFrame, ax: Axes) -> None:
     """Draw mean test accuracy and its 95% interval at every point of the dial.
 
+    Of images with several labels it is the mean average precision, here as below.
+
     The dial is a logarithmic axis that ends with ``C`` (see ``dial_positions``); a curve for each
     combination of the other fields that vary. What a point costs stands below it, or in the
     axis's name where all points cost alike.
@@ -44,15 +47,16 @@ def plot_accuracy_vs_segments(summary: pd.DataFrame, ax: Axes) -> None:
     """
     points = list(summary["segments"])
     places = dial_positions(points)
+    test = measure_of(summary).test
     curves = curves_of(summary, series_columns(summary))
     for i, (shift, (label, rows)) in enumerate(
         zip(shifts(points, len(curves)), curves, strict=True)
     ):
         at = [places[point] + shift for point in rows["segments"]]
-        mean = rows["test_top1"]
+        mean = rows[test]
         draw_joins(ax, list(rows["segments"]), at, list(mean), COLOURS[i % len(COLOURS)])
         draw_intervals(ax, at, mean, rows["test_low"], rows["test_high"], label=label, i=i)
-    if summary["test_top1"].isna().all():
+    if summary[test].isna().all():
         ax.text(0.5, 0.5, "no run has finished", ha="center", transform=ax.transAxes)
         ax.set_yticks([])
     draw_dial(ax, points, _notes(summary))
@@ -72,10 +76,11 @@ def plot_accuracy(summary: pd.DataFrame, cost: Cost, ax: Axes) -> None:
         cost: ``"params"``, ``"macs"`` or ``"train_seconds"``.
         ax: where to draw.
     """
+    test = measure_of(summary).test
     front = pareto_front(summary, cost)
     if len(front) > 1 and is_one_task(summary):
         ax.step(
-            *(front[cost], front["test_top1"]),
+            *(front[cost], front[test]),
             where="post",
             color="0.45",
             linestyle="--",
@@ -84,7 +89,7 @@ def plot_accuracy(summary: pd.DataFrame, cost: Cost, ax: Axes) -> None:
             label="Pareto front",
         )
     for i, (label, rows) in enumerate(curves_of(summary, series_columns(summary))):
-        mean, low, high = rows["test_top1"], rows["test_low"], rows["test_high"]
+        mean, low, high = rows[test], rows["test_low"], rows["test_high"]
         draw_intervals(ax, list(rows[cost]), mean, low, high, label=label, i=i)
     ax.margins(x=0.12)
     if summary[cost].max() > 4 * summary[cost].min() > 0:
@@ -97,14 +102,14 @@ def plot_accuracy(summary: pd.DataFrame, cost: Cost, ax: Axes) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     ax.set_xlabel(_COSTS[cost])
     _finish(ax, summary)
-    known = summary.dropna(subset=[cost, "test_top1"])
+    known = summary.dropna(subset=[cost, test])
     # Where points of a setting cost the same, the highest has its name for all of them.
-    named = known.sort_values("test_top1", ascending=False).drop_duplicates(["segments", cost])
+    named = known.sort_values(test, ascending=False).drop_duplicates(["segments", cost])
     bars = known.dropna(subset=["test_low", "test_high"])
     label_points(
         ax,
         [short_setting(point) for point in named["segments"]],
-        list(zip(named[cost], named["test_top1"], strict=True)),
+        list(zip(named[cost], named[test], strict=True)),
         list(zip(bars[cost], bars["test_low"], bars["test_high"], strict=True)),
     )
 
@@ -125,9 +130,9 @@ def figure_of_segments(summary: pd.DataFrame, title: str) -> Figure:
 
 def _finish(ax: Axes, summary: pd.DataFrame) -> None:
     low, high = ax.get_ylim()
-    ax.set_ylim(max(low, -0.01), min(high, 1.01))  # an interval may reach where accuracy can't
+    ax.set_ylim(max(low, -0.01), min(high, 1.01))  # an interval may reach where a measure can't
     known = summary["test_low"].notna().any()
-    ax.set_ylabel(f"test top-1 accuracy{', 95% interval' if known else ''}")
+    ax.set_ylabel(f"test {measure_of(summary).label}{', 95% interval' if known else ''}")
     finish(ax)
 
 

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 
 from spectrum.report.axis import dial_positions
 from spectrum.report.labels import label, short_setting
+from spectrum.report.measure import measure_of
 from spectrum.report.series import COLOURS, DASHES, Dashes, dial_styles, finish
 from spectrum.report.statistics import point_columns
 
@@ -29,9 +30,10 @@ def error_distribution(results: pd.DataFrame, by: str = "segments") -> pd.DataFr
         by: the column that tells populations apart.
 
     Returns:
-        A row a step: the population's value of ``by``; ``error``, 1 - ``test_top1``, ascending;
-        ``share``, how many of its runs have this error or a lower one; and ``runs``, its size. A
-        run that failed counts with an error of 1, so that it makes its population worse.
+        A row a step: the population's value of ``by``; ``error``, 1 - ``test_top1`` (or
+        ``test_map``), ascending; ``share``, how many of its runs have this error or a lower one;
+        and ``runs``, its size. A run that failed counts with an error of 1, so that it makes its
+        population worse.
 
     Raises:
         ValueError: there is no such column.
@@ -39,7 +41,7 @@ def error_distribution(results: pd.DataFrame, by: str = "segments") -> pd.DataFr
     if by not in results:
         raise ValueError(f"by (={by}) must be one of {', '.join(point_columns(results))}")
     runs = results.drop_duplicates([by, "run_id"])
-    error = (1 - runs["test_top1"]).where(runs["status"] == "done").fillna(1.0)
+    error = (1 - runs[measure_of(results).test]).where(runs["status"] == "done").fillna(1.0)
     steps = []
     for value, errors in error.groupby(runs[by], sort=False, dropna=False):
         counts = errors.value_counts().sort_index()
@@ -95,6 +97,6 @@ def plot_error_distribution(results: pd.DataFrame, ax: Axes, by: str = "segments
         margin = 0.05 * max(known.max() - known.min(), 0.01)
         ax.set_xlim(known.min() - margin, known.max() + margin)
     ax.set_ylim(0, 1.02)
-    ax.set_xlabel("test error (1 - top-1 accuracy)")
+    ax.set_xlabel(f"test error (1 - {measure_of(results).label})")
     ax.set_ylabel("share of runs with this error or less")
     finish(ax, title)

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from spectrum.report.measure import measure_of
+
 __all__ = ["finished", "hypervolume", "search_front", "search_progress"]
 
 _COSTS = ("params", "macs", "latency")
@@ -22,14 +24,15 @@ def finished(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
     Args:
         trials: a row a trial: ``state`` ("done", "pruned" or "failed"), ``val_top1`` (a fraction),
             ``params`` and ``macs`` among others, and ``latency`` where that is a goal.
-        goals: ``"val_top1"``, which is maximised, and any of ``"params"``, ``"macs"`` and
-            ``"latency"``, which are minimised.
+        goals: ``"val_top1"`` (``"val_map"`` where trials have that), which is maximised, and any
+            of ``"params"``, ``"macs"`` and ``"latency"``, which are minimised.
 
     Raises:
         ValueError: the goals are others, or one is there twice.
     """
-    if "val_top1" not in goals or len(set(goals)) < len(goals) or {*goals} - {"val_top1", *_COSTS}:
-        allowed = f"val_top1 and any of {', '.join(_COSTS)}, each once"
+    first = measure_of(trials).validation
+    if first not in goals or len(set(goals)) < len(goals) or {*goals} - {first, *_COSTS}:
+        allowed = f"{first} and any of {', '.join(_COSTS)}, each once"
         raise ValueError(f"goals (={', '.join(goals)}) must be {allowed}")
     return trials[trials["state"] == "done"].dropna(subset=list(goals))
 
@@ -39,7 +42,7 @@ def search_front(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
 
     Args:
         trials: as ``finished`` takes them.
-        goals: as ``finished`` takes them; with the accuracy alone the best trials are the front.
+        goals: as ``finished`` takes them; with the first alone the best trials are the front.
 
     Returns:
         Rows of ``trials``, by the first cost among the goals, ascending, or else in their order.
@@ -81,7 +84,7 @@ def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
 def search_progress(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
     """How good the best was after each trial.
 
-    With the accuracy alone that is the best of it. With more goals it is the hypervolume, as a
+    With one goal that is the best of it. With more goals it is the hypervolume, as a
     share of a box: each goal is scaled to be 0 at its best and 1 at its worst over all finished
     trials, the later ones too, and the reference, the far corner of the box, lies at 1.1, a tenth
     beyond the worst, so that the extreme points count. A goal in which all are equal is 0 for all.
@@ -101,7 +104,7 @@ def search_progress(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
     rows = trials.reset_index(drop=True)
     done = finished(rows, goals)
     if len(goals) == 1:
-        best = done["val_top1"].cummax()
+        best = done[goals[0]].cummax()
     else:
         best = pd.Series(_shares(_minimised(done, goals)), index=done.index, dtype=float)
     return pd.DataFrame({"trial": rows.index + 1, "value": best.reindex(rows.index).ffill()})
@@ -109,7 +112,7 @@ def search_progress(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
 
 def _minimised(done: pd.DataFrame, goals: Sequence[str]) -> NDArray[np.float64]:
     """The goals as costs, (trials, goals)."""
-    signs = [-1.0 if goal == "val_top1" else 1.0 for goal in goals]
+    signs = [1.0 if goal in _COSTS else -1.0 for goal in goals]
     return done[list(goals)].to_numpy(dtype=float) * signs
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from spectrum.report.labels import alike, in_units, short_setting
+from spectrum.report.measure import measure_of
 from spectrum.report.placing import label_points
 from spectrum.report.search_data import finished, search_front, search_progress
 from spectrum.report.series import COLOURS, finish, fit, make_figure
@@ -33,6 +34,8 @@ _NAME = "#9A4400"  # the same, darker, for small letters
 def plot_search_front(trials: pd.DataFrame, goals: Sequence[str], *, title: str) -> Figure:
     """Draw validation accuracy against cost, a dot a trial, with the front in rings.
 
+    Of images with several labels it is the mean average precision, here as below.
+
     A panel for each cost among the goals; for the accuracy alone one of the MACs, or of the
     parameters where all trials have about the same MACs. In each a dashed line leads through the
     trials with the best accuracy up to a cost. The axis starts at the lowest accuracy of a trial
@@ -43,7 +46,7 @@ def plot_search_front(trials: pd.DataFrame, goals: Sequence[str], *, title: str)
             a uniform point of the dial from which the search started), ``segments`` (the whole
             network's, as text), ``val_top1`` (a fraction), ``params`` and ``macs``, and ``latency``
             (in milliseconds) where that is a goal.
-        goals: ``"val_top1"`` and any of ``"params"``, ``"macs"`` and ``"latency"``.
+        goals: as ``finished`` takes them.
         title: above the figure.
 
     Raises:
@@ -51,6 +54,7 @@ def plot_search_front(trials: pd.DataFrame, goals: Sequence[str], *, title: str)
     """
     rows = trials.reset_index(drop=True)
     done = _some_finished(rows, goals)
+    first = measure_of(rows).validation
     front = search_front(rows, goals)
     alone = "params" if alike(done["macs"]) else "macs"
     costs = [goal for goal in goals if goal in _COSTS] or [alone]
@@ -59,7 +63,7 @@ def plot_search_front(trials: pd.DataFrame, goals: Sequence[str], *, title: str)
     for cost, ax in zip(costs, panels, strict=True):
         _draw_trials(ax, rows, done, rows[cost])
         ax.plot(
-            *(front[cost], front["val_top1"]),
+            *(front[cost], front[first]),
             linestyle="",
             marker="o",
             markersize=10.5,
@@ -69,8 +73,9 @@ def plot_search_front(trials: pd.DataFrame, goals: Sequence[str], *, title: str)
             label="best" if len(goals) == 1 else "Pareto front",
         )
         if len(goals) > 1:
-            _draw_best(ax, search_front(rows, ["val_top1", cost]), cost)
+            _draw_best(ax, search_front(rows, [first, cost]), cost)
         _scale(ax, cost, done[cost])
+        ax.set_ylabel(f"validation {measure_of(rows).label}")
         finish(ax)
     fit(figure)
     figure.draw_without_rendering()  # the axes take their places, and then the names theirs
@@ -88,7 +93,7 @@ def plot_search_progress(trials: pd.DataFrame, goals: Sequence[str], *, title: s
 
     Args:
         trials: as ``plot_search_front`` takes them, in the order in which they ran.
-        goals: ``"val_top1"`` and any of ``"params"``, ``"macs"`` and ``"latency"``.
+        goals: as ``finished`` takes them.
         title: above the figure.
 
     Raises:
@@ -109,7 +114,7 @@ def plot_search_progress(trials: pd.DataFrame, goals: Sequence[str], *, title: s
     if single:
         _draw_trials(ax, rows, done, rows.index.to_series() + 1)
         _draw_best_uniform(ax, done[done["uniform"]])
-        ax.set_ylabel("validation top-1 accuracy")
+        ax.set_ylabel(f"validation {measure_of(rows).label}")
     else:
         ax.set_ylim(0, 1.03)
         ax.set_ylabel("hypervolume of the front so far,\nshare of the box of all goals")
@@ -137,16 +142,17 @@ def _some_finished(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
 
 
 def _draw_trials(ax: Axes, trials: pd.DataFrame, done: pd.DataFrame, at: pd.Series) -> None:
-    """A mark for every trial with an accuracy, at a place for each on the other axis.
+    """A mark for every trial with a measure, at a place for each on the other axis.
 
     The axis reaches down to the lowest that finished, and up to the highest of all.
     """
-    pruned = trials[trials["state"] == "pruned"].dropna(subset=["val_top1"])
-    lowest, best = min(done["val_top1"]), max([*done["val_top1"], *pruned["val_top1"]])
+    name = measure_of(trials).validation
+    pruned = trials[trials["state"] == "pruned"].dropna(subset=[name])
+    lowest, best = min(done[name]), max([*done[name], *pruned[name]])
     margin = max(0.08 * (best - lowest), 0.004)
     low = max(lowest - margin, -0.01)
     ax.set_ylim(low, min(best + margin, 1.01))
-    shown = pruned[pruned["val_top1"] >= low]
+    shown = pruned[pruned[name] >= low]
     below = len(pruned) - len(shown)
     uniform = done["uniform"]
     drawn = [
@@ -154,11 +160,11 @@ def _draw_trials(ax: Axes, trials: pd.DataFrame, done: pd.DataFrame, at: pd.Seri
         (done[uniform], "uniform point", "s", _UNIFORM, 5.5),
         (shown, f"pruned, {below} below the axis" if below else "pruned", "x", "0.7", 4.5),
     ]
-    for rows, name, marker, color, size in drawn:
+    for rows, said, marker, color, size in drawn:
         if len(rows) or (rows is shown and below):
             ax.plot(
-                *(at[rows.index], rows["val_top1"]),
-                label=name,
+                *(at[rows.index], rows[name]),
+                label=said,
                 linestyle="",
                 marker=marker,
                 color=color,
@@ -168,10 +174,11 @@ def _draw_trials(ax: Axes, trials: pd.DataFrame, done: pd.DataFrame, at: pd.Seri
 
 
 def _draw_best_uniform(ax: Axes, uniform: pd.DataFrame) -> None:
-    for _, row in uniform.nlargest(1, "val_top1").iterrows():
+    first = measure_of(uniform).validation
+    for _, row in uniform.nlargest(1, first).iterrows():
         name = _uniform_name(row["segments"]).replace("\n", " ")
         ax.axhline(
-            row["val_top1"],
+            row[first],
             color=_UNIFORM,
             linestyle=(0, (5, 2)),
             linewidth=1.1,
@@ -183,7 +190,7 @@ def _draw_best_uniform(ax: Axes, uniform: pd.DataFrame) -> None:
 def _draw_best(ax: Axes, front: pd.DataFrame, cost: str) -> None:
     if len(front) > 1:
         ax.step(
-            *(front[cost], front["val_top1"]),
+            *(front[cost], front[measure_of(front).validation]),
             where="post",
             color="0.45",
             linestyle="--",
@@ -209,19 +216,18 @@ def _scale(ax: Axes, cost: str, values: pd.Series) -> None:
         )
     )
     ax.set_xlabel(_COSTS[cost])
-    ax.set_ylabel("validation top-1 accuracy")
 
 
 def _name_uniform(ax: Axes, done: pd.DataFrame, cost: str) -> None:
     """Write its segments beside every uniform point."""
     low, high = ax.get_ylim()
-    half = _DOT * (high - low)
+    half, name = _DOT * (high - low), measure_of(done).validation
     uniform = done[done["uniform"]]
     label_points(
         ax,
         [_uniform_name(segments) for segments in uniform["segments"]],
-        list(zip(uniform[cost], uniform["val_top1"], strict=True)),
-        [(x, y - half, y + half) for x, y in zip(done[cost], done["val_top1"], strict=True)],
+        list(zip(uniform[cost], uniform[name], strict=True)),
+        [(x, y - half, y + half) for x, y in zip(done[cost], done[name], strict=True)],
     )
     for text in ax.texts:
         text.set_color(_NAME)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from spectrum.report.evidence import MEASURES
+from spectrum.report.evidence import evidence_columns
 from spectrum.report.labels import label, one_line
+from spectrum.report.measure import Measure, measure_of
 from spectrum.report.statistics import series_columns
 
 __all__ = ["state_evidence"]
@@ -28,7 +29,9 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
     def named(value: object) -> str:
         return one_line(str(value)) if over == "segments" else label(over, value)
 
-    columns = series_columns(evidence.drop(columns=[*MEASURES, "left_out"]), over)
+    measure = measure_of(evidence)
+    measured = [*evidence_columns(measure), "left_out"]
+    columns = series_columns(evidence.drop(columns=measured), over)
     evidence = evidence.assign(
         point=evidence[over].map(named),
         better=evidence["worse_than"].map(
@@ -36,21 +39,21 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
         ),
     )
     if not columns:
-        return [_state(evidence, unit)]
+        return [_state(evidence, unit, measure)]
     return [
-        ", ".join(map(label, columns, values)) + f": {_state(rows, unit)}"
+        ", ".join(map(label, columns, values)) + f": {_state(rows, unit, measure)}"
         for values, rows in evidence.groupby(columns, sort=False, dropna=False)
     ]
 
 
-def _state(rows: pd.DataFrame, unit: str) -> str:
+def _state(rows: pd.DataFrame, unit: str, measure: Measure) -> str:
     compared = rows[rows["runs"] > 0]
     if compared.empty:
         if len(rows) == 1:
             return f"{rows['point'].iloc[0]} has no finished run."
         return f"No {unit} has a finished run at each of {_listed(rows['point'])}."
     seeds, examples = int(compared["runs"].iloc[0]), int(compared["examples"].iloc[0])
-    said = [_claim(compared, f"{seeds} {unit}{'s' * (seeds > 1)}", f"{examples:,}")]
+    said = [_claim(compared, f"{seeds} {unit}{'s' * (seeds > 1)}", f"{examples:,}", measure)]
     if seeds == 1:
         said.append(f"One {unit} says nothing of others: this holds for these very networks.")
     absent = list(rows["point"][rows["runs"] == 0])
@@ -63,22 +66,23 @@ def _state(rows: pd.DataFrame, unit: str) -> str:
     return " ".join(said)
 
 
-def _claim(rows: pd.DataFrame, seeds: str, examples: str) -> str:
+def _claim(rows: pd.DataFrame, seeds: str, examples: str, measure: Measure) -> str:
     points = list(rows["point"])
     worse = {p: better for p, better in zip(points, rows["better"], strict=True) if better}
     top = [point for point in points if point not in worse]
     if len(points) == 1:
         row = rows.iloc[0]
         return (
-            f"{points[0]} has an accuracy of {row['test_top1']:.4f} ({row['test_low']:.4f} to "
-            f"{row['test_high']:.4f}; {seeds}, {examples} test examples), and there is nothing to "
-            "compare it with."
+            f"{points[0]} has {measure.a_name} of {row[measure.test]:.4f} "
+            f"({row['test_low']:.4f} to {row['test_high']:.4f}; {seeds}, {examples} test "
+            "examples), and there is nothing to compare it with."
         )
     if len(top) == 1 and all(top[0] in better for better in worse.values()):
         better_than = (
             f"{top[0]} is better than {next(iter(worse))}"
             if len(points) == 2
-            else f"{top[0]} is best: its accuracy is higher than that of {_listed(list(worse))}"
+            else f"{top[0]} is best: its {measure.name} is higher than that of "
+            f"{_listed(list(worse))}"
         )
         return f"{better_than} ({seeds}, {examples} test examples)."
     tied = _listed(top)

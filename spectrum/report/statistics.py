@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from spectrum.report.measure import measure_of
+
 __all__ = [
     "Interval",
     "is_one_task",
@@ -25,13 +27,14 @@ _OF_A_RUN = {
     *("run_id", "study", "match", "seed", "params", "macs", "val_top1", "test_top1", "test_top5"),
     *("test_loss", "train_seconds", "images_per_second", "device", "threads", "status", "error"),
     *("runs", "failed", "test_low", "test_high", "val_low", "val_high", "latency"),
+    *("val_map", "test_map"),
 }
 
-
-# Columns that change what is classified: accuracies at their values aren't of one kind.
+# Columns that change what is classified or how that is measured: values there aren't of one kind.
 _OF_THE_DATA = {
     *("data", "validation", "test", "split_seed", "train_images", "label_noise", "rank", "block"),
     *("images", "side", "channels", "template", "copies", "signal", "image_seed"),
+    *("image_size", "image_column", "label_column", "bad_images", "class_weights", "map_at"),
 }
 
 
@@ -122,13 +125,14 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
     Args:
         results: a row a run, as ``load_results`` gives it.
         evidence: a row a point, as ``compare_points`` gives it: where a point was compared, its
-            accuracy and interval come from there, for new seeds and new test examples.
+            measure and interval come from there, for new seeds and new test examples.
 
     Returns:
         The point's configuration, ``match, params, macs``, ``latency`` where the results have it,
         ``runs`` and ``failed`` (how many), ``test_top1`` with ``test_low`` and ``test_high`` (95%,
         over seeds alone without ``evidence``), ``val_top1`` likewise over seeds, and
-        ``train_seconds`` (mean).
+        ``train_seconds`` (mean). Of images with several labels it has ``test_map`` and ``val_map``
+        in the place of ``test_top1`` and ``val_top1``.
 
     Raises:
         ValueError: the evidence lacks a column of the results' points, as that of a sampled study
@@ -136,11 +140,12 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
     """
     keys = point_columns(results)
     costs = ["params", "macs", *(["latency"] if "latency" in results else [])]
+    measure = measure_of(results)
     rows = []
     for values, rows_of_point in results.groupby(keys, sort=False, dropna=False):
         runs = rows_of_point.drop_duplicates("run_id")  # a run of two studies counts once
-        test = mean_interval(runs["test_top1"])
-        val = mean_interval(runs["val_top1"])
+        test = mean_interval(runs[measure.test])
+        val = mean_interval(runs[measure.validation])
         rows.append(
             {
                 **dict(zip(keys, values, strict=True)),
@@ -148,10 +153,10 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
                 **{cost: runs[cost].iloc[0] for cost in costs},
                 "runs": len(runs),
                 "failed": int((runs["status"] != "done").sum()),
-                "test_top1": test.mean,
+                measure.test: test.mean,
                 "test_low": test.low,
                 "test_high": test.high,
-                "val_top1": val.mean,
+                measure.validation: val.mean,
                 "val_low": val.low,
                 "val_high": val.high,
                 "train_seconds": runs["train_seconds"].mean(),
@@ -165,7 +170,7 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
         raise ValueError(f"evidence must be of the same points as results; no {', '.join(absent)}")
     compared = evidence[evidence["runs"] > 0].set_index(keys)
     places = pd.MultiIndex.from_frame(summary[keys])
-    for name in ("test_top1", "test_low", "test_high"):
+    for name in (measure.test, "test_low", "test_high"):
         known = compared[name].reindex(places).to_numpy()
         summary[name] = summary[name].where(pd.isna(known), known)
     return summary

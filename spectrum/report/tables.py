@@ -6,6 +6,7 @@ import pandas as pd
 from rich.table import Table
 
 from spectrum.report.labels import in_units, one_line, value_text
+from spectrum.report.measure import measure_of
 from spectrum.report.statistics import series_columns
 
 __all__ = ["render_summary"]
@@ -17,7 +18,7 @@ def render_summary(summary: pd.DataFrame) -> Table:
     Args:
         summary: as ``summarize`` gives it.
     """
-    varied = series_columns(summary)
+    varied, measure = series_columns(summary), measure_of(summary)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in varied:
         table.add_column(name, overflow="fold")
@@ -32,8 +33,8 @@ def render_summary(summary: pd.DataFrame) -> Table:
         "params",
         "MACs",
         *("ms" for _ in timed),
-        "val top-1",
-        "test top-1",
+        f"val {measure.short}",
+        f"test {measure.short}",
         "95% interval",
         last,
     ):
@@ -47,8 +48,8 @@ def render_summary(summary: pd.DataFrame) -> Table:
             in_units(row["params"]),
             in_units(row["macs"]),
             *(f"{row[name]:.3g}" for name in timed),
-            _share(row["val_top1"]),
-            _share(row["test_top1"]),
+            _share(row[measure.validation]),
+            _share(row[measure.test]),
             _interval(row["test_low"], row["test_high"]),
             f"{row['failed']} of {row['runs']}" if failed else f"{row['train_seconds']:.1f}",
         )

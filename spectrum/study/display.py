@@ -16,9 +16,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from spectrum.report.measure import measure_among
 from spectrum.study.events import Event
 
-__all__ = ["Display"]
+__all__ = ["Display", "describe_test", "describe_validation"]
+
+
+def describe_test(result: Mapping[str, Any]) -> str:
+    """What a run that is done has reached on the test split."""
+    measure = measure_among(result)
+    return f"test {measure.short} {result[measure.test]:.4f}"
+
+
+def describe_validation(result: Mapping[str, Any]) -> str:
+    """What a run that is done has reached on the validation split."""
+    measure = measure_among(result)
+    return f"validation {measure.short} {result[measure.validation]:.4f}"
 
 
 class Display:
@@ -78,10 +91,11 @@ class Display:
             if event.run_id not in self.bars:  # a run may be begun again by another process
                 self.bars[event.run_id] = self.progress.add_task(name, total=epochs, figure="")
         elif event.kind == "evaluation":
+            validation = measure_among(event.values).validation
             self.progress.update(
                 self.bars[event.run_id],
                 completed=event.values["epoch"],
-                figure=f"val {event.values['val_top1']:.4f}",
+                figure=f"val {event.values[validation]:.4f}",
             )
         elif event.kind == "note":
             self._print(f"{name}: {event.values['text']}")

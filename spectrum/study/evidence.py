@@ -1,9 +1,10 @@
-"""What the runs of a study say together, from the correctness of every test example."""
+"""What the runs of a study say together, from their answers to every test example."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,19 +12,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spectrum.report.evidence import MEASURES, compare
+from spectrum.report.evidence import compare, evidence_columns
+from spectrum.report.measure import ACCURACY, measure_of
 from spectrum.report.statistics import point_columns, pool, series_columns
-from spectrum.study.results import load_correct, load_results
+from spectrum.study.results import load_average_precision, load_correct, load_results
 
 __all__ = ["compare_points", "gather_evidence"]
 
-CorrectOf: TypeAlias = Callable[[str], NDArray[np.bool_]]
+Answers: TypeAlias = NDArray[np.bool_] | NDArray[np.float32]
+AnswersOf: TypeAlias = Callable[[str], Answers]
 
 
 def compare_points(
     folder: Path | str, reference: str | None = None, over: str | None = None
 ) -> pd.DataFrame:
-    """How a study's points compare, by the test examples that their runs classify correctly.
+    """How a study's points compare, by what their runs answer to the test examples.
+
+    An answer is right or wrong, or the average precision of an image that may have several labels.
 
     Args:
         folder: of the study, as in ``outputs/default``.
@@ -39,23 +44,32 @@ def compare_points(
         ValueError: the folder holds no study, its files are damaged, or the reference isn't one
             of the values compared.
     """
-    results, correct = load_results(folder), load_correct(folder)
-    accuracies = dict(zip(results["run_id"], results["test_top1"], strict=True))
+    results = load_results(folder)
+    measure = measure_of(results)
+    answers: Mapping[str, Answers] = (
+        load_correct(folder) if measure == ACCURACY else load_average_precision(folder)
+    )
+    means = dict(zip(results["run_id"], results[measure.test], strict=True))
     study = _study(folder)
     over = over or str(study.get("compare", "segments"))
     if study.get("sample"):
         results = pool(results, over)
 
-    def correct_of(run_id: str) -> NDArray[np.bool_]:
-        if run_id not in correct:
+    def answers_of(run_id: str) -> Answers:
+        if run_id not in answers:
             raise ValueError(f"folder (={folder}) lacks what run {run_id} got right")
-        if abs(float(correct[run_id].mean()) - accuracies[run_id]) > 1e-5:
+        if abs(_mean(answers[run_id]) - means[run_id]) > 1e-5:
             raise ValueError(
-                f"folder (={folder}) has two accuracies of run {run_id}: its files differ"
+                f"folder (={folder}) has two {measure.many} of run {run_id}: its files differ"
             )
-        return correct[run_id]
+        return answers[run_id]
 
-    return gather_evidence(results, correct_of, reference, over)
+    return gather_evidence(results, answers_of, reference, over)
+
+
+def _mean(answers: Answers) -> float:
+    known = answers[~np.isnan(answers)]
+    return float(known.mean(dtype=float)) if len(known) else math.nan
 
 
 def _study(folder: Path | str) -> dict[str, Any]:
@@ -74,7 +88,7 @@ def _study(folder: Path | str) -> dict[str, Any]:
 
 def gather_evidence(
     results: pd.DataFrame,
-    correct_of: CorrectOf,
+    answers_of: AnswersOf,
     reference: str | None = None,
     over: str = "segments",
 ) -> pd.DataFrame:
@@ -85,7 +99,8 @@ def gather_evidence(
 
     Args:
         results: a row a run, as ``load_results`` gives it.
-        correct_of: which test examples a run classifies correctly, (N,), by its id.
+        answers_of: which test examples a run classifies correctly, or the average precision of
+            each, (N,), by its id; examples of which that is missing (NaN) are left out.
         reference: as in ``compare_points``.
         over: the field.
 
@@ -95,7 +110,7 @@ def gather_evidence(
         ``left_out``, how many of its series aren't; then as ``compare`` gives it.
 
     Raises:
-        ValueError: a run's file is missing or damaged, runs were tested on different numbers of
+        ValueError: a run's file is missing or damaged, runs were tested on different
             examples, a point has two runs of a seed, or the reference or the field isn't there.
     """
     if over not in point_columns(results):
@@ -104,14 +119,15 @@ def gather_evidence(
     series = [results]
     if columns:
         series = [rows for _, rows in results.groupby(columns, sort=False, dropna=False)]
-    compared = [_compare(rows, correct_of, reference, over) for rows in series]
+    compared = [_compare(rows, answers_of, reference, over) for rows in series]
     return pd.concat(compared, ignore_index=True)
 
 
 def _compare(
-    results: pd.DataFrame, correct_of: CorrectOf, reference: str | None, over: str
+    results: pd.DataFrame, answers_of: AnswersOf, reference: str | None, over: str
 ) -> pd.DataFrame:
     """The rows of one series."""
+    measure = measure_of(results)
     results = results.drop_duplicates("run_id")  # a run of two studies counts once
     twice = results[results.duplicated([over, "seed"])]
     if len(twice):
@@ -125,23 +141,28 @@ def _compare(
     ids = ids.dropna(axis="columns")
     if ids.size:
         points = [str(point) or "none" for point in ids.index]  # no hidden layers, say
-        found = compare(_load(ids, correct_of), points, reference).set_index(ids.index)
+        answers = _load(ids, answers_of)
+        found = compare(answers, points, reference, measure=measure).set_index(ids.index)
     else:
-        found = pd.DataFrame(columns=list(MEASURES))
+        found = pd.DataFrame(columns=evidence_columns(measure))
     absent = {"runs": 0, "examples": 0, "reference": "", "worse_than": ""}
     rows = described.join(found.astype(object)).fillna(absent)
-    types = {name: str if absent.get(name) == "" else float for name in MEASURES}
+    types = {name: str if absent.get(name) == "" else float for name in evidence_columns(measure)}
     rows = rows.astype({**types, "runs": int, "examples": int})
     rows["left_out"] = results["seed"].nunique() - ids.shape[1]
     return rows
 
 
-def _load(ids: pd.DataFrame, correct_of: CorrectOf) -> NDArray[np.bool_]:
-    """The correctness of runs, (points, seeds, examples), of their ids, (points, seeds)."""
-    loaded = [[correct_of(run_id) for run_id in row] for row in ids.to_numpy()]
-    sizes = {len(correct) for row in loaded for correct in row}
+def _load(ids: pd.DataFrame, answers_of: AnswersOf) -> Answers:
+    """The answers of runs, (points, seeds, examples), of their ids, (points, seeds)."""
+    loaded = [[answers_of(run_id) for run_id in row] for row in ids.to_numpy()]
+    sizes = {len(answers) for row in loaded for answers in row}
     if len(sizes) > 1:
         raise ValueError(
             f"runs to compare must share their test examples, not have {sorted(sizes)} of them"
         )
-    return np.array(loaded)
+    together: Answers = np.array(loaded)
+    missing = np.isnan(together)
+    if (missing.any(axis=(0, 1)) != missing.all(axis=(0, 1))).any():
+        raise ValueError("runs to compare must share which of their test examples have labels")
+    return together[:, :, ~missing.all(axis=(0, 1))]

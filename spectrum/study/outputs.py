@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spectrum.report.figures import describe_figure, study_figures
+from spectrum.report.measure import ACCURACY, Measure, measure_of
 from spectrum.report.page import render_page
 from spectrum.report.sentences import state_evidence
 from spectrum.report.statistics import pool, summarize
@@ -22,6 +23,7 @@ from spectrum.study.config import StudyConfig
 from spectrum.study.evidence import compare_points
 from spectrum.study.plan import Plan
 from spectrum.study.results import (
+    AVERAGE_PRECISION,
     CORRECT,
     CURVE_COLUMNS,
     CURVES,
@@ -65,17 +67,21 @@ def write_study(
     """
     config = plan.config
     folder, store = config.out / config.name, Store(config.runs)
-    rows = [make_row(config, point, run, results[run.id]) for point, run in plan.runs()]
-    done = list(dict.fromkeys(row["run_id"] for row in rows if row["status"] == "done"))
+    rows = pd.DataFrame(
+        [make_row(config, point, run, results[run.id]) for point, run in plan.runs()]
+    )
+    measure = measure_of(rows)
+    done = list(dict.fromkeys(rows.loc[rows["status"] == "done", "run_id"]))
     write_json(folder / "study.json", config.model_dump(mode="json"))
-    write_rows(folder / RESULTS, pd.DataFrame(rows))
+    write_rows(folder / RESULTS, rows)
     curves = [{"run_id": run_id, **line} for run_id in done for line in store.curve(run_id)]
-    write_rows(folder / CURVES, pd.DataFrame(curves, columns=list(CURVE_COLUMNS)), "%.6g")
-    answers: dict[str, Any] = {run_id: _correct(store, run_id) for run_id in done}
-    correct = {run_id: array for run_id, array in answers.items() if array is not None}
-    write_whole(folder / CORRECT, lambda file: np.savez_compressed(file, **correct))
+    columns = dict.fromkeys([*CURVE_COLUMNS, measure.validation])
+    write_rows(folder / CURVES, pd.DataFrame(curves, columns=[*columns]), "%.6g")
+    _write_answers(folder / CORRECT, done, store.correct)
+    if measure != ACCURACY:
+        _write_answers(folder / AVERAGE_PRECISION, done, store.average_precision)
     if tried:
-        write_rows(folder / TUNING, _tuning_rows(config, tried))
+        write_rows(folder / TUNING, _tuning_rows(config, tried, measure))
     _draw(config, notes, _versions(results.values()), command)
     return load_results(folder)
 
@@ -86,21 +92,26 @@ def write_rows(path: Path, rows: pd.DataFrame, float_format: str | None = None) 
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def _correct(store: Store, run_id: str) -> NDArray[np.bool_] | None:
-    try:
-        return store.correct(run_id)
-    except ValueError as error:  # its result stands
-        log.warning("%s", error)
-        return None
+def _write_answers(
+    path: Path, run_ids: Sequence[str], answers_of: Callable[[str], NDArray[Any]]
+) -> None:
+    """Write the answers of runs in one archive, by their ids."""
+    answers: dict[str, Any] = {}
+    for run_id in run_ids:
+        try:
+            answers[run_id] = answers_of(run_id)
+        except ValueError as error:  # its result stands
+            log.warning("%s", error)
+    write_whole(path, lambda file: np.savez_compressed(file, **answers))
 
 
-def _tuning_rows(config: StudyConfig, tried: Sequence[Rate]) -> pd.DataFrame:
+def _tuning_rows(config: StudyConfig, tried: Sequence[Rate], measure: Measure) -> pd.DataFrame:
     rows = [
         {
             **varied(config, rate.point),
             "segments": rate.point.network.segments,
             "lr": rate.point.recipe.lr,
-            "val_top1": rate.val_top1,
+            measure.validation: rate.reached,
             "chosen": rate.chosen,
         }
         for rate in tried
@@ -125,6 +136,7 @@ def _draw(
     folder = config.out / config.name
     found = read_findings(config)
     results = load_results(folder)
+    measure = measure_of(results)
     failed = results[results["status"] != "done"]
     figures = study_figures(
         found.results,
@@ -140,10 +152,7 @@ def _draw(
         config.name,
         sentences=found.sentences,
         figures={
-            stem.replace("_vs_", "_against_").replace("_", " ").capitalize(): (
-                figure,
-                describe_figure(stem),
-            )
+            _heading(stem, measure): (figure, describe_figure(stem, measure))
             for stem, figure in figures.items()
         },
         summary=found.summary,
@@ -154,6 +163,12 @@ def _draw(
         notes=notes,
     )
     write_whole(folder / PAGE, lambda file: file.write(page.encode()))
+
+
+def _heading(stem: str, measure: Measure) -> str:
+    """The name of a figure as a heading."""
+    said = stem.replace("_vs_", "_against_").replace("_", " ").replace("accuracy", measure.word)
+    return said[0].upper() + said[1:]
 
 
 class Findings(NamedTuple):

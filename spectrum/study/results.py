@@ -10,17 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spectrum.report.measure import ACCURACY, MAP_AT, measure_among, precision_at
 from spectrum.study.config import StudyConfig
 from spectrum.study.grid import GridConfig, column
 from spectrum.study.plan import Point, RunConfig
 
 __all__ = [
+    "AVERAGE_PRECISION",
     "COLUMNS",
     "CORRECT",
     "CURVES",
     "CURVE_COLUMNS",
     "LATENCY",
     "RESULTS",
+    "load_average_precision",
     "load_correct",
     "load_curves",
     "load_results",
@@ -31,6 +34,7 @@ __all__ = [
 RESULTS = "results.csv"
 CURVES = "curves.csv"
 CORRECT = "correct.npz"
+AVERAGE_PRECISION = "average_precision.npz"
 LATENCY = "latency"
 """The column of milliseconds a batch in inference, where latency has a part in a study."""
 
@@ -49,6 +53,9 @@ CURVE_COLUMNS = (
     *("run_id", "epoch", "samples", "lr"),
     *("train_loss", "val_loss", "val_top1", "seconds"),
 )
+# Where images have several labels there are these as well.
+_PRECISION = precision_at()
+_OF_PRECISION = (_PRECISION.validation, _PRECISION.test)
 _TEXT = {
     *("run_id", "study", "network", "data", "order", "segments", "match", "activation"),
     *("hidden", "recipe", "device", "precision", "status", "error"),
@@ -82,7 +89,9 @@ def make_row(
         **{name: result.get(name, "" if name in _TEXT else None) for name in _MEASURED},
     }
     others = {name: value for name, value in varied(config, point).items() if name not in COLUMNS}
-    measured = {} if point.latency is None else {LATENCY: point.latency}
+    measured: dict[str, Any] = {} if point.latency is None else {LATENCY: point.latency}
+    if point.map_at is not None:
+        measured |= {name: result.get(name) for name in _OF_PRECISION} | {MAP_AT: point.map_at}
     return {name: row[name] for name in COLUMNS} | others | measured
 
 
@@ -107,14 +116,15 @@ def load_results(folder: Path | str) -> pd.DataFrame:
 
     Returns:
         The columns of ``COLUMNS``, one for any other field that the study varies, and
-        ``latency`` (milliseconds, measured) where that was matched; what a failed run has no
-        figure for is missing (NaN).
+        ``latency`` (milliseconds, measured) where that was matched; of images with several labels
+        also ``val_map`` and ``test_map``, the mean average precision of the first ``map_at``
+        predictions. What a failed run has no figure for is missing (NaN).
 
     Raises:
         ValueError: there are no results in the folder, or they can't be read as such.
     """
     path = Path(folder) / RESULTS
-    figures = [name for name in _MEASURED if name not in _TEXT]
+    figures = [name for name in (*_MEASURED, *_OF_PRECISION) if name not in _TEXT]
     try:
         results = pd.read_csv(
             path,
@@ -128,7 +138,8 @@ def load_results(folder: Path | str) -> pd.DataFrame:
         ) from None
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} can't be read: {error}") from error
-    _check_columns(path, results, COLUMNS)
+    several = measure_among(results.columns) != ACCURACY
+    _check_columns(path, results, [*COLUMNS, *(_OF_PRECISION if several else ())])
     return results
 
 
@@ -145,7 +156,8 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
         folder: of the study, as in ``outputs/default``.
 
     Returns:
-        ``run_id, epoch, samples, lr, train_loss, val_loss, val_top1, seconds``.
+        ``run_id, epoch, samples, lr, train_loss, val_loss, val_top1, seconds``, and ``val_map``
+        of images with several labels.
 
     Raises:
         ValueError: they aren't there or can't be read.
@@ -167,17 +179,33 @@ def load_correct(folder: Path | str) -> dict[str, NDArray[np.bool_]]:
     Raises:
         ValueError: they aren't there or can't be read.
     """
-    path = Path(folder) / CORRECT
+    return _load_answers(folder, CORRECT, np.dtype(bool))
+
+
+def load_average_precision(folder: Path | str) -> dict[str, NDArray[np.float32]]:
+    """The average precision of every test image in each finished run of a study, by its id.
+
+    Returns:
+        (N,), missing (NaN) for an image without labels.
+
+    Raises:
+        ValueError: they aren't there or can't be read.
+    """
+    return _load_answers(folder, AVERAGE_PRECISION, np.dtype(np.float32))
+
+
+def _load_answers(folder: Path | str, name: str, dtype: np.dtype[Any]) -> dict[str, NDArray[Any]]:
+    path = Path(folder) / name
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            correct = {run_id: file[run_id] for run_id in file.files}
+            answers = {run_id: file[run_id] for run_id in file.files}
     except FileNotFoundError:
-        raise ValueError(f"folder (={folder}) must hold a study's answers; no {CORRECT}") from None
+        raise ValueError(f"folder (={folder}) must hold a study's answers; no {name}") from None
     except Exception as error:  # a damaged archive makes its readers raise all kinds
         raise ValueError(f"{path} is damaged: no archive of arrays") from error
-    for run_id, array in correct.items():
-        if array.dtype != bool or array.ndim != 1:
+    for run_id, array in answers.items():
+        if array.dtype != dtype or array.ndim != 1:
             raise ValueError(
-                f"{path} is damaged: {array.dtype} {array.shape} of {run_id} is not (N,) bool"
+                f"{path} is damaged: {array.dtype} {array.shape} of {run_id} is not (N,) {dtype}"
             )
-    return correct
+    return answers

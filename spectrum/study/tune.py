@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import mean
 from typing import Any, NamedTuple
 
+from spectrum.report.measure import measure_among
 from spectrum.study.plan import Point, RunConfig
 from spectrum.training import Recipe
 
@@ -21,12 +22,13 @@ class Rate(NamedTuple):
 
     Attributes:
         point: the point with this rate.
-        val_top1: its mean over the tuning seeds; None where a run of it has failed.
+        reached: the mean over the tuning seeds of the measure on the validation split; None where
+            a run of it has failed.
         chosen: whether it is the point's.
     """
 
     point: Point
-    val_top1: float | None
+    reached: float | None
     chosen: bool = False
 
 
@@ -46,8 +48,8 @@ def choose_rates(
 ) -> list[Rate]:
     """Every rate tried, point by point, the best of each chosen.
 
-    That is the one of the highest mean validation accuracy, the lowest of equal ones; where runs
-    of every rate have failed, the lowest of all.
+    That is the one of the highest mean on the validation split, of accuracy or of mean average
+    precision, the lowest of equal ones; where runs of every rate have failed, the lowest of all.
 
     Args:
         points: at the recipe's rate.
@@ -61,10 +63,14 @@ def choose_rates(
         for at in _rates(point, factors):
             of_seeds = [results[at.run(seed).id] for seed in range(min(seeds, TUNING_SEEDS))]
             failed = any(result["status"] != "done" for result in of_seeds)
-            rates.append(Rate(at, None if failed else mean(r["val_top1"] for r in of_seeds)))
-        best = max(rates, key=lambda rate: -1.0 if rate.val_top1 is None else rate.val_top1)
+            rates.append(Rate(at, None if failed else mean(map(_reached, of_seeds))))
+        best = max(rates, key=lambda rate: -1.0 if rate.reached is None else rate.reached)
         tried += [rate._replace(chosen=rate is best) for rate in rates]
     return tried
+
+
+def _reached(result: Mapping[str, Any]) -> float:
+    return float(result[measure_among(result).validation])
 
 
 def _rates(point: Point, factors: Sequence[float]) -> list[Point]:

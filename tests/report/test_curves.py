@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from spectrum.report import learning_curves, plot_learning_curves
 from spectrum.report.curves import figure_of_curves
+from spectrum.report.measure import ACCURACY
 from spectrum.report.series import dial_styles
 
 
@@ -113,7 +114,7 @@ def test_series_on_one_axis_differ_in_their_lines(make_results) -> None:
 def test_a_figure_has_a_panel_for_each_series_and_one_legend(make_results, series: int) -> None:
     parts = [make_results({"1": [0.8], "C": [0.9]}, lr=lr) for lr in range(series)]
     results = pd.concat([*parts[:-1], parts[-1][parts[-1]["segments"] == "C"]])
-    figure = figure_of_curves(learning_curves(results, evaluations(results)), "made up")
+    figure = figure_of_curves(learning_curves(results, evaluations(results)), "made up", ACCURACY)
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == ([f"lr {lr}" for lr in range(series)] if series > 1 else [""])
     (legend,) = figure.legends

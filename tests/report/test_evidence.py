@@ -15,7 +15,8 @@ from scipy import stats
 from scipy.special import ndtri
 
 from spectrum.report import evidence
-from spectrum.report.evidence import MEASURES, bootstrap, compare
+from spectrum.report.evidence import bootstrap, compare, evidence_columns
+from spectrum.report.measure import ACCURACY
 from spectrum.report.statistics import mean_interval
 
 Correct = NDArray[np.bool_]
@@ -250,7 +251,9 @@ def test_the_order_of_seeds_examples_and_points_tells_nothing(
     order = shuffle.permutation(points)
     moved = compare(correct[order], [names[i] for i in order], "1", draws=200)
     assert moved["p_best"].sum() == pytest.approx(1)
-    numbers = [name for name in MEASURES if name not in ("reference", "worse_than")]
+    numbers = [
+        name for name in evidence_columns(ACCURACY) if name not in ("reference", "worse_than")
+    ]
     pd.testing.assert_frame_equal(moved[numbers], table[numbers].iloc[order].reset_index(drop=True))
     listed = [set(text.split(", ")) for text in table["worse_than"].iloc[order]]
     assert [set(text.split(", ")) for text in moved["worse_than"]] == listed
@@ -395,17 +398,20 @@ def test_the_same_question_has_the_same_answer() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"correct": np.ones((2, 3, 4))}, r"correct \(=float64 \(2, 3, 4\)\) must be bool"),
-        ({"correct": np.ones((3, 4), bool)}, r"must be bool, \(points, seeds, examples\), with 2"),
-        ({"correct": np.ones((3, 4, 5), bool)}, "with 2 points"),
-        ({"correct": np.ones((2, 0, 5), bool)}, "must have a point, a seed and two examples"),
-        ({"correct": np.ones((2, 3, 1), bool)}, "must have a point, a seed and two examples"),
+        ({"answers": np.ones((2, 3, 4), int)}, r"answers \(=int64 \(2, 3, 4\)\) must be bool"),
+        (
+            {"answers": np.ones((3, 4), bool)},
+            r"bool or floating-point, \(points, seeds, examples\), with 2",
+        ),
+        ({"answers": np.ones((3, 4, 5), bool)}, "with 2 points"),
+        ({"answers": np.ones((2, 0, 5), bool)}, "must have a point, a seed and two examples"),
+        ({"answers": np.ones((2, 3, 1), bool)}, "must have a point, a seed and two examples"),
         ({"points": ["C", "C"]}, r"points \(=C, C\) must differ"),
         ({"reference": "8"}, r"reference \(=8\) must be one of 1, C"),
         ({"draws": 99}, r"draws \(=99\) must be at least 100"),
     ],
 )
 def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
-    arguments = {"correct": np.ones((2, 3, 4), bool), "points": ["1", "C"], **changes}
+    arguments = {"answers": np.ones((2, 3, 4), bool), "points": ["1", "C"], **changes}
     with pytest.raises(ValueError, match=message):
         compare(**arguments)

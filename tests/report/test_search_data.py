@@ -39,7 +39,7 @@ def beats(one: pd.Series, other: pd.Series, goals: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("goals", GOALS, ids="-".join)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(rows)
 def test_the_front_is_what_nothing_beats(
     goals: list[str], made: list[tuple[str, int, int, int]]
@@ -119,7 +119,7 @@ def test_progress_with_more_goals_is_a_share_of_the_box() -> None:
 
 
 @pytest.mark.parametrize("goals", GOALS, ids="-".join)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(rows)
 def test_progress_never_falls_and_moves_with_the_front_alone(
     goals: list[str], made: list[tuple[str, int, int, int]]
