@@ -16,6 +16,7 @@ from spectrum.search.candidates import make_candidates
 from spectrum.search.drive import drive
 from spectrum.search.space import make_space
 from spectrum.search.storage import open_study, quietly
+from spectrum.study.engine import Local
 from spectrum.study.store import Store
 
 
@@ -37,7 +38,8 @@ def runs_a_minute(workers: int, trials: int, folder: Path) -> float:
         study = open_study(config, {})
         started = time.perf_counter()
         with (folder / "log").open("w") as log:
-            drive(candidates, study, Store(config.runs), ["cpu"], Console(file=log))
+            engine = Local(["cpu"], workers, threads=1)
+            drive(candidates, study, Store(config.runs), engine, Console(file=log))
         return 60 * trials / (time.perf_counter() - started)
 
 

@@ -1,14 +1,20 @@
-"""What the commands share: where they print."""
+"""What the commands share: where they print, and whether others execute them as well."""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["make_console", "say"]
+__all__ = ["is_shared", "make_console", "say"]
+
+
+def is_shared() -> bool:
+    """Whether ``torchrun`` has started this process, with others or alone."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def say(message: str, status: int) -> int:

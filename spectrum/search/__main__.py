@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from spectrum.command import make_console, say
+from spectrum.command import is_shared, make_console, say
 
 if TYPE_CHECKING:
     from spectrum.search.config import SearchConfig
@@ -121,7 +121,26 @@ def search(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="NAME", help="digits or planted.  [default: digits]")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="digits, planted, folder:PATH, parquet:PATH, hub:NAME[@CONFIG] or your own,"
+            " package.module:callable.  [default: digits]",
+        ),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Height and width that images are brought to.  [default: their own]",
+        ),
+    ] = None,
+    bad_images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="About images that can't be read: stop, or skip them.  [default: stop]",
+        ),
     ] = None,
     network: Annotated[
         str | None,
@@ -169,6 +188,26 @@ def search(
         str | None,
         typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Where runs execute: local or ray, a cluster.  [default: local]"
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Of a Ray cluster.  [default: RAY_ADDRESS, or this machine's]",
+        ),
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Of a Ray cluster that a run takes, 0 to 1.  [default: 1 where it has any]",
+        ),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="float32 or bfloat16.  [default: float32]"),
@@ -202,6 +241,8 @@ def search(
         "storage": storage,
         "heartbeat": heartbeat,
         "data": data,
+        "image_size": image_size,
+        "bad_images": bad_images,
         "network": network,
         "recipe": recipe,
         "epochs": epochs,
@@ -214,6 +255,9 @@ def search(
         "workers": workers,
         "threads": threads,
         "device": device,
+        "engine": engine,
+        "address": address,
+        "gpus": gpus,
         "precision": precision,
     }
     given = {flag: value for flag, value in flags.items() if value is not None}
@@ -252,6 +296,7 @@ def _configure(file: str | None, flags: dict[str, Any]) -> SearchConfig:
 
 
 def _run(config: SearchConfig) -> int:
+    from spectrum.report.measure import measure_of
     from spectrum.report.search_table import render_trials
     from spectrum.search.outputs import FRONT, PAGE, WINNER_FOLDER
     from spectrum.search.search import Interrupted, SearchFailed, StorageLost, run_search
@@ -268,7 +313,8 @@ def _run(config: SearchConfig) -> int:
         return say(f"error: {error}; what is done is kept, the same command goes on", 1)
     console, folder = make_console(), config.out / config.name
     fields = [name for name in config.searched() if name not in ("segments", "width")]
-    console.print(render_trials(found.trials, config.goals, fields))
+    goals = config.goals(measure_of(found.trials))
+    console.print(render_trials(found.trials, goals, fields))
     console.print()
     for sentence in found.sentences:
         console.print(sentence, markup=False)
@@ -297,6 +343,14 @@ def _print_plan(config: SearchConfig) -> int:
 
 def main() -> int:
     """Run the command; the exit status: 0 done, 1 some runs failed, 2 bad usage."""
+    if is_shared():
+        from spectrum.study.ranks import share
+
+        return share(_command)
+    return _command()
+
+
+def _command() -> int:
     try:
         return int(app(standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):

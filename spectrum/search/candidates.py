@@ -9,6 +9,7 @@ from itertools import islice
 from typing import NamedTuple, get_args
 
 from spectrum.data import Dataset, load_data
+from spectrum.report.measure import ACCURACY, Measure, precision_at
 from spectrum.search.config import Cost, SearchConfig
 from spectrum.search.space import Params, Space
 from spectrum.study.grid import shown
@@ -49,6 +50,11 @@ class Candidates:
         self.budget = budget
         self.meter = meter
         self._known: dict[tuple[str, ...], Point | str] = {}
+
+    @property
+    def measure(self) -> Measure:
+        """What they are judged by."""
+        return precision_at(self.dataset.map_at) if self.dataset.is_multi_label else ACCURACY
 
     @property
     def epochs(self) -> int:

@@ -12,9 +12,11 @@ from rich.console import Console
 
 from spectrum.report import search_front
 from spectrum.report.labels import in_units
+from spectrum.report.measure import ACCURACY, Measure, measure_of
 from spectrum.report.search_data import finished
 from spectrum.search.candidates import Candidates
 from spectrum.search.config import Cost
+from spectrum.study.engine import Engine
 from spectrum.study.evidence import gather_evidence
 from spectrum.study.plan import Point
 from spectrum.study.results import make_row
@@ -72,7 +74,7 @@ def finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
     """The best points of a search and its best uniform points, by the validation split.
 
     Where all of these are among the best there is one uniform point more. With several goals the
-    best are the most accurate of the front.
+    best are those of the highest measure on the front.
 
     Args:
         trials: as ``make_rows`` gives them.
@@ -82,13 +84,15 @@ def finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
         ValueError: no trial is done.
     """
     config, names = candidates.config, list(candidates.space.choices)
-    done = finished(trials, config.goals)
+    measure = measure_of(trials)
+    goals = config.goals(measure)
+    done = finished(trials, goals)
     if done.empty:
         raise ValueError("no trial is done, so there is no winner")
-    front = search_front(trials, config.goals) if config.minimize else done
+    front = search_front(trials, goals) if config.minimize else done
 
     def best(rows: pd.DataFrame) -> list[int]:
-        ranked = rows.sort_values("val_top1", ascending=False, kind="stable")
+        ranked = rows.sort_values(measure.validation, ascending=False, kind="stable")
         return [int(number) for number in ranked["trial"].head(config.finalists)]
 
     overall, uniform = best(front), best(done[done["uniform"]])
@@ -105,13 +109,11 @@ def finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
     ]
 
 
-def check(
-    found: list[Finalist], candidates: Candidates, devices: list[str], console: Console
-) -> Check:
+def check(found: list[Finalist], candidates: Candidates, engine: Engine, console: Console) -> Check:
     """Train the finalists again with new seeds, and compare the winner on the test split.
 
     The seeds begin at 1: by seed 0 the finalists were chosen, and have had their luck. The winner,
-    and the best uniform point, are those of the highest mean validation accuracy over the new
+    and the best uniform point, are those of the highest mean on the validation split over the new
     seeds; the test split decides nothing but what is said of the two.
 
     Raises:
@@ -120,8 +122,9 @@ def check(
     config = candidates.config
     seeds = range(1, config.seeds + 1)
     wanted = [(one.point, one.point.run(seed)) for seed in seeds for one in found]
-    results = execute_all(config, wanted, devices, console)
+    results = execute_all(config, wanted, engine, console)
     rows = pd.DataFrame([make_row(config, p, run, results[run.id]) for p, run in wanted])
+    measure = measure_of(rows)
     rows.insert(0, "finalist", [i for _ in seeds for i in range(len(found))])
     chosen = _choose(rows, found)
     roles = {number: role for role, number in chosen.items()}
@@ -131,22 +134,24 @@ def check(
         return Check(rows, points, None, "No finalist has finished all seeds: nothing is checked.")
     compared = rows.loc[
         rows["role"] != _FINALIST,
-        ["run_id", "role", "match", "seed", "params", "macs", "test_top1", "status"],
+        ["run_id", "role", "match", "seed", "params", "macs", measure.test, "status"],
     ]
+    store = Store(config.runs)
+    answers_of = store.correct if measure == ACCURACY else store.average_precision
     try:
-        evidence = gather_evidence(compared, Store(config.runs).correct, list(points)[-1], "role")
+        evidence = gather_evidence(compared, answers_of, list(points)[-1], "role")
     except ValueError as error:  # the results stand
         return Check(rows, points, None, f"The winner can't be checked: {error}.")
     by_role = evidence.set_index("role").to_dict("index")
     uniform = found[chosen[WINNER]].is_uniform
-    verdict = state_verdict(points, by_role, uniform, config.minimize)
+    verdict = state_verdict(points, by_role, uniform, config.minimize, measure)
     return Check(rows, points, evidence, verdict)
 
 
 def _choose(rows: pd.DataFrame, found: list[Finalist]) -> dict[str, int]:
     """The numbers of the winner and of the best uniform point among the finalists."""
     scores = rows.assign(done=rows["status"] == "done").groupby("finalist")
-    means = scores["val_top1"].mean()[scores["done"].all()]
+    means = scores[measure_of(rows).validation].mean()[scores["done"].all()]
     chosen: dict[str, int] = {}
     for role, field in ((WINNER, "is_best"), (UNIFORM, "is_uniform")):
         open_to = [
@@ -164,6 +169,7 @@ def state_verdict(
     evidence: Mapping[Any, Mapping[Any, Any]],
     is_uniform: bool,
     costs: Sequence[Cost] = (),
+    measure: Measure = ACCURACY,
 ) -> str:
     """What the evidence says of the winner.
 
@@ -172,6 +178,7 @@ def state_verdict(
         evidence: of each, by role, as ``compare_points`` gives it.
         is_uniform: whether the winner is a uniform point itself.
         costs: that are goals too; the sentence says what they are then.
+        measure: that the points are compared by.
     """
     names = {role: _named(point, points) for role, point in points.items()}
     winner = evidence[WINNER]
@@ -179,7 +186,7 @@ def state_verdict(
     if UNIFORM not in points:
         low, high = winner["test_low"], winner["test_high"]
         return (
-            f"{names[WINNER]} reaches {winner['test_top1']:.4f} on the test split (95% interval "
+            f"{names[WINNER]} reaches {_value(winner, measure)} on the test split (95% interval "
             f"{low:.4f} to {high:.4f}, {seeds}); no {'other ' * is_uniform}uniform point has new "
             "runs to compare it with."
         )
@@ -196,12 +203,18 @@ def state_verdict(
         return f"{first}{names[WINNER]} is better than {other}, by {by}."
     if costs:  # one that costs less isn't luck, whatever its accuracy
         if high < 0:
-            return f"{first}{names[WINNER]} is less accurate than {other}: {by}."
-        return f"{first}{names[WINNER]} and {other}, can't be told apart in accuracy: {by}."
+            return f"{first}{names[WINNER]} is {measure.less} than {other}: {by}."
+        return f"{first}{names[WINNER]} and {other}, can't be told apart in {measure.word}: {by}."
     if high < 0:
         return f"{first or 'It was luck: '}{names[WINNER]} is worse than {other}: {by}."
     luck = "What was found may be luck: "
     return f"{first or luck}{names[WINNER]} and {other}, can't be told apart: {by}."
+
+
+def _value(winner: Mapping[Any, Any], measure: Measure) -> str:
+    """What it reaches, named where it isn't an accuracy."""
+    value = f"{winner[measure.test]:.4f}"
+    return value if measure == ACCURACY else f"{measure.a_name} of {value}"
 
 
 def _in_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
@@ -242,7 +255,7 @@ def keep_winner(check: Check, store: Store, folder: Path) -> bool:
     runs = check.results[(check.results["role"] == WINNER) & (check.results["status"] == "done")]
     if runs.empty:
         return False
-    best = store.folder(str(runs["run_id"].iloc[int(runs["val_top1"].argmax())]))
+    best = store.folder(str(runs["run_id"].iloc[int(runs[measure_of(runs).validation].argmax())]))
     folder.mkdir(exist_ok=True)
     for name in ("config.json", "weights.safetensors", "result.json"):
         shutil.copyfile(best / name, folder / name)

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from spectrum.report.measure import Measure
 from spectrum.segments import Segments, parse_setting
 from spectrum.study.grid import GridConfig, column, shown
 
@@ -38,7 +39,8 @@ class SearchConfig(GridConfig):
     Attributes:
         per: what has a setting of the dial of its own: the ``"network"``, each ``"flow"``,
             ``"block"`` or ``"layer"``.
-        maximize: the first goal.
+        maximize: the first goal; where images have several labels that is the mean average
+            precision.
         minimize: costs that are goals too, none or more of ``"params"``, ``"macs"`` and
             ``"latency"``; there is a front then, not one best point.
         max_params: no network with more is trained; None for no limit.
@@ -137,10 +139,9 @@ class SearchConfig(GridConfig):
         asked = self.match == "latency" or self.max_latency is not None
         return asked or "latency" in self.minimize
 
-    @property
-    def goals(self) -> tuple[str, ...]:
-        """The columns of results that are the goals; the accuracy is the first."""
-        return ("val_top1", *self.minimize)
+    def goals(self, measure: Measure) -> tuple[str, ...]:
+        """The columns of trials that are the goals; that of the measure is the first."""
+        return (measure.validation, *self.minimize)
 
     @property
     def stops_by(self) -> Pruner:

@@ -16,11 +16,10 @@ from spectrum.search.candidates import Candidates
 from spectrum.search.pulse import Pulse
 from spectrum.search.storage import StorageLost
 from spectrum.search.trials import Flight, Trials
-from spectrum.study.display import Display
-from spectrum.study.engine import how_many
+from spectrum.study.display import Display, describe_validation
+from spectrum.study.engine import Crew, Engine
 from spectrum.study.events import Event
 from spectrum.study.store import Store
-from spectrum.study.team import Team
 
 __all__ = ["SearchFailed", "drive"]
 
@@ -34,7 +33,7 @@ class SearchFailed(RuntimeError):
 
 
 def drive(
-    candidates: Candidates, study: optuna.Study, store: Store, devices: list[str], console: Console
+    candidates: Candidates, study: optuna.Study, store: Store, engine: Engine, console: Console
 ) -> bool:
     """Take part in a search until it is over.
 
@@ -45,7 +44,7 @@ def drive(
         candidates: the points.
         study: the search's, in its storage.
         store: where runs are.
-        devices: shared out among the workers.
+        engine: where runs execute.
         console: where progress is shown.
 
     Returns:
@@ -56,12 +55,11 @@ def drive(
         SearchFailed: many trials in a row have failed.
     """
     config = candidates.config
-    workers = how_many(config.workers, devices, config.threads)
-    display = Display(console, config.trials, 0, _describe, "trials")
+    display = Display(console, config.trials, 0, describe_validation, "trials")
     with (
         _interrupts() as stopping,
         Pulse(study, config.heartbeat) as pulse,
-        Team(store, devices, workers, config.threads) as team,
+        engine.crew(store) as team,
         display.progress,
     ):
         trials = Trials(candidates, study, pulse, display.note, stopping.is_set)
@@ -99,7 +97,7 @@ class _Loop:
     """The trials of this process, from one turn to the next."""
 
     def __init__(
-        self, trials: Trials, team: Team, store: Store, display: Display, stopping: threading.Event
+        self, trials: Trials, team: Crew, store: Store, display: Display, stopping: threading.Event
     ) -> None:
         self.trials = trials
         self.team = team
@@ -216,7 +214,3 @@ class _Loop:
         """Queue again what this process has begun."""
         for flight in self.flights.values():
             self.trials.give_back(flight)
-
-
-def _describe(result: Mapping[str, Any]) -> str:
-    return f"validation top-1 {result['val_top1']:.4f}"

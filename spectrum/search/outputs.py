@@ -24,6 +24,7 @@ from spectrum.report import (
     search_front,
     summarize,
 )
+from spectrum.report.measure import Measure, measure_of
 from spectrum.report.page import render_page
 from spectrum.search.check import UNIFORM, WINNER, Check, keep_winner
 from spectrum.search.config import SearchConfig
@@ -43,11 +44,11 @@ PAGE = "report.html"
 WINNER_FOLDER = "winner"
 
 _SAID = {
-    "front": "Validation accuracy of one seed against cost; a dashed line joins the points that no "
+    "front": "Validation {word} of one seed against cost; a dashed line joins the points that no "
     "other beats. front.csv names them.",
     "progress": "What the search had found after each trial.",
-    "importance": "How what varies in validation accuracy is shared out among the settings (fANOVA "
-    "over finished trials). The luck of a seed is shared out too: few trials, or accuracies that "
+    "importance": "How what varies in validation {word} is shared out among the settings (fANOVA "
+    "over finished trials). The luck of a seed is shared out too: few trials, or {many} that "
     "hardly differ, say little.",
     "schedule": "The segments of every dialled layer, in order of depth.",
 }
@@ -77,15 +78,15 @@ def write_search(
     Raises:
         OSError: a file can't be written; the runs and the trials are kept.
     """
-    config = space.config
+    config, measure = space.config, measure_of(trials)
     folder = config.out / config.name
     write_rows(folder / TRIALS, trials)
-    write_rows(folder / FRONT, search_front(trials, config.goals))
+    write_rows(folder / FRONT, search_front(trials, config.goals(measure)))
     write_rows(folder / RESULTS, check.results)
     fields = config.model_dump(mode="json") | {"storage": without_password(storage_url(config))}
     write_json(folder / "search.json", fields)
     keep_winner(check, Store(config.runs), folder / WINNER_FOLDER)
-    drawn = _draw(config, study, trials, check.points)
+    drawn = _draw(config, study, trials, check.points, measure)
     for stem, (figure, _) in drawn.items():
         write_whole(folder / f"{stem}.png", partial(figure.savefig, format="png"))
     page = render_page(
@@ -141,12 +142,16 @@ def _failures(trials: pd.DataFrame) -> list[str]:
 
 
 def _draw(
-    config: SearchConfig, study: optuna.Study, trials: pd.DataFrame, points: Mapping[str, Point]
+    config: SearchConfig,
+    study: optuna.Study,
+    trials: pd.DataFrame,
+    points: Mapping[str, Point],
+    measure: Measure,
 ) -> dict[str, _Drawn]:
-    title = _title(config, trials)
+    title, goals = _title(config, trials), config.goals(measure)
     figures = {
-        "front": plot_search_front(trials, config.goals, title=title),
-        "progress": plot_search_progress(trials, config.goals, title=title),
+        "front": plot_search_front(trials, goals, title=title),
+        "progress": plot_search_progress(trials, goals, title=title),
     }
     importances = importance(study)
     if importances:
@@ -154,7 +159,10 @@ def _draw(
     if points:
         schedules = {_named(role, point): schedule(point.network) for role, point in points.items()}
         figures["schedule"] = plot_schedules(schedules, title=title)
-    return {stem: _Drawn(figure, _SAID[stem]) for stem, figure in figures.items()}
+    return {
+        stem: _Drawn(figure, _SAID[stem].format(word=measure.word, many=measure.many))
+        for stem, figure in figures.items()
+    }
 
 
 def _named(role: str, point: Point) -> str:
@@ -162,7 +170,7 @@ def _named(role: str, point: Point) -> str:
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
-    """The share of what varies in accuracy that each parameter explains; empty where none does."""
+    """The share of what varies in the measure that each parameter explains; empty for none."""
     try:
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len({trial.values[0] for trial in done}) < 2:

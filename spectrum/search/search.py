@@ -23,7 +23,7 @@ from spectrum.search.outputs import how_chosen, write_search
 from spectrum.search.space import make_space
 from spectrum.search.storage import StorageLost, open_study, persist, quietly
 from spectrum.search.table import load_trials, make_rows
-from spectrum.study.engine import available_devices
+from spectrum.study.engine import Engine, open_engine
 from spectrum.study.latency import processor
 from spectrum.study.plan import Point
 from spectrum.study.store import Store
@@ -64,28 +64,33 @@ def run_search(
         What was found; the files are in ``config.out / config.name``.
 
     Raises:
-        ValueError: the space can't be searched, its limits can't be met, the device isn't there,
-            the storage can't be reached or holds another search, or a folder can't be written.
+        ValueError: the space can't be searched, its limits can't be met, the device or cluster
+            isn't there, the storage can't be reached or holds another search, or a folder can't
+            be written.
         Interrupted: it was interrupted; all that is finished is kept.
         StorageLost: the storage has gone away for good; all that is finished is kept.
         SearchFailed: many trials in a row have failed, or all.
         OSError: the results can't be written; the runs are kept.
     """
     console = console or Console(stderr=True)
-    devices = available_devices(config.device)
+    with open_engine(config) as engine:
+        return _run(config, engine, console, command)
+
+
+def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -> SearchResult:
     for field, needed in (("out", config.out / config.name), ("runs", config.runs)):
         make_writable(field, needed)
     with quietly(), _threads(config.threads):
         candidates = _candidates(config)
         study = open_study(config, _identity(candidates))
         store = Store(config.runs)
-        if not drive(candidates, study, store, devices, console):
+        if not drive(candidates, study, store, engine, console):
             done = len(make_rows(_all_trials(study, console), candidates.space))
             raise Interrupted(f"interrupted, {done} of {config.trials} trials are over")
         trials = make_rows(_all_trials(study, console), candidates.space)
         if not (trials["state"] == "done").any():
             raise SearchFailed(f"no trial is done; the last: {trials['error'].iloc[-1]}")
-        checked = check(finalists(trials, candidates), candidates, devices, console)
+        checked = check(finalists(trials, candidates), candidates, engine, console)
         with console.status("drawing the figures and the page"):
             write_search(candidates.space, study, trials, checked, command)
     return SearchResult(
@@ -122,7 +127,7 @@ def _identity(candidates: Candidates) -> dict[str, object]:
     code, meter = candidates.point(candidates.check()[0]).code, candidates.meter
     return {
         "space": candidates.space.describe(),
-        "goals": list(config.goals),
+        "goals": list(config.goals(candidates.measure)),
         "limits": {"params": config.max_params, "macs": config.max_macs}
         | ({} if config.max_latency is None else {"latency": config.max_latency}),
         "match": [config.match, candidates.budget],
@@ -149,7 +154,8 @@ def _threads(threads: int) -> Iterator[None]:
 
 def dry_run(config: SearchConfig) -> tuple[Table, list[str]]:
     """What a search would do: the uniform points with their costs, and what the space is."""
-    available_devices(config.device)
+    with open_engine(config):
+        pass
     with quietly():
         candidates = _candidates(config)
     space, store = candidates.space, Store(config.runs)

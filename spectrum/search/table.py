@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from spectrum.report.measure import MAP_AT, precision_at
 from spectrum.search.space import Space
 from spectrum.search.storage import ERROR
 from spectrum.search.trials import TWIN
@@ -21,6 +22,7 @@ TRIALS = "trials.csv"
 _STATES = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 _FIGURES = ("width", "params", "macs", "val_top1", "epochs")
 _LATENCY = "latency"  # a figure of searches in which it has a part
+_OF_PRECISION = (precision_at().validation, MAP_AT)  # likewise, where images have several labels
 _COLUMNS = ("trial", "state", "uniform", "segments", *_FIGURES, "run_id", "error")
 
 
@@ -34,8 +36,9 @@ def make_rows(trials: Sequence[FrozenTrial], space: Space) -> pd.DataFrame:
     Returns:
         ``trial`` (Optuna's number), ``state`` (done, pruned or failed), ``uniform``, a column for
         every parameter of the space, ``segments`` (of the whole network), ``width, params, macs,
-        val_top1, epochs, run_id, error``, and ``latency`` (milliseconds, measured) where that has
-        a part in the search.
+        val_top1, epochs, run_id, error``, ``latency`` (milliseconds, measured) where that has a
+        part in the search, and, where images have several labels, ``val_map``, the mean average
+        precision of the first ``map_at`` predictions.
     """
     rows = [
         _row(trial, space)
@@ -46,7 +49,9 @@ def make_rows(trials: Sequence[FrozenTrial], space: Space) -> pd.DataFrame:
     ]
     names = ["trial", "state", "uniform", *space.choices]
     timed = [_LATENCY] if space.config.is_timed else []
-    return pd.DataFrame(rows, columns=[*dict.fromkeys([*names, *_COLUMNS, *timed])])
+    several = _OF_PRECISION if any(MAP_AT in trial.user_attrs for trial in trials) else ()
+    columns = dict.fromkeys([*names, *_COLUMNS, *timed, *several])
+    return pd.DataFrame(rows, columns=[*columns])
 
 
 def _row(trial: FrozenTrial, space: Space) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def _row(trial: FrozenTrial, space: Space) -> dict[str, Any]:
         "uniform": space.is_uniform(trial.params),
         **trial.params,
         "segments": known.get("segments", ""),
-        **{name: known.get(name, math.nan) for name in (*_FIGURES, _LATENCY)},
+        **{name: known.get(name, math.nan) for name in (*_FIGURES, _LATENCY, *_OF_PRECISION)},
         "run_id": known.get("run_id", ""),
         "error": known.get(ERROR, ""),
     }
@@ -73,21 +78,22 @@ def load_trials(folder: Path | str) -> pd.DataFrame:
     Returns:
         ``trial, state`` (done, pruned or failed), ``uniform`` (whether one setting of the dial is
         everywhere), a column for every parameter that was searched, ``segments`` (of the whole
-        network), ``width, params, macs, val_top1, epochs, run_id, error``, and ``latency``
-        (milliseconds, measured) where that has a part in the search.
+        network), ``width, params, macs, val_top1, epochs, run_id, error``, ``latency``
+        (milliseconds, measured) where that has a part in the search, and ``val_map`` and
+        ``map_at`` where images have several labels.
 
     Raises:
         ValueError: there are no trials in the folder, or they can't be read as such.
     """
     path = Path(folder) / TRIALS
-    numbers = {"trial", "uniform", *_FIGURES, _LATENCY}
+    numbers = {"trial", "uniform", *_FIGURES, _LATENCY, *_OF_PRECISION}
     try:
         header = pd.read_csv(path, nrows=0).columns
         trials = pd.read_csv(
             path,
             dtype={name: str for name in header if name not in numbers},
             keep_default_na=False,  # "none" and "" are values here
-            na_values={name: [""] for name in (*_FIGURES, _LATENCY)},
+            na_values={name: [""] for name in (*_FIGURES, _LATENCY, *_OF_PRECISION)},
         )
     except FileNotFoundError:
         raise ValueError(f"folder (={folder}) must hold a search's trials; no {TRIALS}") from None

@@ -15,6 +15,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from spectrum.report.measure import ACCURACY, MAP_AT, measure_among
 from spectrum.search.candidates import Candidates
 from spectrum.search.config import SearchConfig
 from spectrum.search.pulse import Pulse, lost, take_up, was_queued
@@ -205,6 +206,7 @@ class Trials:
                 ("params", point.params),
                 ("macs", point.macs),
                 *([] if point.latency is None else [("latency", point.latency)]),
+                *([] if point.map_at is None else [(MAP_AT, point.map_at)]),
                 (_RUN, flight.run.id),
             ):
                 self._note(trial, name, value)
@@ -244,19 +246,20 @@ class Trials:
         flight.last = dict(line)
         if flight.pruned:
             return False
+        reached = line[measure_among(line).validation]
         lags = False
         if not self.config.minimize:
             with suppress(UpdateFinishedTrialError):  # taken up by another process
-                self._persist(lambda: flight.trial.report(line["val_top1"], epoch))
+                self._persist(lambda: flight.trial.report(reached, epoch))
                 lags = self._persist(flight.trial.should_prune)
         if pruner == "rungs" and epoch in rungs(self._epochs):
-            lags = not self._goes_on(flight, epoch, line["val_top1"])
+            lags = not self._goes_on(flight, epoch, reached)
         flight.pruned = lags and not flight.spared and epoch < self._epochs
         return not flight.pruned
 
-    def _goes_on(self, flight: Flight, epoch: int, accuracy: float) -> bool:
+    def _goes_on(self, flight: Flight, epoch: int, reached: float) -> bool:
         key = _RUNG.format(epoch)
-        own = [-accuracy, *(getattr(flight.point, cost) for cost in self.config.minimize)]
+        own = [-reached, *(getattr(flight.point, cost) for cost in self.config.minimize)]
         others = [
             trial.user_attrs[key]
             for trial in self.all()
@@ -270,19 +273,25 @@ class Trials:
         trial, status = flight.trial, result["status"]
         if status == "done":
             self._note(trial, "epochs", result["epochs"])
-            self._note(trial, "val_top1", result["val_top1"])
+            self._note_reached(trial, result)
+            reached = result[measure_among(result).validation]
             costs = [getattr(flight.point, cost) for cost in self.config.minimize]
-            self._tell(trial, TrialState.COMPLETE, [result["val_top1"], *costs])
+            self._tell(trial, TrialState.COMPLETE, [reached, *costs])
         elif status in ("stopped", "diverged"):
             # A sampler takes a pruned trial for a bad one, which it may learn from.
             if flight.last:
                 self._note(trial, "epochs", int(flight.last["epoch"]))
-                self._note(trial, "val_top1", flight.last["val_top1"])
+                self._note_reached(trial, flight.last)
             if status == "diverged":
                 self._note(trial, ERROR, result["error"])
             self._tell(trial, TrialState.PRUNED)
         else:
             self._fail(trial, f"{status}: {result['error']}")
+
+    def _note_reached(self, trial: optuna.Trial, found: Mapping[str, Any]) -> None:
+        """Keep the accuracy of a result or a line, and the mean average precision if it has one."""
+        for name in dict.fromkeys((ACCURACY.validation, measure_among(found).validation)):
+            self._note(trial, name, found[name])
 
     def give_back(self, flight: Flight) -> None:
         """Queue a trial again that this process won't finish."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from spectrum.command import make_console, say
+from spectrum.command import is_shared, make_console, say
 
 if TYPE_CHECKING:
     from spectrum.study.config import StudyConfig
@@ -36,7 +36,26 @@ def study(
         str | None, typer.Option(metavar="N", help="How many, from 0.  [default: 5]")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="digits or planted.  [default: digits]")
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="digits, planted, folder:PATH, parquet:PATH, hub:NAME[@CONFIG] or your own,"
+            " package.module:callable.  [default: digits]",
+        ),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Height and width that images are brought to.  [default: their own]",
+        ),
+    ] = None,
+    bad_images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="About images that can't be read: stop, or skip them.  [default: stop]",
+        ),
     ] = None,
     network: Annotated[
         str | None,
@@ -133,6 +152,26 @@ def study(
         str | None,
         typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Where runs execute: local or ray, a cluster.  [default: local]"
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Of a Ray cluster.  [default: RAY_ADDRESS, or this machine's]",
+        ),
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Of a Ray cluster that a run takes, 0 to 1.  [default: 1 where it has any]",
+        ),
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(metavar="NAMES", help="float32 or bfloat16.  [default: float32]"),
@@ -151,6 +190,8 @@ def study(
         "segments": segments,
         "seeds": seeds,
         "data": data,
+        "image_size": image_size,
+        "bad_images": bad_images,
         "network": network,
         "recipe": recipe,
         "match": match,
@@ -168,6 +209,9 @@ def study(
         "workers": workers,
         "threads": threads,
         "device": device,
+        "engine": engine,
+        "address": address,
+        "gpus": gpus,
         "precision": precision,
     }
     given = {flag: value for flag, value in flags.items() if value is not None}
@@ -243,6 +287,14 @@ def _print_plan(config: StudyConfig) -> int:
 
 def main() -> int:
     """Run the command; the exit status: 0 done, 1 some runs failed, 2 bad usage."""
+    if is_shared():
+        from spectrum.study.ranks import share
+
+        return share(_command)
+    return _command()
+
+
+def _command() -> int:
     try:
         return int(app(standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -41,7 +42,10 @@ Grid: TypeAlias = dict[str, tuple[Any, ...]]
 # Fields whose one value is itself a list: a list of lists makes a grid of them.
 _LISTS = {"hidden"}
 # Fields of a table that can be given beside the tables as well, and as flags.
-_AXES = {"segments": "network", "order": "network", "activation": "network", "epochs": "recipe"}
+_AXES = {
+    **{"segments": "network", "order": "network", "activation": "network", "epochs": "recipe"},
+    **{"image_size": "data", "bad_images": "data"},
+}
 _FROM_DATA = {"num_classes", "in_channels"}
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -68,6 +72,9 @@ class GridConfig(BaseModel):
         order: of the two convolutions; None for the network's own.
         activation: between them; None for the network's own, ``"none"`` for none.
         epochs: passes over the training split; None for the recipe's own.
+        image_size: height and width that images are brought to; None for the data's own.
+        bad_images: what to do about images that can't be read, ``"stop"`` (as None has it) or
+            ``"skip"``.
         network: a name, names, a ``NetworkConfig``, or its fields, each with a value or a list.
         data: likewise, of ``DataConfig``.
         recipe: likewise, of ``Recipe``.
@@ -80,7 +87,12 @@ class GridConfig(BaseModel):
         seeds: how many.
         device: where runs execute; ``"auto"`` is the GPUs where there are any.
         threads: of each run on the CPU.
-        workers: processes; None for one a core (or a GPU).
+        workers: processes; None for one a core (or a GPU), or as many as a cluster holds.
+        engine: where runs execute: ``"local"``, on this machine, or ``"ray"``, on a Ray cluster.
+        address: of the cluster, ``"HOST:PORT"``; None for the one that ``RAY_ADDRESS`` names or
+            that runs on this machine, else one is started here.
+        gpus: of the cluster that a run takes, a fraction where several share one; None for 1
+            where it has GPUs, else 0.
         out: the folder that takes a folder a study or search.
         runs: the folder of all runs, shared by studies and searches.
     """
@@ -92,6 +104,8 @@ class GridConfig(BaseModel):
     order: tuple[str, ...] | None = None
     activation: tuple[str, ...] | None = None
     epochs: tuple[int, ...] | None = None
+    image_size: tuple[int, ...] | None = None
+    bad_images: tuple[str, ...] | None = None
     network: Grid = {"name": ("tiny",)}
     data: Grid = {"name": ("digits",)}
     recipe: Grid = {"name": ("small",)}
@@ -102,6 +116,9 @@ class GridConfig(BaseModel):
     device: str = "auto"
     threads: PositiveInt = 1
     workers: PositiveInt | None = None
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    gpus: float | None = Field(default=None, ge=0, le=1)
     out: Path = Path("outputs")
     runs: Path = Path("outputs/runs")
 
@@ -135,7 +152,9 @@ class GridConfig(BaseModel):
             points = [format_setting(value)]
         return tuple(dict.fromkeys(points))
 
-    @field_validator("order", "activation", "epochs", "precision", mode="before")
+    @field_validator(
+        *("order", "activation", "epochs", "image_size", "bad_images", "precision"), mode="before"
+    )
     @classmethod
     def _axis(cls, value: Any, info: Any) -> Any:
         if isinstance(value, str):
@@ -201,6 +220,23 @@ class GridConfig(BaseModel):
         list(self.combinations())
         return self
 
+    @model_validator(mode="after")
+    def _is_engine(self) -> Self:
+        for field in ("address", "gpus"):
+            value = getattr(self, field)
+            if value is not None and self.engine != "ray":
+                raise ValueError(f"{field} (={value!r}) needs engine 'ray', not {self.engine!r}")
+        if self.engine == "ray" and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"device (={self.device!r}) must be auto, cpu or cuda with engine 'ray', which "
+                "chooses the GPU"
+            )
+        if self.device == "cpu" and self.gpus:
+            raise ValueError(f"gpus (={self.gpus:g}) must be 0 with device (='cpu')")
+        if self.device == "cuda" and self.gpus == 0:
+            raise ValueError(f"gpus (={self.gpus:g}) must be more than 0 with device (='cuda')")
+        return self
+
     def axes(self) -> dict[tuple[str, str], tuple[Any, ...]]:
         """The values of every field that the study sets, by room and field, segments last."""
         axes = {
@@ -212,6 +248,8 @@ class GridConfig(BaseModel):
             ("network", "order"): self.order,
             ("network", "activation"): self.activation,
             ("recipe", "epochs"): self.epochs,
+            ("data", "image_size"): self.image_size,
+            ("data", "bad_images"): self.bad_images,
             ("", "precision"): self.precision,
             ("network", "segments"): self.segments,
         }

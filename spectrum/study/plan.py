@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from spectrum.costs import Conditions
 from spectrum.data import DataConfig, Dataset, load_data
@@ -19,21 +19,23 @@ from spectrum.study.latency import Meter, conditions_of, make_meter
 from spectrum.study.solve import Solved, cost_of_reference, solve
 from spectrum.study.start import Start, read_start, started
 from spectrum.training import Precision, Recipe
+from spectrum.training.processes import count
 
 __all__ = ["FORMAT", "Plan", "Point", "RunConfig", "fitted", "make_plan", "make_point"]
 
 FORMAT = 1
 """The version of what a run is; a change that alters results under the same fields raises it."""
 _NEWER = {
-    "": ("code", "start"),
+    "": ("code", "start", "processes"),
     "network": ("aux_logits",),
     "data": (
         *("train_images", "label_noise", "rank", "block", "images", "side", "channels"),
-        *("template", "copies", "signal", "image_seed"),
+        *("template", "copies", "signal", "image_seed", "image_size", "image_column"),
+        *("label_column", "bad_images", "loading", "class_weights", "map_at"),
     ),
     "recipe": (
         *("optimizer", "momentum", "schedule", "decay", "decay_every", "decay_unit"),
-        "precise_bn",
+        *("precise_bn", "crop", "flip", "cutout", "crop_area", "batch_norm"),
     ),
 }
 
@@ -50,6 +52,8 @@ class RunConfig(BaseModel):
         precision: of the forward pass.
         code: fingerprint of the files of a user's own model.
         start: fingerprint of the weights that training starts from; "" for fresh ones.
+        processes: that share each batch, where that changes what is trained: with batch
+            normalisation of each process's own; else 1.
     """
 
     # A configuration varied by copy is checked here, before its hash names a run.
@@ -63,6 +67,7 @@ class RunConfig(BaseModel):
     precision: Precision = "float32"
     code: str = ""
     start: str = ""
+    processes: PositiveInt = 1
 
     def canonical(self) -> dict[str, Any]:
         """The configuration as plain values, with the format's version."""
@@ -78,7 +83,12 @@ class RunConfig(BaseModel):
     @property
     def id(self) -> str:
         """A hash of the configuration: equal runs have equal ids, wherever they were asked for."""
-        text = json.dumps(self.canonical(), sort_keys=True)
+        plain = self.canonical()
+        # Their content tells images apart: not where they lie, nor what was done about bad ones.
+        plain["data"].pop("bad_images", None)
+        if self.data.kind in ("folder", "parquet"):
+            plain["data"]["name"] = self.data.kind
+        text = json.dumps(plain, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -99,6 +109,8 @@ class Point:
         latency: milliseconds a batch in inference, measured; None where it has no part.
         miss: the matched cost over the budget less one; None where nothing is matched.
         notes: what a user should know of it, such as layers that saturate.
+        map_at: where images have several labels, how many predictions their mean average
+            precision looks at; None elsewhere.
     """
 
     network: NetworkConfig
@@ -113,6 +125,7 @@ class Point:
     latency: float | None
     miss: float | None
     notes: tuple[str, ...]
+    map_at: int | None = None
 
     def run(self, seed: int) -> RunConfig:
         """The run of this point with a seed."""
@@ -125,6 +138,7 @@ class Point:
             precision=self.precision,
             code=self.code,
             start=self.start,
+            processes=count() if self.recipe.batch_norm == "local" else 1,
         )
 
 
@@ -171,7 +185,9 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
     for network, data, recipe, precision in config.combinations():
         if data not in datasets:
             datasets[data] = load_data(data)
+            _check_alike(datasets)
         dataset = datasets[data]
+        recipe.augmentation(dataset.train.streams)  # raises what it needs
         network = fitted(network, dataset)
         start = None
         if config.start is not None:
@@ -230,8 +246,18 @@ def make_point(
         macs=solved.macs,
         latency=solved.latency,
         miss=solved.miss,
-        notes=solved.notes,
+        notes=(*dataset.notes, *solved.notes),
+        map_at=dataset.map_at if dataset.is_multi_label else None,
     )
+
+
+def _check_alike(datasets: Mapping[DataConfig, Dataset]) -> None:
+    """Raise a ValueError for data that no one measure can compare."""
+    if len({dataset.is_multi_label for dataset in datasets.values()}) > 1:
+        names = ",".join(dict.fromkeys(data.name for data in datasets))
+        raise ValueError(
+            f"data (={names}) must all have one label an image, or all any number of them"
+        )
 
 
 @contextmanager

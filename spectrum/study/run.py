@@ -21,19 +21,20 @@ from spectrum.study.plan import RunConfig
 from spectrum.study.solve import is_out_of_memory
 from spectrum.study.start import started
 from spectrum.study.store import Store
-from spectrum.training import Diverged, Evaluation, evaluate, fit
+from spectrum.training import Diverged, Evaluation, Fitted, Metrics, evaluate, fit
+from spectrum.training.processes import announce, count, from_first
 from spectrum.training.seeding import seeded
 
-__all__ = ["Stopped", "attempt", "execute"]
+__all__ = ["REPEATABLE", "Stopped", "attempt", "execute", "explain", "take_part"]
 
 log = logging.getLogger(__name__)
 
 _PATIENCE = 10  # seconds until a wait for another process is told
 
-# On a GPU: convolutions that repeat, and float32 that isn't rounded to TF32.
-_REPEATABLE = partial(
+REPEATABLE = partial(
     torch.backends.cudnn.flags, enabled=True, benchmark=False, deterministic=True, allow_tf32=False
 )
+"""On a GPU: convolutions that repeat, and float32 that isn't rounded to TF32."""
 
 
 class Stopped(Exception):
@@ -51,12 +52,12 @@ def attempt(
     the run ends as ``stopped``, and goes on from its checkpoint when it is next asked for.
     """
     try:
-        with _REPEATABLE():
+        with REPEATABLE():
             return execute(run, store, device, on_evaluation)
     except Stopped:
         return {"status": "stopped", "error": "not wanted any longer"}
     except Exception as error:
-        status, reason = _explain(error)
+        status, reason = explain(error)
         if status == "failed":
             with suppress(OSError):
                 path = store.error(run.id)
@@ -81,35 +82,20 @@ def execute(
         if result is not None:
             return result
         store.begin(run.id, run.canonical())
-        dataset = load_data(run.data)
-        with seeded(run.seed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the plan said what a point saturates
-            if run.start:
-                network = started(run.network, store.start(run.start))
-            else:
-                network = build(run.network)
         with store.open_curve(run.id) as curve_file:
 
             def note(line: Evaluation) -> None:
                 curve_file.write(json.dumps(line) + "\n")
                 on_evaluation(line)
 
+            kind, threads = torch.device(device).type, torch.get_num_threads()
+            announce((run.model_dump(mode="json"), str(store.root), kind, threads))
             try:
-                curve, trained = fit(
-                    network,
-                    dataset,
-                    run.recipe,
-                    seed=run.seed,
-                    device=device,
-                    precision=run.precision,
-                    checkpoint=store.checkpoint(run.id),
-                    on_evaluation=note,
-                )
+                (curve, trained), tested = take_part(run, store, device, note)
             except Diverged as error:
                 result = {"status": "diverged", "error": str(error), **_where(device)}
                 store.finish(run.id, result)
                 return result
-        tested = evaluate(trained, dataset.test, precision=run.precision)
         last = curve[-1]
         result = {
             "status": "done",
@@ -119,12 +105,62 @@ def execute(
             "test_top1": tested.top1,
             "test_top5": tested.top5,
             "test_loss": tested.loss,
+            **({} if tested.map is None else {"val_map": last["val_map"], "test_map": tested.map}),
             "train_seconds": last["seconds"],
             "images_per_second": last["samples"] / last["seconds"],
             **_where(device),
         }
-        store.finish(run.id, result, trained, run.network, tested.correct)
+        store.finish(run.id, result, trained, run.network, tested.correct, tested.precision)
         return result
+
+
+def take_part(
+    run: RunConfig, store: Store, device: str, note: Callable[[Evaluation], None]
+) -> tuple[Fitted, Metrics]:
+    """Train a run and measure it on the test split; several processes may each take their part.
+
+    Args:
+        run: what to train.
+        store: where its checkpoint and the weights that it starts from are; of several processes,
+            the first one's alone is used.
+        device: of this process.
+        note: called with each line of the learning curve, in the first process.
+
+    Raises:
+        Diverged: the loss is no longer finite; in all processes.
+        Abandoned: the first process has ended the run.
+        ValueError: the data have changed since the run was planned.
+    """
+    dataset = load_data(run.data)
+    if dataset.fingerprint != run.fingerprint:
+        raise ValueError(
+            f"data (={run.data.name}) has changed since this was planned: its fingerprint is "
+            f"{dataset.fingerprint}, not {run.fingerprint}"
+        )
+    with seeded(run.seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the plan said what a point saturates
+        if run.start:
+            network = started(run.network, from_first(lambda: store.start(run.start)))
+        else:
+            network = build(run.network)
+    fitted = fit(
+        network,
+        dataset,
+        run.recipe,
+        seed=run.seed,
+        device=device,
+        precision=run.precision,
+        checkpoint=store.checkpoint(run.id),
+        on_evaluation=note,
+    )
+    tested = evaluate(
+        fitted.network,
+        dataset.test,
+        precision=run.precision,
+        class_weights=dataset.class_weights,
+        map_at=dataset.map_at,
+    )
+    return fitted, tested
 
 
 @contextmanager
@@ -148,12 +184,13 @@ def _where(device: str) -> dict[str, Any]:
     return {
         "device": name,
         "threads": torch.get_num_threads(),
+        **({} if count() == 1 else {"processes": count()}),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
     }
 
 
-def _explain(error: Exception) -> tuple[str, str]:
+def explain(error: Exception) -> tuple[str, str]:
     """The status and the one-line reason of a failure."""
     reason = (str(error) or type(error).__name__).splitlines()[0][:200]
     if is_out_of_memory(error):

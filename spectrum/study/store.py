@@ -102,6 +102,7 @@ class Store:
         network: nn.Module | None = None,
         config: NetworkConfig | None = None,
         correct: Tensor | None = None,
+        precision: Tensor | None = None,
     ) -> None:
         """Write a run's outcome, ``result.json`` last, and drop its checkpoint.
 
@@ -111,6 +112,7 @@ class Store:
             network: the trained network, if there is one.
             config: what it is; it stands in the file of its weights as well.
             correct: (N,) bool, whether each test example is classified correctly.
+            precision: (N,) float32, the average precision of each, where it has several labels.
         """
         folder = self.folder(run_id)
         if network is not None and config is not None:
@@ -119,9 +121,11 @@ class Store:
             weights = safetensors.torch.save(tensors, metadata)
             write_whole(folder / "weights.safetensors", lambda file: file.write(weights))
         if correct is not None:
-            array = correct.numpy()
+            arrays: dict[str, Any] = {"correct": correct.numpy()}
+            if precision is not None:
+                arrays["average_precision"] = precision.numpy()
             write_whole(
-                folder / "predictions.npz", lambda file: np.savez_compressed(file, correct=array)
+                folder / "predictions.npz", lambda file: np.savez_compressed(file, **arrays)
             )
         write_json(folder / "result.json", result)
         self.drop_checkpoint(run_id)
@@ -132,18 +136,29 @@ class Store:
         Raises:
             ValueError: the file is missing or damaged.
         """
+        return self._predicted(run_id, "correct", np.dtype(bool))
+
+    def average_precision(self, run_id: str) -> NDArray[np.float32]:
+        """The average precision of each test example of a finished run, (N,); NaN without labels.
+
+        Raises:
+            ValueError: the file is missing or damaged, or examples have one class each.
+        """
+        return self._predicted(run_id, "average_precision", np.dtype(np.float32))
+
+    def _predicted(self, run_id: str, name: str, kind: np.dtype[Any]) -> NDArray[Any]:
         path = self.folder(run_id) / "predictions.npz"
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                correct = file["correct"]
+                found = file[name]
         except FileNotFoundError:
             raise ValueError(f"{path} is missing, it holds what a finished run got right") from None
         except Exception as error:  # a damaged archive makes its readers raise all kinds
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"{path} is damaged: {reason}") from error
-        if correct.dtype != bool or correct.ndim != 1:
-            raise ValueError(f"{path} is damaged: {correct.dtype} {correct.shape} is not (N,) bool")
-        return np.asarray(correct)
+        if found.dtype != kind or found.ndim != 1:
+            raise ValueError(f"{path} is damaged: {found.dtype} {found.shape} is not (N,) {kind}")
+        return np.asarray(found)
 
     def keep_start(self, fingerprint: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep weights that runs start from, by their fingerprint, unless they are there."""

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from spectrum.study.config import StudyConfig
-from spectrum.study.display import Display
-from spectrum.study.engine import available_devices, execute_runs
+from spectrum.study.display import Display, describe_test
+from spectrum.study.engine import Engine, execute_runs, open_engine
 from spectrum.study.events import Event
 from spectrum.study.grid import GridConfig
 from spectrum.study.outputs import TUNING, write_study
@@ -48,13 +48,17 @@ def run_study(
         A row a run, as ``load_results`` reads it back from ``config.out / config.name``.
 
     Raises:
-        ValueError: the study can't be planned, its device isn't there, or a folder can't be
-            written.
+        ValueError: the study can't be planned, its device or cluster isn't there, or a folder
+            can't be written.
         Interrupted: it was interrupted; all that is finished is kept.
         OSError: the results can't be written; the runs are kept.
     """
     console = console or Console(stderr=True)
-    devices = available_devices(config.device)
+    with open_engine(config) as engine:
+        return _run(config, engine, console, command)
+
+
+def _run(config: StudyConfig, engine: Engine, console: Console, command: str) -> pd.DataFrame:
     folder = config.out / config.name
     for field, needed in (("out", folder), ("runs", config.runs)):
         make_writable(field, needed)
@@ -65,10 +69,10 @@ def run_study(
     tried: list[Rate] = []
     if config.tune_lr:
         wanted = tuning_runs(plan.points, config.tune_lr, config.seeds)
-        found = execute_all(config, wanted, devices, console, plan.starts)
+        found = execute_all(config, wanted, engine, console, plan.starts)
         tried = choose_rates(plan.points, config.tune_lr, config.seeds, found)
         plan = _at_rates(plan, tried)
-        failed = [rate.point.network.segments for rate in tried if rate.val_top1 is None]
+        failed = [rate.point.network.segments for rate in tried if rate.reached is None]
         if failed:
             points = ", ".join(dict.fromkeys(failed))
             notes.append(
@@ -76,7 +80,7 @@ def run_study(
                 f"runs of them failed (at {points}); {TUNING} has them"
             )
             console.print(f"note: {notes[-1]}", highlight=False, markup=False, soft_wrap=True)
-    results = execute_all(config, plan.runs(), devices, console, plan.starts)
+    results = execute_all(config, plan.runs(), engine, console, plan.starts)
     with console.status("drawing the figures and the page"):
         return write_study(plan, results, tried, notes, command)
 
@@ -90,7 +94,8 @@ def _plan(config: StudyConfig, console: Console) -> Plan:
 
 def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
     """What a study would do: its points with their costs and what is done, and notes on them."""
-    available_devices(config.device)
+    with open_engine(config):
+        pass
     plan = _plan(config, Console(stderr=True))
     store, notes, tuned = Store(config.runs), _notes(plan), True
     if config.tune_lr:
@@ -148,7 +153,7 @@ def make_writable(field: str, folder: Path) -> None:
 def execute_all(
     config: GridConfig,
     wanted: Sequence[tuple[Point, RunConfig]],
-    devices: list[str],
+    engine: Engine,
     console: Console,
     starts: Sequence[Start] = (),
 ) -> dict[str, dict[str, Any]]:
@@ -168,9 +173,7 @@ def execute_all(
         return results
     for start in starts:
         store.keep_start(start.fingerprint, start.tensors)
-    display = Display(
-        console, len(found), len(results), lambda result: f"test top-1 {result['test_top1']:.4f}"
-    )
+    display = Display(console, len(found), len(results), describe_test)
     for point, run in pending.values():
         display.expect(run.id, _name(config, point, run), point.recipe.epochs)
     with display.progress:
@@ -181,14 +184,7 @@ def execute_all(
             display.report(event)
 
         try:
-            execute_runs(
-                runs,
-                store,
-                devices=devices,
-                workers=config.workers,
-                threads=config.threads,
-                report=report,
-            )
+            execute_runs(runs, store, engine, report)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted, {len(results)} of {len(found)} runs are done"

@@ -21,7 +21,7 @@ from spectrum.study.events import Event
 from spectrum.study.plan import RunConfig
 from spectrum.study.store import Store
 
-__all__ = ["Team"]
+__all__ = ["Team", "import_paths", "worker_variables"]
 
 _ATTEMPTS = 3  # of a run whose process dies, without an epoch more than before
 
@@ -151,13 +151,13 @@ class _Worker:
         # -P: a file in the current folder must not stand in for a module.
         program = [sys.executable, "-P", "-m", "spectrum.study.worker"]
         self.process = subprocess.Popen(
-            [*program, str(store.root), device, str(threads), json.dumps(_paths())],
+            [*program, str(store.root), device, str(threads), json.dumps(import_paths())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
             start_new_session=True,
-            env=_environment(threads),
+            env=os.environ | worker_variables(threads),
         )
         self.reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self.reader.start()
@@ -194,17 +194,17 @@ class _Worker:
         return f"its process ended with status {code}"
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """This process's environment, with this package first and BLAS kept to its threads."""
+def worker_variables(threads: int) -> dict[str, str]:
+    """What a worker's environment has of its own: this package first, BLAS kept to its threads."""
     package = str(Path(spectrum.__file__).parents[1])
     others = os.environ.get("PYTHONPATH")
-    return os.environ | {
+    return {
         "PYTHONPATH": os.pathsep.join([package, others] if others else [package]),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
     }
 
 
-def _paths() -> list[str]:
+def import_paths() -> list[str]:
     """Where this process imports from; an empty entry is its current folder."""
     return [os.path.abspath(path) for path in sys.path]

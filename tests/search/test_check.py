@@ -26,6 +26,7 @@ from spectrum.search.check import (
     state_verdict,
 )
 from spectrum.search.space import make_space
+from spectrum.study.engine import Local
 from spectrum.study.store import Store
 
 Search = Callable[..., SearchConfig]
@@ -168,7 +169,7 @@ def fail(store: Store, one: Finalist, seed: int) -> None:
 def checked(found: list[Finalist], candidates: Candidates) -> Check:
     """The check of runs that are all in the store."""
     said = StringIO()
-    result = check(found, candidates, ["cpu"], Console(file=said))
+    result = check(found, candidates, Local(["cpu"], 1, 1), Console(file=said))
     assert said.getvalue() == ""  # nothing was trained
     return result
 
@@ -390,7 +391,7 @@ def test_the_run_of_the_winner_is_kept(small_search: Search, tmp_path: Path) -> 
     config = small_search(seeds=2, finalists=1)
     candidates, store = candidates_of(config), Store(config.runs)
     found = [finalist_of(candidates, MIXED, True), finalist_of(candidates, "C C C", False)]
-    result = check(found, candidates, ["cpu"], Console(file=StringIO()))
+    result = check(found, candidates, Local(["cpu"], 1, 1), Console(file=StringIO()))
     assert result.results["status"].tolist() == ["done"] * 4
     assert result.evidence is not None
     folder = tmp_path / "winner"

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
+from spectrum.report.measure import ACCURACY
 from spectrum.search import SearchConfig
 from spectrum.search.config import Pruner
 from spectrum.study.grid import explain
@@ -60,7 +61,7 @@ def test_a_cost_that_is_held_equal_is_no_goal(cost: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SearchConfig(match=cost, minimize=cost)
     other = {"params": "macs", "macs": "params"}[cost]
-    assert SearchConfig(match=cost, minimize=other).goals == ("val_top1", other)
+    assert SearchConfig(match=cost, minimize=other).goals(ACCURACY) == ("val_top1", other)
 
 
 @pytest.mark.parametrize("pruner", get_args(Pruner))
@@ -82,8 +83,8 @@ def test_runs_are_stopped_by_the_median_where_there_is_one_goal() -> None:
 def test_goals_are_text_or_a_list_and_each_counts_once(given: Any) -> None:
     config = SearchConfig(match="none", minimize=given)
     assert config.minimize == ("macs", "params")
-    assert config.goals == ("val_top1", "macs", "params")
-    assert SearchConfig(minimize=[]).goals == ("val_top1",)
+    assert config.goals(ACCURACY) == ("val_top1", "macs", "params")
+    assert SearchConfig(minimize=[]).goals(ACCURACY) == ("val_top1",)
 
 
 def test_one_candidate_will_do_where_another_field_has_several_values() -> None:

@@ -63,12 +63,12 @@ def test_the_winner_loads_and_exports(tmp_path: Path, monkeypatch: pytest.Monkey
             match="none",
             recipe={"batch_size": 256},
             device="cpu",
+            workers=1,
         )
     )
     assert len(found.trials) == 3
     (code,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
+    exec(compile(code, "<as it stands>", "exec"), {"__name__": "__main__"})
     images = torch.randn(5, 1, 8, 8)  # another batch than the one it was exported with
     with torch.no_grad():
         expected = load_run("outputs/search/winner")(images).numpy()

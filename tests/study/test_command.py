@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spectrum import compare_points, load_results
-from tests.study.conftest import command, run_command, weights
+from tests.study.conftest import run_command, start_forked, weights
 
 REFUSED = {
     ("--segments", ""): "--segments (='') must be a whole number from 1",
@@ -207,18 +207,13 @@ def test_a_dry_run_trains_and_writes_nothing(
 
 def test_interrupted_it_says_how_to_go_on_and_does(small_toml: Path, tmp_path: Path) -> None:
     long = [small_toml, "--epochs", "400", "--workers", "2"]
-    process = subprocess.Popen(
-        command(*long),
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that starts the tests in the background makes them ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = start_forked(tmp_path / "said", *long)
     _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert said.splitlines()[-1] == (
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join(30)
+    assert process.exitcode == 130
+    assert (tmp_path / "said").read_text().splitlines()[-1] == (
         "interrupted, 0 of 2 runs are done; the same command goes on from there"
     )
     _wait_for(lambda: not _workers_of(tmp_path))
@@ -227,11 +222,11 @@ def test_interrupted_it_says_how_to_go_on_and_does(small_toml: Path, tmp_path: P
 
 def test_a_killed_command_leaves_no_worker(small_toml: Path, tmp_path: Path) -> None:
     long = [small_toml, "--epochs", "400", "--workers", "2"]
-    process = subprocess.Popen(command(*long), stderr=subprocess.DEVNULL)
+    process = start_forked(tmp_path / "said", *long)
     _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
     assert len(_workers_of(tmp_path)) == 2
     process.kill()
-    process.wait()
+    process.join()
     _wait_for(lambda: not _workers_of(tmp_path))
 
 
@@ -239,11 +234,12 @@ def test_a_run_goes_on_when_its_worker_is_killed(
     small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     study = [small_toml, "--epochs", "12", "--workers", "2", "--segments", "1,2,C"]
-    process = subprocess.Popen(command(*study), stderr=subprocess.PIPE, text=True)
+    process = start_forked(tmp_path / "said", *study)
     _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
     os.kill(_workers_of(tmp_path)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=100)
-    assert process.returncode == 0, said
+    process.join(100)
+    said = (tmp_path / "said").read_text()
+    assert process.exitcode == 0, said
     assert (
         said.count("its process was killed, as the system does when memory runs out; it goes") == 1
     )
@@ -259,20 +255,18 @@ def test_a_run_whose_workers_all_die_has_failed_and_is_done_next_time(
     small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     study = [small_toml, "--workers", "2"]
-    process = subprocess.Popen(command(*study), stderr=subprocess.PIPE, text=True)
+    process = start_forked(tmp_path / "said", *study)
     killed: set[int] = set()
-    while process.poll() is None:
+    while process.is_alive():
         for worker in set(_workers_of(tmp_path)) - killed:
             os.kill(worker, signal.SIGKILL)  # long before its first epoch is over
             killed.add(worker)
         time.sleep(0.05)
-    assert process.returncode == 1
+    assert process.exitcode == 1
     assert len(killed) == 2 * 3
     results = load_results(tmp_path / "out" / "tested")
     assert results["status"].tolist() == ["failed"] * 2
     assert results["error"].str.contains("killed").all()
-    assert process.stderr is not None
-    process.stderr.close()
 
     status, said = spectrum_study(*study, "--workers", "1")
     assert status == 0, said
@@ -280,14 +274,12 @@ def test_a_run_whose_workers_all_die_has_failed_and_is_done_next_time(
 
 
 def test_two_commands_at_once_train_each_run_once(small_toml: Path, tmp_path: Path) -> None:
-    both = [
-        subprocess.Popen(command(small_toml, "--name", name), stderr=subprocess.PIPE)
-        for name in ("first", "second")
-    ]
-    assert [process.wait(timeout=100) for process in both] == [0, 0]
+    names = ("first", "second")
+    both = [start_forked(tmp_path / name, small_toml, "--name", name) for name in names]
     for process in both:
-        process.communicate()
-    first, second = (load_results(tmp_path / "out" / name) for name in ("first", "second"))
+        process.join(100)
+    assert [process.exitcode for process in both] == [0, 0]
+    first, second = (load_results(tmp_path / "out" / name) for name in names)
     # The time that training took is the same only where it is the same training.
     assert first["train_seconds"].tolist() == second["train_seconds"].tolist()
 

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from spectrum import StudyConfig, compare_points, run_study, state_evidence, summarize
-from spectrum.report.evidence import MEASURES, compare
+from spectrum.report.evidence import compare, evidence_columns
+from spectrum.report.measure import ACCURACY
 from spectrum.study.evidence import gather_evidence
 from spectrum.study.results import COLUMNS
 from spectrum.study.store import Store
@@ -58,7 +59,9 @@ def test_evidence_is_over_the_field_that_the_study_names(orders: StudyConfig) ->
     assert evidence["order"].tolist() == names * 2
     for point in ("1", "C"):
         rows = results[results["segments"] == point]
-        found = evidence[evidence["segments"] == point][list(MEASURES)].reset_index(drop=True)
+        found = evidence[evidence["segments"] == point][evidence_columns(ACCURACY)].reset_index(
+            drop=True
+        )
         pd.testing.assert_frame_equal(found, by_hand(orders, rows, "order", names))
     assert set(evidence["reference"]) == {"spatial_first"}
     other = compare_points(folder, "pointwise_first")
@@ -73,7 +76,9 @@ def test_another_field_can_be_asked_for(orders: StudyConfig) -> None:
     evidence = compare_points(folder, over="segments")
     for order in ("spatial_first", "pointwise_first"):
         rows = results[results["order"] == order]
-        found = evidence[evidence["order"] == order][list(MEASURES)].reset_index(drop=True)
+        found = evidence[evidence["order"] == order][evidence_columns(ACCURACY)].reset_index(
+            drop=True
+        )
         pd.testing.assert_frame_equal(found, by_hand(orders, rows, "segments", ["1", "C"]))
     with pytest.raises(
         ValueError, match=r"\Aover \(=colour\) must be one of network, data, [^\n]*\Z"

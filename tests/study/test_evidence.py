@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from spectrum import StudyConfig, run_study
-from spectrum.report.evidence import MEASURES, compare
+from spectrum.report.evidence import compare, evidence_columns
+from spectrum.report.measure import ACCURACY
 from spectrum.report.sentences import state_evidence
 from spectrum.study.__main__ import main
 from spectrum.study.evidence import compare_points, gather_evidence
@@ -51,7 +52,7 @@ def test_a_row_a_point_in_the_order_of_the_study(tmp_path: Path) -> None:
     evidence = gather_evidence(made_up(tmp_path), Store(tmp_path).correct)
     ids = [[f"{point}-{seed}" for seed in range(3)] for point in POINTS]
     expected = compare(correctness(tmp_path, ids), POINTS)
-    pd.testing.assert_frame_equal(evidence[list(MEASURES)], expected)
+    pd.testing.assert_frame_equal(evidence[evidence_columns(ACCURACY)], expected)
     assert evidence["segments"].tolist() == [*POINTS]
     assert evidence["params"].tolist() == [100, 101, 102]
     assert evidence["left_out"].tolist() == [0, 0, 0]
@@ -68,7 +69,7 @@ def test_the_points_are_compared_on_the_seeds_they_share(tmp_path: Path) -> None
     evidence = gather_evidence(results, Store(tmp_path).correct)
     ids = [[f"{point}-{seed}" for seed in (1, 3)] for point in POINTS]
     expected = compare(correctness(tmp_path, ids), POINTS)
-    pd.testing.assert_frame_equal(evidence[list(MEASURES)], expected)
+    pd.testing.assert_frame_equal(evidence[evidence_columns(ACCURACY)], expected)
     assert evidence["runs"].tolist() == [2] * 3
     assert evidence["left_out"].tolist() == [2] * 3
     (said,) = state_evidence(evidence)

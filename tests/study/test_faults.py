@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from spectrum import StudyConfig, load_results, run_study
 from tests.study.conftest import run_command
@@ -71,17 +71,18 @@ def test_no_memory_is_a_row_and_tried_again(small_study: Callable[..., StudyConf
 
 
 def test_a_failure_nobody_foresaw_keeps_its_traceback_in_a_file(
-    small_study: Callable[..., StudyConfig],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    small_study: Callable[..., StudyConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = small_study(segments="C")
 
     def broken(*_: object, **__: object) -> None:
         raise AssertionError("a mistake of ours")
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", broken)
-    (row,) = run_study(config).to_dict("records")
+    hook = register_optimizer_step_pre_hook(broken)
+    try:
+        (row,) = run_study(config).to_dict("records")
+    finally:
+        hook.remove()
     assert row["status"] == "failed"
     assert row["error"].startswith("AssertionError: a mistake of ours (see ")
     assert "Traceback" not in capsys.readouterr().err
@@ -89,6 +90,5 @@ def test_a_failure_nobody_foresaw_keeps_its_traceback_in_a_file(
     assert str(kept) in row["error"]
     assert "in broken" in kept.read_text()
 
-    monkeypatch.undo()
     assert run_study(config)["status"].tolist() == ["done"]
     assert not kept.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from spectrum.networks import NetworkConfig
 from spectrum.study.latency import Meter, make_meter, processor
 from spectrum.study.plan import Plan, make_plan
 from spectrum.study.study import dry_run
-from tests.study.conftest import command, run_command
+from tests.study.conftest import run_command, start_forked
 from tests.study.machine import SHAPE, Machine
 
 Study = Callable[..., StudyConfig]
@@ -217,10 +216,11 @@ def test_a_command_that_is_killed_finds_its_widths_again(tmp_path: Path) -> None
     places = ["--out", tmp_path / "out", "--runs", tmp_path / "runs", "--workers=1"]
     asked = ["--match=latency", "--segments=4,C", "--seeds=3", "--epochs=40", *places]
     folder = tmp_path / "runs" / "latency"
-    with subprocess.Popen(command(*asked), stderr=subprocess.DEVNULL) as killed:
-        while len(list(folder.glob("*.json"))) < 2 and killed.poll() is None:
-            time.sleep(0.05)
-        killed.kill()
+    killed = start_forked(tmp_path / "said", *asked)
+    while len(list(folder.glob("*.json"))) < 2 and killed.is_alive():
+        time.sleep(0.05)
+    killed.kill()
+    killed.join()
     kept = {path: path.read_bytes() for path in folder.glob("*.json")}
     solved = [fields for fields in map(json.loads, kept.values()) if "width" in fields]
     (width,) = (of["width"] for of in solved if of["of"]["network"]["segments"] == "4")

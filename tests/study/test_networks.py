@@ -66,7 +66,7 @@ def test_a_run_of_other_code_says_so(
 def test_every_family_is_studied(small_study: Callable[..., StudyConfig]) -> None:
     names = ["inception_v3_tiny", "vgg_small", "resnet50"]
     network = {"name": names, "width": 0.1}
-    config = small_study(network=network, segments="4", epochs=1)
+    config = small_study(network=network, segments="4", epochs=1, data={"train_images": 64})
     results = run_study(config)
     assert results["status"].tolist() == ["done"] * 3
     assert results["network"].tolist() == names
@@ -79,15 +79,15 @@ def test_every_family_is_studied(small_study: Callable[..., StudyConfig]) -> Non
 
 def test_a_users_model_is_studied_by_the_command(model: Path) -> None:
     done = run_command(
-        *("--network=my_model:net", "--segments=1,2,C", "--seeds=1", "--epochs=1", "--name=mine"),
+        *("--network=my_model:net", "--segments=1,C", "--seeds=1", "--epochs=1", "--name=mine"),
         *("--workers=2", "--device=cpu"),
     )
     assert done.returncode == 0, done.stderr
     results = load_results("outputs/mine")
-    assert results["status"].tolist() == ["done"] * 3
+    assert results["status"].tolist() == ["done"] * 2
     assert results["params"].max() < 1.1 * results["params"].min()  # budgets are matched
     assert set(results["network"]) == {"my_model:net"}
-    assert results["macs"].nunique() == 3
+    assert results["macs"].nunique() == 2
 
 
 def test_an_edited_model_is_another_run(

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,7 @@ import torch
 
 from spectrum import StudyConfig, load_results, run_study
 from spectrum.study.store import Store
-from tests.study.conftest import FIELDS, weights
-
-# Processes to kill, forked from one that has imported already what training takes.
-FORKED = get_context("forkserver")
-FORKED.set_forkserver_preload(
-    ["pytest", "torch._dynamo", "numba", "sklearn.datasets", "spectrum.study.study"]
-)
+from tests.study.conftest import FIELDS, FORKED, weights
 
 
 def die() -> None:

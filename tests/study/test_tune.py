@@ -188,7 +188,7 @@ def test_a_rate_is_chosen_by_its_mean_and_never_where_it_failed(
     (first, second) = [rate for rate in tried if rate.chosen]
     assert (first.point.network.segments, second.point.network.segments) == ("1", "C")
     assert first.point.recipe.lr == 0.004 * best
-    assert first.val_top1 == (None if mean is None else pytest.approx(mean))
+    assert first.reached == (None if mean is None else pytest.approx(mean))
     assert second.point.recipe.lr == rates[-1]  # each point has its own
     expected = {**plan.points[0].recipe.model_dump(), "lr": 0.004 * best}
     assert first.point.recipe.model_dump() == expected

@@ -1,0 +1,162 @@
+"""The commands under a real torchrun: two processes, one of them killed, and bad usage."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+
+from spectrum import StudyConfig, load_results, run_study
+from spectrum.study.ranks import open_shared
+
+TOML = """
+segments = "4"
+seeds = 1
+epochs = 8
+match = "none"
+[network]
+name = "tiny"
+width = 0.2
+[recipe]
+batch_size = 256
+lr = 1e-4
+"""
+
+
+@pytest.fixture(scope="module")
+def toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ranks") / "tested.toml"
+    path.write_text(TOML)
+    return path
+
+
+@contextmanager
+def torchrun(module: str, *arguments: object, said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command on two processes; what it says goes to a file."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    with said.open("w") as file:
+        process = subprocess.Popen(
+            [*launch, "-m", module, *map(str, arguments)],
+            stdout=file,
+            stderr=file,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def run(module: str, *arguments: object, said: Path) -> int:
+    with torchrun(module, *arguments, said=said) as process:
+        return process.wait(timeout=300)
+
+
+def follower(process: subprocess.Popen[bytes]) -> int:
+    """The second of the processes that torchrun has started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (found,) = [c for c in children if b"\0RANK=1\0" in Path(f"/proc/{c}/environ").read_bytes()]
+    return int(found)
+
+
+def results(out: Path) -> pd.DataFrame:
+    columns = ["run_id", "params", "macs", "epochs", "val_top1", "test_top1", "status"]
+    return load_results(out / "tested")[columns]
+
+
+def weights(runs: Path) -> dict[str, torch.Tensor]:
+    (path,) = runs.glob("*/weights.safetensors")
+    return safetensors.torch.load(path.read_bytes())
+
+
+def test_a_killed_process_ends_all_and_the_same_command_goes_on(toml: Path, tmp_path: Path) -> None:
+    runs, out, said = tmp_path / "runs", tmp_path / "out", tmp_path / "said"
+    study = ("spectrum.study", toml, "--runs", runs, "--out", out)
+    with torchrun(*study, said=said) as process:
+        deadline = time.monotonic() + 120
+        while not list(runs.glob("*/checkpoint.pt")):
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.01)
+        killed = follower(process)
+        os.kill(killed, signal.SIGKILL)
+        assert process.wait(timeout=120) == 1
+    (checkpoint,) = runs.glob("*/checkpoint.pt")
+    epochs = len(torch.load(checkpoint, weights_only=True)["curve"])
+    assert 1 <= epochs < 8
+    assert not list(runs.glob("*/result.json"))
+
+    assert run(*study, said=said) == 0, said.read_text()
+    alone = StudyConfig(
+        **tomllib.loads(TOML),
+        name="tested",
+        out=tmp_path / "alone",
+        runs=tmp_path / "alone" / "runs",
+        workers=1,
+    )
+    run_study(alone)
+    ours, theirs = results(out), results(alone.out)
+    pd.testing.assert_frame_equal(ours, theirs, atol=0.01)
+    expected = weights(alone.runs)
+    for name, tensor in weights(runs).items():
+        torch.testing.assert_close(tensor, expected[name], atol=2e-3, rtol=1e-2)
+    result = json.loads(next(runs.glob("*/result.json")).read_text())
+    assert result["processes"] == 2
+    curve = next(runs.glob("*/curve.jsonl")).read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in curve] == list(range(1, 9))
+
+
+def test_a_search_trains_each_trial_on_all(toml: Path, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    search = tmp_path / "tested.toml"
+    search.write_text(
+        TOML.replace('segments = "4"', 'segments = "4,C"\ntrials = 3\nfinalists = 1').replace(
+            "epochs = 8", "epochs = 1"
+        )
+    )
+    folders = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    assert run("spectrum.search", search, *folders, said=said) == 0, said.read_text()
+    done = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/result.json")]
+    assert len(done) >= 3
+    assert all(result["processes"] == 2 for result in done)
+    assert (tmp_path / "out" / "tested" / "trials.csv").exists()
+
+
+def test_bad_usage_is_one_line_of_the_first_process(toml: Path, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    assert run("spectrum.study", toml, "--workers", 3, said=said) == 1  # torchrun's own
+    lines = [line for line in said.read_text().splitlines() if line.startswith("error:")]
+    assert lines == [
+        "error: --workers (=3) must not be given under torchrun, all of whose processes train one "
+        "run"
+    ]
+    assert "exitcode  : 2" in said.read_text()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"device": "cuda:1"}, r"device \(='cuda:1'\) must be auto, cpu or cuda under torchrun"),
+        ({"engine": "ray"}, r"engine \(='ray'\) must be 'local' under torchrun"),
+        ({"device": "cuda"}, r"device \(='cuda'\) must have a GPU for each of the 99 processes"),
+    ],
+)
+def test_what_torchrun_has_not(
+    fields: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "99")
+    with pytest.raises(ValueError, match=message):
+        open_shared(StudyConfig(**fields))
