@@ -166,7 +166,7 @@ def _classes(
         *(
             (train & ~present(part), f"no images for {purpose}", "kept")
             for part, purpose in zip(parts[1:], ("validation", "testing"), strict=True)
-            if len(part)
+            if len(part) and source.targets.ndim == 1  # of many labels some are rare
         ),
     ]
     notes = []

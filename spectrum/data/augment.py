@@ -106,14 +106,18 @@ def augment(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
 
 def _cut_out(images: Tensor, rows: Tensor, columns: Tensor, crop: int, draws: Draws) -> Tensor:
     """A window of each image, mirrored where that was drawn; its channels are last in memory."""
+    n, c, height, width = images.shape
     if draws.mirrored is not None:
         columns = torch.where(draws.mirrored[:, None], columns.flip(1), columns)
     if draws.shift is not None:
         images = F.pad(images, [crop] * 4)
         rows, columns = rows + draws.shift[:, :1], columns + draws.shift[:, 1:]
-    number = torch.arange(len(images), device=images.device)[:, None, None]
-    taken = images.permute(0, 2, 3, 1)[number, rows[:, :, None], columns[:, None, :]]
-    return taken.permute(0, 3, 1, 2)  # (N, C, H, W)
+    high, wide = images.shape[2:]
+    first = torch.arange(n, device=images.device)[:, None] * high
+    # One index of whole pixels is gathered twice as fast as three, of image, row and column.
+    places = ((first + rows) * wide)[:, :, None] + columns[:, None, :]  # (N, H, W)
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, c).index_select(0, places.flatten())
+    return pixels.view(n, height, width, c).permute(0, 3, 1, 2)  # (N, C, H, W)
 
 
 def _square(rows: Tensor, columns: Tensor, middle: Tensor, side: int) -> Tensor:

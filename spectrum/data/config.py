@@ -186,18 +186,31 @@ def load_data(data: str | DataConfig = "digits") -> Dataset:
 
 
 def _own(config: DataConfig) -> Dataset:
-    """A user's own images; what reads them is imported here, so that others needn't wait for it."""
-    from spectrum.data.assemble import assemble
+    """A user's own images."""
+    dataset = _read(config)
+    for field in ("class_weights", "map_at"):
+        value = getattr(config, field)
+        if not dataset.is_multi_label and value != DataConfig.model_fields[field].default:
+            raise ValueError(
+                f"{field} (={value}) must not be given for {config.name}, whose images have one "
+                "label each"
+            )
+    return dataset
 
+
+def _read(config: DataConfig) -> Dataset:
+    # What reads them is imported here, so that others needn't wait for it.
     rest = config.name.partition(":")[2]
-    if config.kind == "folder":
-        from spectrum.data.folder import read_folder
-
-        return assemble(read_folder(rest, config), config)
     if config.kind == "code":
         from spectrum.data.code import read_code
 
         return read_code(config.name, config)
+    from spectrum.data.assemble import assemble
+
+    if config.kind == "folder":
+        from spectrum.data.folder import read_folder
+
+        return assemble(read_folder(rest, config), config)
     from spectrum.data.records import read_hub, read_parquet
 
     read = read_hub if config.kind == "hub" else read_parquet

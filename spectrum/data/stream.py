@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from spectrum.data.augment import NONE, Augmentation, augment, draw
 from spectrum.data.images import EVALUATED, centred, decode, random_crop, to_array
+from spectrum.data.processes import processors
 from spectrum.data.scan import reason_of
 from spectrum.data.source import Reader
 
@@ -35,7 +36,8 @@ class Stream:
         size: height and width of the images that are given.
         mean: (C, 1, 1), of the training split, in the pixels' own units.
         deviation: likewise, the standard deviation.
-        loaders: how many worker processes decode; 0 for none, which is this process.
+        loaders: how many worker processes decode; 0 for none, which is this process; None for one
+            where a CPU trains, which has work of its own, and for the cores of each GPU here.
         channels_last: the memory layout of the batches; None for the one that is at hand.
     """
 
@@ -45,7 +47,7 @@ class Stream:
     size: int
     mean: Tensor
     deviation: Tensor
-    loaders: int = 1
+    loaders: int | None = None
     channels_last: bool | None = None
     streams: ClassVar[bool] = True
 
@@ -99,7 +101,8 @@ class Stream:
             _Decoding(self.reader, self.numbers, self.size, len(self.mean), varied.area, seed),
             batch_size=None,  # a batch is made by one worker, in one piece of memory
             sampler=[(chosen, mirrored[chosen]) for chosen in batches],
-            num_workers=self.loaders,  # each limits itself to one thread
+            # Each limits itself to one thread.
+            num_workers=_cores_for(device) if self.loaders is None else self.loaders,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # the global one is the training's
         )
@@ -117,6 +120,12 @@ class Stream:
             return images
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=layout)
+
+
+def _cores_for(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 1
+    return max(processors() // max(torch.cuda.device_count(), 1), 1)
 
 
 @dataclass(frozen=True)

@@ -82,14 +82,10 @@ def small_toml(tmp_path: Path) -> Path:
     return path
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "spectrum.study", *map(str, arguments)]
-
-
 def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, as a user starts it."""
     return subprocess.run(
-        command(*arguments),
+        [sys.executable, "-m", "spectrum.study", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
