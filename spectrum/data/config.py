@@ -195,6 +195,10 @@ def _own(config: DataConfig) -> Dataset:
                 f"{field} (={value}) must not be given for {config.name}, whose images have one "
                 "label each"
             )
+    for purpose in ("train", "validation", "test"):
+        labels = getattr(dataset, purpose).labels
+        if dataset.is_multi_label and not labels.any():
+            raise ValueError(f"data (={config.name}): no image of the {purpose} split has a label")
     return dataset
 
 

@@ -27,7 +27,9 @@ def slowly(image: Tensor, augmentation: Augmentation, shift: Tensor, flip: bool,
             if 0 <= from_y < height and 0 <= from_x < width:
                 result[:, y, x] = image[:, from_y, from_x]
             first = hole - augmentation.cutout // 2
-            if all(0 <= at - int(f) < augmentation.cutout for at, f in zip((y, x), first, strict=True)):
+            if all(
+                0 <= at - int(f) < augmentation.cutout for at, f in zip((y, x), first, strict=True)
+            ):
                 result[:, y, x] = 0
     return result
 

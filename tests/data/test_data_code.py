@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectrum import DataConfig, Dataset, Split
+from spectrum import DataConfig, Dataset, Split, load_data
 from spectrum.data.code import read_code
 from spectrum.data.dataset import split_images
 
@@ -56,7 +56,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Datas
         body = f"{HEAD}{head}\ndef f():\n    return {returned}\n"
         (tmp_path / f"{module}.py").write_text(body)
         importlib.invalidate_caches()
-        return read_code(f"{module}:f", DataConfig(name=f"{module}:f", **fields))
+        return load_data(DataConfig(name=f"{module}:f", **fields))
 
     yield loading
     for name in [name for name in sys.modules if name.startswith("users_data_")]:
@@ -291,6 +291,20 @@ def test_fields_that_do_not_fit_arrays_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         load("pixels, labels", **fields)
+
+
+@pytest.mark.parametrize("field", [{"class_weights": "frequency"}, {"map_at": 3}], ids=str)
+def test_what_is_for_several_labels_needs_them(field: dict[str, Any], load: Any) -> None:
+    assert load("pixels, several", **field).is_multi_label
+    with pytest.raises(ValueError, match="whose images have one label each"):
+        load("pixels, labels", **field)
+
+
+def test_a_split_must_have_labels(load: Any) -> None:
+    parts = "'train': (pixels, several), 'val': (pixels[:9], several[:9])"
+    message = r"data \(=users_data_\d+:f\): no image of the test split has a label"
+    with pytest.raises(ValueError, match=message):
+        load(f"{{{parts}, 'test': (pixels[:9], np.zeros((9, 3), bool))}}")
 
 
 @pytest.mark.parametrize(
