@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -38,9 +38,9 @@ _ONLY_OF = {
 }
 
 
-def _known(name: str) -> str:
-    kind, _, rest = name.partition(":")
-    if name not in DATA_SETS and not (kind and rest and (kind in _KINDS or is_callable(name))):
+def _known(name: Any) -> Any:
+    kind, _, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if name not in DATA_SETS and not (rest and (kind in _KINDS or is_callable(name))):
         raise ValueError(f"must be one of {_KNOWN}")
     return name
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from spectrum.search.trials import Trials
 from spectrum.study.plan import make_plan
 from spectrum.study.run import attempt
 from spectrum.study.store import Store
+from tests.forked import start_forked
 
 __all__ = [
     "Driver",
@@ -102,12 +102,14 @@ class Driver:
 
     def __init__(self, said: Path, arguments: tuple[object, ...]) -> None:
         self.path = said
-        with said.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "spectrum.search", *map(str, arguments)],
-                stdout=file,
-                stderr=file,
-            )
+        said.touch()
+        self.process = start_forked("spectrum.search", said, *arguments)
+
+    @property
+    def pid(self) -> int:
+        """The number of this process."""
+        assert self.process.pid is not None
+        return self.process.pid
 
     @property
     def said(self) -> str:
@@ -116,25 +118,25 @@ class Driver:
 
     def send(self, signal: int) -> None:
         """Send a signal to this process alone."""
-        self.process.send_signal(signal)
+        os.kill(self.pid, signal)
 
     def is_stopped(self) -> bool:
         """Whether every thread of this process stands still."""
         try:
-            stats = [
-                path.read_text() for path in Path(f"/proc/{self.process.pid}/task").glob("*/stat")
-            ]
+            stats = [path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/stat")]
         except FileNotFoundError:  # a thread that has just ended
             return False
         return all(stat.rsplit(")", 1)[1].split()[0] == "T" for stat in stats)
 
     def end(self) -> int:
         """Its exit status, waited for."""
-        return self.process.wait(timeout=300)
+        self.process.join(timeout=300)
+        assert self.process.exitcode is not None
+        return self.process.exitcode
 
     def workers(self) -> list[int]:
         """The living processes that execute its runs, the oldest first."""
-        return workers_of(self.process.pid)
+        return workers_of(self.pid)
 
 
 @contextmanager
@@ -145,7 +147,7 @@ def start_driver(said: Path, *arguments: object) -> Iterator[Driver]:
         yield driver
     finally:
         driver.process.kill()
-        driver.process.wait()
+        driver.process.join()
 
 
 class Watch:

@@ -125,7 +125,7 @@ def small_toml(tmp_path: Path) -> Path:
 
 TOML = {
     "segments = [1": "is not a TOML file: Unclosed array",
-    "segmints = 4": "segmints is not a known field; known: activation, budget, data, dev",
+    "segmints = 4": "segmints is not a known field; known: activation, address, bad_images",
     "compare = 'order'": "compare is not a known field",
     "sampler = 3": "sampler (=3) must be 'gp', 'tpe',",
     "trials = 'all'": "trials (='all') must be a valid integer",

@@ -42,7 +42,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"storage": "sqlite://"}, "storage (='sqlite://') must be the URL of a database that is kept"),
     ({"storage": "sqlite:///:memory:"}, "storage (='sqlite:///:memory:') must be the URL of a"),
     ({"storage": "sqlite+pysqlite:///?mode=rw"}, "(='sqlite+pysqlite:///?mode=rw') must be the"),
-    ({"compare": "order"}, "compare is not a known field; known: activation, address, bad_images, budget"),
+    ({"compare": "order"}, "compare is not a known field; known: activation, address, bad"),
 ]
 
 

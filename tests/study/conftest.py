@@ -1,16 +1,12 @@
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import spectrum.study.outputs
 from spectrum import StudyConfig
 from spectrum.study.__main__ import main
 
@@ -26,12 +22,6 @@ FIELDS: dict[str, Any] = {
     "workers": 1,
     "device": "cpu",
 }
-
-# Processes to kill, forked from one that has imported already what training takes.
-FORKED = get_context("forkserver")
-FORKED.set_forkserver_preload(
-    ["pytest", "numba", "sklearn.datasets", "spectrum.study.study", "tests.study.conftest"]
-)
 
 
 @pytest.fixture(autouse=True)
@@ -92,24 +82,6 @@ def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProce
         env=os.environ | {"COLUMNS": "120"},
         **options,
     )
-
-
-def start_forked(said: Path, *arguments: object) -> BaseProcess:
-    """Start the command in a forked process, without figures; all that it says goes to a file."""
-    process = FORKED.Process(target=_call_forked, args=(said, [*map(str, arguments)]))
-    process.start()
-    return process
-
-
-def _call_forked(said: Path, arguments: list[str]) -> None:
-    with said.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    # A shell that starts the tests in the background makes them ignore Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    spectrum.study.outputs._draw = lambda *_: None
-    sys.argv = ["spectrum.study", *arguments]
-    sys.exit(main())
 
 
 def weights(runs: Path) -> dict[str, bytes]:

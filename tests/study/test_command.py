@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from spectrum import compare_points, load_results
-from tests.study.conftest import run_command, start_forked, weights
+from tests.forked import start_forked
+from tests.study.conftest import run_command, weights
 
 REFUSED = {
     ("--segments", ""): "--segments (='') must be a whole number from 1",
@@ -73,14 +74,14 @@ def test_bad_usage_is_one_line_and_status_2(
 
 TOML = {
     "segments = [1": "is not a TOML file: Unclosed array",
-    "segmints = 4": "segmints is not a known field; known: activation, budget, compare, data, dev",
+    "segmints = 4": "segmints is not a known field; known: activation, address, bad_images",
     "seeds = 'many'": "seeds (='many') must be a valid integer",
     "match = 3": "match (=3) must be 'params', 'macs', 'latency' or 'none'",
     "network = 3": "network (=3) must be a name, a list of names or a table",
     "segments = []": "segments (=[]) must be",
     "[recipe]\nlr = -1": "recipe.lr (=-1) must be greater than 0",
     "[recipe]\nlr = []": "recipe.lr (=[]) must have at least one value",
-    "[recipe]\nrate = 1": "recipe.rate is not a known field; known: average, batch_size",
+    "[recipe]\nrate = 1": "recipe.rate is not a known field; known: average, batch_norm",
     "[network]\ndropout = [0.1, 1.5]": "network.dropout (=1.5) must be less than 1",
     "[network]\nsegments = 2": "network.segments (=2) must not be given, segments stand beside",
     '[data]\nname = [["digits"]]': "data (=digits) must be one of digits",
@@ -207,7 +208,7 @@ def test_a_dry_run_trains_and_writes_nothing(
 
 def test_interrupted_it_says_how_to_go_on_and_does(small_toml: Path, tmp_path: Path) -> None:
     long = [small_toml, "--epochs", "400", "--workers", "2"]
-    process = start_forked(tmp_path / "said", *long)
+    process = start_forked("spectrum.study", tmp_path / "said", *long)
     _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGINT)
@@ -222,7 +223,7 @@ def test_interrupted_it_says_how_to_go_on_and_does(small_toml: Path, tmp_path: P
 
 def test_a_killed_command_leaves_no_worker(small_toml: Path, tmp_path: Path) -> None:
     long = [small_toml, "--epochs", "400", "--workers", "2"]
-    process = start_forked(tmp_path / "said", *long)
+    process = start_forked("spectrum.study", tmp_path / "said", *long)
     _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
     assert len(_workers_of(tmp_path)) == 2
     process.kill()
@@ -234,7 +235,7 @@ def test_a_run_goes_on_when_its_worker_is_killed(
     small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     study = [small_toml, "--epochs", "12", "--workers", "2", "--segments", "1,2,C"]
-    process = start_forked(tmp_path / "said", *study)
+    process = start_forked("spectrum.study", tmp_path / "said", *study)
     _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
     os.kill(_workers_of(tmp_path)[0], signal.SIGKILL)
     process.join(100)
@@ -255,7 +256,7 @@ def test_a_run_whose_workers_all_die_has_failed_and_is_done_next_time(
     small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     study = [small_toml, "--workers", "2"]
-    process = start_forked(tmp_path / "said", *study)
+    process = start_forked("spectrum.study", tmp_path / "said", *study)
     killed: set[int] = set()
     while process.is_alive():
         for worker in set(_workers_of(tmp_path)) - killed:
@@ -275,7 +276,10 @@ def test_a_run_whose_workers_all_die_has_failed_and_is_done_next_time(
 
 def test_two_commands_at_once_train_each_run_once(small_toml: Path, tmp_path: Path) -> None:
     names = ("first", "second")
-    both = [start_forked(tmp_path / name, small_toml, "--name", name) for name in names]
+    both = [
+        start_forked("spectrum.study", tmp_path / name, small_toml, "--name", name)
+        for name in names
+    ]
     for process in both:
         process.join(100)
     assert [process.exitcode for process in both] == [0, 0]

@@ -17,7 +17,8 @@ from spectrum.networks import NetworkConfig
 from spectrum.study.latency import Meter, make_meter, processor
 from spectrum.study.plan import Plan, make_plan
 from spectrum.study.study import dry_run
-from tests.study.conftest import run_command, start_forked
+from tests.forked import start_forked
+from tests.study.conftest import run_command
 from tests.study.machine import SHAPE, Machine
 
 Study = Callable[..., StudyConfig]
@@ -216,7 +217,7 @@ def test_a_command_that_is_killed_finds_its_widths_again(tmp_path: Path) -> None
     places = ["--out", tmp_path / "out", "--runs", tmp_path / "runs", "--workers=1"]
     asked = ["--match=latency", "--segments=4,C", "--seeds=3", "--epochs=40", *places]
     folder = tmp_path / "runs" / "latency"
-    killed = start_forked(tmp_path / "said", *asked)
+    killed = start_forked("spectrum.study", tmp_path / "said", *asked)
     while len(list(folder.glob("*.json"))) < 2 and killed.is_alive():
         time.sleep(0.05)
     killed.kill()

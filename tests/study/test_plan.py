@@ -32,13 +32,14 @@ def test_fields_newer_than_the_format_are_left_out_at_rest() -> None:
     plain = run().canonical()
     assert set(plain["data"]) == OLD["data"]
     assert set(plain["recipe"]) == OLD["recipe"]
-    assert set(plain) == {"format", *RunConfig.model_fields} - {"code", "start"}
+    assert set(plain) == {"format", *RunConfig.model_fields} - {"code", "start", "processes"}
     assert "aux_logits" not in plain["network"]
 
 
 SGD = {"optimizer": "sgd"}
 FALLING = {"schedule": "exponential"}
 PLANTED = {"name": "planted"}
+FOLDER = {"name": "folder:photos"}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,20 @@ PLANTED = {"name": "planted"}
         ("recipe", FALLING, {"decay_unit": "samples"}),
         ("recipe", {}, {"precise_bn": 10}),
         ("recipe", {}, {"name": "imagenet"}),
+        ("recipe", {}, {"crop": 2}),
+        ("recipe", {}, {"flip": False}),
+        ("recipe", {}, {"cutout": 2}),
+        ("recipe", {}, {"crop_area": 0.5}),
+        ("recipe", {}, {"batch_norm": "local"}),
+        ("data", FOLDER, {"name": "hub:photos"}),
+        ("data", FOLDER, {"image_size": 32}),
+        ("data", FOLDER, {"channels": 1}),
+        ("data", FOLDER, {"loading": "stream"}),
+        ("data", FOLDER, {"class_weights": "frequency"}),
+        ("data", FOLDER, {"map_at": 5}),
+        ("data", {"name": "hub:photos"}, {"name": "hub:photos@large"}),
+        ("data", {"name": "hub:photos"}, {"label_column": "fine"}),
+        ("data", {"name": "hub:photos"}, {"image_column": "scan"}),
     ],
     ids=str,
 )
@@ -78,6 +93,30 @@ def test_each_of_them_alone_makes_another_run(
     assert run(**{room: first}).id != run(**{room: second}).id
     kept = run(**{room: second})
     assert RunConfig.model_validate_json(kept.model_dump_json()).id == kept.id
+
+
+def test_images_are_told_apart_by_their_content() -> None:
+    here, there = DataConfig(name="folder:photos"), DataConfig(name="folder:/elsewhere/photos")
+    assert run(data=here).id == run(data=there).id
+    assert run(data=here).id == run(data=here.model_copy(update={"bad_images": "skip"})).id
+    assert run(data=here).id != run(data=here, fingerprint="others").id
+    assert run(data=here).canonical()["data"]["name"] == "folder:photos"
+
+
+def test_processes_count_where_they_change_what_is_trained(
+    small_study: Callable[..., StudyConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runs() -> list[RunConfig]:
+        recipe = {"batch_norm": ["synchronised", "local"]}
+        return [run for _, run in make_plan(small_study(recipe=recipe, segments="C")).runs()]
+
+    alone = runs()
+    monkeypatch.setattr("spectrum.study.plan.count", lambda: 2)
+    together = runs()
+    assert [run.processes for run in alone] == [1, 1]
+    assert [run.processes for run in together] == [1, 2]
+    assert alone[0].id == together[0].id
+    assert alone[1].id != together[1].id
 
 
 def test_what_is_given_as_it_is_anyway_changes_no_name() -> None:

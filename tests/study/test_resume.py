@@ -13,7 +13,8 @@ import torch
 
 from spectrum import StudyConfig, load_results, run_study
 from spectrum.study.store import Store
-from tests.study.conftest import FIELDS, FORKED, weights
+from tests.forked import FORKED
+from tests.study.conftest import FIELDS, weights
 
 
 def die() -> None:
