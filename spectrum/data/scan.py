@@ -174,6 +174,7 @@ def _examine(reader: Reader, numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]
     """What is known of some images."""
     entries = np.zeros(len(numbers), _ENTRY)
     for entry, i in zip(entries, map(int, numbers), strict=True):
+        content: bytes | None = None
         try:
             content = reader.read(i)
             entry["digest"] = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
@@ -181,7 +182,7 @@ def _examine(reader: Reader, numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]
                 grey = is_grey(image)
                 colours = decode(image, 3)
         except Exception as error:  # bytes of any kind lead Pillow to any exception
-            empty = isinstance(error, UnidentifiedImageError) and not content
+            empty = isinstance(error, UnidentifiedImageError) and content == b""
             entry["reason"] = _REASONS.index("empty") if empty else _code(error)
             continue
         entry["width"], entry["height"] = colours.size
