@@ -138,9 +138,13 @@ def to_numpy(values: Any, what: str) -> npt.NDArray[Any]:
         ValueError: it is neither, nor a list that makes one.
     """
     if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
-        return np.asarray(values.contiguous().numpy())
+        try:
+            values = values.detach().cpu()
+            values = values.float() if values.dtype == torch.bfloat16 else values
+            return np.asarray(values.contiguous().numpy())
+        except Exception as error:  # tensors of other kinds raise all kinds
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"{what} must be a plain tensor: {reason}") from None
     if not isinstance(values, (np.ndarray, list, tuple)):
         raise ValueError(f"{what} must be an array or a tensor, not {type(values).__name__}")
     try:

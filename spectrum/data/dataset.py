@@ -67,7 +67,7 @@ class Split:
         Args:
             size: of a batch; the last may be smaller.
             order: (n,) int64 on the CPU, the examples wanted; None for all, as they stand.
-            augmentation: how they are varied.
+            augmentation: how they are varied, where an order is given.
             seed: of the variation.
 
         Yields:

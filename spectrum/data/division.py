@@ -40,9 +40,10 @@ def divide(
 ) -> tuple[Indices, Indices, Indices]:
     """Which images are trained on, chosen by and tested on.
 
-    What isn't given is drawn from the images for training, each class in proportion; at random
-    where images have several labels. A validation split without a test split is what others report
-    their figures on, and so the test split.
+    What isn't given is drawn from the images for training, each class in proportion; where images
+    have several labels, by iterative stratification (Sechidis et al., ECML PKDD 2011). A
+    validation split without a test split is what others report their figures on, and so the test
+    split.
 
     Args:
         targets: (N,) the class of each image, or (N, K) bool.
@@ -113,10 +114,40 @@ def notes_of(splits: npt.NDArray[np.int8]) -> tuple[str, ...]:
 
 
 def _two(part: Indices, targets: Targets, size: int, seed: int) -> tuple[Indices, Indices]:
-    """Two parts, the second of this size."""
-    by = targets[part] if targets.ndim == 1 else None
+    """Two parts, the second of this size, each class in proportion."""
+    by = targets[part]
+    if by.ndim == 2:
+        drawn, order = _iteratively(np.asarray(by, bool), size, seed)
+        return part[order[~drawn[order]]], part[order[drawn[order]]]
     first, second = train_test_split(part, test_size=size, stratify=by, random_state=seed)
     return np.asarray(first), np.asarray(second)
+
+
+def _iteratively(
+    targets: npt.NDArray[np.bool_], size: int, seed: int
+) -> tuple[npt.NDArray[np.bool_], Indices]:
+    """Which of some images are drawn so that each label is, in proportion, and a random order.
+
+    The rarest label comes first: each of its images goes where that label is wanted most. Those
+    without labels fill what is left.
+    """
+    n = len(targets)
+    order = np.random.default_rng(seed).permutation(n)
+    left = targets.sum(axis=0)  # (K,) of each label, images that are nowhere yet
+    wanted = np.array([left * (1 - size / n), left * (size / n)])  # (2, K)
+    room = [n - size, size]
+    place = np.full(n, -1)
+    while left.any():
+        rarest = int(np.where(left > 0, left, n + 1).argmin())
+        for i in order[targets[order, rarest] & (place[order] < 0)]:
+            best = max((0, 1), key=lambda p: (room[p] > 0, wanted[p][rarest], room[p]))
+            place[i] = best
+            room[best] -= 1
+            wanted[best] -= targets[i]
+            left = left - targets[i]
+    rest = order[place[order] < 0]
+    place[rest] = np.arange(len(rest)) < room[1]
+    return place == 1, order
 
 
 def _enough(
@@ -138,6 +169,7 @@ def _fewer(part: Indices, targets: Targets, n: int, present: int, seed: int) -> 
         )
     if n > len(part) - present:  # too few left over to take out in proportion
         return part[:n]
-    by = targets[part] if targets.ndim == 1 else None
-    kept, _ = train_test_split(part, train_size=n, stratify=by, random_state=seed)
+    if targets.ndim == 2:
+        return _two(part, targets, len(part) - n, seed)[0]
+    kept, _ = train_test_split(part, train_size=n, stratify=targets[part], random_state=seed)
     return np.asarray(kept)

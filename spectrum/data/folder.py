@@ -60,12 +60,13 @@ class FolderReader:
         return _printable(self._relative(index))
 
     def mark(self, index: int) -> str:
-        """Its size and the time of its last change; empty where it isn't there."""
+        """Its size and the times of its last changes; empty where it isn't there."""
         try:
             found = os.stat(self._path(index))
         except OSError:
             return ""
-        return f"{found.st_size} {found.st_mtime_ns}"
+        # The first time can be set at will, as copies do that keep it; the second can't.
+        return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
     def read(self, index: int) -> bytes:
         """The bytes of a file.

@@ -23,8 +23,8 @@ def read_labels(
 ) -> tuple[npt.NDArray[np.int64] | npt.NDArray[np.bool_], tuple[str, ...]]:
     """Classes from a column of numbers, text or truth values, or of lists of these.
 
-    Lists that are equally long and hold nothing but 0 and 1 (of numbers, more than two) say of
-    each class whether an image has it; other lists hold the labels that it has.
+    Lists that are equally long, of two or more, and hold nothing but 0 and 1 say of each class
+    whether an image has it; other lists hold the labels that it has.
 
     Args:
         column: of the table.
@@ -67,7 +67,7 @@ def _several(
     owners = np.repeat(np.arange(len(lists)), lengths)
     flat = pc.list_flatten(lists)
     is_truth = pa.types.is_boolean(flat.type)
-    alike = len(lengths) > 0 and lengths.min() == lengths.max() > (0 if is_truth else 2)
+    alike = len(lengths) > 0 and lengths.min() == lengths.max() > (0 if is_truth else 1)
     if is_truth and not alike:
         odd = int(np.argmax(lengths != lengths[0]))
         raise ValueError(f"{row(odd)} must have as many truth values as {row(0)}")

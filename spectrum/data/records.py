@@ -139,11 +139,15 @@ def _source(
 
     features = next(iter(tables.values())).features
     image = _chosen("image_column", config.image_column, features, _image_columns, config.name)
-    label = _chosen("label_column", config.label_column, features, _label_columns, config.name)
     if not _is_image(features[image]):
         raise ValueError(
-            f"image_column (={image}) must hold images, it is {_kind(features[image])}"
+            f"image_column (={image}) must hold images, bytes or a struct of bytes and path, it "
+            f"is {_kind(features[image])}"
         )
+    beside = {key: feature for key, feature in features.items() if key != image}
+    if not beside:
+        raise ValueError(f"data (={config.name}): has no column of labels beside {image}")
+    label = _chosen("label_column", config.label_column, beside, _label_columns, config.name)
     files = {split: [f["filename"] for f in table.cache_files] for split, table in tables.items()}
     kept, notes = [split for split in tables if len(tables[split])], list(notes)
     if not kept:
@@ -189,12 +193,18 @@ def _chosen(
     if given is not None:
         if given not in features:
             raise ValueError(
-                f"{field} (={given}) must be one of {_some(features, 12)}, the columns of {name}"
+                f"{field} (={given}) must be one of {_some(features, 12)}, columns of {name}"
             )
         return given
     found = candidates(features)
     if len(found) == 1:
         return found[0]
+    if not found and field == "image_column":
+        held = ", ".join(f"{key} ({_kind(feature)})" for key, feature in features.items())
+        raise ValueError(
+            f"data (={name}): has no column of images, bytes or a struct of bytes and path, but "
+            f"{held[:200]}"
+        )
     which = f"{' or '.join(found)}" if found else f"one of {_some(features, 12)}"
     raise ValueError(f"{field} (=None) must be given for {name}: {which}")
 

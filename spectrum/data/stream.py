@@ -79,7 +79,8 @@ class Stream:
         Args:
             size: of a batch; the last may be smaller.
             order: (n,) int64 on the CPU, the examples wanted; None for all, as they stand.
-            augmentation: how they are varied; without an ``area`` to cut out, the middle is taken.
+            augmentation: how they are varied, where an order is given; without an ``area`` to
+                cut out, the middle is taken.
             seed: of the variation.
 
         Yields:

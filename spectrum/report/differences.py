@@ -51,7 +51,8 @@ def difference_curves(evidence: pd.DataFrame, over: str = "segments") -> list[Cu
         compared are left out, and so is a curve of the reference alone.
     """
     rows = evidence.reset_index(drop=True)
-    rows[_BOUNDS] *= 100
+    # The interval of a few seeds may reach beyond what any two measures differ by.
+    rows[_BOUNDS] = rows[_BOUNDS].clip(-1, 1) * 100
     measured = [*evidence_columns(measure_of(evidence)), "left_out"]
     columns = series_columns(evidence.drop(columns=measured))
     if over not in ("segments", *columns):

@@ -16,6 +16,7 @@ from spectrum.study.grid import shown
 from spectrum.study.latency import Meter, conditions_of, make_meter
 from spectrum.study.plan import Point, fitted, make_point
 from spectrum.study.solve import cost_of_reference, solve
+from spectrum.training import check_recipe
 
 __all__ = ["Candidates", "make_candidates"]
 
@@ -181,6 +182,7 @@ def make_candidates(space: Space) -> Candidates:
     config = space.config
     network, data, recipe, precision = next(config.combinations())
     dataset = load_data(data)
+    check_recipe(recipe, dataset)
     network = fitted(network, dataset)
     meter = None
     try:

@@ -18,7 +18,7 @@ from spectrum.study.config import StudyConfig
 from spectrum.study.latency import Meter, conditions_of, make_meter
 from spectrum.study.solve import Solved, cost_of_reference, solve
 from spectrum.study.start import Start, read_start, started
-from spectrum.training import Precision, Recipe
+from spectrum.training import Precision, Recipe, check_recipe
 from spectrum.training.processes import count
 
 __all__ = ["FORMAT", "Plan", "Point", "RunConfig", "fitted", "make_plan", "make_point"]
@@ -187,7 +187,7 @@ def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None
             datasets[data] = load_data(data)
             _check_alike(datasets)
         dataset = datasets[data]
-        recipe.augmentation(dataset.train.streams)  # raises what it needs
+        check_recipe(recipe, dataset)
         network = fitted(network, dataset)
         start = None
         if config.start is not None:

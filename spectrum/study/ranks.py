@@ -202,7 +202,10 @@ class Ranks:
         if event.kind == "finished":
             self.unfinished -= 1
             if event.values["status"] not in _TOGETHER:
-                raise Broken(f"a run ended in one of the processes ({event.values['error']})")
+                reason = event.values["error"]
+                if "onnection" in reason:  # as the libraries between processes say it, at length
+                    raise Broken("a process that has a share in the run has ended")
+                raise Broken(f"a run ended in one of the processes ({reason})")
         return event
 
     def _lead(self) -> None:

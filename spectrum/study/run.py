@@ -133,9 +133,12 @@ def take_part(
     """
     dataset = load_data(run.data)
     if dataset.fingerprint != run.fingerprint:
+        always = ""
+        if run.data.kind == "code":
+            always = "; it must return the same whenever it is called"
         raise ValueError(
             f"data (={run.data.name}) has changed since this was planned: its fingerprint is "
-            f"{dataset.fingerprint}, not {run.fingerprint}"
+            f"{dataset.fingerprint}, not {run.fingerprint}{always}"
         )
     with seeded(run.seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plan said what a point saturates

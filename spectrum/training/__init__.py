@@ -1,6 +1,6 @@
 """How a network is trained and measured: the recipe, the loop, the metrics."""
 
-from spectrum.training.fit import Diverged, Evaluation, Fitted, fit
+from spectrum.training.fit import Diverged, Evaluation, Fitted, check_recipe, fit
 from spectrum.training.metrics import Metrics, evaluate
 from spectrum.training.recipe import PRECISIONS, RECIPES, Precision, Recipe, dropout_of
 
@@ -13,6 +13,7 @@ __all__ = [
     "Metrics",
     "Precision",
     "Recipe",
+    "check_recipe",
     "dropout_of",
     "evaluate",
     "fit",

@@ -27,7 +27,7 @@ from spectrum.training.recipe import Precision, Recipe
 from spectrum.training.seeding import random_state, restore_random_state, seeded
 from spectrum.training.state import Trainee, begin
 
-__all__ = ["Diverged", "Evaluation", "Fitted", "fit"]
+__all__ = ["Diverged", "Evaluation", "Fitted", "check_recipe", "fit"]
 
 Evaluation: TypeAlias = dict[str, float]
 """``epoch, samples, lr, train_loss, val_loss, val_top1, seconds``, and ``val_map`` where images
@@ -108,14 +108,8 @@ def fit(
     device = torch.device(device)
     train = dataset.train.to(device, channels_last=recipe.channels_last)
     validation = dataset.validation.to(device, channels_last=recipe.channels_last)
-    augmentation = recipe.augmentation(train.streams)
-    batch = min(recipe.batch_size, len(train))
+    augmentation, batch = check_recipe(recipe, dataset)
     steps = len(train) // batch
-    if batch % count():
-        raise ValueError(
-            f"recipe.batch_size (={batch}) must be a multiple of {count()}, the processes that "
-            "share it"
-        )
     trainee = begin(network, recipe, device, steps, batch)
     curve: list[Evaluation] = []
     origin = {"recipe": recipe.model_dump(), "seed": seed, "precision": precision}
@@ -182,6 +176,27 @@ def fit(
         from_first(conclude)
     averaged = trainee.averaged
     return Fitted(curve, averaged.module if averaged is not None else trainee.network)
+
+
+def check_recipe(recipe: Recipe, dataset: Dataset) -> tuple[Augmentation, int]:
+    """How images are varied, and how many there are in a batch of all processes.
+
+    Raises:
+        ValueError: the recipe doesn't fit the data, or the processes that train.
+    """
+    augmentation = recipe.augmentation(dataset.train.streams)
+    side = min(dataset.shape[1:])
+    if recipe.cutout > side:
+        raise ValueError(
+            f"recipe.cutout (={recipe.cutout}) must be at most {side}, an image's side"
+        )
+    batch = min(recipe.batch_size, len(dataset.train))
+    if batch % count():
+        raise ValueError(
+            f"recipe.batch_size (={batch}) must be a multiple of {count()}, the processes that "
+            "share it"
+        )
+    return augmentation, batch
 
 
 def _train_epoch(

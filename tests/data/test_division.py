@@ -68,12 +68,38 @@ def test_one_given_split_is_for_testing_and_validation_is_drawn_from_training(
     assert len(notes_of(splits)) == (kept == VALIDATION)
 
 
-def test_images_of_several_labels_are_drawn_at_random() -> None:
-    targets = np.random.default_rng(0).random((200, 5)) < 0.01  # most classes are rare
-    found = parts(targets)
+SEVERAL = np.random.default_rng(0).random((200, 8)) < [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.9]
+
+
+def test_of_several_labels_each_is_drawn_in_proportion() -> None:
+    found = parts(SEVERAL)
     whole(found)
     assert [len(p) for p in found] == [140, 40, 20]
-    assert [len(p) for p in parts(targets, train_images=7)] == [7, 40, 20]
+    for part, share in zip(found, (0.7, 0.2, 0.1), strict=True):
+        held, wanted = SEVERAL[part].sum(axis=0), SEVERAL.sum(axis=0) * share
+        assert np.abs(held - wanted).max() <= 3  # the commonest takes what the others leave
+    fewer = parts(SEVERAL, train_images=70)
+    assert [len(p) for p in fewer] == [70, 40, 20]
+    assert set(fewer[0]) <= set(found[0])
+    assert np.abs(SEVERAL[fewer[0]].sum(axis=0) - SEVERAL.sum(axis=0) * 0.35).max() <= 3
+
+
+def test_labels_of_which_each_image_has_one_are_divided_as_classes_are() -> None:
+    found = parts(np.eye(3, dtype=bool)[LABELS])
+    whole(found)
+    for ours, theirs in zip(found, parts(), strict=True):
+        counts = np.bincount(LABELS[ours], minlength=3), np.bincount(LABELS[theirs], minlength=3)
+        assert np.abs(counts[0] - counts[1]).max() <= 1
+    assert not np.array_equal(found[0], np.sort(found[0]))  # in a random order
+    again, other = parts(np.eye(3, dtype=bool)[LABELS]), parts(SEVERAL, seed=1)
+    assert all(np.array_equal(x, y) for x, y in zip(found, again, strict=True))
+    assert not np.array_equal(other[0], parts(SEVERAL)[0])
+
+
+def test_images_without_labels_fill_what_is_left() -> None:
+    found = parts(np.zeros((200, 5), bool))
+    whole(found)
+    assert [len(p) for p in found] == [140, 40, 20]
 
 
 def test_fewer_images_are_drawn_from_those_for_training_alone() -> None:

@@ -77,9 +77,12 @@ def test_lists_of_nothing_but_0_and_1_say_of_each_class_whether_it_is_there(
     assert found.tolist() == np.array(values, bool).tolist()
 
 
-def test_short_lists_of_0_and_1_are_labels() -> None:
+def test_lists_of_two_say_it_of_two_classes() -> None:
     found, known = read_labels(column([[0, 1], [1, 0], [0, 1]]), None, row)
-    assert (known, found.all()) == (("0", "1"), True)
+    assert known == ("0", "1")
+    assert found.tolist() == [[False, True], [True, False], [False, True]]
+    single, _ = read_labels(column([[0], [1], [0]]), None, row)
+    assert single.tolist() == [[True, False], [False, True], [True, False]]
     two, _ = read_labels(column([[False, True], [True, False]]), None, row)
     assert two.tolist() == [[False, True], [True, False]]
 

@@ -228,19 +228,20 @@ def test_a_table_becomes_a_dataset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "fields", "said"),
     [
-        ({"label": [1, 2]}, {}, r"image_column \(=None\) must be given for .*: one of label"),
+        ({"label": [1, 2]}, {}, r"has no column of images, .*, but label \(int64\)"),
+        ({"image": structs(2)}, {}, "has no column of labels beside image"),
         ({"a": structs(2), "b": structs(2), "label": [1, 2]}, {}, "image_column .*: a or b"),
-        ({"image": structs(2), "x": [1, 2]}, {}, r"label_column \(=None\) .*: one of image, x"),
+        ({"image": structs(2), "x": [1, 2]}, {}, r"label_column \(=None\) .*: one of x"),
         ({"image": structs(2), "label": [1, 2], "labels": [1, 2]}, {}, ": label or labels"),
         (
             {"image": structs(2), "label": [1, 2]},
             {"label_column": "y"},
-            r"label_column \(=y\) must be one of image, label, the columns of parquet:",
+            r"label_column \(=y\) must be one of label, columns of parquet:",
         ),
         (
             {"image": structs(2), "label": [1, 2]},
             {"image_column": "label"},
-            r"image_column \(=label\) must hold images, it is int64",
+            r"image_column \(=label\) must hold images, bytes or .*, it is int64",
         ),
         ({"image": structs(2), "label": [1, None]}, {}, "label of a.parquet row 1 has no label"),
         ({"image": structs(2), "label": [1.5, 2]}, {}, "row 0 has the label 1.5, must be a whole"),
