@@ -95,37 +95,25 @@ def augment(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
         (N, C, H, W), on the same device.
     """
     _, _, height, width = images.shape
-    rows = torch.arange(height, device=images.device).expand(len(images), -1)  # (N, H)
-    columns = torch.arange(width, device=images.device).expand(len(images), -1)  # (N, W)
-    if draws.shift is not None or draws.mirrored is not None:
-        images = _cut_out(images, rows, columns, augmentation.crop, draws)
+    if draws.shift is not None:
+        padded = F.pad(images, [augmentation.crop] * 4)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, places, places, H, W)
+        number = torch.arange(len(images), device=images.device)
+        images = windows[number, :, draws.shift[:, 0], draws.shift[:, 1]]
+    if draws.mirrored is not None:
+        images = torch.where(draws.mirrored[:, None, None, None], images.flip(3), images)
     if draws.hole is not None:
-        images = images.masked_fill(_square(rows, columns, draws.hole, augmentation.cutout), 0)
+        images = images * ~_square((height, width), draws.hole, augmentation.cutout)
     return images
 
 
-def _cut_out(images: Tensor, rows: Tensor, columns: Tensor, crop: int, draws: Draws) -> Tensor:
-    """A window of each image, mirrored where that was drawn; its channels are last in memory."""
-    n, c, height, width = images.shape
-    if draws.mirrored is not None:
-        columns = torch.where(draws.mirrored[:, None], columns.flip(1), columns)
-    if draws.shift is not None:
-        images = F.pad(images, [crop] * 4)
-        rows, columns = rows + draws.shift[:, :1], columns + draws.shift[:, 1:]
-    high, wide = images.shape[2:]
-    first = torch.arange(n, device=images.device)[:, None] * high
-    # One index of whole pixels is gathered twice as fast as three, of image, row and column.
-    places = ((first + rows) * wide)[:, :, None] + columns[:, None, :]  # (N, H, W)
-    pixels = images.permute(0, 2, 3, 1).reshape(-1, c).index_select(0, places.flatten())
-    return pixels.view(n, height, width, c).permute(0, 3, 1, 2)  # (N, C, H, W)
+def _square(shape: tuple[int, int], middle: Tensor, side: int) -> Tensor:
+    """Where squares lie in images of a shape, (N, 1, H, W)."""
+    first = middle - side // 2  # (N, 2)
 
+    def within(length: int, start: Tensor) -> Tensor:
+        places = torch.arange(length, device=middle.device)
+        return (places >= start[:, None]) & (places < start[:, None] + side)
 
-def _square(rows: Tensor, columns: Tensor, middle: Tensor, side: int) -> Tensor:
-    """Where squares lie, (N, 1, H, W)."""
-    first = middle - side // 2
-
-    def within(places: Tensor, start: Tensor) -> Tensor:
-        return (places >= start) & (places < start + side)
-
-    inside = within(rows, first[:, :1])[:, :, None] & within(columns, first[:, 1:])[:, None, :]
-    return inside[:, None]
+    rows, columns = within(shape[0], first[:, 0]), within(shape[1], first[:, 1])
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
