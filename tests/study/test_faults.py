@@ -61,7 +61,7 @@ def test_no_memory_is_a_row_and_tried_again(small_study: Callable[..., StudyConf
         data={"test": 0.01, "validation": 0.01},
     )
     arguments = [sys.executable, "-c", OUT_OF_MEMORY, config.model_dump_json()]
-    ran = subprocess.run([*arguments, str(400 << 20)], capture_output=True, text=True, timeout=200)
+    ran = subprocess.run([*arguments, str(700 << 20)], capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0, ran.stderr
     rows = json.loads(ran.stdout)
     assert [row["status"] for row in rows] == ["done", "done", "out_of_memory", "out_of_memory"]
