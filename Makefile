@@ -17,7 +17,7 @@ study: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
-	$(BIN)/python -m pytest --nbmake notebooks
+	$(BIN)/python -m pytest --nbmake notebooks --numprocesses auto
 
 counts: $(PEERS_READY)
 	@$(PEERS)/bin/python benchmarks/exact_counts.py

@@ -25,7 +25,7 @@ from spectrum.study.ranks import open_shared
 TOML = """
 segments = "4"
 seeds = 1
-epochs = 8
+epochs = 6
 match = "none"
 [network]
 name = "tiny"
@@ -96,7 +96,7 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(toml: Path, tmp_
         assert process.wait(timeout=120) == 1
     (checkpoint,) = runs.glob("*/checkpoint.pt")
     epochs = len(torch.load(checkpoint, weights_only=True)["curve"])
-    assert 1 <= epochs < 8
+    assert 1 <= epochs < 6
     assert not list(runs.glob("*/result.json"))
 
     assert run(*study, said=said) == 0, said.read_text()
@@ -116,7 +116,7 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(toml: Path, tmp_
     result = json.loads(next(runs.glob("*/result.json")).read_text())
     assert result["processes"] == 2
     curve = next(runs.glob("*/curve.jsonl")).read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in curve] == list(range(1, 9))
+    assert [json.loads(line)["epoch"] for line in curve] == list(range(1, 7))
 
 
 def test_a_search_trains_each_trial_on_all(toml: Path, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_search_trains_each_trial_on_all(toml: Path, tmp_path: Path) -> None:
     search = tmp_path / "tested.toml"
     search.write_text(
         TOML.replace('segments = "4"', 'segments = "4,C"\ntrials = 3\nfinalists = 1').replace(
-            "epochs = 8", "epochs = 1"
+            "epochs = 6", "epochs = 1"
         )
     )
     folders = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
