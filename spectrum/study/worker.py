@@ -29,12 +29,16 @@ def serve(store: Store, device: str, threads: int) -> None:
     # Whatever else is printed must not stand between the events.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # A process that is forked from this one closes its standard input, which would wait for ever
+    # for a thread that reads from it.
+    messages = os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8")
+    sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
     torch.set_num_threads(threads)
     inbox: queue.Queue[RunConfig] = queue.Queue()
     unwanted: set[str] = set()
 
     def read() -> None:
-        for line in sys.stdin:
+        for line in messages:
             message = json.loads(line)
             if "stop" in message:
                 unwanted.add(message["stop"])
