@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from spectrum.data.dataset import Dataset, Examples, Split, mislabel, moments
+from spectrum.data.dataset import Dataset, Examples, Split, class_weights, mislabel, moments
 from spectrum.data.division import divide, notes_of
 from spectrum.data.memory import decoded
 from spectrum.data.scan import Scan, fingerprint, scan
@@ -59,10 +59,7 @@ def assemble(source: Source, config: DataConfig) -> Dataset:
     content = fingerprint(source, found, numbers)
     labels = torch.from_numpy(source.targets[numbers])
     of_train = labels[torch.from_numpy(chosen.parts[0])]
-    weights = None
-    if config.class_weights == "frequency" and labels.ndim == 2:
-        positives = of_train.float().sum(dim=0)
-        weights = positives / positives.mean()
+    weights = class_weights(of_train, config.class_weights)
     mislabel(of_train, config.label_noise, len(source.classes), config.split_seed)
     all_labels = (of_train, *(labels[torch.from_numpy(part)] for part in chosen.parts[1:]))
     make = _streams if _is_streamed(len(numbers), channels, size, config) else _splits

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectrum.data.arrays import Arrays, joined, read_arrays
-from spectrum.data.dataset import Dataset, Split, split_images
+from spectrum.data.dataset import Dataset, Split, class_weights, split_images
 from spectrum.data.division import SPLIT_NAMES
 from spectrum.data.items import read_items
 from spectrum.data.source import TRAIN, UNDIVIDED
@@ -124,12 +124,11 @@ def _divided(found: Any, config: DataConfig) -> Dataset:
         train_images=config.train_images,
         label_noise=config.label_noise,
     )
-    weights = None
-    if config.class_weights == "frequency" and data.is_multi_label:
-        positives = data.train.labels.float().sum(dim=0)
-        weights = positives / positives.mean()
     return replace(
-        data, notes=(*arrays.notes, *data.notes), class_weights=weights, map_at=config.map_at
+        data,
+        notes=(*arrays.notes, *data.notes),
+        class_weights=class_weights(data.train.labels, config.class_weights),
+        map_at=config.map_at,
     )
 
 

@@ -40,12 +40,12 @@ _ONLY_OF = {
 
 def _known(name: Any) -> Any:
     kind, _, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if name not in DATA_SETS and not (rest and (kind in _KINDS or is_callable(name))):
+    if name not in DATA_SETS and not (rest and (kind in _KINDS or _is_callable(name))):
         raise ValueError(f"must be one of {_KNOWN}")
     return name
 
 
-def is_callable(name: str) -> bool:
+def _is_callable(name: str) -> bool:
     """Whether a name has the form of a user's own source, ``package.module:callable``."""
     module, _, attribute = name.partition(":")
     parts = [*module.split("."), *attribute.split(".")]

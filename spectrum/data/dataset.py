@@ -16,7 +16,7 @@ from spectrum.data.augment import NONE, Augmentation, augment, draw
 from spectrum.data.division import divide, notes_of
 from spectrum.data.source import UNDIVIDED
 
-__all__ = ["Dataset", "Examples", "Split", "mislabel", "moments", "split_images"]
+__all__ = ["Dataset", "Examples", "Split", "class_weights", "mislabel", "moments", "split_images"]
 
 _AT_ONCE = 1000  # images that are summed up together
 
@@ -154,6 +154,19 @@ class Examples(Protocol):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images and labels in batches, as ``Split.batches`` gives them."""
         ...
+
+
+def class_weights(labels: Tensor, by: str) -> Tensor | None:
+    """Weights (K,) of the classes, of mean 1; None for equal ones.
+
+    Args:
+        labels: of the training split, (N, K) bool where images have several.
+        by: ``"equal"``, or ``"frequency"``, how common a class is.
+    """
+    if by == "equal" or labels.ndim == 1:
+        return None
+    positives = labels.float().sum(dim=0)
+    return positives / positives.mean()
 
 
 def split_images(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Protocol, Self
 import torch
 
 from spectrum.command import is_shared
+from spectrum.data.processes import processors
 from spectrum.study.cluster import open_cluster
 from spectrum.study.events import Event, Report, execute_one
 from spectrum.study.grid import GridConfig
@@ -152,14 +152,7 @@ def how_many(workers: int | None, devices: Sequence[str], threads: int) -> int:
     """The processes to use: as given, or one a core (or a GPU) where that is None."""
     if workers is not None:
         return workers
-    return max(_cores() // threads, 1) if devices[0] == "cpu" else len(devices)
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return max(processors() // threads, 1) if devices[0] == "cpu" else len(devices)
 
 
 def _execute_here(
