@@ -1,8 +1,8 @@
-# make study    set up, then run the default study
-# make test     set up, then everything that must pass: lint, types, tests, the notebooks
-# make counts   set up Keras, torchvision and timm beside, then print everybody's exact counts
-# make parity   likewise, then print how far our logits are from theirs
-# make speed    likewise, then train timm's Xception and Inception V3 beside ours, and time them
+# make study    set up .venv, then run the default study
+# make test     set up .venv, then run all that must pass: lint, types, tests and notebooks
+# make counts   set up .venv-peers with Keras, torchvision and timm, then print all exact counts
+# make parity   set up .venv-peers, then print how far our logits are from those libraries'
+# make speed    set up .venv-peers, then time training of Xception and Inception V3, timm's and ours
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +25,7 @@ counts: $(PEERS_READY)
 parity: $(PEERS_READY)
 	@$(PEERS)/bin/python benchmarks/parity.py
 
-# Of timm's, the first as it comes; all others as they are fastest here.
+# The first network is timm's with its defaults. All others, timm's too, use what is fastest here.
 speed: $(PEERS_READY)
 	PYTHONPATH=benchmarks $(PEERS)/bin/python -m spectrum.bench network peers:timm_xception@float32@contiguous \
 		peers:timm_xception paper inception_v3 peers:timm_inception_v3 --precision bfloat16 --training --seconds 120
@@ -39,12 +39,12 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What the set-up and the tools made; results in outputs/ stay.
+# Deletes what the set-up and the tools made. Results in outputs/ stay.
 clean:
 	rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# torch goes first and alone, so that a CPU build of the pinned version is taken where one is offered.
+# torch is installed first and alone, so that pip takes a CPU build of the pinned version if it finds one.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spectrum needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)

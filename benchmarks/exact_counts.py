@@ -1,11 +1,11 @@
-"""Print the exact counts of this project's networks beside those of others.
+"""Print exact counts of this project's networks and of the same networks in other libraries.
 
     make counts
 
-sets up an environment with Keras, torchvision and timm, and runs this. Each column is counted
-here and now on that library's own network: parameters are the trainable ones; MACs are
-multiply-adds of convolutions and linear layers for one image, by fvcore's trace. A library that
-isn't installed, or lacks a network, leaves a dash. The last column holds what papers print.
+sets up an environment with Keras, torchvision and timm, and runs this script. Each column is
+counted on that library's own network. Parameters are the trainable ones. MACs are multiply-adds of
+convolutions and linear layers for one image, by fvcore's trace. A dash means that a library isn't
+installed or doesn't have the network. The last column holds the numbers printed in papers.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from spectrum import NetworkConfig, build, count_costs
 
 
 class Row(NamedTuple):
-    """A network by the names that each library gives it; "" for none.
+    """A network with its name in each library, or "" if a library doesn't have it.
 
     Attributes:
-        title: as the table calls it.
-        config: this project's.
-        keras: in ``keras.applications``.
-        torchvision: in ``torchvision.models``.
-        timm: for ``timm.create_model``.
-        published: parameters, as printed in a paper.
+        title: its name in the table.
+        config: its configuration in this project.
+        keras: its name in ``keras.applications``.
+        torchvision: its name in ``torchvision.models``.
+        timm: its name for ``timm.create_model``.
+        published: its parameters as printed in a paper.
     """
 
     title: str
@@ -47,17 +47,25 @@ def _config(name: str, segments: str = "1", **fields: bool) -> NetworkConfig:
     return NetworkConfig(name=name, segments=segments, **fields)
 
 
-# Published: Xception (arXiv:1610.02357) table 3, which gives Inception V3's as well; VGG
-# (arXiv:1409.1556) table 2; ResNeXt (arXiv:1611.05431) table 1, which gives ResNet-50's as well.
+# Published numbers of Xception and Inception V3: Xception (arXiv:1610.02357), table 3. Of VGG: VGG
+# (arXiv:1409.1556), table 2. Of ResNeXt-50 and ResNet-50: ResNeXt (arXiv:1611.05431), table 1.
 ROWS = (
     Row("Xception", _config("paper", "C"), "Xception", "", "legacy_xception", "22,855,952"),
     Row(
-        *("Inception V3", _config("inception_v3"), "InceptionV3", "inception_v3", "inception_v3"),
+        "Inception V3",
+        _config("inception_v3"),
+        "InceptionV3",
+        "inception_v3",
+        "inception_v3",
         "23,626,728",
     ),
     Row(
-        *("  with auxiliary head", _config("inception_v3", aux_logits=True)),
-        *("", "inception_v3:aux", "", ""),
+        "  with auxiliary head",
+        _config("inception_v3", aux_logits=True),
+        "",
+        "inception_v3:aux",
+        "",
+        "",
     ),
     Row("VGG-16", _config("vgg16"), "VGG16", "vgg16", "vgg16", "138 million"),
     Row("VGG-19", _config("vgg19"), "VGG19", "vgg19", "vgg19", "144 million"),
@@ -65,15 +73,19 @@ ROWS = (
     Row("ResNet-101", _config("resnet101"), "ResNet101", "resnet101", "resnet101", ""),
     Row("ResNet-152", _config("resnet152"), "ResNet152", "resnet152", "resnet152", ""),
     Row(
-        *("ResNeXt-50 32x4d", _config("resnext50_32x4d", "32")),
-        *("", "resnext50_32x4d", "resnext50_32x4d", "25.0 million"),
+        "ResNeXt-50 32x4d",
+        _config("resnext50_32x4d", "32"),
+        "",
+        "resnext50_32x4d",
+        "resnext50_32x4d",
+        "25.0 million",
     ),
 )
 LIBRARIES = ("this project", "Keras", "torchvision", "timm", "published")
 
 
 def keras_parameters(name: str) -> int | None:
-    """Trainable parameters of one of Keras's networks, without its weights."""
+    """The trainable parameters of one of Keras's networks; None if Keras isn't installed."""
     try:
         from keras import applications
     except ModuleNotFoundError:
@@ -83,7 +95,7 @@ def keras_parameters(name: str) -> int | None:
 
 
 def torchvision_network(name: str) -> nn.Module | None:
-    """One of torchvision's networks with fresh weights."""
+    """One of torchvision's networks with random weights; None if it isn't installed."""
     torchvision = import_peer("torchvision")
     if torchvision is None:
         return None
@@ -94,13 +106,13 @@ def torchvision_network(name: str) -> nn.Module | None:
 
 
 def timm_network(name: str) -> nn.Module | None:
-    """One of timm's networks with fresh weights."""
+    """One of timm's networks with random weights; None if it isn't installed."""
     timm = import_peer("timm")
     return timm.create_model(name) if timm is not None else None
 
 
 def counts(row: Row) -> tuple[list[str], list[str]]:
-    """The cells of a row: parameters and MACs, library by library."""
+    """The cells of a row: the parameters and the MACs in each library."""
     size = 299 if row.config.name in ("paper", "inception_v3") else 224
     makers: tuple[Callable[[], nn.Module | None], ...] = (
         lambda: build(row.config),
@@ -114,20 +126,20 @@ def counts(row: Row) -> tuple[list[str], list[str]]:
         costs = count_costs(network, (3, size, size)) if network is not None else None
         params.append(f"{costs.params:,}" if costs else "-")
         macs.append(f"{costs.macs:,}" if costs else "-")
-    found = keras_parameters(row.keras) if row.keras else None
-    params[1] = f"{found:,}" if found else "-"
+    keras = keras_parameters(row.keras) if row.keras else None
+    params[1] = f"{keras:,}" if keras else "-"
     return [*params, row.published or "-"], [*macs, "-"]
 
 
 def main() -> None:
     """Print the table."""
     cells = {row.title: counts(row) for row in ROWS}
-    for i, what in enumerate(("trainable parameters", "MACs, one image")):
+    for i, heading in enumerate(("trainable parameters", "MACs, one image")):
         print("\n" * min(i, 1), end="")
-        print(f"{what:24}" + "".join(f"{library:>16}" for library in LIBRARIES))
-        for title, found in cells.items():
-            if any(cell != "-" for cell in found[i]) and not (i and title.startswith(" ")):
-                print(f"{title:24}" + "".join(f"{cell:>16}" for cell in found[i]))
+        print(f"{heading:24}" + "".join(f"{library:>16}" for library in LIBRARIES))
+        for title, row in cells.items():
+            if any(cell != "-" for cell in row[i]) and not (i and title.startswith(" ")):
+                print(f"{title:24}" + "".join(f"{cell:>16}" for cell in row[i]))
 
 
 if __name__ == "__main__":

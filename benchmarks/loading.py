@@ -1,9 +1,10 @@
-"""Images a second: those that stream and those on the device, beside plain PyTorch and Pillow.
+"""Images per second when streamed, in memory and on the device, compared with other libraries.
 
 python benchmarks/loading.py [WORKERS [REPEATS]]
 
-The files are written to a temporary folder. Every way of loading has its turn in every repeat; a
-ratio is the median of the repeats' own, with the least and the largest.
+The others are plain PyTorch with Pillow, and kornia. The files are written to a temporary folder.
+All ways of loading take turns in every repeat. A ratio is the median of the ratios in each repeat,
+followed by the smallest and the largest.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from spectrum import DataConfig, load_data
 from spectrum.data import Augmentation, Examples
-from spectrum.data.augment import augment, draw
+from spectrum.data.augment import augment, sample_parameters
 
-LARGE, SMALL = 600, 5000  # files of 500x375 in JPEG, of 32x32 in PNG
-RESIDENT = 20_000  # images of 32x32 in memory
+LARGE, SMALL = 600, 5000  # JPEG files of 500x375, PNG files of 32x32
+ON_DEVICE = 20_000  # images of 32x32 on the device
 SIZE, BATCH = 224, 64
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Plain(Dataset[tuple[Tensor, int]]):
-    """A folder of images as it is usually read: one at a time, with Pillow, to float tensors."""
+    """A folder of images read in the usual way: one at a time, with Pillow, to float tensors."""
 
     def __init__(self, root: Path, *, area: float | None = None) -> None:
         self.paths = sorted(root.glob("*/*"))
@@ -83,7 +84,7 @@ class Plain(Dataset[tuple[Tensor, int]]):
 
 
 def write_images(root: Path, n: int, height: int, width: int, kind: str) -> None:
-    """Files of smooth random pixels with some grain, as photographs have; ten classes."""
+    """Write files of ten classes with smooth random pixels and some grain, like photographs."""
     rng = np.random.default_rng(0)
     for i in range(n):
         folder = root / f"class {i % 10}"
@@ -97,7 +98,7 @@ def write_images(root: Path, n: int, height: int, width: int, kind: str) -> None
 
 
 def plain(data: Plain, workers: int, device: torch.device) -> Iterator[Tensor]:
-    """An epoch of a plain DataLoader."""
+    """The batches of an epoch of a plain DataLoader."""
     loader = DataLoader(
         data, BATCH, shuffle=True, num_workers=workers, pin_memory=device.type == "cuda"
     )
@@ -106,49 +107,50 @@ def plain(data: Plain, workers: int, device: torch.device) -> Iterator[Tensor]:
         yield images.to(device, non_blocking=True)
 
 
-def ours(data: Examples, varied: Augmentation) -> Iterator[Tensor]:
-    """An epoch of a split."""
-    for images, _ in data.batches(BATCH, torch.randperm(len(data)), varied, seed=0):
+def ours(data: Examples, augmentation: Augmentation) -> Iterator[Tensor]:
+    """The batches of an epoch of a split of this project."""
+    for images, _ in data.batches(BATCH, torch.randperm(len(data)), augmentation, seed=0):
         yield images
 
 
 def speed(epoch: Callable[[], Iterator[Tensor]], device: torch.device) -> tuple[float, float]:
-    """Images a second of an epoch, from its start to its end; and of processors' time."""
-    spent, began = used(), time.perf_counter()
+    """Images of an epoch per second, and per second of processor time."""
+    processor_start, start = processor_time(), time.perf_counter()
     n = sum(len(images) for images in epoch())
     if device.type == "cuda":
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - began
-    return n / seconds, n / (used() - spent)
+    seconds = time.perf_counter() - start
+    return n / seconds, n / (processor_time() - processor_start)
 
 
-def used() -> float:
-    """Seconds of processors' time of this process and of those it started that have ended."""
-    own, others = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+def processor_time() -> float:
+    """Seconds of processor time of this process and of its children that have ended."""
+    both = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    own, children = (resource.getrusage(who) for who in both)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
-def resident(device: torch.device) -> Tensor:
-    """Images on the device, (N, 3, 32, 32)."""
+def device_images(device: torch.device) -> Tensor:
+    """Random images on the device, (N, 3, 32, 32)."""
     generator = torch.Generator().manual_seed(0)
-    shape = (RESIDENT, 3, 32, 32)
+    shape = (ON_DEVICE, 3, 32, 32)
     return torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
 
 
-def ours_on_device(images: Tensor, varied: Augmentation) -> Iterator[Tensor]:
-    """Normalised images, varied, in batches; drawn for the epoch at once."""
-    draws = draw(varied, len(images), (32, 32), 0, images.device)
+def ours_on_device(images: Tensor, augmentation: Augmentation) -> Iterator[Tensor]:
+    """The batches of an epoch of augmented images, whose random draws are made at once."""
+    parameters = sample_parameters(augmentation, len(images), (32, 32), 0, images.device)
     for chosen in torch.randperm(len(images), device=images.device).split(BATCH):
-        yield augment(images[chosen] / 128 - 1, varied, draws.of(chosen))
+        yield augment(images[chosen] / 128 - 1, augmentation, parameters.select(chosen))
 
 
-def of_kornia(images: Tensor) -> Callable[[], Iterator[Tensor]] | None:
-    """The same variation by kornia; None where it isn't installed."""
+def kornia_epoch(images: Tensor) -> Callable[[], Iterator[Tensor]] | None:
+    """An epoch of the same augmentation by kornia; None if it isn't installed."""
     try:
         import kornia.augmentation as K
     except ImportError:
         return None
-    varied = torch.nn.Sequential(
+    augmentation = torch.nn.Sequential(
         K.RandomCrop((32, 32), padding=4),
         K.RandomHorizontalFlip(0.5),
         K.RandomErasing(p=1.0, scale=(1 / 16, 1 / 16), ratio=(1.0, 1.0)),
@@ -156,7 +158,7 @@ def of_kornia(images: Tensor) -> Callable[[], Iterator[Tensor]] | None:
 
     def epoch() -> Iterator[Tensor]:
         for chosen in torch.randperm(len(images), device=images.device).split(BATCH):
-            yield varied(images[chosen] / 128 - 1)
+            yield augmentation(images[chosen] / 128 - 1)
 
     return epoch
 
@@ -166,26 +168,30 @@ def compare(
     name: str,
     device: torch.device,
     repeats: int,
-    one: Callable[[], Iterator[Tensor]],
-    other: Callable[[], Iterator[Tensor]],
+    our_epoch: Callable[[], Iterator[Tensor]],
+    other_epoch: Callable[[], Iterator[Tensor]],
 ) -> None:
-    """Two rows of both speeds and their ratio: by the clock, and of processors' time."""
-    for epoch in (one, other):
-        next(iter(epoch()))  # whatever is done once
-    pairs = [(speed(one, device), speed(other, device)) for _ in range(repeats)]
+    """Add two rows with both speeds and their ratio: by wall-clock and by processor time."""
+    for epoch in (our_epoch, other_epoch):
+        next(iter(epoch()))  # the first batch may prepare something
+    pairs = [(speed(our_epoch, device), speed(other_epoch, device)) for _ in range(repeats)]
     for i, unit in enumerate(("images/s", "images/processor s")):
         ratios = [a[i] / b[i] for a, b in pairs]
-        ours_, others = (statistics.median(both[k][i] for both in pairs) for k in range(2))
+        median_ours, median_others = (
+            statistics.median(pair[k][i] for pair in pairs) for k in range(2)
+        )
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        table.add_row(name if i == 0 else "", unit, f"{ours_:,.0f}", f"{others:,.0f}", spread)
+        table.add_row(
+            name if i == 0 else "", unit, f"{median_ours:,.0f}", f"{median_others:,.0f}", spread
+        )
 
 
 def main() -> None:
-    """Print a table: images a second, ours and others', and the ratio."""
+    """Print a table of images per second, ours and others', and their ratios."""
     given = [int(text) for text in sys.argv[1:]]
     workers, repeats = (*given, *(2, 5)[len(given) :])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(1)  # as a run on the CPU has it
+    torch.set_num_threads(1)  # as in a run on the CPU
     table = Table("what", "in", "ours", "others", "ratio", title=f"on {device.type}")
     small = Augmentation(crop=4, flip=True, cutout=8)
     with tempfile.TemporaryDirectory() as folder:
@@ -193,31 +199,40 @@ def main() -> None:
         large_files, small_files = Path(folder, "large"), Path(folder, "small")
         write_images(large_files, LARGE, 375, 500, "jpg")
         write_images(small_files, SMALL, 32, 32, "png")
-        share = {"validation": 0.02, "test": 0.02}
+        shares = {"validation": 0.02, "test": 0.02}
         config = DataConfig(
-            name=f"folder:{large_files}", image_size=SIZE, loading="stream", **share
+            name=f"folder:{large_files}", image_size=SIZE, loading="stream", **shares
         )
         stream = load_data(config).train.to(device)
-        stream = replace(stream, loaders=workers)  # type: ignore[type-var]
-        crops = Augmentation(flip=True, area=0.08)
+        stream = replace(stream, num_workers=workers)  # type: ignore[type-var]
+        crops = Augmentation(flip=True, crop_area=0.08)
         compare(
-            *(table, f"stream, 500x375 to {SIZE}, {workers} workers", device, repeats),
+            table,
+            f"stream, 500x375 to {SIZE}, {workers} workers",
+            device,
+            repeats,
             lambda: ours(stream, crops),
             lambda: plain(Plain(large_files, area=0.08), workers, device),
         )
-        memory = load_data(DataConfig(name=f"folder:{small_files}", **share)).train.to(device)
+        memory = load_data(DataConfig(name=f"folder:{small_files}", **shares)).train.to(device)
         compare(
-            *(table, f"memory, 32x32, beside {workers} workers", device, repeats),
+            table,
+            f"memory, 32x32, beside {workers} workers",
+            device,
+            repeats,
             lambda: ours(memory, small),
             lambda: plain(Plain(small_files), workers, device),
         )
-    images = resident(device)
-    kornia = of_kornia(images)
+    images = device_images(device)
+    kornia = kornia_epoch(images)
     if kornia is None:
         print("kornia isn't installed: its variation on the device isn't timed")
     else:
         compare(
-            *(table, "variation on the device, 32x32, beside kornia", device, repeats),
+            table,
+            "variation on the device, 32x32, beside kornia",
+            device,
+            repeats,
             lambda: ours_on_device(images, small),
             kornia,
         )

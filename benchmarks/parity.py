@@ -1,10 +1,11 @@
-"""Print how far this project's logits are from those of Keras, torchvision and timm.
+"""Print how far this project's logits differ from those of Keras, torchvision and timm.
 
     make parity
 
-sets up an environment with the three, and runs this. Each of their networks gets random weights
-and random statistics of its batch normalisation, ``load_weights`` takes them over, and both see
-the same images. The error is the largest difference over the largest logit.
+sets up an environment with the three libraries, and runs this script. Each of their networks gets
+random weights and random statistics of its batch normalisation. ``load_weights`` loads them into
+this project's network, and both networks get the same images. The error is the largest difference
+divided by the largest logit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from spectrum import NetworkConfig, build, load_weights
 
-# Library, its name for the network, this project's, and the sides of the images.
+# A library, its name for a network, this project's name for it, and the sides of the images.
 PAIRS = (
     ("Keras", "Xception", "paper", (299, 160)),
     ("Keras", "InceptionV3", "inception_v3", (299, 160)),
@@ -38,17 +39,17 @@ PAIRS = (
     ("torchvision", "resnet50", "resnet50", (224, 160)),
     ("torchvision", "resnext50_32x4d", "resnext50_32x4d", (224,)),
 )
-DIAL = {"paper": "C", "resnext50_32x4d": "32"}
+SEGMENTS = {"paper": "C", "resnext50_32x4d": "32"}
 
 
 def their_network(library: str, name: str, size: int) -> Any:
-    """A library's network in eval mode, with fresh weights."""
+    """A library's network in eval mode, with random weights."""
     if library == "Keras":
         from keras import applications, utils
 
         utils.set_random_seed(0)
         make: Callable[..., Any] = getattr(applications, name)
-        # Logits, without the softmax.
+        # Without an activation it returns logits.
         return make(weights=None, input_shape=(size, size, 3), classifier_activation=None)
     peer = import_peer(library)
     assert peer is not None, f"{library} isn't installed; make parity installs it"
@@ -59,7 +60,7 @@ def their_network(library: str, name: str, size: int) -> Any:
 
 
 def randomise(network: Any) -> None:
-    """Draw scales, shifts and statistics of every batch normalisation."""
+    """Set the scales, shifts and statistics of all batch normalisations to random values."""
     if isinstance(network, nn.Module) and not hasattr(network, "layers"):
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -75,7 +76,7 @@ def randomise(network: Any) -> None:
 
 
 def their_logits(library: str, network: Any, images: Tensor) -> Tensor:
-    """What a library's network gives for images (N, 3, H, W)."""
+    """The logits of a library's network for images (N, 3, H, W)."""
     if library == "Keras":
         logits: Tensor = network(images.permute(0, 2, 3, 1), training=False)
         return logits
@@ -83,14 +84,14 @@ def their_logits(library: str, network: Any, images: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Print a line a network."""
+    """Print one line per network and image size."""
     torch.manual_seed(0)
     print(f"{'library':13}{'network':18}" + f"{'size':>6}{'error':>10}")
     for library, name, ours, sizes in PAIRS:
         for size in sizes:
             theirs = their_network(library, name, size)
             randomise(theirs)
-            network = build(NetworkConfig(name=ours, segments=DIAL.get(ours, "1")))
+            network = build(NetworkConfig(name=ours, segments=SEGMENTS.get(ours, "1")))
             load_weights(network, theirs if library == "Keras" else theirs.state_dict()).eval()
             images = torch.randn(2, 3, size, size)
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a training step of the paper's network spends its time on, and three passes beside torch's.
+"""Profile a training step of the paper's network, and time three of its operations against torch's.
 
 python benchmarks/passes.py
 """
@@ -14,16 +14,22 @@ from torch import Tensor, nn
 
 from spectrum import xception
 from spectrum.costs import time_interleaved
-from spectrum.layers import SegmentedConv, normalize, using_plan
-from spectrum.layers.execute import mix
+from spectrum.kernels import using_plan
+from spectrum.layers import BatchNormReLU, SegmentedConv
+from spectrum.layers.acceleration import pointwise_conv
 
 BATCH = 8
-IMAGES = ((728, 19), (728, 37), (256, 74), (128, 147))  # channels and size, as in the network
+IMAGES = (
+    (728, 19),
+    (728, 37),
+    (256, 74),
+    (128, 147),
+)  # channels and size, as in the network
 SECONDS = 4.0
 
 
 def main() -> None:
-    """Print the shares of the step, then milliseconds forward and backward in bfloat16."""
+    """Print the shares of the step, then milliseconds of a forward and a backward pass."""
     shares = step_shares()
     print("share of a training step of xception('C') in bfloat16, batch 8:")
     for name, share in shares.most_common(8):
@@ -38,15 +44,15 @@ def main() -> None:
             ("pointwise", pointwise(x)),
         ):
             times = time_interleaved(calls, seconds=SECONDS)
-            torchs, ours = (1000 * times[key].median for key in ("torch", "ours"))
+            native, ours = (1000 * times[key].median for key in ("torch", "ours"))
             shape = f"{channels}x{size}x{size}"
             print(
-                f"{name:20} {shape:12} {torchs:9.2f} {ours:6.2f} {torchs / ours:6.2f}x", flush=True
+                f"{name:20} {shape:12} {native:9.2f} {ours:6.2f} {native / ours:6.2f}x", flush=True
             )
 
 
 def step_shares() -> Counter[str]:
-    """The share of each kind of operation in a step, by torch's profiler."""
+    """The share of each kind of operation in a step's time, by torch's profiler."""
     network = xception("C").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.randn(BATCH, 3, 299, 299).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(BATCH, dtype=torch.long)
@@ -69,34 +75,35 @@ def step_shares() -> Counter[str]:
 
 
 def depthwise(x: Tensor) -> dict[str, Callable[[], object]]:
-    """A depthwise convolution."""
+    """A forward and a backward pass of a depthwise convolution."""
     conv = SegmentedConv(x.shape[1], x.shape[1], order="spatial_only").bfloat16()
 
     def ours() -> None:
         conv(x).backward(x.detach())
 
-    def torchs() -> None:
+    def native() -> None:
         with using_plan("native"):
             ours()
 
-    return {"torch": torchs, "ours": ours}
+    return {"torch": native, "ours": ours}
 
 
 def normalisation(x: Tensor) -> dict[str, Callable[[], object]]:
-    """Batch normalisation and a ReLU."""
+    """A forward and a backward pass of batch normalisation and a ReLU."""
     norm, relu = nn.BatchNorm2d(x.shape[1]), nn.ReLU()
+    fused = BatchNormReLU(x.shape[1])
     return {
         "torch": lambda: relu(norm(x)).backward(x.detach()),
-        "ours": lambda: normalize(norm, x, relu).backward(x.detach()),
+        "ours": lambda: fused(x).backward(x.detach()),
     }
 
 
 def pointwise(x: Tensor) -> dict[str, Callable[[], object]]:
-    """A 1x1 convolution."""
+    """A forward and a backward pass of a 1x1 convolution."""
     conv = nn.Conv2d(x.shape[1], x.shape[1], 1, bias=False).bfloat16()
     return {
         "torch": lambda: conv(x).backward(x.detach()),
-        "ours": lambda: mix(conv, x).backward(x.detach()),
+        "ours": lambda: pointwise_conv(conv, x).backward(x.detach()),
     }
 
 

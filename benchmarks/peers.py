@@ -1,4 +1,4 @@
-"""torchvision and timm, importable beside a build of torch that lacks torchvision's operators."""
+"""Imports torchvision and timm, even with a torch that torchvision's operators don't match."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
 
 
 def import_peer(name: str) -> ModuleType | None:
-    """Torchvision or timm, or None where it isn't installed.
+    """Import torchvision or timm; None if it isn't installed.
 
-    torchvision's wheel registers detection operators as it is imported, which fails where their
-    compiled part doesn't load. No classifier calls them, so they are declared without one.
+    When torchvision is imported, it registers detection operators. This fails if their compiled
+    part doesn't load. No classifier calls them, so they are declared here without that part.
     """
     while True:
         try:
@@ -43,7 +43,7 @@ def timm_xception(num_classes: int = 1000) -> nn.Module:
 
 
 def timm_inception_v3(num_classes: int = 1000) -> nn.Module:
-    """Timm's Inception V3, without the auxiliary head."""
+    """Timm's Inception V3 without the auxiliary head."""
     return _of_timm("inception_v3", num_classes)
 
 

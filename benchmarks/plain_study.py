@@ -1,12 +1,12 @@
-"""The default study as a plain script, which ``python -m spectrum.bench study`` times ours beside.
+"""The default study as a plain script, with which ``python -m spectrum.bench study`` compares it.
 
     python benchmarks/plain_study.py --seeds 5 --epochs 10
 
-What one would write with PyTorch alone: ``nn.Conv2d(groups=...)``, ``DataLoader``, float32, the
-default memory layout and number of threads, one run after the other. The work is that of
+It is written as one would with PyTorch alone: ``nn.Conv2d(groups=...)``, ``DataLoader``, float32,
+the default memory layout and number of threads, one run after the other. The work is that of
 ``python -m spectrum.study --segments 1,4,32,C``: the same network, widths, images, splits,
-optimiser, schedule, averaged weights and evaluations. Nothing of the package is imported; the
-widths at which all points have about as many parameters are taken from it, as numbers.
+optimiser, schedule, averaged weights and evaluations. It imports nothing of the package. The
+widths, at which all points have about the same number of parameters, are copied as numbers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Splits = dict[str, TensorDataset]
 
 
 class GroupedConv(nn.Module):
-    """A 3x3 convolution in groups; where they can't be equal, the first ones are one wider."""
+    """A grouped 3x3 convolution; where groups can't be equal, the first are one channel wider."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -54,14 +54,14 @@ class GroupedConv(nn.Module):
 
 
 def separable(c_in: int, c_out: int, segments: str) -> nn.Sequential:
-    """A grouped 3x3 convolution, a 1x1 that mixes its channels, and batch normalisation."""
+    """A grouped 3x3 convolution, a 1x1 convolution, and batch normalisation."""
     groups = c_in if segments == "C" else min(int(segments), c_in)
     pointwise = nn.Conv2d(c_in, c_out, 1, bias=False)
     return nn.Sequential(GroupedConv(c_in, groups), pointwise, nn.BatchNorm2d(c_out))
 
 
 class Reducing(nn.Module):
-    """Two separable convolutions and a max-pooling, with a strided 1x1 around them."""
+    """Two separable convolutions and a max-pooling, with a strided 1x1 as the shortcut."""
 
     def __init__(self, c_in: int, c_mid: int, c_out: int, segments: str, first: bool) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Reducing(nn.Module):
 
 
 class Middle(nn.Module):
-    """Three separable convolutions with a residual connection around them."""
+    """Three separable convolutions with a residual connection."""
 
     def __init__(self, channels: int, segments: str) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Middle(nn.Module):
 
 
 def tiny_xception(segments: str, width: float) -> nn.Sequential:
-    """The tiny network at a point of the dial."""
+    """The tiny network with a number of segments and a width."""
     c = [int(n * width + 0.5) for n in (51, 64, 66, 109, 94, 108, 114)]
     return nn.Sequential(
         nn.Conv2d(1, c[0], 3, padding=1, bias=False),
@@ -115,7 +115,7 @@ def tiny_xception(segments: str, width: float) -> nn.Sequential:
 
 
 def load_splits() -> Splits:
-    """Three fifths of the digits for training, a fifth each for validation and testing."""
+    """Split the digits: three fifths for training, a fifth each for validation and testing."""
     digits = load_digits()
     images, labels = digits.images.astype("float32")[:, None], digits.target
     fifth = round(0.2 * len(labels))
@@ -131,33 +131,33 @@ def load_splits() -> Splits:
 
 
 def moving_average(decay: float) -> Callable[..., None]:
-    """An exponential moving average of the weights that is quick to forget the first ones."""
+    """An exponential moving average of the weights, with a smaller decay for the first steps."""
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], n: int | Tensor) -> None:
-        kept = min(decay, (1 + float(n)) / (10 + float(n)))
+        weight = min(decay, (1 + float(n)) / (10 + float(n)))
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - kept)
+            torch._foreach_lerp_(averaged, current, 1 - weight)
         else:
-            for mine, new in zip(averaged, current, strict=True):
-                mine.copy_(new)
+            for average, new in zip(averaged, current, strict=True):
+                average.copy_(new)
 
     return update
 
 
 @torch.no_grad()
 def accuracy(network: nn.Module, split: TensorDataset) -> float:
-    """The share of a split that is classified right."""
+    """The share of a split that is classified correctly."""
     network.eval()
-    right = 0
+    correct = 0
     for images, labels in DataLoader(split, batch_size=256):
-        right += (network(images).argmax(dim=1) == labels).sum().item()
-    return right / len(split)
+        correct += (network(images).argmax(dim=1) == labels).sum().item()
+    return correct / len(split)
 
 
 def run(segments: str, width: float, seed: int, epochs: int, splits: Splits) -> dict[str, object]:
-    """Train one network; its row of the results."""
-    started = time.perf_counter()
+    """Train one network and return its row of the results."""
+    start = time.perf_counter()
     torch.manual_seed(seed)
     network = tiny_xception(segments, width)
     loader = DataLoader(splits["train"], batch_size=BATCH, shuffle=True, drop_last=True)
@@ -183,15 +183,15 @@ def run(segments: str, width: float, seed: int, epochs: int, splits: Splits) -> 
         "params": sum(p.numel() for p in network.parameters()),
         "val_top1": val_top1,
         "test_top1": accuracy(averaged, splits["test"]),
-        "seconds": time.perf_counter() - started,
+        "seconds": time.perf_counter() - start,
     }
 
 
 def main() -> None:
-    """Train every point with every seed and write a row a run."""
+    """Train every point with every seed, and write one row per run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5, help="runs a point (5)")
-    parser.add_argument("--epochs", type=int, default=10, help="of a run (10)")
+    parser.add_argument("--seeds", type=int, default=5, help="runs per point (5)")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs per run (10)")
     parser.add_argument("--widths", default=WIDTHS, help=f"points and their widths ({WIDTHS})")
     parser.add_argument("--out", type=Path, default=Path("plain_study.csv"), help="the rows")
     given = parser.parse_args()

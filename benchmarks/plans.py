@@ -1,4 +1,4 @@
-"""How long each plan of the spatial convolution takes, which spectrum.layers.plans is chosen by.
+"""Time each plan of the spatial convolution; the table in spectrum.kernels.plans follows this.
 
 python benchmarks/plans.py [CHANNELS SIZE BATCH THREADS]
 """
@@ -10,17 +10,17 @@ import sys
 import torch
 
 from spectrum import SegmentedConv
-from spectrum.layers import PLANS
-from spectrum.layers.tune import time_plans
+from spectrum.kernels import PLANS
+from spectrum.kernels.tune import time_plans
 
 SHAPES = ((728, 19, 8, 2), (128, 16, 32, 1), (64, 8, 64, 1), (128, 4, 64, 1))
 WIDTHS = (1, 2, 4, 7, 8, 13, 14, 16, 26, 28, 32, 52, 64, 91)
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-SECONDS = 0.5  # for the plans of a layer
+SECONDS = 0.5  # for all plans of a layer
 
 
 def main() -> None:
-    """Print a line a width, type and layout: milliseconds of both passes, the fastest marked."""
+    """Print milliseconds per plan, one line per width, type and layout; the fastest is marked."""
     given = tuple(int(text) for text in sys.argv[1:])
     for channels, size, batch, threads in (given,) if given else SHAPES:  # type: ignore[misc]
         torch.set_num_threads(threads)

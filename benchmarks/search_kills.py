@@ -1,20 +1,20 @@
-"""Kill the processes of a search at random, again and again, and count what is lost.
+"""Kill the processes of a search at random moments, and count what is lost.
 
     python benchmarks/search_kills.py [--kills 100] [--seed 0] [--storage URL]
 
-Two drivers, the command `python -m spectrum.search` with a worker each, share a search of 60 points
-of a small space. At random moments one of their processes is killed (SIGKILL), a killed driver is
-started again by the same command. One that is just starting may be killed too, but never before
-any worker is there, so that the search goes on. When no kill is left it may end; one that ends
-before is followed by another. Then is counted, from outside:
+Two drivers, each the command `python -m spectrum.search` with one worker, share a search of 60
+points in a small space. At random moments one of their processes is killed (SIGKILL). A killed
+driver is started again with the same command. A process that is just starting may be killed too,
+but only while there is a worker somewhere, so that the search makes progress. A search that ends
+before the last kill is followed by another. Then three numbers are counted from outside:
 
-- what is lost: points asked for, or told by a trial, or with a result in the store, for which the
-  other two don't hold;
-- what is done twice: runs whose result was written more than once, which a look at the store every
-  50 ms would see, as a run takes a second or more;
-- what is left: trials of the database that are neither over nor given up.
+- runs lost: trials that were asked for but didn't complete, and runs that either only a trial or
+  only the store has as finished;
+- runs done twice: runs whose result was written more than once. The store is looked at every
+  50 ms, and a run takes a second or more;
+- trials left running: trials of the database that aren't finished.
 
-The status is 0 if each of the three is 0.
+The exit status is 0 if all three are 0.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 TRIALS = 60
 DRIVERS = 2
-PAUSE = 3.0  # seconds at most from when a worker is there to the next kill
-LOOK = 0.05
-# A third death of a worker without an epoch in between is a failure of its run, as it should be.
-WORKERS_IN_A_ROW = 2
+MAX_PAUSE = 3.0  # seconds from when there is a worker to the next kill
+POLL_INTERVAL = 0.05  # seconds
+# A run fails rightly if its worker dies a third time without an epoch in between.
+MAX_WORKER_KILLS = 2
 
 TOML = f"""
 trials = {TRIALS}
@@ -67,7 +67,7 @@ batch_size = 256
 
 @dataclass
 class Counts:
-    """What has happened, over all searches."""
+    """The counts over all searches."""
 
     killed: Counter[str] = field(default_factory=Counter)
     asked: int = 0
@@ -78,7 +78,7 @@ class Counts:
 
 
 class Driver:
-    """The command of a search, begun anew whenever it was killed."""
+    """The command of a search, which can be killed and started again."""
 
     def __init__(self, command: list[str], log: Path) -> None:
         self._command = command
@@ -91,39 +91,41 @@ class Driver:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
 
-    def is_over(self) -> bool:
-        """Whether the search has ended for it; the benchmark ends where it has failed."""
+    def has_ended(self) -> bool:
+        """Whether the command has ended; exits this script if it has failed."""
         status = self.process.poll()
         if status:
             sys.exit(f"a driver ended with status {status}:\n{self._log.read_text()}")
         return status == 0
 
     def workers(self) -> list[int]:
-        """Its worker, once there is one."""
+        """The process ids of its workers."""
         pid = self.process.pid
         try:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-        except OSError:  # one has just ended
+        except OSError:  # a process has just ended
             return []
-        return [child for child, line in lines.items() if b"spectrum.study.worker" in line]
+        return [
+            child for child, line in lines.items() if b"spectrum.executors.local_worker" in line
+        ]
 
-    def stop(self) -> None:
-        """End it for good."""
+    def kill(self) -> None:
+        """Kill the command."""
         self.process.kill()
         self.process.wait()
 
 
-class Watch:
-    """Looks at a store for results that are replaced."""
+class ResultWatcher:
+    """Watches a store for results that are written more than once."""
 
     def __init__(self, runs: Path) -> None:
         self._runs = runs
         self._files: dict[str, set[tuple[int, int]]] = {}
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ResultWatcher:
         self._thread.start()
         return self
 
@@ -131,25 +133,25 @@ class Watch:
         self._end.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        while not self._end.wait(LOOK):
+    def _watch(self) -> None:
+        while not self._end.wait(POLL_INTERVAL):
             for path in self._runs.glob("*/result.json"):
-                found = path.stat()
-                identity = found.st_ino, found.st_mtime_ns
+                status = path.stat()
+                identity = status.st_ino, status.st_mtime_ns
                 self._files.setdefault(path.parent.name, set()).add(identity)
 
-    def twice(self) -> int:
-        """How many runs were finished more than once."""
+    def finished_twice(self) -> int:
+        """The number of runs whose result was written more than once."""
         return sum(len(files) > 1 for files in self._files.values())
 
 
 def kill_one(drivers: list[Driver], rng: random.Random) -> str | None:
-    """Kill a process of a search that goes on, a driver or a worker; gives what it was."""
-    at_work = [driver for driver in drivers if not driver.is_over()]
+    """Kill a driver or a worker of a running search; ``"drivers"`` or ``"workers"``, or None."""
+    running = [driver for driver in drivers if not driver.has_ended()]
     workers = [
         (driver, worker)
-        for driver in at_work
-        if driver.workers_killed < WORKERS_IN_A_ROW
+        for driver in running
+        if driver.workers_killed < MAX_WORKER_KILLS
         for worker in driver.workers()
     ]
     if workers and rng.random() < 0.5:
@@ -157,45 +159,45 @@ def kill_one(drivers: list[Driver], rng: random.Random) -> str | None:
         driver.workers_killed += 1
         os.kill(worker, signal.SIGKILL)
         return "workers"
-    if not at_work:
+    if not running:
         return None
-    driver = rng.choice(at_work)
-    driver.stop()
+    driver = rng.choice(running)
+    driver.kill()
     driver.start()
     return "drivers"
 
 
 def search(folder: Path, storage: str, name: str, kills: int, counts: Counts, seed: int) -> None:
-    """One search, with at most so many kills."""
+    """Run one search with ``kills`` kills at most."""
     rng = random.Random(seed)
     toml, runs = folder / f"{name}.toml", folder / name / "runs"
     toml.write_text(TOML)
     flags = ["--storage", storage, "--out", folder, "--runs", runs, "--seed", seed]
     command = [sys.executable, "-m", "spectrum.search", *map(str, [toml, *flags])]
     with ExitStack() as stack:
-        watch = stack.enter_context(Watch(runs))
+        watcher = stack.enter_context(ResultWatcher(runs))
         drivers = [Driver(command, folder / f"{name}-{i}.log") for i in range(DRIVERS)]
         for driver in drivers:
-            stack.callback(driver.stop)
+            stack.callback(driver.kill)
         left = kills
-        while not all([driver.is_over() for driver in drivers]):
-            time.sleep(LOOK)
+        while not all([driver.has_ended() for driver in drivers]):
+            time.sleep(POLL_INTERVAL)
             if not left or not any(driver.workers() for driver in drivers):
                 continue
-            time.sleep(rng.uniform(0, PAUSE))
+            time.sleep(rng.uniform(0, MAX_PAUSE))
             killed = kill_one(drivers, rng)
             if killed:
                 left -= 1
                 counts.killed[killed] += 1
                 if sys.stderr.isatty():
                     print(f"\r{counts.killed.total()} kills", end="", file=sys.stderr)
-        time.sleep(2 * LOOK)  # for a last look at the store
-    counts.twice += watch.twice()
+        time.sleep(2 * POLL_INTERVAL)  # so that the watcher sees the last results
+    counts.twice += watcher.finished_twice()
     tally(runs, read_trials(storage, name), counts)
 
 
 def read_trials(storage: str, name: str) -> list[FrozenTrial]:
-    """The trials in the database."""
+    """The trials of a search in the database."""
     database = RDBStorage(storage)
     try:
         return load_study(storage=database, study_name=name).get_trials()
@@ -204,22 +206,22 @@ def read_trials(storage: str, name: str) -> list[FrozenTrial]:
 
 
 def tally(runs: Path, trials: list[FrozenTrial], counts: Counts) -> None:
-    """Count what a search has left."""
+    """Count what a search has left behind."""
     finished = set()
     for path in runs.glob("*/result.json"):
         config = json.loads((path.parent / "config.json").read_text())
         assert json.loads(path.read_text())["status"] == "done", path
         counts.finished += 1
-        if config["seed"] == 0:  # others check the winner
+        if config["seed"] == 0:  # other seeds are those of the check of the winner
             finished.add(config["network"]["segments"])
-    told = {as_segments(trial) for trial in trials if trial.state == TrialState.COMPLETE}
+    completed = {as_segments(trial) for trial in trials if trial.state == TrialState.COMPLETE}
     counts.asked += TRIALS
-    counts.lost += len(told ^ finished) + max(0, TRIALS - len(told & finished))
+    counts.lost += len(completed ^ finished) + max(0, TRIALS - len(completed & finished))
     counts.left += sum(not trial.state.is_finished() for trial in trials)
 
 
 def as_segments(trial: FrozenTrial) -> str:
-    """The network of a trial, as its run has it."""
+    """The segments of a trial, as in the configuration of its run."""
     settings = set(trial.params.values())
     if len(settings) == 1:
         return str(settings.pop())
@@ -227,11 +229,13 @@ def as_segments(trial: FrozenTrial) -> str:
 
 
 def main() -> int:
-    """Print the table; the status is 0 if nothing was lost, done twice or left."""
+    """Print the counts; the exit status is 0 if nothing was lost, done twice or left running."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100, help="how many (100)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and of the points (0)")
-    parser.add_argument("--storage", help="URL of a database (SQLite in a temporary folder)")
+    parser.add_argument("--kills", type=int, default=100, help="processes to kill (100)")
+    parser.add_argument("--seed", type=int, default=0, help="for the moments and the points (0)")
+    parser.add_argument(
+        "--storage", help="URL of a database (default: SQLite in a temporary folder)"
+    )
     given = parser.parse_args()
     counts, searches, began = Counts(), 0, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="spectrum-kills-") as temporary:

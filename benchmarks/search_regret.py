@@ -1,11 +1,12 @@
-"""How soon each sampler finds the best point of a space that is known to its end.
+"""How soon each sampler finds the best point of a space in which every point was trained.
 
-The table beside this file, search_space.csv, has every point of a small space, trained with three
-seeds: the results of `python -m spectrum.study benchmarks/search_space.toml`. A search is played on
-it: a trial is told the validation accuracy of one seed, as a real search is; of the points that
-look best then (as many as a search has finalists) the winner is the one of the highest mean over
-all seeds. The regret is what that mean falls short of the best there is. The best is found if it
-is no more than the seed noise, the standard deviation of a difference between two such means.
+search_space.csv has every point of a small space, trained with three seeds: the results of
+`python -m spectrum.study benchmarks/search_space.toml`. Searches are simulated on it. As in a real
+search, a trial gets the validation accuracy of one seed. The points with the highest accuracies
+become the finalists, as many as a search has, and the winner is the finalist with the highest mean
+over all seeds. The regret is the highest mean of all points minus that of the winner. The best
+point counts as found if the regret is at most the seed noise, which is the standard deviation of
+the difference between two such means.
 
     python benchmarks/search_regret.py
 """
@@ -22,42 +23,44 @@ import optuna
 import pandas as pd
 
 from spectrum import SearchConfig
-from spectrum.search.samplers import Proposer, distributions
+from spectrum.search.samplers import NewPointSampler, distributions
 from spectrum.search.space import Space, make_space
-from spectrum.search.storage import quietly
+from spectrum.search.storage import silence_optuna
 
 TABLE = Path(__file__).with_name("search_space.csv")
 SAMPLERS = ("gp", "tpe", "nsga2", "random", "grid")
 SHOWN = (4, 6, 8, 10, 13, 16, 20, 26, 32)  # trials
 
 
-def play(space: Space, told: pd.Series, sampler: str, seed: int, trials: int) -> list[str]:
-    """The points tried, by their segments, in order."""
+def simulate(
+    space: Space, accuracies: pd.Series, sampler: str, seed: int, trials: int
+) -> list[str]:
+    """Simulate a search; the segments of the points that it tries, in order."""
     config = space.config.model_copy(update={"sampler": sampler, "seed": seed})
     study = optuna.create_study(direction="maximize")
     all_trials = partial(study.get_trials, deepcopy=False)
-    study.sampler = Proposer(config.sampler, space, lambda _: True, all_trials, config.seed)
-    for params in space.uniform():
+    study.sampler = NewPointSampler(config.sampler, space, lambda _: True, all_trials, config.seed)
+    for params in space.uniform_points():
         study.enqueue_trial(params)
     tried: list[str] = []
     for _ in range(trials):
         trial = study.ask(dict(distributions(space)))
         tried.append(space.segments(trial.params))
-        study.tell(trial, told[tried[-1]])
+        study.tell(trial, accuracies[tried[-1]])
     return tried
 
 
-def winner(tried: list[str], told: pd.Series, means: pd.Series) -> str:
-    """The best finalist: of those that look best by one seed, the best by all."""
-    ranked = sorted(dict.fromkeys(tried), key=lambda point: -told[point])
+def winner(tried: list[str], accuracies: pd.Series, means: pd.Series) -> str:
+    """The winner: of the finalists by one seed, the best by the mean over all seeds."""
+    ranked = sorted(dict.fromkeys(tried), key=lambda point: -accuracies[point])
     return max(ranked[: SearchConfig().finalists], key=lambda point: float(means[point]))
 
 
 def main() -> None:
     """Print the table of regrets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=20, help="searches a sampler (20)")
-    parser.add_argument("--samplers", default=",".join(SAMPLERS), help="which, with commas")
+    parser.add_argument("--seeds", type=int, default=20, help="searches per sampler (20)")
+    parser.add_argument("--samplers", default=",".join(SAMPLERS), help="samplers, with commas")
     seeds, samplers = parser.parse_args().seeds, parser.parse_args().samplers.split(",")
     table = pd.read_csv(TABLE).pivot(index="segments", columns="seed", values="val_top1")
     means = table.mean(axis="columns").sort_values(ascending=False)
@@ -74,15 +77,15 @@ def main() -> None:
     print(f"mean regret in points after so many trials, {seeds} searches each; found, closer: how")
     print(f"many have a point within each of these noises after {fifth} trials, a fifth of all\n")
     print(f"{'sampler':<8}" + "".join(f"{n:>6}" for n in SHOWN) + f"{'found':>8}{'closer':>8}")
-    with quietly():
+    with silence_optuna():
         for sampler in samplers:
-            told = [table[i % table.shape[1]] for i in range(seeds)]
-            tried = [play(space, told[i], sampler, i, max(SHOWN)) for i in range(seeds)]
+            accuracies = [table[i % table.shape[1]] for i in range(seeds)]
+            tried = [simulate(space, accuracies[i], sampler, i, max(SHOWN)) for i in range(seeds)]
 
             def winners(
-                n: int, tried: list[list[str]] = tried, told: list[pd.Series] = told
+                n: int, tried: list[list[str]] = tried, accuracies: list[pd.Series] = accuracies
             ) -> list[str]:
-                pairs = zip(tried, told, strict=True)
+                pairs = zip(tried, accuracies, strict=True)
                 return [winner(points[:n], one, means) for points, one in pairs]
 
             regrets = [

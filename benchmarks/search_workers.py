@@ -1,4 +1,4 @@
-"""Runs a minute of a search with one worker and with two, beside each other in one run."""
+"""Runs per minute of a search with one worker and with two, measured in turns."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 from rich.console import Console
 
 from spectrum import SearchConfig
+from spectrum.executors.local import LocalEngine
+from spectrum.runs.store import Store
 from spectrum.search.candidates import make_candidates
-from spectrum.search.drive import drive
+from spectrum.search.optimize import optimize
 from spectrum.search.space import make_space
-from spectrum.search.storage import open_study, quietly
-from spectrum.study.engine import Local
-from spectrum.study.store import Store
+from spectrum.search.storage import open_study, silence_optuna
 
 
 def runs_a_minute(workers: int, trials: int, folder: Path) -> float:
-    """Of a search from nothing, its processes' start included, the check of the winner not."""
+    """The rate of a new search: with the start of its processes, without the winner's check."""
     config = SearchConfig(
         segments="1,4,16,C",
         epochs=5,
@@ -33,20 +33,20 @@ def runs_a_minute(workers: int, trials: int, folder: Path) -> float:
         runs=folder / "runs",
     )
     (folder / config.name).mkdir(parents=True)
-    with quietly():
+    with silence_optuna():
         candidates = make_candidates(make_space(config))
         study = open_study(config, {})
-        started = time.perf_counter()
+        start = time.perf_counter()
         with (folder / "log").open("w") as log:
-            engine = Local(["cpu"], workers, threads=1)
-            drive(candidates, study, Store(config.runs), engine, Console(file=log))
-        return 60 * trials / (time.perf_counter() - started)
+            engine = LocalEngine(["cpu"], workers, threads=1)
+            optimize(candidates, study, Store(config.runs), engine, Console(file=log))
+        return 60 * trials / (time.perf_counter() - start)
 
 
 def main() -> None:
-    """Print the rates of each pair and their ratio."""
+    """Print the rates of each pair of searches and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=16, help="runs a search (16)")
+    parser.add_argument("--trials", type=int, default=16, help="runs per search (16)")
     parser.add_argument("--repeats", type=int, default=2, help="pairs of searches (2)")
     given = parser.parse_args()
     print(f"the tiny network on digits, {given.trials} trials; runs a minute")

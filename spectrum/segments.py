@@ -1,7 +1,7 @@
 """The dial: how many channel-space segments a spatial convolution is divided into.
 
-A setting is one value for a whole network, a mapping by flow, or a sequence with one value a
-layer. This module knows text and numbers only; it imports no torch.
+A setting is one value for a whole network, a mapping by flow, or a sequence with one value per
+layer. This module works on text and numbers and imports no torch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import SupportsIndex, TypeAlias
 
 __all__ = [
+    "UNCONVERTED",
     "Segments",
     "SegmentsLike",
     "Setting",
@@ -22,18 +23,21 @@ __all__ = [
     "parse_setting",
 ]
 
+UNCONVERTED = "-"
+"""Stands for the segments and the order of a user's model that isn't converted."""
+
 _ALLOWED = "a whole number from 1, 'C', 'C/n', or sizes as in (16, 8, 8) or '16:8:8'"
 _NUMBER = re.compile(r"0*[1-9][0-9]{0,8}")
-_MOST = 999_999_999  # more than any layer has channels, and what nine digits hold
+_MAX = 999_999_999  # the largest number that _NUMBER matches; no layer has as many channels
 
 
 @dataclass(frozen=True, init=False)
 class Segments:
-    """A number of channel-space segments, before or without knowing the number of channels.
+    """A number of channel-space segments, which may depend on the number of channels C.
 
     Args:
-        value: ``4`` or ``"4"``, four segments; ``"C"``, one a channel; ``"C/8"``, ceil(C/8)
-            segments, so about eight channels each; ``(16, 8, 8)`` or ``"16:8:8"``, explicit sizes.
+        value: ``4`` or ``"4"`` is four segments; ``"C"`` is one per channel; ``"C/8"`` is
+            ceil(C/8), about eight channels each; ``(16, 8, 8)`` or ``"16:8:8"`` is explicit sizes.
 
     Raises:
         ValueError: ``value`` is none of these; the message names it and what is allowed.
@@ -45,20 +49,20 @@ class Segments:
         object.__setattr__(self, "value", _canonical(value))
 
     def __str__(self) -> str:
-        if isinstance(self.value, tuple):  # "16:" is one segment of 16, "16" would be 16 segments
+        if isinstance(self.value, tuple):  # "16:" is one segment of 16; "16" is 16 segments
             return ":".join(map(str, self.value)) + ":" * (len(self.value) == 1)
         return str(self.value)
 
     def count(self, channels: int, *, saturate: bool = False) -> int:
-        """The number of segments of ``channels`` channels.
+        """The number of segments that ``channels`` channels are divided into.
 
         Args:
-            channels: how many channels are divided.
-            saturate: where there are more segments than channels, give one a channel.
+            channels: the number of channels.
+            saturate: whether more segments than channels become one per channel.
 
         Raises:
-            ValueError: more segments than channels (unless ``saturate``), explicit sizes that
-                don't add up to ``channels``, or no channels.
+            ValueError: there are more segments than channels (unless ``saturate``), explicit
+                sizes don't add up to ``channels``, or there are no channels.
         """
         if channels < 1:
             raise ValueError(f"channels (={channels}) must be at least 1")
@@ -76,7 +80,7 @@ class Segments:
         return min(self.value, channels)
 
     def sizes(self, channels: int, *, saturate: bool = False) -> tuple[int, ...]:
-        """The channels of each segment, near-equal: the first ``channels % n`` are one wider.
+        """The channels of each of the n segments; the first ``channels % n`` have one more.
 
         Arguments and errors are those of ``count``.
         """
@@ -88,7 +92,7 @@ class Segments:
         return isinstance(self.value, int) and self.value > channels
 
     def saturated(self, channels: int) -> Segments:
-        """The same point, or one segment a channel where there are more than ``channels``."""
+        """These segments, or one per channel if they are more than ``channels``."""
         return Segments("C") if self.saturates(channels) else self
 
 
@@ -97,9 +101,9 @@ Setting: TypeAlias = "SegmentsLike | Mapping[str, SegmentsLike] | Sequence[Segme
 
 
 def near_equal(channels: int, n: int) -> tuple[int, ...]:
-    """``channels`` in ``n`` near-equal parts, the wider ones first."""
-    small, wider = divmod(channels, n)
-    return (small + 1,) * wider + (small,) * (n - wider)
+    """Divide ``channels`` into ``n`` near-equal parts, the larger ones first."""
+    small, larger = divmod(channels, n)
+    return (small + 1,) * larger + (small,) * (n - larger)
 
 
 def _canonical(value: SegmentsLike) -> int | str | tuple[int, ...]:
@@ -108,11 +112,11 @@ def _canonical(value: SegmentsLike) -> int | str | tuple[int, ...]:
     if isinstance(value, str):
         return _from_text(value.strip())
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        sizes = tuple(_whole(size, value) for size in value)
+        sizes = tuple(_positive_int(size, value) for size in value)
         if not sizes:
-            raise _refused(value)
+            raise _error(value)
         return sizes
-    return _whole(value, value)
+    return _positive_int(value, value)
 
 
 def _from_text(text: str) -> int | str | tuple[int, ...]:
@@ -126,34 +130,35 @@ def _from_text(text: str) -> int | str | tuple[int, ...]:
     sizes = text.removesuffix(":").split(":")
     if ":" in text and all(map(_NUMBER.fullmatch, sizes)):
         return tuple(map(int, sizes))
-    raise _refused(text)
+    raise _error(text)
 
 
-def _whole(number: object, value: object) -> int:
+def _positive_int(number: object, value: object) -> int:
+    """Return ``number`` as an integer; an error names ``value``, which it is or belongs to."""
     try:
-        whole = operator.index(number)  # type: ignore[arg-type]
+        integer = operator.index(number)  # type: ignore[arg-type]
     except TypeError:
-        whole = 0
-    if isinstance(number, bool) or not 1 <= whole <= _MOST:
-        raise _refused(value)
-    return whole
+        integer = 0
+    if isinstance(number, bool) or not 1 <= integer <= _MAX:
+        raise _error(value)
+    return integer
 
 
-def _refused(value: object) -> ValueError:
+def _error(value: object) -> ValueError:
     try:
         shown = repr(value)
-    except ValueError:  # Python won't write out a number of thousands of digits
+    except ValueError:  # Python refuses to print numbers with thousands of digits
         shown = "a number of thousands of digits"
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return ValueError(f"segments (={shown}) must be {_ALLOWED}")
 
 
 def parse_setting(value: Setting) -> Segments | dict[str, Segments] | tuple[Segments, ...]:
-    """One setting of the dial for a network, in its canonical form.
+    """Convert a setting for a network to its canonical form.
 
     Args:
         value: one value (``4``, ``"C/8"``, ``(16, 8, 8)``); a mapping by flow; a list with one
-            value a layer; or the text of any of these, where ``+`` joins the parts
+            value per layer; or the text of any of these, where ``+`` joins the parts
             (``"entry=C+middle=4+exit=C"``, ``"C+C+4"``). A tuple of numbers is explicit sizes, a
             list is layer by layer.
 
@@ -164,14 +169,14 @@ def parse_setting(value: Setting) -> Segments | dict[str, Segments] | tuple[Segm
         return _parse_parts(value)
     if isinstance(value, Mapping):
         if not value:
-            raise _refused(value)
+            raise _error(value)
         return {str(flow): Segments(segments) for flow, segments in value.items()}
     layered = isinstance(value, list) or (
         isinstance(value, tuple) and any(isinstance(part, Segments | str) for part in value)
     )
     if layered:
         if not value:
-            raise _refused(value)
+            raise _error(value)
         return tuple(Segments(part) for part in value)  # type: ignore[union-attr]
     return Segments(value)  # type: ignore[arg-type]
 
@@ -194,20 +199,23 @@ def _parse_parts(text: str) -> dict[str, Segments] | tuple[Segments, ...]:
 
 
 def format_setting(value: Setting) -> str:
-    """The text that ``parse_setting`` reads back: ``"4"``, ``"entry=C+middle=4"``, ``"C+C+4"``."""
+    """Write a setting as text for ``parse_setting``: ``"4"``, ``"entry=C+exit=4"``, ``"C+C+4"``."""
     setting = parse_setting(value)
     if isinstance(setting, dict):
         return "+".join(f"{flow}={segments}" for flow, segments in setting.items())
-    if isinstance(setting, tuple):  # "4+" is a list of one layer, "4" would be every layer
+    if isinstance(setting, tuple):  # "4+" is a list of one layer; "4" is every layer
         return "+".join(map(str, setting)) + "+" * (len(setting) == 1)
     return str(setting)
 
 
 def parse_points(text: str) -> list[str]:
-    """The points of a study, ``"1,4,C,entry=C+middle=C/8+exit=C"``, each in canonical text.
+    """Split the settings of a study, as in ``"1,4,C,entry=C+middle=C/8+exit=C"``.
+
+    Returns:
+        Each setting as canonical text.
 
     Raises:
-        ValueError: a point is empty or malformed; the message names it.
+        ValueError: a setting is empty or malformed; the message names it.
     """
     points = text.split(",")
     if len(points) > 1 and not all(map(str.strip, points)):
@@ -216,14 +224,14 @@ def parse_points(text: str) -> list[str]:
 
 
 def layer_segments(value: Setting, flows: Sequence[str]) -> list[Segments]:
-    """The segments of every layer of a network.
+    """Assign segments to every segmented convolution of a network.
 
     Args:
-        value: a setting, as ``parse_setting`` takes it.
-        flows: the flow of each dialled layer, in order of depth.
+        value: a setting, as in ``parse_setting``.
+        flows: the flow of each segmented convolution, in order of depth.
 
     Raises:
-        ValueError: a flow is unknown or missing, or the list has another length than ``flows``.
+        ValueError: a flow is unknown or missing, or a list has another length than ``flows``.
     """
     setting = parse_setting(value)
     if isinstance(setting, dict):
@@ -237,7 +245,7 @@ def layer_segments(value: Setting, flows: Sequence[str]) -> list[Segments]:
     if isinstance(setting, tuple):
         if len(setting) != len(flows):
             raise ValueError(
-                f"segments (={len(setting)} values) must be {len(flows)} values, one a layer"
+                f"segments (={len(setting)} values) must be {len(flows)} values, one per layer"
             )
         return list(setting)
     return [setting] * len(flows)

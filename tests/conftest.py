@@ -1,8 +1,25 @@
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without-kernels",
+        action="store_true",
+        help="hide spectrum.kernels, so that torch's own operators run",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-kernels"):
+        sys.modules["spectrum.kernels"] = None  # an import raises ImportError
+        from spectrum.layers import acceleration
+
+        acceleration.kernels = None  # the conftest of a folder may have imported it before
 
 
 @pytest.fixture(autouse=True, scope="session")

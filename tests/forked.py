@@ -1,4 +1,4 @@
-"""Commands in processes to kill, forked from one that has imported already what training takes."""
+"""Commands in processes that tests kill, forked from one that has imported what they need."""
 
 from __future__ import annotations
 
@@ -18,24 +18,31 @@ __all__ = ["FORKED", "start_forked"]
 FORKED = get_context("forkserver")
 FORKED.set_forkserver_preload(
     [
-        *("pytest", "numba", "sklearn.datasets", "tests.forked"),
-        *("spectrum.study.study", "spectrum.search.search"),
+        "pytest",
+        "numba",
+        "sklearn.datasets",
+        "tests.forked",
+        "spectrum.study.study",
+        "spectrum.search.search",
     ]
 )
 
 
-def start_forked(module: str, said: Path, *arguments: object) -> BaseProcess:
-    """Start a command, ``"spectrum.study"``, say; all that it says goes to a file.
+def start_forked(module: str, log: Path, *arguments: object) -> BaseProcess:
+    """Start a command without its figures, which take longest.
 
-    It leaves out the figures, which take longest.
+    Args:
+        module: the package of the command, such as ``"spectrum.study"``.
+        log: the file that its standard output and standard error go to.
+        arguments: the command line.
     """
-    process = FORKED.Process(target=_call, args=(module, said, [*map(str, arguments)]))
+    process = FORKED.Process(target=_call, args=(module, log, [*map(str, arguments)]))
     process.start()
     return process
 
 
-def _call(module: str, said: Path, arguments: list[str]) -> None:
-    with said.open("w") as file:
+def _call(module: str, log: Path, arguments: list[str]) -> None:
+    with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     # A shell that starts the tests in the background makes them ignore Ctrl-C.

@@ -1,4 +1,4 @@
-"""The README's code runs, and prints what stands below it."""
+"""The code of the README and of the studies' pages runs, and prints the text below it."""
 
 import re
 from importlib import import_module
@@ -11,23 +11,24 @@ from rich.console import Console
 from spectrum import Segments, StudyConfig
 from spectrum.costs import count_config
 from spectrum.report import render_summary
-from spectrum.study.grid import merge, read_toml
-from spectrum.study.outputs import read_findings
+from spectrum.study.grid import merge_flags, read_toml
+from spectrum.study.outputs import analyze_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
+    """Return the README's code blocks in a language."""
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def execute(code: str) -> None:
-    """Run code as a script of its own, but in this process, which has imported torch already."""
-    exec(compile(code, "<as it stands>", "exec"), {"__name__": "__main__"})
+    """Run code as a script, but in this process, where torch is imported already."""
+    exec(compile(code, "<example>", "exec"), {"__name__": "__main__"})
 
 
-def test_the_python_code_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api, _, _ = blocks("python")
     monkeypatch.chdir(tmp_path)
     execute(api)
@@ -35,7 +36,7 @@ def test_the_python_code_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.M
     assert len([line for line in api.splitlines() if line]) == 9
 
 
-def test_the_code_of_networks_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_networks_runs(capsys: pytest.CaptureFixture[str]) -> None:
     _, code, _ = blocks("python")
     execute(code)
     exact, lost = capsys.readouterr().out.split()
@@ -48,12 +49,12 @@ def test_the_table_of_counts_is_printed_by_the_code_above_it(
 ) -> None:
     _, _, code = blocks("python")
     table, _ = blocks("text")
-    with torch.device("meta"):  # what counts is shapes; 184 million weights take long to draw
+    with torch.device("meta"):  # counts need shapes only; 184 million weights take long
         execute(code)
     assert capsys.readouterr().out == table
 
 
-def test_everybodys_counts_are_what_the_benchmark_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_counts_of_other_libraries_match_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
@@ -67,22 +68,22 @@ def test_everybodys_counts_are_what_the_benchmark_counts(monkeypatch: pytest.Mon
         side = 299 if row.config.name in ("paper", "inception_v3") else 224
         costs = count_config(row.config, (3, side, side))
         assert params[row.title.strip()][0] == f"{costs.params:,}"
-        if not row.config.aux_logits:  # the head is no part of what is counted
+        if not row.config.aux_logits:  # MACs leave the auxiliary head out
             assert macs[row.title][0] == f"{costs.macs:,}"
     for title, name in (("Xception", "Xception"), ("Inception V3", "InceptionV3")):
         assert params[title][1] == f"{benchmark.keras_parameters(name):,}"
 
 
-def test_the_largest_error_is_that_of_the_lines() -> None:
-    (said,) = re.findall(r"differ from those libraries' by (\S+) of the largest", README)
+def test_the_largest_error_is_the_largest_in_parity_txt() -> None:
+    (stated,) = re.findall(r"differ from those libraries' by (\S+) of the largest", README)
     lines = (ROOT / "benchmarks" / "parity.txt").read_text().splitlines()[1:]
-    assert float(said) == max(float(line.split()[-1]) for line in lines)
+    assert float(stated) == max(float(line.split()[-1]) for line in lines)
 
 
 @pytest.mark.parametrize(
     ("setting", "sizes"), re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", README, re.MULTILINE)
 )
-def test_the_table_of_the_dial_is_true(setting: str, sizes: str) -> None:
+def test_the_table_of_the_dial_is_correct(setting: str, sizes: str) -> None:
     if setting == "500:200:28":
         expected = [500, 200, 28]
     else:
@@ -91,7 +92,7 @@ def test_the_table_of_the_dial_is_true(setting: str, sizes: str) -> None:
     assert list(Segments(setting).sizes(728)) == expected
 
 
-def test_the_file_and_the_flags_are_understood() -> None:
+def test_the_toml_files_and_the_flags_are_valid() -> None:
     import shlex
     import tomllib
 
@@ -105,14 +106,14 @@ def test_the_file_and_the_flags_are_understood() -> None:
     flags = {
         name.removeprefix("--"): value for name, value in zip(first[::2], first[1::2], strict=True)
     }
-    assert len(list(StudyConfig(**merge({}, flags)).combinations())) == 6 * 2
+    assert len(list(StudyConfig(**merge_flags({}, flags)).combinations())) == 6 * 2
 
 
 STUDIES = ROOT / "studies"
 
 
 @pytest.mark.parametrize("name", ["default", "recipe"])
-def test_what_a_study_found_is_printed_by_the_code_above_it(
+def test_the_code_in_a_studys_page_prints_the_text_below_it(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (STUDIES / f"{name}.md").read_text()
@@ -124,14 +125,14 @@ def test_what_a_study_found_is_printed_by_the_code_above_it(
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.toml")))
-def test_what_a_study_prints_follows_from_its_files(name: str) -> None:
+def test_the_results_in_a_studys_page_follow_from_its_files(name: str) -> None:
     text = (STUDIES / f"{name}.md").read_text()
     command = f"`python -m spectrum.study studies/{name}.toml`"
     assert command in text
     assert command.strip("`") in (STUDIES / f"{name}.toml").read_text()
     printed = text.split(command)[1].split("```text\n")[1].split("```")[0]
     config = StudyConfig(**{"name": name, **read_toml(STUDIES / f"{name}.toml"), "out": STUDIES})
-    found = read_findings(config)
+    found = analyze_study(config)
     console = Console(width=200)
     with console.capture() as captured:
         console.print(render_summary(found.summary))

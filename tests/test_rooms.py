@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,62 +12,71 @@ import pytest
 import spectrum
 
 PACKAGE = Path(spectrum.__file__).parent
-# What the modules of a room may import of the package; its own room goes without saying.
+BASE = {"files", "machine", "segments", "user_code"}
+NETWORKS = BASE | {"kernels", "layers", "networks"}
+RUNS = NETWORKS | {"analysis", "costs", "data", "training", "runs"}
+STUDY = RUNS | {"cli", "executors", "report", "study"}
+# What the modules of a room may import of the package; its own room is always allowed.
 MAY_IMPORT = {
-    "__init__": {
-        *("costs", "data", "layers", "networks", "report", "search", "segments", "study"),
-        "training",
-    },
+    "__init__": set(),
     "segments": set(),
-    "command": set(),
-    "layers": {"segments"},
-    "networks": {"segments", "layers"},
-    "costs": {"segments", "layers", "networks"},
-    "data": set(),
-    "training": {"data"},
-    "report": set(),
-    "report/__main__": {"command", "segments", "networks", "costs", "report"},
-    "study": {"segments", "layers", "networks", "costs", "data", "training", "report", "command"},
-    "search": {
-        *("segments", "layers", "networks", "costs", "data", "training", "report", "command"),
-        "study",
-    },
-    "bench": {
-        *("segments", "layers", "networks", "costs", "data", "training", "report", "command"),
-        "study",
-    },
+    "files": set(),
+    "machine": set(),
+    "user_code": set(),
+    "cli": BASE,
+    "kernels": BASE,
+    "layers": BASE | {"kernels"},
+    "networks": BASE | {"layers"},
+    "costs": BASE | {"layers", "networks"},
+    "data": BASE,
+    "training": BASE | {"data"},
+    "analysis": {"segments"},
+    "report": {"segments", "analysis"},
+    "report/__main__": {"cli", "segments", "networks", "costs", "report"},
+    "runs": RUNS - {"kernels"},
+    "executors": RUNS - {"kernels"} | {"cli"},
+    "study": STUDY - {"kernels"},
+    "search": STUDY - {"kernels"},
+    "bench": STUDY - {"search"},
 }
 ONLY_IN = {
     "PIL": {"data"},
     "datasets": {"data"},
     "fvcore": {"costs"},
-    "llvmlite": {"layers"},
-    "numba": {"layers"},
+    "llvmlite": {"kernels"},
+    "numba": {"kernels"},
     "optuna": {"search"},
-    "ray": {"study"},
+    "ray": {"executors"},
     "typer": {"study", "search", "report/__main__", "bench"},
     "pyarrow": {"data"},
     "sklearn": {"data"},
     "jinja2": {"report"},
+    "matplotlib": {"report", "bench", "study", "search"},
 }
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
+    """Each module with the room that it belongs to; stubs say what lazy packages import."""
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).with_suffix("")
         # The report's command counts networks, its other modules know DataFrames only.
         yield name.as_posix() if name.as_posix() in MAY_IMPORT else name.parts[0], path
 
 
+def _name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def _imports(path: Path) -> set[str]:
-    """Every absolute import in a file, wherever it stands."""
+    """Every absolute import in a file, wherever it stands: modules, and modules with a name."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
@@ -80,7 +90,53 @@ def test_imports_point_one_way(room: str) -> None:
         if owner != room:
             continue
         rooms = {name.split(".")[1] for name in _imports(path) if name.startswith("spectrum.")}
-        assert rooms - {room} <= MAY_IMPORT[room], path
+        assert rooms - {room.partition("/")[0]} <= MAY_IMPORT[room], path
+
+
+def test_layers_meet_kernels_in_one_module() -> None:
+    users = [
+        _name(path)
+        for room, path in _modules()
+        if room not in ("kernels", "bench")
+        and any(name.startswith("spectrum.kernels") for name in _imports(path))
+    ]
+    assert users == ["spectrum.layers.acceleration"]
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    modules = {_name(path): path for _, path in _modules()}
+    homes = {  # the module that a lazy package takes a name from
+        f"{package}.{alias.name}": f"{package}.{node.module}"
+        for package, path in modules.items()
+        if (stub := path.with_suffix(".pyi")).exists()
+        for node in ast.walk(ast.parse(stub.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    def module_of(name: str) -> str | None:
+        while name in homes and name not in modules:
+            name = f"{homes[name]}.{name.rpartition('.')[2]}"
+            name = name if name in homes else name.rpartition(".")[0]
+        return name if name in modules else _parent(name)
+
+    def _parent(name: str) -> str | None:
+        parent = name.rpartition(".")[0]
+        return parent if parent in modules and parent != "spectrum" else None
+
+    graph = {
+        name: {
+            module
+            for imported in _imports(path)
+            if imported.startswith("spectrum.") and (module := module_of(imported)) is not None
+        }
+        - {name}
+        for name, path in modules.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
@@ -93,24 +149,33 @@ def test_a_library_is_at_home_in_one_room(library: str) -> None:
     assert users <= ONLY_IN[library]
 
 
+CONFIGURATIONS = (
+    "from spectrum import DataConfig, NetworkConfig, Recipe, SearchConfig, StudyConfig, Segments; "
+    "from spectrum.runs import RunConfig; StudyConfig(); SearchConfig(); "
+    "RunConfig(network=NetworkConfig(), data=DataConfig(), fingerprint='', recipe=Recipe(), seed=0)"
+)
+READERS = "torch pandas numpy scipy sklearn PIL pyarrow datasets matplotlib optuna fvcore numba ray"
+PLAIN = "torch fvcore numba optuna ray"
+
+
 @pytest.mark.parametrize(
-    "modules",
+    ("code", "absent"),
     [
-        "spectrum, spectrum.segments, spectrum.command, spectrum.report",
-        "spectrum.report.costs, spectrum.report.formats, spectrum.report.dial",
-        "spectrum.report.statistics, spectrum.report.tables, spectrum.report.plots",
-        "spectrum.report.evidence, spectrum.report.sentences, spectrum.report.page",
-        "spectrum.report.figures, spectrum.report.populations, spectrum.report.published",
+        (CONFIGURATIONS, READERS),
+        ("import spectrum, spectrum.segments, spectrum.files, spectrum.cli", READERS),
+        ("from spectrum.analysis import *", f"{PLAIN} matplotlib"),
+        ("from spectrum.report import *; from spectrum.report import page, search", PLAIN),
     ],
 )
-def test_what_needs_no_torch_imports_none(modules: str) -> None:
-    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+def test_what_is_needed_alone_is_imported(code: str, absent: str) -> None:
+    report = f"import sys; {code}; print(*sorted({{*{absent.split()}}} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 def test_every_public_name_is_there() -> None:
     for name in spectrum.__all__:
         assert getattr(spectrum, name).__doc__, name
     assert set(spectrum.__all__) <= set(dir(spectrum))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         _ = spectrum.nothing

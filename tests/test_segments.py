@@ -86,7 +86,7 @@ def test_a_huge_text_is_refused_in_one_short_line(value: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_a_point_cannot_be_changed() -> None:
+def test_segments_are_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         Segments(4).value = 5  # type: ignore[misc]
 
@@ -112,7 +112,7 @@ def test_c_over_n_is_the_quotient_rounded_up(channels: int, n: int) -> None:
 
 
 @given(st.integers(1, 3000))
-def test_the_ends_are_one_wide_segment_and_one_a_channel(channels: int) -> None:
+def test_the_ends_are_one_wide_segment_and_one_per_channel(channels: int) -> None:
     assert Segments(1).sizes(channels) == (channels,)
     assert Segments("C").sizes(channels) == (1,) * channels
     assert Segments(channels).sizes(channels) == (1,) * channels
@@ -148,7 +148,7 @@ def test_explicit_sizes_must_add_up_to_the_channels(saturate: bool) -> None:
 
 
 @given(POINTS)
-def test_a_point_survives_its_text(value: Any) -> None:
+def test_segments_survive_their_text(value: Any) -> None:
     segments = Segments(value)
     assert Segments(str(segments)) == segments
     assert parse_setting(format_setting(value)) == segments

@@ -1,6 +1,6 @@
-"""How fast things are on this machine, beside what else there is: ``python -m spectrum.bench``.
+"""Speed on this machine, compared with other libraries: ``python -m spectrum.bench``.
 
-Nothing else of the package imports this room.
+No other part of the package imports this one.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The command ``python -m spectrum.bench``: parse, measure, print, write."""
+"""The command ``python -m spectrum.bench``."""
 
 from __future__ import annotations
 
@@ -16,61 +16,63 @@ from spectrum.bench.arguments import (
     PLANS,
     Layout,
     PlanName,
-    choice,
-    image_shape,
-    precision_of,
-    seconds_of,
-    whole,
+    check_choice,
+    parse_image_shape,
+    parse_int,
+    parse_precision,
+    parse_seconds,
 )
-from spectrum.bench.names import parse_entry
-from spectrum.bench.programs import Failed
-from spectrum.command import say
+from spectrum.bench.names import parse_network_spec
+from spectrum.bench.programs import ProgramFailed
+from spectrum.cli import print_error, warn_of_other_spectrum
 from spectrum.segments import Segments, parse_points
 
 if TYPE_CHECKING:
     from spectrum.costs import Matching
 
-# What oneDNN has prepared for a shape it keeps for the last thousand, fewer than networks side by
-# side need; it would prepare all of it anew at every step. Read when torch is first used.
+# By default oneDNN keeps what it prepares for 1,024 shapes. Many networks in turns need more, and
+# it would prepare all of them again at every step. It reads this when torch is first used.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100000")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-# The flags that values come from, by the name that an error begins with.
+# The flag that a value comes from, by the name at the start of an error message.
 _FLAGS = {
     **{name: name for name in ("channels", "size", "batch", "kernel", "segments", "precision")},
     **{name: name for name in ("device", "threads", "plan", "seconds", "layout", "match", "input")},
     **{name: name for name in ("classes", "seeds", "epochs", "repeats", "script", "out")},
-    **{"input_shape": "input", "num_classes": "classes", "batch_size": "batch"},
+    "input_shape": "input",
+    "num_classes": "classes",
+    "batch_size": "batch",
 }
 
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or cuda:N.")]
 Threads = Annotated[
-    str | None, typer.Option(metavar="N", help="Of the CPU.  [default: torch's own number]")
+    str | None, typer.Option(metavar="N", help="CPU threads.  [default: torch's own number]")
 ]
-Seconds = Annotated[str, typer.Option(metavar="S", help="How long to measure, about, all in all.")]
-Out = Annotated[str, typer.Option(metavar="DIR", help="Takes the results, in its folder bench.")]
+Seconds = Annotated[str, typer.Option(metavar="S", help="The time for all measurements, about.")]
+Out = Annotated[str, typer.Option(metavar="DIR", help="The results go to its folder bench.")]
 
 
 @app.callback()
 def bench() -> None:
-    """Measure how fast layers, networks and studies are, beside what else there is."""
+    """Measure how fast layers, networks and studies are, compared with other libraries."""
 
 
 @app.command()
 def layer(
     channels: Annotated[
-        str, typer.Option(metavar="N", help="Of the input and of the output.")
+        str, typer.Option(metavar="N", help="Channels of the input and of the output.")
     ] = "728",
     size: Annotated[str, typer.Option(metavar="N", help="Height and width of an image.")] = "19",
-    batch: Annotated[str, typer.Option(metavar="N", help="Images.")] = "8",
-    kernel: Annotated[str, typer.Option(metavar="N", help="Height and width of it.")] = "3",
+    batch: Annotated[str, typer.Option(metavar="N", help="Images per step.")] = "8",
+    kernel: Annotated[str, typer.Option(metavar="N", help="Height and width of the kernel.")] = "3",
     segments: Annotated[
         str | None,
         typer.Option(
             metavar="POINTS",
-            help="Points of the dial, as in 1,4,C/8,C.  [default: the divisors of the channels and"
-            " the powers of two]",
+            help="Points of the dial, such as 1,4,C/8,C.  [default: the divisors of the channels"
+            " and the powers of two]",
         ),
     ] = None,
     precision: Annotated[
@@ -79,15 +81,16 @@ def layer(
     plan: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="How ours is executed: auto, native, merged, relaid or kernel."
+            metavar="NAME",
+            help="How our layer is executed: auto, native, merged, relaid or kernel.",
         ),
     ] = "auto",
     tune: Annotated[
         bool,
         typer.Option(
             "--tune",
-            help="First find the fastest plan of each point on this machine, and keep it for all"
-            " networks here; CPU alone.",
+            help="First find the fastest plan of each point on this machine, and store it for all"
+            " networks; CPU only.",
         ),
     ] = False,
     forward_only: Annotated[
@@ -98,28 +101,29 @@ def layer(
     seconds: Seconds = "60",
     out: Out = "outputs",
 ) -> None:
-    """Time a convolution along the dial, beside nn.Conv2d.
+    """Time a convolution along the dial, compared with nn.Conv2d.
 
-    Forward and backward, with the gradients of the input and of the weight; each point beside the
-    least time that the machine's arithmetic and memory allow, as measured in the same run.
+    A step is a forward and a backward pass, with the gradients by the input and by the weight.
+    Each point is also compared with the least time that the machine's arithmetic and memory allow,
+    which are measured in the same run.
     """
-    c = whole("channels", channels)
+    n_channels = parse_int("channels", channels)
     points = None if segments is None else list(dict.fromkeys(parse_points(segments)))
     for point in points or ():
-        Segments(point).sizes(c)
-    sides = [whole("size", size), whole("batch", batch), whole("kernel", kernel)]
-    time, kind, n = seconds_of(seconds), precision_of(precision), _threads(threads)
-    from spectrum.bench.layer import LayerBench, default_points
+        Segments(point).sizes(n_channels)
+    sides = [parse_int("size", size), parse_int("batch", batch), parse_int("kernel", kernel)]
+    time, kind, n = parse_seconds(seconds), parse_precision(precision), _threads(threads)
+    from spectrum.bench.layer import LayerBenchConfig, default_points
     from spectrum.bench.run import run_layer
 
-    config = LayerBench(
-        channels=c,
+    config = LayerBenchConfig(
+        channels=n_channels,
         size=sides[0],
         batch=sides[1],
         kernel=sides[2],
-        segments=tuple(points or default_points(c)),
+        segments=tuple(points or default_points(n_channels)),
         precision=kind,
-        plan=cast("PlanName", choice("plan", plan, PLANS)),
+        plan=cast("PlanName", check_choice("plan", plan, PLANS)),
         device=device,
         training=not forward_only,
         seconds=time,
@@ -135,8 +139,8 @@ def network(
         typer.Argument(
             metavar="NETWORK",
             help="paper, small, inception_v3, resnet50 and others, or package.module:callable, "
-            "which gives any module. @ adds what one of them is timed with, a point of the dial, "
-            "a precision, a layout or a plan: paper@C@bfloat16@native, "
+            "which returns a module. @ adds settings for one network: a point of the dial, "
+            "a precision, a layout or a plan, as in paper@C@bfloat16@native or "
             "timm.models:legacy_xception@float32@contiguous.",
         ),
     ],
@@ -144,14 +148,14 @@ def network(
         str | None,
         typer.Option(
             metavar="POINTS",
-            help="Points of the dial.  [default: the published one; a model of yours as it is]",
+            help="Points of the dial.  [default: the published one; your own model unconverted]",
         ),
     ] = None,
     match: Annotated[
         str,
         typer.Option(
             metavar="COST",
-            help="What all points of a network cost alike, by their widths: params, macs or none.",
+            help="The cost that is equal for all points of a network: params, macs or none.",
         ),
     ] = "none",
     input_: Annotated[
@@ -159,11 +163,11 @@ def network(
     ] = "3x299x299",
     classes: Annotated[str, typer.Option(metavar="N", help="Outputs of the network.")] = "1000",
     batch: Annotated[
-        str, typer.Option(metavar="N", help="Images a step; auto: as many as memory holds.")
+        str, typer.Option(metavar="N", help="Images per step; auto: as many as fit in memory.")
     ] = "8",
     mode: Annotated[
         bool | None,
-        typer.Option("--training/--inference", help="One of the two alone.  [default: both]"),
+        typer.Option("--training/--inference", help="Time one of the two only.  [default: both]"),
     ] = None,
     precision: Annotated[
         str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16.")
@@ -176,21 +180,21 @@ def network(
     seconds: Seconds = "60",
     out: Out = "outputs",
 ) -> None:
-    """Time networks side by side, in training and in inference.
+    """Time networks in turns, in training and in inference.
 
-    Images a second and a batch's milliseconds with 95% intervals, and the most memory held.
+    Prints images per second and milliseconds per batch with 95% intervals, and peak memory.
     """
-    entries = [parse_entry(text) for text in networks]
+    specs = [parse_network_spec(text) for text in networks]
     points = None if segments is None else list(dict.fromkeys(parse_points(segments)))
-    shape, outputs = image_shape(input_), whole("classes", classes)
-    images = None if batch == "auto" else whole("batch", batch)
-    time, kind, n = seconds_of(seconds), precision_of(precision), _threads(threads)
-    matching = cast("Matching", choice("match", match, ("params", "macs", "none")))
-    order = cast("Layout", choice("layout", layout, LAYOUTS))
+    shape, outputs = parse_image_shape(input_), parse_int("classes", classes)
+    images = None if batch == "auto" else parse_int("batch", batch)
+    time, kind, n = parse_seconds(seconds), parse_precision(precision), _threads(threads)
+    matching = cast("Matching", check_choice("match", match, ("params", "macs", "none")))
+    order = cast("Layout", check_choice("layout", layout, LAYOUTS))
+    from spectrum.bench.cases import NetworkBenchConfig
     from spectrum.bench.run import run_network
-    from spectrum.bench.subjects import NetworkBench
 
-    config = NetworkBench(
+    config = NetworkBenchConfig(
         input_shape=shape,
         classes=outputs,
         batch=images,
@@ -199,24 +203,24 @@ def network(
         device=device,
         seconds=time,
     )
-    run_network(config, entries, points, kind, order, n, _folder(out))
+    run_network(config, specs, points, kind, order, n, _folder(out))
 
 
 @app.command()
 def study(
-    seeds: Annotated[str, typer.Option(metavar="N", help="Runs a point.")] = "5",
-    epochs: Annotated[str, typer.Option(metavar="N", help="Of a run.")] = "10",
-    repeats: Annotated[str, typer.Option(metavar="N", help="How often each is run.")] = "2",
+    seeds: Annotated[str, typer.Option(metavar="N", help="Runs per point.")] = "5",
+    epochs: Annotated[str, typer.Option(metavar="N", help="Epochs per run.")] = "10",
+    repeats: Annotated[str, typer.Option(metavar="N", help="How often each program runs.")] = "2",
     script: Annotated[
         str, typer.Option(metavar="FILE", help="The plain script.")
     ] = "benchmarks/plain_study.py",
     out: Out = "outputs",
 ) -> None:
-    """Time the default study beside a plain script.
+    """Time the default study, compared with a plain script.
 
-    Both do the same work on the CPU, by turns: runs a minute, and the accuracy that both reach.
+    Both do the same work on the CPU, in turns. Prints their runs per minute and their accuracies.
     """
-    counts = [whole("seeds", seeds), whole("epochs", epochs), whole("repeats", repeats)]
+    counts = [parse_int("seeds", seeds), parse_int("epochs", epochs), parse_int("repeats", repeats)]
     if not Path(script).is_file():
         raise ValueError(
             f"script (={script!r}) must be a file, such as benchmarks/plain_study.py of a clone"
@@ -229,35 +233,36 @@ def study(
 
 
 def _threads(text: str | None) -> int | None:
-    return None if text is None else whole("threads", text, most=os.cpu_count() or 1)
+    return None if text is None else parse_int("threads", text, most=os.cpu_count() or 1)
 
 
 def _folder(out: str) -> Path:
     return Path(out) / "bench"
 
 
-def _as_flag(message: str) -> str:
-    """The message of an error with the flag that its value came from."""
+def _name_flag(message: str) -> str:
+    """An error message that starts with the flag instead of the argument's name."""
     field, space, rest = message.partition(" ")
-    if field == "input_shape":  # as it was typed
+    if field == "input_shape":  # show the value as it was typed
         rest = re.sub(r"\A\(=\((\d+), (\d+), (\d+)\)\)", r"(=\1x\2x\3)", rest)
     return f"--{_FLAGS[field]}{space}{rest}" if field in _FLAGS else message
 
 
 def main() -> int:
-    """Run the command; the exit status: 0 done, 1 it couldn't be done, 2 bad usage."""
+    """Run the command and return the exit status: 0 done, 1 failed, 2 bad usage."""
+    warn_of_other_spectrum()
     try:
         app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        return say("interrupted, nothing was written", 130)
+        return print_error("interrupted, nothing was written", 130)
     except TyperException as error:
-        return say(f"error: {error.format_message()}", 2)
+        return print_error(f"error: {error.format_message()}", 2)
     except ValueError as error:
-        return say(f"error: {_as_flag(str(error))}", 2)
-    except Failed as error:
-        return say(f"error: {error}", 1)
+        return print_error(f"error: {_name_flag(str(error))}", 2)
+    except ProgramFailed as error:
+        return print_error(f"error: {error}", 1)
     except OSError as error:
-        return say(f"error: {error.strerror}: {error.filename}", 1)
+        return print_error(f"error: {error.strerror}: {error.filename}", 1)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the commands' flags hold, checked before torch is imported."""
+"""Parsing and checking the flags of the commands, before torch is imported."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = [
     "Layout",
     "PlanName",
     "Precision",
-    "choice",
-    "image_shape",
-    "precision_of",
-    "seconds_of",
-    "whole",
+    "check_choice",
+    "parse_image_shape",
+    "parse_int",
+    "parse_precision",
+    "parse_seconds",
 ]
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
@@ -28,27 +28,27 @@ LAYOUTS: tuple[str, ...] = get_args(Layout)
 PLANS: tuple[str, ...] = get_args(PlanName)
 
 
-def whole(flag: str, text: str, most: int = 1_000_000) -> int:
-    """A whole number from 1.
+def parse_int(flag: str, text: str, most: int = 1_000_000) -> int:
+    """Parse a whole number from 1.
 
     Args:
-        flag: its name, for the message.
-        text: as it was typed.
-        most: the largest that is allowed.
+        flag: the name of the flag, for the message.
+        text: the value as it was typed.
+        most: the largest value that is allowed.
 
     Raises:
-        ValueError: it is none, or out of its range.
+        ValueError: ``text`` isn't a whole number in that range.
     """
     if not re.fullmatch(r"0*[1-9]\d{0,6}", text, re.ASCII) or int(text) > most:
         raise ValueError(f"{flag} (={text!r}) must be a whole number from 1 to {most}")
     return int(text)
 
 
-def seconds_of(text: str) -> float:
-    """A time in seconds, above 0 and up to a day.
+def parse_seconds(text: str) -> float:
+    """Parse a time in seconds, above 0 and up to a day.
 
     Raises:
-        ValueError: it is none.
+        ValueError: ``text`` isn't such a number.
     """
     try:
         number = float(text)
@@ -59,31 +59,31 @@ def seconds_of(text: str) -> float:
     return number
 
 
-def choice(flag: str, value: str, allowed: tuple[str, ...]) -> str:
-    """One of several words.
+def check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> str:
+    """Check that a value is one of the allowed words, and return it.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: the value is none of them.
     """
     if value not in allowed:
         raise ValueError(f"{flag} (={value!r}) must be one of {', '.join(allowed)}")
     return value
 
 
-def precision_of(text: str) -> Precision:
-    """A precision by its name.
+def parse_precision(text: str) -> Precision:
+    """Parse the name of a precision.
 
     Raises:
-        ValueError: it is none.
+        ValueError: there is no such precision.
     """
-    return cast("Precision", choice("precision", text, PRECISIONS))
+    return cast("Precision", check_choice("precision", text, PRECISIONS))
 
 
-def image_shape(text: str) -> tuple[int, int, int]:
-    """Channels, height and width of an image, ``"3x299x299"``.
+def parse_image_shape(text: str) -> tuple[int, int, int]:
+    """Parse the channels, height and width of an image, such as ``"3x299x299"``.
 
     Raises:
-        ValueError: it reads otherwise.
+        ValueError: ``text`` doesn't have this form.
     """
     if not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}", text, re.ASCII):
         raise ValueError(f"input (={text!r}) must be CHANNELSxHEIGHTxWIDTH, as in 3x299x299")

@@ -1,4 +1,4 @@
-"""A layer along the dial: its time beside the library's own grouped convolution."""
+"""A layer timed along the dial, compared with torch's own grouped convolution."""
 
 from __future__ import annotations
 
@@ -14,43 +14,49 @@ import torch
 from torch import Tensor, nn
 
 from spectrum.bench.arguments import PlanName, Precision
-from spectrum.bench.roofline import Ceilings, allowed_seconds, ceilings, layer_passes, probes
-from spectrum.costs.inputs import one_line
-from spectrum.costs.memory import is_out_of_memory
+from spectrum.bench.roofline import (
+    Ceilings,
+    layer_passes,
+    make_probes,
+    measured_ceilings,
+    roofline_seconds,
+)
+from spectrum.costs.inputs import first_line
 from spectrum.costs.timing import Timing, ratio, time_interleaved
+from spectrum.kernels.plans import plan_of, using_plan
+from spectrum.kernels.tune import tune
 from spectrum.layers import SegmentedConv, UnevenConv2d
-from spectrum.layers.plans import plan_of, using_plan
-from spectrum.layers.tune import tune
+from spectrum.machine import is_out_of_memory
 from spectrum.segments import Segments
 from spectrum.training.seeding import seeded
 
-__all__ = ["LayerBench", "LayerTimes", "bench_layer", "default_points"]
+__all__ = ["LayerBenchConfig", "LayerTimes", "bench_layer", "default_points"]
 
-_PROBING = 0.1  # the share of the time that each measurement of the ceilings gets
+_PROBE_SHARE = 0.1  # of the time, for each of the two measurements of the ceilings
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _KINDS = ("ours", "native")
 _Key: TypeAlias = tuple[str, int, str]
-"""One of ``_KINDS``, the number of the point, the layout."""
-_Call: TypeAlias = Callable[[], object]
+"""One of ``_KINDS``, the index of the point, and the layout."""
+_Step: TypeAlias = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class LayerBench:
+class LayerBenchConfig:
     """What to time.
 
     Attributes:
-        channels: of the input and the output.
-        size: height and width.
-        batch: images.
+        channels: of the input and of the output.
+        size: height and width of an image.
+        batch: images per step.
         kernel: height and width of the kernel.
-        segments: points of the dial.
-        precision: of the input, the weight and all that is computed.
-        plan: by which ours is executed.
-        device: where.
-        training: forward and backward, with the gradients of the input and of the weight; or
-            forward alone.
-        seconds: how long to measure, all together.
-        tune: whether each point's fastest plan on this machine is found first, and kept.
+        segments: the settings of the segments.
+        precision: of the input, the weight and everything that is computed.
+        plan: the plan by which our layer is executed.
+        device: where the layers compute.
+        training: whether a step has a backward pass, with the gradients by the input and by the
+            weight.
+        seconds: the time for all measurements together.
+        tune: whether the fastest plan of each point is found on this machine first, and stored.
     """
 
     channels: int
@@ -67,11 +73,11 @@ class LayerBench:
 
 
 class LayerTimes(NamedTuple):
-    """What was measured.
+    """The measurements of a layer.
 
     Attributes:
-        rows: a row a point; times in milliseconds, each with its 95% interval.
-        ceilings: of the machine, in the same run.
+        rows: one row per point; times are in milliseconds, each with its 95% interval.
+        ceilings: the ceilings of the machine, measured in the same run.
     """
 
     rows: pd.DataFrame
@@ -79,52 +85,54 @@ class LayerTimes(NamedTuple):
 
 
 def default_points(channels: int) -> list[str]:
-    """The dial for a number of channels: its divisors and the powers of two, ``C`` the last."""
+    """The numbers of segments to time: divisors of the channels, powers of two, and ``C`` last."""
     powers = {2**i for i in range(channels.bit_length())}
     divisors = {n for n in range(1, channels + 1) if channels % n == 0}
     return [*map(str, sorted((powers | divisors) - {channels})), "C"]
 
 
-def bench_layer(config: LayerBench) -> LayerTimes:
-    """Time a spatial convolution at every point, ours and the library's, all in one run.
+def bench_layer(config: LayerBenchConfig) -> LayerTimes:
+    """Time a spatial convolution at every point, as our layer and as the library's.
 
-    All are timed in rounds, each once a round, so that a slow spell of the machine meets all
-    alike. Ours is timed in two memory layouts and counts in the faster, as a network at that point
-    would be run; so does the best of the library's. The library's is ``nn.Conv2d`` with ``groups``
-    where all segments are alike; where they aren't, it has no such layer, and a grouped
-    convolution for each run of equal segments takes its place.
+    All layers are timed in turns, so that a slow phase of the machine affects all of them alike.
+    Each is timed in two memory layouts. Our layer's time is that in the faster one, since a network
+    at that point would use it; it is compared with the library's default and with its better
+    layout. The library's layer is ``nn.Conv2d`` with ``groups`` where the segments are equal. It
+    has none for uneven segments; a grouped convolution for each run of equal segments takes its
+    place.
 
     Args:
         config: what to time.
 
     Returns:
-        The times, with ``layout`` (in which ours is faster), ``plan`` (how it is executed there),
-        ``native`` (what it stands beside), ``ratio_default`` and ``ratio_best`` (how many times as
-        long the library's takes in its default and in its better layout) and ``roofline`` (the
-        least time that the ceilings allow over the time that ours takes).
+        The times, with these columns among others: ``layout`` (in which our layer is faster),
+        ``plan`` (how it is executed there), ``native`` (what it is compared with),
+        ``ratio_default`` and ``ratio_best`` (the library's time in its default and in its better
+        layout, divided by ours) and ``roofline`` (the least time that the ceilings allow, divided
+        by ours).
 
     Raises:
-        ValueError: segments that don't fit the channels, or a precision that the device can't
-            compute in.
+        ValueError: the segments don't fit the channels, or the device can't compute in the
+            precision.
     """
-    with _explaining(config), seeded(0):
-        ours = [_ours(config, point) for point in config.segments]
+    with _explain_errors(config), seeded(0):
+        ours = [_make_layer(config, point) for point in config.segments]
         x = torch.randn(config.batch, config.channels, config.size, config.size)
         x = x.to(config.device, getattr(torch, config.precision))
         if config.tune:
             _tune(ours, x)
-        calls = _calls(config, ours, x)
-        timed, ceiling = _measure(config, calls, x)
+        steps = _make_steps(config, ours, x)
+        timed, ceiling = _measure(config, steps, x)
     rows = []
     for i, (point, conv) in enumerate(zip(config.segments, ours, strict=True)):
         times = {(kind, layout): timed[kind, i, layout] for kind in _KINDS for layout in _LAYOUTS}
-        rows.append(_row(config, point, conv, times, ceiling, x))
+        rows.append(_make_row(config, point, conv, times, ceiling, x))
     return LayerTimes(pd.DataFrame(rows), ceiling)
 
 
 @contextmanager
-def _explaining(config: LayerBench) -> Iterator[None]:
-    """Say what to do about memory that runs out, or a type that a device doesn't compute in."""
+def _explain_errors(config: LayerBenchConfig) -> Iterator[None]:
+    """Raise a ValueError that names the argument if memory runs out or a type isn't supported."""
     try:
         yield
     except RuntimeError as error:
@@ -134,13 +142,15 @@ def _explaining(config: LayerBench) -> Iterator[None]:
             raise
         raise ValueError(
             f"precision (={config.precision!r}) must be one that {config.device} convolves in: "
-            f"{one_line(error)}"
+            f"{first_line(error)}"
         ) from error
 
 
-def _calls(config: LayerBench, ours: Sequence[SegmentedConv], x: Tensor) -> dict[_Key, _Call]:
-    """A step of every layer in every layout."""
-    layers = {"ours": ours, "native": [_native(config, conv) for conv in ours]}
+def _make_steps(
+    config: LayerBenchConfig, ours: Sequence[SegmentedConv], x: Tensor
+) -> dict[_Key, _Step]:
+    """Make a step of every layer in every layout."""
+    layers = {"ours": ours, "native": [_make_native_layer(config, conv) for conv in ours]}
     plans: dict[str, PlanName] = {"ours": config.plan, "native": "native"}
     return {
         (kind, i, layout): _step(conv, x, layout, plans[kind], config.training)
@@ -151,29 +161,29 @@ def _calls(config: LayerBench, ours: Sequence[SegmentedConv], x: Tensor) -> dict
 
 
 def _measure(
-    config: LayerBench, calls: Mapping[_Key, _Call], x: Tensor
+    config: LayerBenchConfig, steps: Mapping[_Key, _Step], x: Tensor
 ) -> tuple[dict[_Key, Timing], Ceilings]:
-    """The times of the steps, and the ceilings before and after them."""
-    probed = probes(config.device, x.dtype, x.numel() * x.element_size())
+    """Time the steps, and measure the ceilings before and after them."""
+    probes = make_probes(config.device, x.dtype, x.numel() * x.element_size())
 
-    def probe() -> dict[str, Timing]:
-        # Apart from the layers, whose tensors the large buffers would push out of the caches.
-        probing = {name: probe.call for name, probe in probed.items()}
-        seconds = _PROBING * config.seconds
-        return time_interleaved(probing, seconds=seconds, min_repeats=3, device=config.device)
+    def time_probes() -> dict[str, Timing]:
+        # Not in turns with the layers: the large buffers would push their tensors out of caches.
+        calls = {name: probe.call for name, probe in probes.items()}
+        seconds = _PROBE_SHARE * config.seconds
+        return time_interleaved(calls, seconds=seconds, min_repeats=3, device=config.device)
 
-    named = {f"{kind} {i} {layout}": (kind, i, layout) for kind, i, layout in calls}
-    before = probe()
+    named = {f"{kind} {i} {layout}": (kind, i, layout) for kind, i, layout in steps}
+    before = time_probes()
     timed = time_interleaved(
-        {name: calls[key] for name, key in named.items()},
-        seconds=(1 - 2 * _PROBING) * config.seconds,
+        {name: steps[key] for name, key in named.items()},
+        seconds=(1 - 2 * _PROBE_SHARE) * config.seconds,
         device=config.device,
     )
-    ceiling = ceilings(probed, before, probe())
+    ceiling = measured_ceilings(probes, before, time_probes())
     return {key: timed[name] for name, key in named.items()}, ceiling
 
 
-def _ours(config: LayerBench, point: str) -> SegmentedConv:
+def _make_layer(config: LayerBenchConfig, point: str) -> SegmentedConv:
     conv = SegmentedConv(
         config.channels,
         config.channels,
@@ -185,18 +195,18 @@ def _ours(config: LayerBench, point: str) -> SegmentedConv:
 
 
 def _tune(ours: Sequence[SegmentedConv], x: Tensor) -> None:
-    """Find and keep the fastest plan of every layer with segments alike, in either layout."""
+    """Find and store the fastest plan of every layer with equal segments, in both layouts."""
     for conv in ours:
         for layout in _LAYOUTS.values() if isinstance(conv.spatial, nn.Conv2d) else ():
-            laid = copy.deepcopy(conv.spatial).to(memory_format=layout)  # type: ignore[call-overload]
+            spatial = copy.deepcopy(conv.spatial).to(memory_format=layout)  # type: ignore[call-overload]
             try:
-                tune(laid, x.contiguous(memory_format=layout))
+                tune(spatial, x.contiguous(memory_format=layout))
             except OSError as error:
                 raise ValueError(f"tune must be able to write the user's cache: {error}") from error
 
 
-def _native(config: LayerBench, ours: SegmentedConv) -> nn.Module:
-    """What the library has for it; our plain grouped form where it has nothing."""
+def _make_native_layer(config: LayerBenchConfig, ours: SegmentedConv) -> nn.Module:
+    """The library's layer for the same segments; a copy of ours where the library has none."""
     if not isinstance(ours.spatial, nn.Conv2d):
         return copy.deepcopy(ours)
     conv = nn.Conv2d(
@@ -211,34 +221,33 @@ def _native(config: LayerBench, ours: SegmentedConv) -> nn.Module:
     return conv.to(config.device, getattr(torch, config.precision))
 
 
-def _step(conv: nn.Module, x: Tensor, layout: str, plan: PlanName, training: bool) -> _Call:
-    """One step of a copy of a layer, all its tensors in a memory layout; it is taken once."""
+def _step(conv: nn.Module, x: Tensor, layout: str, plan: PlanName, training: bool) -> _Step:
+    """Make a step of a copy of a layer, with all tensors in a memory layout, and take it once."""
     conv = copy.deepcopy(conv).to(memory_format=_LAYOUTS[layout])  # type: ignore[call-overload]
     x = x.contiguous(memory_format=_LAYOUTS[layout])
-
     images = x.detach().requires_grad_()
-    wanted = (images, *conv.parameters())
+    differentiated = (images, *conv.parameters())
 
     def forward() -> Tensor:
         with torch.inference_mode(), using_plan(plan):
             return conv(x)  # type: ignore[no-any-return]
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an even kernel's padding costs a copy, as it should here
+        warnings.simplefilter("ignore")  # torch warns that padding an even kernel copies images
         gradient = torch.randn_like(forward())  # in the layout of the output
 
-    def both() -> object:
+    def forward_backward() -> object:
         with using_plan(plan):
-            return torch.autograd.grad(conv(images), wanted, gradient)
+            return torch.autograd.grad(conv(images), differentiated, gradient)
 
     if not training:
         return forward
-    both()  # what is compiled at the first call takes none of the time to measure
-    return both
+    forward_backward()  # the first call may compile a kernel
+    return forward_backward
 
 
-def _row(
-    config: LayerBench,
+def _make_row(
+    config: LayerBenchConfig,
     point: str,
     conv: SegmentedConv,
     times: dict[tuple[str, str], Timing],
@@ -247,10 +256,10 @@ def _row(
 ) -> dict[str, Any]:
     layout = min(_LAYOUTS, key=lambda name: times["ours", name].median)
     best_layout = min(_LAYOUTS, key=lambda name: times["native", name].median)
-    own = times["ours", layout]
+    timing = times["ours", layout]
     sizes = conv.segments.sizes(config.channels)
     weights = config.kernel**2 * sum(size * size for size in sizes)
-    macs = weights * config.size**2  # of one image
+    macs = weights * config.size**2  # for one image
     passes = layer_passes(
         config.batch * macs,
         x.numel(),
@@ -259,42 +268,41 @@ def _row(
         x.element_size(),
         training=config.training,
     )
-    allowed = allowed_seconds(passes, ceiling)
+    allowed = roofline_seconds(passes, ceiling)
     return {
         "segments": point,
         "segment_count": len(sizes),
-        "channels_a_segment": config.channels / len(sizes),
+        "channels_per_segment": config.channels / len(sizes),
         "macs": macs,
-        **_milliseconds("ms", own),
-        "gflops": sum(p.flops for p in passes) / own.median / 1e9,
+        **_time_columns("ms", timing),
+        "gflops": sum(p.flops for p in passes) / timing.median / 1e9,
         "allowed_ms": 1000 * allowed,
-        "roofline": allowed / own.median,
+        "roofline": allowed / timing.median,
         "plan": _plan_of(config, conv, x, layout),
         "layout": layout,
         "native": "nn.Conv2d" if isinstance(conv.spatial, nn.Conv2d) else "grouped runs",
-        **_milliseconds("default_ms", times["native", "contiguous"]),
-        **_milliseconds("channels_last_ms", times["native", "channels_last"]),
+        **_time_columns("default_ms", times["native", "contiguous"]),
+        **_time_columns("channels_last_ms", times["native", "channels_last"]),
         "best_layout": best_layout,
-        **_ratio("ratio_default", times["native", "contiguous"], own),
-        **_ratio("ratio_best", times["native", best_layout], own),
-        "rounds": len(own.samples),
+        **_ratio_columns("ratio_default", times["native", "contiguous"], timing),
+        **_ratio_columns("ratio_best", times["native", best_layout], timing),
+        "rounds": len(timing.samples),
     }
 
 
-def _milliseconds(name: str, timing: Timing) -> dict[str, float]:
+def _time_columns(name: str, timing: Timing) -> dict[str, float]:
     low, high = timing.interval
     times = {name: timing.median, f"{name}_low": low, f"{name}_high": high}
     return {column: 1000 * seconds for column, seconds in times.items()}
 
 
-def _ratio(name: str, theirs: Timing, ours: Timing) -> dict[str, float]:
-    found = ratio(theirs, ours)
-    low, high = found.interval
-    return {name: found.median, f"{name}_low": low, f"{name}_high": high}
+def _ratio_columns(name: str, theirs: Timing, ours: Timing) -> dict[str, float]:
+    times, (low, high) = ratio(theirs, ours)
+    return {name: times, f"{name}_low": low, f"{name}_high": high}
 
 
-def _plan_of(config: LayerBench, conv: SegmentedConv, x: Tensor, layout: str) -> str:
-    """The plan that ours takes in a layout; uneven runs take one of ours together or none."""
+def _plan_of(config: LayerBenchConfig, conv: SegmentedConv, x: Tensor, layout: str) -> str:
+    """The plan of our layer in a layout; uneven segments run in a kernel together or natively."""
     parts = conv.spatial.convs if isinstance(conv.spatial, UnevenConv2d) else [conv.spatial]
     x = x.contiguous(memory_format=_LAYOUTS[layout])
     with using_plan(config.plan):

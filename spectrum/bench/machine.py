@@ -1,4 +1,4 @@
-"""The machine that times belong to: its processor or GPU, its threads, the version of torch."""
+"""The machine that is measured, and the settings that measurements share."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from contextlib import contextmanager
 
 import torch
 
-from spectrum.study.latency import processor
+from spectrum.machine import device_name
 
-__all__ = ["describe_machine", "on_machine"]
+__all__ = ["benchmark_settings", "describe_machine"]
 
 
 def describe_machine(device: str) -> str:
-    """A line that names what was measured on.
+    """One line with the processor or GPU, the number of threads and the version of torch.
 
     Args:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     """
     n, version = torch.get_num_threads(), f"torch {torch.__version__}"
     if torch.device(device).type == "cuda":
-        return f"{processor(device)}, CUDA {torch.version.cuda}, {version}"
-    return f"{processor(device)}, {n} thread{'s' * (n > 1)}, {version}"
+        return f"{device_name(device)}, CUDA {torch.version.cuda}, {version}"
+    return f"{device_name(device)}, {n} thread{'s' * (n > 1)}, {version}"
 
 
 @contextmanager
-def on_machine(threads: int | None) -> Iterator[None]:
-    """Compute with a number of CPU threads, and on a GPU without rounding float32 to TF32.
+def benchmark_settings(threads: int | None) -> Iterator[None]:
+    """Set the number of CPU threads, and turn TF32 off on a GPU, for a ``with`` block.
 
     Args:
-        threads: of the CPU; None for torch's own number.
+        threads: CPU threads; None for torch's current number.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)

@@ -1,4 +1,4 @@
-"""The networks of a benchmark as they are typed: a name, and what it is timed with."""
+"""Parsing the networks of a benchmark: a name, and the settings that it is timed with."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import NamedTuple, cast
 from spectrum.bench.arguments import LAYOUTS, PLANS, PRECISIONS, Layout, PlanName, Precision
 from spectrum.segments import format_setting
 
-__all__ = ["Entry", "parse_entry"]
+__all__ = ["NetworkSpec", "parse_network_spec"]
 
 
 _WORDS = {"precision": PRECISIONS, "layout": LAYOUTS, "plan": PLANS}
 
 
-class Entry(NamedTuple):
-    """A network and what it is timed with; None where the name doesn't say.
+class NetworkSpec(NamedTuple):
+    """A network with the settings that were typed for it; None for a setting that wasn't.
 
     Attributes:
-        name: of the network, or ``package.module:callable``.
-        segments: a point of the dial.
+        name: the name of a network, or ``package.module:callable``.
+        segments: the setting of its segments.
         precision: of the forward pass.
-        layout: of images and weights in memory.
-        plan: by which its layers are executed.
+        layout: the memory layout of images and weights.
+        plan: the plan by which its segmented layers are executed.
     """
 
     name: str
@@ -31,31 +31,34 @@ class Entry(NamedTuple):
     plan: PlanName | None
 
 
-def parse_entry(text: str) -> Entry:
-    """A name and the words after it, ``"paper@C@bfloat16@contiguous@native"``, in any order.
+def parse_network_spec(text: str) -> NetworkSpec:
+    """Parse a name with settings in any order, such as ``"paper@C@bfloat16@contiguous@native"``.
 
     Raises:
-        ValueError: a word is no point of the dial, precision, layout or plan, or two are of a kind.
+        ValueError: a word isn't a setting of the segments, a precision, a layout or a plan, or two
+            words set the same.
     """
     name, *words = text.split("@")
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for word in words:
         kinds = [kind for kind, allowed in _WORDS.items() if word in allowed]
         kind = kinds[0] if kinds else "segments"
-        value = word if kinds else _point(text, word)
-        if kind in found:
-            raise ValueError(f"network (={text!r}) must name one {kind}, not {found[kind]}, {word}")
-        found[kind] = value
-    return Entry(
+        value = word if kinds else _segments(text, word)
+        if kind in settings:
+            raise ValueError(
+                f"network (={text!r}) must name one {kind}, not {settings[kind]}, {word}"
+            )
+        settings[kind] = value
+    return NetworkSpec(
         name,
-        found.get("segments"),
-        cast("Precision | None", found.get("precision")),
-        cast("Layout | None", found.get("layout")),
-        cast("PlanName | None", found.get("plan")),
+        settings.get("segments"),
+        cast("Precision | None", settings.get("precision")),
+        cast("Layout | None", settings.get("layout")),
+        cast("PlanName | None", settings.get("plan")),
     )
 
 
-def _point(text: str, word: str) -> str:
+def _segments(text: str, word: str) -> str:
     try:
         return format_setting(word)
     except ValueError:

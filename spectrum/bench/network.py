@@ -1,4 +1,4 @@
-"""Whole networks side by side: images a second and memory, in training and in inference."""
+"""Whole networks compared: images per second and memory, in training and in inference."""
 
 from __future__ import annotations
 
@@ -9,108 +9,110 @@ from typing import Any, NamedTuple
 import pandas as pd
 from torch import nn
 
-from spectrum.bench.subjects import NetworkBench, Subject, build_subject
+from spectrum.bench.cases import NetworkBenchConfig, NetworkCase, build_case
 from spectrum.costs.batch_size import find_batch_size
-from spectrum.costs.grid import telling_network
-from spectrum.costs.memory import is_out_of_memory
+from spectrum.costs.grid import add_name_to_errors
 from spectrum.costs.timing import Timing, ratio, time_interleaved
 from spectrum.costs.workload import make_workload
-from spectrum.layers.plans import using_plan
+from spectrum.kernels.plans import using_plan
+from spectrum.machine import is_out_of_memory
 from spectrum.training.seeding import seeded
 
 __all__ = ["NetworkTimes", "bench_networks"]
 
 
 class NetworkTimes(NamedTuple):
-    """What was measured.
+    """The measurements of networks.
 
     Attributes:
-        rows: a row a network and mode.
-        notes: what a user should know of the networks, such as layers that saturate.
+        rows: one row per network and mode.
+        notes: remarks for the user, such as layers that saturate.
     """
 
     rows: pd.DataFrame
     notes: tuple[str, ...]
 
 
-def bench_networks(subjects: Sequence[Subject], bench: NetworkBench) -> NetworkTimes:
-    """Time networks in rounds, each a step a round, so that a slow spell meets all alike.
+def bench_networks(cases: Sequence[NetworkCase], bench: NetworkBenchConfig) -> NetworkTimes:
+    """Time networks in turns, so that a slow phase of the machine affects all of them alike.
 
-    What a step is, and what counts as memory, is what ``measure_costs`` says.
+    ``measure_costs`` describes what a step is, and what counts as memory.
 
     Args:
-        subjects: the networks, the first of them the one that the others are compared with.
-        bench: how.
+        cases: the networks; the others are compared with the first.
+        bench: how they are timed.
 
     Returns:
-        Rows, mode by mode, of ``network, segments, width, precision, layout, plan, params, macs,
-        mode, batch``; ``images_per_second`` and ``latency_ms`` (of a batch), each with its 95%
-        interval; ``peak_memory`` (bytes); ``ratio``, the images a second over those of the first
-        network in the same mode, with its interval; and ``rounds``. ``width`` is missing for a
-        model as it is, ``macs`` where an operator's aren't known.
+        One row per network and mode, ordered by mode: ``network, segments, width, precision,
+        layout, plan, params, macs, mode, batch``; ``images_per_second`` and ``latency_ms`` (of a
+        batch), each with its 95% interval; ``peak_memory`` (bytes); ``ratio``, the images per
+        second divided by those of the first network in the same mode, with its interval; and
+        ``rounds``. ``width`` is missing for an unconverted model, ``macs`` where the cost of an
+        operator isn't known.
 
     Raises:
-        ValueError: a network can't be built, counted or matched, doesn't take the images, or has
-            no room in memory.
+        ValueError: a network can't be built, counted or matched, can't process the images, or
+            doesn't fit in memory.
     """
     notes: dict[str, None] = {}
-    facts: list[dict[str, Any]] = []
+    descriptions: list[dict[str, Any]] = []
     with seeded(0):
         steps = []
-        for subject in subjects:
-            with telling_network(subject.name):
-                for fact, step in _steps(subject, bench, notes):
-                    facts.append(fact)
+        for case in cases:
+            with add_name_to_errors(case.name):
+                for description, step in _steps(case, bench, notes):
+                    descriptions.append(description)
                     steps.append(step)
         calls = {str(i): step for i, step in enumerate(steps)}
         timed = time_interleaved(calls, seconds=bench.seconds, device=bench.device)
     rows = [
-        fact | _measured(fact, timed[str(i)], facts[i % len(bench.modes)], timed, bench)
-        for i, fact in enumerate(facts)
+        description
+        | _measured(description, timed[str(i)], descriptions[i % len(bench.modes)], timed, bench)
+        for i, description in enumerate(descriptions)
     ]
     rows.sort(key=lambda row: bench.modes.index(row["mode"]))
     return NetworkTimes(pd.DataFrame(rows).astype({"macs": "Int64"}), tuple(notes))
 
 
 def _steps(
-    subject: Subject, bench: NetworkBench, notes: dict[str, None]
+    case: NetworkCase, bench: NetworkBenchConfig, notes: dict[str, None]
 ) -> Iterator[tuple[dict[str, Any], Callable[[], object]]]:
-    """What is known of a network, and its step, in every mode; what it warns of is noted."""
-    with warnings.catch_warnings(record=True) as said:
+    """A description of a network, and its step, in each mode; its warnings go to ``notes``."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        built = build_subject(subject, bench)
-    notes |= dict.fromkeys(f"{subject.name}: {warning.message}" for warning in said)
-    batch = bench.batch or _largest_batch(subject, built.network, bench)
+        built = build_case(case, bench)
+    notes |= dict.fromkeys(f"{case.name}: {warning.message}" for warning in caught)
+    batch = bench.batch or _largest_batch(case, built.network, bench)
     for mode in bench.modes:
-        step, peak = _step(subject, built.network, mode, batch, bench)
-        fact = {
-            "network": subject.name,
-            "segments": subject.segments,
+        step, peak = _step(case, built.network, mode, batch, bench)
+        description = {
+            "network": case.name,
+            "segments": case.segments,
             "width": built.width,
-            "precision": subject.precision,
-            "layout": subject.layout,
-            "plan": subject.plan,
+            "precision": case.precision,
+            "layout": case.layout,
+            "plan": case.plan,
             "params": built.params,
             "macs": built.macs,
             "mode": mode,
             "batch": batch,
             "peak_memory": peak,
         }
-        yield fact, step
+        yield description, step
 
 
 def _measured(
-    fact: dict[str, Any],
+    description: dict[str, Any],
     timing: Timing,
     first: dict[str, Any],
     timed: dict[str, Timing],
-    bench: NetworkBench,
+    bench: NetworkBenchConfig,
 ) -> dict[str, Any]:
-    """The figures of one network in one mode, beside those of the first."""
+    """The measurements of one network in one mode, and how it compares with the first."""
     low, high = timing.interval
-    batch = fact["batch"]
-    of_first = timed[str(bench.modes.index(fact["mode"]))]
-    beside, more = ratio(of_first, timing), batch / first["batch"]
+    batch = description["batch"]
+    first_timing = timed[str(bench.modes.index(description["mode"]))]
+    time_ratio, batch_ratio = ratio(first_timing, timing), batch / first["batch"]
     return {
         "images_per_second": batch / timing.median,
         "images_per_second_low": batch / high,
@@ -118,49 +120,49 @@ def _measured(
         "latency_ms": 1000 * timing.median,
         "latency_ms_low": 1000 * low,
         "latency_ms_high": 1000 * high,
-        "ratio": more * beside.median,
-        "ratio_low": more * beside.interval[0],
-        "ratio_high": more * beside.interval[1],
+        "ratio": batch_ratio * time_ratio.median,
+        "ratio_low": batch_ratio * time_ratio.interval[0],
+        "ratio_high": batch_ratio * time_ratio.interval[1],
         "rounds": len(timing.samples),
     }
 
 
-def _largest_batch(subject: Subject, network: nn.Module, bench: NetworkBench) -> int:
+def _largest_batch(case: NetworkCase, network: nn.Module, bench: NetworkBenchConfig) -> int:
     return find_batch_size(
         network,
         bench.input_shape,
         bench.device,
-        subject.precision,
+        case.precision,
         training="training" in bench.modes,
-        channels_last=subject.layout == "channels_last",
+        channels_last=case.layout == "channels_last",
     )
 
 
 def _step(
-    subject: Subject, network: nn.Module, mode: str, batch: int, bench: NetworkBench
+    case: NetworkCase, network: nn.Module, mode: str, batch: int, bench: NetworkBenchConfig
 ) -> tuple[Callable[[], object], int]:
-    """A step of a network, and the most memory that it holds."""
+    """A step of a network, and its peak memory."""
     try:
-        with using_plan(subject.plan):
-            work = make_workload(
+        with using_plan(case.plan):
+            workload = make_workload(
                 network,
                 bench.input_shape,
                 batch,
                 bench.device,
-                subject.precision,
+                case.precision,
                 training=mode == "training",
-                channels_last=subject.layout == "channels_last",
+                channels_last=case.layout == "channels_last",
             )
-            peak = work.peak_memory()
+            peak = workload.peak_memory()
     except Exception as error:
         if is_out_of_memory(error):
             raise ValueError(
-                f"batch (={batch}) must be smaller for {subject.name}, memory runs out"
+                f"batch (={batch}) must be smaller for {case.name}, memory runs out"
             ) from error
         raise
 
     def step() -> None:
-        with using_plan(subject.plan):
-            work.call()
+        with using_plan(case.plan):
+            workload.call()
 
     return step, peak

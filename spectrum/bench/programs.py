@@ -1,4 +1,4 @@
-"""Python programs as processes of their own, timed from their start to their end."""
+"""Timing Python programs in processes of their own, from start to end."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import subprocess
 import sys
 import time
 
-__all__ = ["Failed", "time_program"]
+__all__ = ["ProgramFailed", "time_program"]
 
 
-class Failed(Exception):
-    """A program that was to be timed didn't do what it was asked."""
+class ProgramFailed(Exception):
+    """A timed program failed, or did something else than it was asked to."""
 
 
 def time_program(*arguments: str) -> float:
     """The seconds that a Python program takes.
 
     Args:
-        arguments: of the interpreter: ``"-m"`` and a module, or a file; then the program's own.
+        arguments: the arguments of the interpreter, ``"-m"`` and a module or a file, followed by
+            those of the program.
 
     Raises:
-        Failed: its status isn't 0; the message ends with the last line of its standard error.
+        ProgramFailed: the program's exit status isn't 0. The message ends with the last line of
+            its standard error.
     """
-    started = time.perf_counter()
+    start = time.perf_counter()
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - start
     if done.returncode:
         name = arguments[1] if arguments[0] == "-m" else arguments[0]
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise Failed(f"{name} ended with status {done.returncode}: {last}")
+        raise ProgramFailed(f"{name} ended with status {done.returncode}: {last}")
     return seconds

@@ -1,4 +1,8 @@
-"""How fast a machine could be: its two ceilings, measured, and the time that they allow."""
+"""The roofline model: a machine's measured ceilings, and the least time that they allow.
+
+A call can't be faster than its arithmetic at the peak rate of the machine, and not faster than its
+traffic at the memory bandwidth. These two rates are the ceilings.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,15 @@ from torch import Tensor
 
 from spectrum.costs.timing import Timing
 
-__all__ = ["Ceilings", "Pass", "Probe", "allowed_seconds", "ceilings", "layer_passes", "probes"]
+__all__ = [
+    "Ceilings",
+    "LayerPass",
+    "Probe",
+    "layer_passes",
+    "make_probes",
+    "measured_ceilings",
+    "roofline_seconds",
+]
 
 _SIDES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 _MEBIBYTE = 2**20
@@ -18,109 +30,112 @@ _BUFFERS = (32 * _MEBIBYTE, 128 * _MEBIBYTE)
 
 
 class Probe(NamedTuple):
-    """A call that does nothing but compute, or nothing but move.
+    """A call that measures one ceiling: it only computes, or only moves data.
 
     Attributes:
-        call: what to time.
-        flops: floating-point operations of a call; 0 of one that moves.
-        moved: bytes read and written; 0 of one that computes.
+        call: the call to time.
+        flops: floating-point operations of a call; 0 if it moves data.
+        bytes_moved: bytes read and written; 0 if it computes.
     """
 
     call: Callable[[], object]
     flops: int
-    moved: int
+    bytes_moved: int
 
 
 class Ceilings(NamedTuple):
-    """What a machine can do at the most.
+    """The highest rates of a machine.
 
     Attributes:
-        flops: floating-point operations a second.
-        bandwidth: bytes a second, read and written.
+        flops: floating-point operations per second.
+        bandwidth: bytes per second, read and written.
     """
 
     flops: float
     bandwidth: float
 
 
-class Pass(NamedTuple):
+class LayerPass(NamedTuple):
     """One pass through a layer.
 
     Attributes:
-        flops: floating-point operations, two a multiply-add.
-        moved: bytes that it can't but read and write.
+        flops: floating-point operations, two per multiply-add.
+        bytes_moved: bytes that must be read and written.
     """
 
     flops: int
-    moved: int
+    bytes_moved: int
 
 
-def probes(device: str, dtype: torch.dtype, least: int) -> dict[str, Probe]:
-    """The calls whose best rates are the ceilings.
+def make_probes(device: str, dtype: torch.dtype, smallest: int) -> dict[str, Probe]:
+    """Make the calls that measure the ceilings, by name.
 
-    Square matrices are multiplied, of several sizes. Buffers are copied and added, of several
-    sizes from ``least`` on: a layer whose tensors fit a cache has that cache's bandwidth for a
-    ceiling, and not a nearer one's.
+    Square matrices of several sizes are multiplied. Buffers of several sizes are copied and added.
+    No buffer is smaller than the input of the layer that is compared: if the layer's tensors fit a
+    cache, its ceiling is the bandwidth of that cache, and not of a faster one.
 
     Args:
-        device: where.
-        dtype: of the numbers.
-        least: bytes of the smallest buffer, those of a layer's input.
+        device: where the calls compute.
+        dtype: of the matrices and buffers.
+        smallest: bytes of the smallest buffer, those of a layer's input.
     """
-    found = {}
+    probes = {}
     for side in _SIDES[torch.device(device).type]:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         out = torch.empty_like(a)
-        found[f"multiply {side}"] = Probe(_multiply(a, b, out), 2 * side**3, 0)
-    width = torch.empty(0, dtype=dtype).element_size()
-    sizes = {size for size in (least, *_BUFFERS) if size >= least}
-    for size in sorted(max(size, _MEBIBYTE) // width for size in sizes):
+        probes[f"multiply {side}"] = Probe(_multiply(a, b, out), 2 * side**3, 0)
+    element_size = torch.empty(0, dtype=dtype).element_size()
+    sizes = {size for size in (smallest, *_BUFFERS) if size >= smallest}
+    for size in sorted(max(size, _MEBIBYTE) // element_size for size in sizes):
         a, b, out = (torch.zeros(size, device=device, dtype=dtype) for _ in range(3))
-        found[f"copy {size}"] = Probe(_copy(a, out), 0, 2 * size * width)
-        found[f"add {size}"] = Probe(_add(a, b, out), 0, 3 * size * width)
-    return found
+        probes[f"copy {size}"] = Probe(_copy(a, out), 0, 2 * size * element_size)
+        probes[f"add {size}"] = Probe(_add(a, b, out), 0, 3 * size * element_size)
+    return probes
 
 
-def ceilings(probed: Mapping[str, Probe], *timings: Mapping[str, Timing]) -> Ceilings:
-    """The best rates of the probes, each by its median time.
+def measured_ceilings(probes: Mapping[str, Probe], *timings: Mapping[str, Timing]) -> Ceilings:
+    """The highest rates of the probes, each by its median time.
 
     Args:
-        probed: as ``probes`` gives them.
-        timings: theirs, by name, of each time that they were timed.
+        probes: the probes of ``make_probes``.
+        timings: their timings by name, one mapping for each time that they were measured.
     """
-    found = [(probed[name], timing.median) for timed in timings for name, timing in timed.items()]
+    times = [(probes[name], timing.median) for timed in timings for name, timing in timed.items()]
     return Ceilings(
-        max(probe.flops / seconds for probe, seconds in found),
-        max(probe.moved / seconds for probe, seconds in found),
+        max(probe.flops / seconds for probe, seconds in times),
+        max(probe.bytes_moved / seconds for probe, seconds in times),
     )
 
 
 def layer_passes(
-    macs: int, inputs: int, outputs: int, weights: int, width: int, *, training: bool
-) -> list[Pass]:
+    macs: int, inputs: int, outputs: int, weights: int, element_size: int, *, training: bool
+) -> list[LayerPass]:
     """The passes through a convolution, with the bytes that each must move.
 
-    Forward: the input and the weight are read, the output is written. The gradient of the input:
-    the output's gradient and the weight are read, the input's gradient is written. That of the
-    weight: the output's gradient and the input are read, the weight's gradient is written. Each
-    tensor counts once, as if a pass kept in a cache what it needs again, and nothing stays there
-    from one pass to the next. Each pass has the multiply-adds of the first.
+    - Forward: the input and the weight are read, and the output is written.
+    - The gradient by the input: the output's gradient and the weight are read, and the input's
+      gradient is written.
+    - The gradient by the weight: the output's gradient and the input are read, and the weight's
+      gradient is written.
+
+    Each tensor counts once, as if a cache kept it during a pass, but not from one pass to the
+    next. Each pass has as many multiply-adds as the forward pass.
 
     Args:
         macs: multiply-adds of the forward pass.
-        inputs: numbers of the input.
-        outputs: numbers of the output.
-        weights: numbers of the weight.
-        width: bytes of a number.
-        training: all three passes, or the forward pass alone.
+        inputs: elements of the input.
+        outputs: elements of the output.
+        weights: elements of the weight.
+        element_size: bytes of an element.
+        training: whether all three passes are taken, or the forward pass alone.
     """
-    moved = width * (inputs + outputs + weights)
-    return [Pass(2 * macs, moved)] * (3 if training else 1)
+    bytes_moved = element_size * (inputs + outputs + weights)
+    return [LayerPass(2 * macs, bytes_moved)] * (3 if training else 1)
 
 
-def allowed_seconds(passes: Sequence[Pass], ceiling: Ceilings) -> float:
-    """The least time that the roofline allows: of each pass, the longer of computing and moving."""
-    return sum(max(p.flops / ceiling.flops, p.moved / ceiling.bandwidth) for p in passes)
+def roofline_seconds(passes: Sequence[LayerPass], ceiling: Ceilings) -> float:
+    """The least seconds by the roofline: for each pass the longer of computing and moving data."""
+    return sum(max(p.flops / ceiling.flops, p.bytes_moved / ceiling.bandwidth) for p in passes)
 
 
 def _multiply(a: Tensor, b: Tensor, out: Tensor) -> Callable[[], object]:

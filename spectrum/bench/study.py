@@ -1,4 +1,4 @@
-"""The default study beside a plain script that does the same work, in runs a minute."""
+"""The default study compared with a plain script that does the same work, in runs per minute."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 from scipy import stats
 
-from spectrum.bench.programs import Failed, time_program
-from spectrum.report.statistics import Interval
+from spectrum.analysis.statistics import Interval
+from spectrum.bench.programs import ProgramFailed, time_program
 from spectrum.study import StudyConfig, load_results
 from spectrum.study.plan import make_plan
 
@@ -24,12 +24,13 @@ _COLUMNS = ["segments", "seed", "params", "test_top1"]
 
 
 class StudyTimes(NamedTuple):
-    """What was measured.
+    """The measurements of both programs.
 
     Attributes:
-        times: a row each time that a program was run: ``program, repeat, runs, seconds``,
-            ``runs_a_minute`` and the mean ``test_top1``. Seconds are those of the whole process.
-        runs: a row a run of each program, once: ``program, segments, seed, params, test_top1``.
+        times: one row for each time that a program ran: ``program, repeat, runs, seconds``,
+            ``runs_a_minute`` and the mean ``test_top1``. ``seconds`` is the time of the process.
+        runs: one row per training run, from one repeat of each program: ``program, segments,
+            seed, params, test_top1``.
     """
 
     times: pd.DataFrame
@@ -44,22 +45,24 @@ def bench_study(
     repeats: int,
     on_program: Callable[[str, int], None] | None = None,
 ) -> StudyTimes:
-    """Run the default study on the CPU and the plain script, from nothing, by turns.
+    """Run the default study and the plain script in turns on the CPU, each from scratch.
 
-    Each is a process of its own, timed from its start to its end: imports, planning, and what each
-    writes at its end (the study: its figures and its page) included. The one that begins changes
-    from repeat to repeat. The script gets the widths that the study's plan solves.
+    Each is a process of its own that is timed from start to end. This includes imports, planning,
+    and what each writes at its end, such as the figures and the page of the study. The order of
+    the two changes with each repeat. The script gets the widths that the study's plan has solved.
 
     Args:
-        script: takes ``--seeds``, ``--epochs``, ``--widths 1=0.37,C=1`` and ``--out FILE``, a CSV
-            of ``segments, seed, params, test_top1``.
-        seeds: runs a point.
-        epochs: of a run.
-        repeats: how often each is run.
-        on_program: called before each, with its name and the number of the repeat.
+        script: a file that takes ``--seeds``, ``--epochs``, ``--widths 1=0.37,C=1`` and ``--out
+            FILE``, to which it writes a CSV of ``segments, seed, params, test_top1``.
+        seeds: runs per point.
+        epochs: epochs per run.
+        repeats: how often each program runs.
+        on_program: is called before each run of a program, with its name and the number of the
+            repeat.
 
     Raises:
-        Failed: one of them ends with an error, or they trained networks of different sizes.
+        ProgramFailed: a program ends with an error, or trains networks of other sizes than the
+            plan has.
     """
     config = StudyConfig(segments=SEGMENTS, seeds=seeds, epochs=epochs, device="cpu")
     points = {point.network.segments: point for point in make_plan(config).points}
@@ -77,7 +80,7 @@ def bench_study(
                     seconds, runs = _run_plain(script, Path(folder), seeds, epochs, widths)
             for segments, params in zip(runs["segments"], runs["params"], strict=True):
                 if params != points[segments].params:
-                    raise Failed(
+                    raise ProgramFailed(
                         f"{program} trained {params:,} parameters at {segments} segments, "
                         f"the plan has {points[segments].params:,}"
                     )
@@ -97,20 +100,19 @@ def bench_study(
 
 
 def speedup(times: pd.DataFrame) -> float:
-    """How many times as many runs a minute the study makes: the median over the repeats."""
+    """The study's runs per minute divided by those of the script: the median of the repeats."""
     rates = times.pivot(index="repeat", columns="program", values="runs_a_minute")
     return float((rates[OURS] / rates[PLAIN]).median())
 
 
 def compare_accuracy(runs: pd.DataFrame) -> Interval:
-    """How much more accurate the study's runs are than the script's, with a 95% interval.
+    """The mean accuracy of the study's runs minus that of the script's, with a 95% interval.
 
-    The two draw different random numbers from the same seed, so their seeds aren't pairs: it is
-    Welch's interval for two means, each of as many values as there are seeds, the mean over the
-    points.
+    The programs draw different random numbers from the same seed, so their seeds aren't pairs. The
+    interval is Welch's for two means. Each value is the mean over the points for one seed.
 
     Args:
-        runs: as ``bench_study`` gives them.
+        runs: the runs of ``bench_study``.
 
     Returns:
         The difference; its bounds are NaN for a single seed.
@@ -126,9 +128,22 @@ def compare_accuracy(runs: pd.DataFrame) -> Interval:
 
 def _run_ours(folder: Path, seeds: int, epochs: int) -> tuple[float, pd.DataFrame]:
     seconds = time_program(
-        *("-m", "spectrum.study", "--segments", SEGMENTS, "--name", "bench", "--device", "cpu"),
-        *("--seeds", str(seeds), "--epochs", str(epochs)),
-        *("--out", str(folder), "--runs", str(folder / "runs")),
+        "-m",
+        "spectrum.study",
+        "--segments",
+        SEGMENTS,
+        "--name",
+        "bench",
+        "--device",
+        "cpu",
+        "--seeds",
+        str(seeds),
+        "--epochs",
+        str(epochs),
+        "--out",
+        str(folder),
+        "--runs",
+        str(folder / "runs"),
     )
     return seconds, load_results(folder / "bench")[_COLUMNS]
 
@@ -138,7 +153,14 @@ def _run_plain(
 ) -> tuple[float, pd.DataFrame]:
     rows = folder / "rows.csv"
     seconds = time_program(
-        *(str(script), "--seeds", str(seeds), "--epochs", str(epochs)),
-        *("--widths", widths, "--out", str(rows)),
+        str(script),
+        "--seeds",
+        str(seeds),
+        "--epochs",
+        str(epochs),
+        "--widths",
+        widths,
+        "--out",
+        str(rows),
     )
     return seconds, pd.read_csv(rows, dtype={"segments": str})[_COLUMNS]

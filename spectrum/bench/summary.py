@@ -1,4 +1,4 @@
-"""What the times of a layer along the dial come to."""
+"""Summaries of a layer's times along the dial."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from itertools import pairwise
 
 import pandas as pd
 
-__all__ = ["geometric_means", "rises", "slowest_uneven"]
+__all__ = ["geometric_means", "slowest_uneven_point", "time_increases"]
 
-RISE = 0.1  # by which time may rise from one point to the next before it is named
-NARROW = range(2, 8)  # channels a segment at which libraries are slow
+MAX_INCREASE = 0.1  # of time from one point to the next that isn't reported
+NARROW = range(2, 8)  # channels per segment at which libraries are slow
 
 
 def geometric_means(rows: pd.DataFrame) -> dict[str, float]:
-    """The geometric means of the ratios, by what they are of.
+    """The geometric means of the library's times over ours.
 
     Args:
-        rows: as ``bench_layer`` gives them.
+        rows: the rows of ``bench_layer``.
 
     Returns:
-        ``"default"`` and ``"best"`` over all points, the library's layouts that ours stands
-        against, and ``"narrow"``, against the best over the points of 2 to 7 channels a segment;
-        NaN where there are none.
+        ``"default"`` and ``"best"``: the means over all points, for the library's default and its
+        better layout. ``"narrow"``: the mean over the points of 2 to 7 channels per segment, for
+        its better layout; NaN if there are no such points.
     """
-    narrow = rows[rows["channels_a_segment"].isin(NARROW)]
+    narrow = rows[rows["channels_per_segment"].isin(NARROW)]
     return {
         "default": _geometric_mean(rows["ratio_default"]),
         "best": _geometric_mean(rows["ratio_best"]),
@@ -32,45 +32,45 @@ def geometric_means(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def rises(rows: pd.DataFrame) -> list[tuple[str, str, float]]:
-    """Where time rises by more than 10% though there is less to compute.
+def time_increases(rows: pd.DataFrame) -> list[tuple[str, str, float]]:
+    """Where the time rises by more than 10% from one point to the next though the MACs fall.
 
     Args:
-        rows: as ``bench_layer`` gives them.
+        rows: the rows of ``bench_layer``.
 
     Returns:
-        The points before and after such a rise, from the most multiply-adds to the least, and the
-        time of the second over that of the first.
+        The two points of each such rise, in order of falling multiply-adds, and the time of the
+        second divided by that of the first.
     """
     ordered = rows.sort_values("macs", ascending=False, kind="stable")
     return [
         (str(before["segments"]), str(after["segments"]), float(after["ms"] / before["ms"]))
         for (_, before), (_, after) in pairwise(ordered.iterrows())
-        if after["macs"] < before["macs"] and after["ms"] > (1 + RISE) * before["ms"]
+        if after["macs"] < before["macs"] and after["ms"] > (1 + MAX_INCREASE) * before["ms"]
     ]
 
 
-def slowest_uneven(rows: pd.DataFrame) -> tuple[str, str, float] | None:
-    """The uneven segments that take longest beside the nearest number of even ones.
+def slowest_uneven_point(rows: pd.DataFrame) -> tuple[str, str, float] | None:
+    """The uneven segments that are slowest compared with the nearest number of even segments.
 
     Args:
-        rows: as ``bench_layer`` gives them.
+        rows: the rows of ``bench_layer``.
 
     Returns:
-        Their point, that of the even ones, and the time of the first over that of the second; None
-        where there are none of either kind.
+        The point with uneven segments, the nearest one with even segments, and the time of the
+        first divided by that of the second; None if there are no uneven or no even segments.
     """
     is_even = rows["native"] == "nn.Conv2d"
-    even, found = rows[is_even], []
+    even, ratios = rows[is_even], []
     for _, row in rows[~is_even].iterrows() if len(even) else ():
-        apart = (even["segment_count"] / row["segment_count"]).map(math.log).abs()
-        nearest = even.loc[apart.idxmin()]
-        times = float(row["ms"] / nearest["ms"])
-        found.append((times, str(row["segments"]), str(nearest["segments"])))
-    if not found:
+        distances = (even["segment_count"] / row["segment_count"]).map(math.log).abs()
+        nearest = even.loc[distances.idxmin()]
+        ratio = float(row["ms"] / nearest["ms"])
+        ratios.append((ratio, str(row["segments"]), str(nearest["segments"])))
+    if not ratios:
         return None
-    times, point, beside = max(found)
-    return point, beside, times
+    ratio, uneven_point, even_point = max(ratios)
+    return uneven_point, even_point, ratio
 
 
 def _geometric_mean(ratios: pd.Series) -> float:

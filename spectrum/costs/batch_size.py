@@ -1,4 +1,4 @@
-"""The largest batch that memory has room for, found without running out of it."""
+"""The largest batch that fits in memory."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from spectrum.costs.memory import held_in_call, is_out_of_memory, memory_available
+from spectrum.costs.memory import memory_available, memory_trace
 from spectrum.costs.timing import checked_device
 from spectrum.costs.workload import (
     MeasuredPrecision,
     Workload,
-    keeping_random_state,
     make_workload,
+    preserve_rng_state,
 )
-from spectrum.layers import whole
+from spectrum.layers import check_int
+from spectrum.machine import is_out_of_memory
 
 __all__ = ["find_batch_size"]
 
-MARGIN = 0.8  # of what is free on the CPU: libraries and others take some of it
-SMALL = 2  # one image may be computed in ways of its own, and won't do for batch normalisation
+USABLE_SHARE = 0.8  # of the free memory of the CPU; libraries and other programs need some too
+# Of the smaller batch that is measured. Batch normalisation may refuse one image in training, and
+# libraries may compute one image in another way.
+SMALL_BATCH = 2
 
 
 def find_batch_size(
@@ -34,35 +37,36 @@ def find_batch_size(
     memory: int | None = None,
     largest: int = 1024,
 ) -> int:
-    """The largest batch size, a power of two, whose step fits into memory.
+    """The largest batch size, a power of two, whose step fits in memory.
 
-    On a GPU ever larger batches are tried, and running out of memory is caught. On the CPU, where
-    the system kills a process that takes too much, two small batches tell: at every moment of a
-    step, what is held rises by as much with each image.
+    On a GPU larger and larger batches are tried until memory runs out. On the CPU the system would
+    kill a process that takes too much, so two small batches are measured instead: the memory
+    allocated at each moment of a step grows linearly with the number of images.
 
     Args:
-        network: as ``measure_costs`` takes it; it is left as it was.
-        input_shape: of one image.
-        device: where.
+        network: as for ``measure_costs``; it isn't changed.
+        input_shape: the shape of one image, (C, H, W).
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: of the forward pass.
-        training: whether to train, with plain SGD: other optimisers hold more; or to infer.
-        channels_last: the layout of weights and images.
-        memory: bytes that a step may hold, as ``peak_memory`` of ``measure_costs`` counts them;
-            None for what there is: all that a GPU gives, and on the CPU four fifths of what is
-            free (within the limit of the control group).
-        largest: the size not to go beyond.
+        training: whether a step trains, with plain SGD (other optimisers need more memory), or
+            infers.
+        channels_last: whether weights and images have that memory layout.
+        memory: the bytes that a step may use, as ``peak_memory`` of ``measure_costs`` counts them.
+            None means all memory of a GPU, or 80% of the free memory of the CPU, within the limit
+            of the control group.
+        largest: the largest size to consider.
 
     Returns:
-        A power of two up to ``largest``, from 1; in training from 2, since batch normalisation
+        A power of two up to ``largest``. In training it is at least 2, since batch normalisation
         may need two images.
 
     Raises:
-        ValueError: a bad argument, or not even the smallest batch fits.
+        ValueError: an argument is invalid, or not even the smallest batch fits.
     """
     place = checked_device(device)
-    smallest = SMALL if training else 1
-    largest = whole("largest", largest, smallest)
-    limit = None if memory is None else whole("memory", memory)
+    smallest = SMALL_BATCH if training else 1
+    largest = check_int("largest", largest, smallest)
+    limit = None if memory is None else check_int("memory", memory)
 
     def prepare(batch_size: int) -> Workload:
         return make_workload(
@@ -75,13 +79,13 @@ def find_batch_size(
             channels_last=channels_last,
         )
 
-    with keeping_random_state(place):
+    with preserve_rng_state(place):
         if place.type == "cuda":
-            return largest_tried(
+            return largest_fitting_size(
                 lambda size: prepare(size).peak_memory(), smallest, largest, memory=limit
             )
-        peak = peak_by_size(prepare)
-    limit = limit or int(MARGIN * memory_available())
+        peak = peak_memory_by_size(prepare)
+    limit = limit or int(USABLE_SHARE * memory_available())
     if peak(smallest) > limit:
         raise _too_little(limit, smallest, peak(smallest))
     size = smallest
@@ -90,22 +94,22 @@ def find_batch_size(
     return size
 
 
-def peak_by_size(prepare: Callable[[int], Workload]) -> Callable[[int], int]:
-    """The peak memory of a step on the CPU by its batch size, from two small batches.
+def peak_memory_by_size(prepare: Callable[[int], Workload]) -> Callable[[int], int]:
+    """A function that predicts a step's peak memory on the CPU from its batch size.
 
-    Where both allocate and free in the same order, each moment of the step is a straight line
-    over the sizes, and the peak is the highest of them. Where they don't, no moment can rise
-    faster than the peak does from nothing.
+    Steps of two small batches are measured. If both allocate and release in the same order, the
+    memory at each moment is a linear function of the batch size, and the peak is the maximum of
+    these. Otherwise the prediction is an upper bound: a peak proportional to the batch size.
 
     Args:
-        prepare: a step by its batch size.
+        prepare: makes the step of a batch size.
     """
-    first, second = prepare(SMALL), prepare(2 * SMALL)
-    low = [first.held + held for held in held_in_call(first.call)]
-    high = [second.held + held for held in held_in_call(second.call)]
+    small, large = prepare(SMALL_BATCH), prepare(2 * SMALL_BATCH)
+    low = [small.static_bytes + allocated for allocated in memory_trace(small.call)]
+    high = [large.static_bytes + allocated for allocated in memory_trace(large.call)]
 
     def peak(size: int) -> int:
-        steps = size / SMALL - 1
+        steps = size / SMALL_BATCH - 1
         if len(low) != len(high):
             return round(max((steps + 1) / 2, 1) * max(high))
         return round(max(a + (b - a) * steps for a, b in zip(low, high, strict=True)))
@@ -113,39 +117,39 @@ def peak_by_size(prepare: Callable[[int], Workload]) -> Callable[[int], int]:
     return peak
 
 
-def largest_tried(
+def largest_fitting_size(
     peak: Callable[[int], int], smallest: int, largest: int, *, memory: int | None
 ) -> int:
-    """The largest of the doubled sizes that doesn't run out of memory, or go beyond ``memory``.
+    """Double a batch size until memory runs out; the largest size that fits.
 
     Args:
-        peak: takes a step of a size and tells its bytes.
-        smallest: the size to begin with.
-        largest: the size not to go beyond.
-        memory: bytes that a step may hold; None for as many as there are.
+        peak: takes a step of a size and gives its peak memory in bytes.
+        smallest: the first size.
+        largest: the largest size to try.
+        memory: the bytes that a step may use; None for all that there are.
 
     Raises:
-        ValueError: the smallest doesn't fit.
+        ValueError: the smallest size doesn't fit.
     """
     fits, size = 0, smallest
     while size <= largest:
         try:
-            held = peak(size)
+            used = peak(size)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            held = None
+            used = None
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # what was tried shall not stand in the way of the next
-        if held is None or (memory is not None and held > memory):
+            torch.cuda.empty_cache()  # so that the next size finds this memory free
+        if used is None or (memory is not None and used > memory):
             break
         fits, size = size, 2 * size
     if not fits:
-        raise _too_little(memory, smallest, held)
+        raise _too_little(memory, smallest, used)
     return fits
 
 
 def _too_little(memory: int | None, smallest: int, needed: int | None) -> ValueError:
     given = "all there is" if memory is None else f"{memory} bytes"
-    needs = "" if needed is None else f", which holds {needed} bytes"
+    needs = "" if needed is None else f", which needs {needed} bytes"
     return ValueError(f"memory (={given}) must have room for a batch of {smallest}{needs}")

@@ -1,6 +1,6 @@
-"""Counts on the disk, by configuration: what was counted once isn't counted again.
+"""Counts kept on disk by configuration, so that nothing is counted twice.
 
-A file is a hint: one that is missing, damaged or can't be written is counted afresh.
+Where a file is missing, damaged or can't be written, the network is counted again.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,12 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import spectrum
 from spectrum.costs.count import Costs
+from spectrum.files import cache_folder, write_cached
 from spectrum.networks import NetworkConfig
 
-__all__ = ["cached"]
+__all__ = ["cached_costs"]
 
 _LOG = logging.getLogger(__name__)
-# What a count depends on besides its configuration and the version of torch.
+# The sources that a count depends on, besides its configuration and the version of torch.
 _SOURCES = ("layers/*.py", "networks/*.py", "costs/*.py", "segments.py")
 
 
@@ -43,7 +42,7 @@ class _Row(BaseModel):
 
 
 class _Counted(BaseModel):
-    """What a file holds of ``Costs``; the other totals are sums over the table."""
+    """The content of a file: what of ``Costs`` isn't a sum over the table."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -51,8 +50,10 @@ class _Counted(BaseModel):
     table: list[_Row] = Field(min_length=1)
 
 
-def cached(config: NetworkConfig, shape: tuple[int, int, int], count: Callable[[], Costs]) -> Costs:
-    """The costs of a network at an input, from the cache or else from ``count``."""
+def cached_costs(
+    config: NetworkConfig, shape: tuple[int, int, int], count: Callable[[], Costs]
+) -> Costs:
+    """The costs of a network, from the cache, or from ``count`` if they aren't there."""
     path = _path(config, shape)
     if path is None:
         return count()
@@ -64,17 +65,18 @@ def cached(config: NetworkConfig, shape: tuple[int, int, int], count: Callable[[
 
 
 def _path(config: NetworkConfig, shape: tuple[int, int, int]) -> Path | None:
-    """The file of a count in the user's cache directory; None where there is no such directory."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    """The file of a count; None if there is no cache folder or the sources can't be read."""
+    folder = cache_folder("costs")
+    if folder is None:
+        return None
     try:
-        # The standard has it that a relative path is ignored.
-        folder = given if given.is_absolute() else Path.home() / ".cache"
-        what = [config.model_dump(mode="json"), shape, _hash_of_sources(), torch.__version__]
-    except (OSError, RuntimeError) as error:
+        sources = _hash_of_sources()
+    except OSError as error:
         _LOG.info("counts aren't cached: %s", error)
         return None
-    name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
-    return folder / "spectrum" / "costs" / f"{name}.json"
+    key = [config.model_dump(mode="json"), shape, sources, torch.__version__]
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    return folder / f"{name}.json"
 
 
 @cache
@@ -116,12 +118,4 @@ def _write(path: Path, costs: Costs) -> None:
             "table": [{**row, "output_shape": list(row["output_shape"])} for row in rows],
         }
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed when it is whole: another process may read it at any time.
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / path.name
-            part.write_text(counted.model_dump_json())
-            os.replace(part, path)
-    except OSError as error:
-        _LOG.info("the count %s can't be cached: %s", path, error)
+    write_cached(path, lambda file: file.write(counted.model_dump_json().encode()))

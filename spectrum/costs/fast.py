@@ -1,8 +1,9 @@
-"""The costs of a network of ours from the shapes alone: nothing is computed, nothing traced.
+"""Fast counts for the network families of this package, from shapes alone.
 
-All that fvcore counts in our families is done by convolutions, linear layers, batch normalisation
-and adaptive average pooling, each a module, so a pass on the meta device tells every cost. It is
-tested to be equal to fvcore's trace, row for row. A user's module may do anything: it is traced.
+Everything that fvcore counts in these families is done by modules of four kinds: convolutions,
+linear layers, batch normalisation and adaptive average pooling. So a forward pass on the meta
+device, which computes nothing, gives every cost. Tests compare the counts with fvcore's trace, row
+by row. A user's own model may do anything, so ``count_costs`` traces it.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from spectrum.costs.budget import build_on_meta
-from spectrum.costs.cache import cached
+from spectrum.costs.cache import cached_costs
 from spectrum.costs.count import Costs, count_costs, count_parameters
 from spectrum.costs.inputs import (
     checked_shape,
-    evaluating,
+    eval_mode,
+    input_shape_error,
     make_example,
-    misfit,
-    recording_shapes,
+    record_output_shapes,
 )
 from spectrum.costs.table import make_table
-from spectrum.networks import NetworkConfig, build, is_code
+from spectrum.networks import NetworkConfig, build, build_on_meta, is_user_code
 
 __all__ = ["count_config"]
 
@@ -33,39 +33,39 @@ _COUNTED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.AdaptiveAvgPool2d)
 def count_config(config: NetworkConfig, input_shape: Sequence[int]) -> Costs:
     """Count the costs of the network that a configuration describes.
 
-    The same as ``count_costs(build(config), input_shape)``, in less time: for our own families
-    no arithmetic is done, and counts are kept in the user's cache directory. A network by the
-    name of a callable, ``package.module:callable``, is built and traced each time.
+    The result is that of ``count_costs(build(config), input_shape)``, in less time. For the
+    families of this package nothing is computed, and counts are kept in the user's cache folder.
+    A user's own model, ``package.module:callable``, is built and traced each time.
 
     Args:
         config: the network.
-        input_shape: of one example, as in ``(3, 299, 299)``.
+        input_shape: the shape of one example, such as ``(3, 299, 299)``.
 
     Raises:
-        ValueError: its segments don't fit its layers, or it can't take the input.
+        ValueError: the segments don't fit the layers, or the network can't process the input.
     """
     shape = checked_shape(input_shape)
-    if is_code(config.name):
+    if is_user_code(config.name):
         return count_costs(build(config), shape)
-    return cached(config, shape, lambda: _count_on_meta(build_on_meta(config), shape))
+    return cached_costs(config, shape, lambda: _count_on_meta(build_on_meta(config), shape))
 
 
 def _count_on_meta(network: nn.Module, shape: tuple[int, int, int]) -> Costs:
-    """The counts of a network of ours on the meta device; it is left with hooks."""
-    known = [(n, m) for n, m in network.named_modules() if isinstance(m, _COUNTED)]
-    counted = sum(p.numel() for _, module in known for p in module.parameters())
-    assert counted == sum(p.numel() for p in network.parameters()), "parameters of unknown cost"
+    """Count a network on the meta device; hooks remain in it, so it can't be used again."""
+    modules = [(n, m) for n, m in network.named_modules() if isinstance(m, _COUNTED)]
+    covered = sum(p.numel() for _, module in modules for p in module.parameters())
+    assert covered == sum(p.numel() for p in network.parameters()), "parameters of unknown cost"
     macs: Counter[str] = Counter()
     activations: Counter[str] = Counter()
-    others = 0  # what fvcore adds to multiply-adds
+    others = 0  # fvcore's counts of batch normalisation and pooling
 
-    def counting(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+    def make_hook(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
         paths = {"", name, *(name[:i] for i, letter in enumerate(name) if letter == ".")}
 
         def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
             nonlocal others
             if isinstance(module, nn.Conv2d | nn.Linear):
-                # Each weight meets each position of the output once.
+                # Each weight is used once at each position of the output.
                 cost = module.weight.numel() * (output.numel() // module.weight.shape[0])
                 for path in paths:
                     macs[path] += cost
@@ -73,21 +73,21 @@ def _count_on_meta(network: nn.Module, shape: tuple[int, int, int]) -> Costs:
             elif isinstance(module, nn.BatchNorm2d):
                 others += (2 if module.affine else 1) * output.numel()
             else:
-                others += inputs[0].numel()  # the pooling reads each value once
+                others += inputs[0].numel()  # one operation per input value
 
         return count
 
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, module in known:
-        module.register_forward_hook(counting(name))
+    for name, module in modules:
+        module.register_forward_hook(make_hook(name))
         if isinstance(module, nn.BatchNorm2d):
-            # It changes no shape; on the meta device torch spells out all of its arithmetic.
+            # It keeps the shape, and torch decomposes it on the meta device, which is slow.
             module.forward = nn.Identity().forward  # type: ignore[method-assign]
-    with evaluating(network), recording_shapes(network, shapes):
+    with eval_mode(network), record_output_shapes(network, shapes):
         try:
             network(make_example(network, shape))
         except RuntimeError as error:
-            raise misfit(network, shape, error) from error
+            raise input_shape_error(network, shape, error) from error
     return Costs(
         params=count_parameters(network),
         macs=macs[""],

@@ -1,4 +1,4 @@
-"""What a network is counted with: an example, eval mode, and what is said if it doesn't fit."""
+"""The input that a network is counted with, and the error for an input that doesn't fit."""
 
 from __future__ import annotations
 
@@ -9,36 +9,46 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from spectrum.layers import whole
+from spectrum.layers import check_int
 
-__all__ = ["checked_shape", "evaluating", "make_example", "misfit", "one_line", "recording_shapes"]
+__all__ = [
+    "checked_shape",
+    "eval_mode",
+    "first_line",
+    "input_shape_error",
+    "make_example",
+    "record_output_shapes",
+]
 
-# Sides of square inputs to try, up to the largest in use; between two of them is bisected.
+# Sides of square inputs to try, up to the largest in use. A bisection between two follows.
 _SIDES = (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512, 768, 1024)
 
 
 def checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
-    """The shape of an image as a tuple.
+    """Check the shape of an image and return it as a tuple.
 
     Raises:
-        ValueError: it isn't three whole numbers from 1.
+        ValueError: ``input_shape`` isn't three whole numbers from 1.
     """
     if not isinstance(input_shape, Sequence) or len(input_shape) != 3:
         raise ValueError(f"input_shape (={input_shape!r}) must be (channels, height, width)")
-    channels, height, width = (whole("input_shape", n) for n in input_shape)
+    channels, height, width = (check_int("input_shape", n) for n in input_shape)
     return channels, height, width
 
 
 def make_example(network: nn.Module, shape: Sequence[int]) -> Tensor:
-    """One image of zeros, of the network's device and type."""
+    """One image of zeros, (1, C, H, W), with the device and type of the network's weights."""
     weight = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
     return torch.zeros(1, *shape, dtype=weight.dtype, device=weight.device)
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients, module by module undone; random numbers drawn are given back."""
-    # Batch normalisation counts differently in training mode.
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """Put a network in eval mode, without gradients, for the duration of a ``with`` block.
+
+    Afterwards each module is in the mode that it was in, and torch's random state is restored.
+    """
+    # fvcore counts batch normalisation differently in training mode.
     modes = [(module, module.training) for module in network.modules()]
     devices = {p.device for p in network.parameters() if p.device.type == "cuda"}
     try:
@@ -51,17 +61,24 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def recording_shapes(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Iterator[None]:
-    """Note the output shape of every module that runs, without the batch dimension."""
+def record_output_shapes(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Iterator[None]:
+    """Record the output shapes of all modules that run in a ``with`` block.
 
-    def hook(name: str):  # type: ignore[no-untyped-def]
-        def note(_module: nn.Module, _inputs: object, output: object) -> None:
+    Args:
+        network: its modules are watched.
+        shapes: is filled with the shapes by the module's path, without the batch dimension.
+    """
+
+    def make_hook(name: str):  # type: ignore[no-untyped-def]
+        def record(_module: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor):
                 shapes[name] = tuple(int(n) for n in output.shape[1:])
 
-        return note
+        return record
 
-    handles = [module.register_forward_hook(hook(name)) for name, module in network.named_modules()]
+    handles = [
+        module.register_forward_hook(make_hook(name)) for name, module in network.named_modules()
+    ]
     try:
         yield
     finally:
@@ -69,26 +86,28 @@ def recording_shapes(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> 
             handle.remove()
 
 
-def misfit(network: nn.Module, shape: tuple[int, int, int], error: Exception) -> ValueError:
-    """What to raise for a network that fails on an input of ``shape``.
+def input_shape_error(
+    network: nn.Module, shape: tuple[int, int, int], error: Exception
+) -> ValueError:
+    """The error to raise for a network that fails on an input of ``shape``.
 
-    Where a larger square would do, the message says from which size on.
+    If a larger square input would fit, its message names the smallest one.
     """
-    side = _least_side(network, shape)
+    side = _smallest_side(network, shape)
     needs = f", which needs at least {side}x{side}" if side else ""
-    return ValueError(f"input_shape (={shape}) doesn't fit the network{needs}: {one_line(error)}")
+    return ValueError(f"input_shape (={shape}) doesn't fit the network{needs}: {first_line(error)}")
 
 
-def one_line(error: Exception) -> str:
-    """The first line of what went wrong, or its kind where it says nothing."""
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message, or its class where the message is empty."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _least_side(network: nn.Module, shape: tuple[int, int, int]) -> int | None:
-    """The side of the least square that fits, if that is larger than ``shape``; else None."""
+def _smallest_side(network: nn.Module, shape: tuple[int, int, int]) -> int | None:
+    """The side of the smallest square input that fits; None if size isn't what is wrong."""
     channels, height, width = shape
     if _fits(network, shape):
-        return None  # it failed for want of memory, not of pixels
+        return None  # it failed for another reason, such as memory
     low = min(height, width)
     for high in (side for side in _SIDES if side > low):
         if not _fits(network, (channels, high, high)):
@@ -105,15 +124,15 @@ def _least_side(network: nn.Module, shape: tuple[int, int, int]) -> int | None:
 
 
 def _fits(network: nn.Module, shape: tuple[int, int, int]) -> bool:
-    """Whether the network takes an input, seen on the meta device, where nothing is computed."""
+    """Whether the network can process an input, tried on the meta device without computing."""
     state = {
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
     }
     example = make_example(network, shape).to("meta")
-    with evaluating(network):
+    with eval_mode(network):
         try:
             functional_call(network, state, (example,))
-        except Exception:  # a user's module may raise anything
+        except Exception:  # a user's module may raise any exception
             return False
     return True

@@ -1,10 +1,13 @@
-"""The latency of networks beside one that serves as a yardstick, and the width that meets one.
+"""Measured latencies of networks, and the width at which a network has a given latency.
 
-Times on a machine that does other things too drift by tens of per cent within seconds, and where
-there are more processes than cores a call takes several times as long. So one thread is timed by
-its own clock, and a network is never timed alone: it and the yardstick take turns, and its latency
-is the ratio of their times, times the yardstick's own latency, which is measured once. Times are
-lower quartiles, since what others do to a machine makes calls slower, never faster.
+On a machine that does other work too, times drift by tens of per cent within seconds. With more
+processes than cores a call takes several times as long. Three things keep this out of a latency:
+
+- A network is never timed alone. It and a reference network are called in turns. The latency is
+  the ratio of their times, multiplied by the reference's own latency, which is measured once.
+- A network on one thread is timed by that thread's CPU time.
+- The time of a call is the lower quartile of its samples, since other work makes calls slower and
+  never faster.
 """
 
 from __future__ import annotations
@@ -19,49 +22,50 @@ from typing import NamedTuple
 
 import torch
 
-from spectrum.costs.budget import check_solvable, rounded
+from spectrum.costs.budget import check_width_solvable, round_width
 from spectrum.costs.timing import Timing, checked_device, time_interleaved
 from spectrum.costs.workload import (
     MeasuredPrecision,
     Workload,
-    keeping_random_state,
     make_workload,
+    preserve_rng_state,
 )
 from spectrum.networks import NetworkConfig, build
 
 __all__ = [
     "LATENCY_BATCH",
-    "Conditions",
+    "LatencyConditions",
     "LatencyMatch",
-    "Yardstick",
-    "latency_beside",
+    "Reference",
     "match_latency",
-    "measure_yardstick",
+    "measure_latency",
+    "measure_reference",
     "solve_width",
 ]
 
 LATENCY_BATCH = 32
-"""Images a batch of which the latency is: what the recipes train with by default."""
+"""Images per batch that a latency is measured with: the default batch size of recipes."""
 
-CLOSE = 0.02  # a miss that counts as none
-FAIR = 0.1  # one that will do when the time is up
-MOST = 100  # yardsticks; wider networks than these take fill the memory before they are timed
-LOOKS = 12  # at different widths at the most, among which the time is shared out
-REPEATS = 5  # of a call in a look, however long it takes
-GROWTH = 4.0  # of the width from one look to the next, while only one side is known
-NEAR = 0.03  # between two widths from whose middle the others are looked at
-STEP, STEPS = 0.01, 25  # the widths outwards from there
+TOLERANCE = 0.02  # a miss that ends the search
+LATE_TOLERANCE = 0.1  # a miss that ends the search when its time is up
+# Times the reference's latency; a network of a longer latency would fill the memory.
+MAX_LATENCY = 100
+MAX_WIDTHS = 12  # that are measured; each gets an equal share of the time
+MIN_REPEATS = 5  # of a call in a measurement, however long it takes
+MAX_FACTOR = 4.0  # from one width to the next, before the searched width is bracketed
+BRACKET = 0.03  # when the two ends of the bracket are this near, widths around its middle follow
+STEP, STEPS = 0.01, 25  # of these widths, to either side
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What the time of a forward pass depends on besides the network and the machine.
+class LatencyConditions:
+    """What a latency depends on, besides the network and the machine.
 
     Attributes:
-        device: where.
-        threads: on the CPU.
-        precision: by autocast.
-        channels_last: the layout of weights and images.
+        device: where the network computes.
+        threads: CPU threads.
+        precision: of the forward pass, by autocast.
+        channels_last: whether weights and images have that memory layout.
     """
 
     device: str = "cpu"
@@ -71,29 +75,29 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """A network that others are timed beside.
+class Reference:
+    """The network that others are timed in turns with.
 
     Attributes:
         config: the network.
-        shape: of one image.
-        conditions: under which it runs.
-        latency: its own, in seconds a batch.
+        shape: the shape of one image, (C, H, W).
+        conditions: how the network is executed.
+        latency: its own latency, in seconds per batch.
     """
 
     config: NetworkConfig
     shape: tuple[int, int, int]
-    conditions: Conditions
+    conditions: LatencyConditions
     latency: float
 
 
 class LatencyMatch(NamedTuple):
-    """A network that meets a latency.
+    """A network that has a target latency.
 
     Attributes:
-        config: the network, its width solved to four significant digits.
-        miss: its latency over the wanted one, less one.
-        latency: in seconds a batch.
+        config: the network, with its width solved to four significant digits.
+        miss: its latency divided by the target, minus one.
+        latency: its latency, in seconds per batch.
     """
 
     config: NetworkConfig
@@ -101,217 +105,238 @@ class LatencyMatch(NamedTuple):
     latency: float
 
 
-def measure_yardstick(
+def measure_reference(
     config: NetworkConfig,
     shape: tuple[int, int, int],
-    conditions: Conditions,
+    conditions: LatencyConditions,
     *,
     seconds: float = 1.0,
-) -> Yardstick:
-    """Time a network by itself, in inference, with ``LATENCY_BATCH`` images a batch.
-
-    Raises:
-        ValueError: it can't be built or take the images, or the device isn't there.
-    """
-    with _running(conditions):
-        work = _workload(config, shape, conditions)
-        timed = time_interleaved(
-            {"": work.call}, seconds=seconds, device=work.device, clock=_clock(conditions)
-        )
-    return Yardstick(config, shape, conditions, timed[""].lower_quartile)
-
-
-def latency_beside(
-    yardstick: Yardstick,
-    config: NetworkConfig,
-    shape: tuple[int, int, int],
-    conditions: Conditions,
-    *,
-    seconds: float = 0.5,
-) -> float:
-    """The latency of a network in inference, in seconds a batch of ``LATENCY_BATCH`` images.
+) -> Reference:
+    """Time a network by itself in inference, to serve as the reference for others.
 
     Args:
-        yardstick: what it is timed beside; the yardstick itself has its own latency.
         config: the network.
-        shape: of one image.
-        conditions: under which it runs.
+        shape: the shape of one image, (C, H, W); a batch has ``LATENCY_BATCH`` of them.
+        conditions: how the network is executed.
         seconds: how long to time.
 
     Raises:
-        ValueError: it can't be built or take the images, or the device isn't there.
+        ValueError: the network can't be built or can't process the images, or this machine
+            doesn't have the device.
     """
-    if (config, shape, conditions) == (yardstick.config, yardstick.shape, yardstick.conditions):
-        return yardstick.latency
-    beside = _workload_of(yardstick)
-    own, its = _take_turns(beside, config, shape, conditions, seconds)
-    return yardstick.latency * Timing(own).lower_quartile / Timing(its).lower_quartile
+    with _apply_threads(conditions):
+        workload = _workload(config, shape, conditions)
+        timed = time_interleaved(
+            {"": workload.call}, seconds=seconds, device=workload.device, clock=_clock(conditions)
+        )
+    return Reference(config, shape, conditions, timed[""].lower_quartile)
+
+
+def measure_latency(
+    reference: Reference,
+    config: NetworkConfig,
+    shape: tuple[int, int, int],
+    conditions: LatencyConditions,
+    *,
+    seconds: float = 0.5,
+) -> float:
+    """Measure the latency of a network in inference, in seconds per ``LATENCY_BATCH`` images.
+
+    Args:
+        reference: the network that is timed in turns with it. If it is the same network, its
+            latency is returned as it is.
+        config: the network.
+        shape: the shape of one image, (C, H, W).
+        conditions: how the network is executed.
+        seconds: how long to time.
+
+    Raises:
+        ValueError: the network can't be built or can't process the images, or this machine
+            doesn't have the device.
+    """
+    if (config, shape, conditions) == (reference.config, reference.shape, reference.conditions):
+        return reference.latency
+    workload = _reference_workload(reference)
+    samples, reference_samples = _time_in_turns(workload, config, shape, conditions, seconds)
+    own_time, reference_time = (Timing(s).lower_quartile for s in (samples, reference_samples))
+    return reference.latency * own_time / reference_time
 
 
 def match_latency(
-    yardstick: Yardstick,
+    reference: Reference,
     config: NetworkConfig,
     shape: tuple[int, int, int],
-    conditions: Conditions,
+    conditions: LatencyConditions,
     *,
     latency: float | None = None,
     seconds: float = 2.4,
 ) -> LatencyMatch:
-    """Solve the width at which a network takes as long as is wanted.
+    """Solve the width at which a network has a target latency.
 
     Args:
-        yardstick: what it is timed beside.
+        reference: the network that is timed in turns with it.
         config: the network; its own width is ignored.
-        shape: of one image.
-        conditions: under which it runs.
-        latency: what is wanted, in seconds a batch of ``LATENCY_BATCH`` images; None for the
-            yardstick's.
-        seconds: after which a width will do whose miss is 10%; a slow network takes longer.
+        shape: the shape of one image, (C, H, W).
+        conditions: how the network is executed.
+        latency: the target, in seconds per ``LATENCY_BATCH`` images; None for the reference's.
+        seconds: the time after which a miss of 10% is accepted; a slow network takes longer.
 
     Raises:
-        ValueError: no width comes near the latency; the segments are explicit sizes, which hold
-            at one width only; or the network can't be built or take the images.
+        ValueError: no width comes near the target; the segments are explicit sizes, which fit one
+            width only; or the network can't be built or can't process the images.
     """
-    check_solvable(config)
-    wanted = yardstick.latency if latency is None else latency
-    same = config.model_copy(update={"width": yardstick.config.width}) == yardstick.config
-    if same and latency is None and (shape, conditions) == (yardstick.shape, yardstick.conditions):
-        return LatencyMatch(yardstick.config, 0.0, wanted)
-    if wanted > MOST * yardstick.latency:
+    check_width_solvable(config)
+    target = reference.latency if latency is None else latency
+    is_reference = config.model_copy(update={"width": reference.config.width}) == reference.config
+    if (
+        is_reference
+        and latency is None
+        and (shape, conditions) == (reference.shape, reference.conditions)
+    ):
+        return LatencyMatch(reference.config, 0.0, target)
+    if target > MAX_LATENCY * reference.latency:
         raise ValueError(
-            f"latency (={1000 * wanted:.4g} ms) must be near what a width can reach: at most "
-            f"{MOST} times the {1000 * yardstick.latency:.4g} ms of {yardstick.config.name} at "
-            f"{yardstick.config.segments} and width {yardstick.config.width:g}"
+            f"latency (={1000 * target:.4g} ms) must be near what a width can reach: at most "
+            f"{MAX_LATENCY} times the {1000 * reference.latency:.4g} ms of "
+            f"{reference.config.name} at {reference.config.segments} and width "
+            f"{reference.config.width:g}"
         )
-    beside = _workload_of(yardstick)
+    workload = _reference_workload(reference)
     times: dict[float, tuple[tuple[float, ...], tuple[float, ...]]] = {}
 
-    def look(width: float) -> float:
+    def measure(width: float) -> float:
         candidate = config.model_copy(update={"width": width})
-        before = times.get(width, ((), ()))
-        now = _take_turns(beside, candidate, shape, conditions, seconds / LOOKS)
-        times[width] = (before[0] + now[0], before[1] + now[1])
-        own, its = (Timing(samples).lower_quartile for samples in times[width])
-        return own / its * yardstick.latency / wanted
+        earlier = times.get(width, ((), ()))
+        new = _time_in_turns(workload, candidate, shape, conditions, seconds / MAX_WIDTHS)
+        times[width] = (earlier[0] + new[0], earlier[1] + new[1])
+        candidate_time, reference_time = (Timing(s).lower_quartile for s in times[width])
+        return candidate_time / reference_time * reference.latency / target
 
-    width, cost = solve_width(look, seconds=seconds)
+    width, cost = solve_width(measure, seconds=seconds)
     if not 0.5 < cost < 2:
         raise ValueError(
-            f"latency (={1000 * wanted:.4g} ms) must be near what a width can reach: the nearest "
-            f"network takes {1000 * wanted * cost:.4g} ms"
+            f"latency (={1000 * target:.4g} ms) must be near what a width can reach: the nearest "
+            f"network takes {1000 * target * cost:.4g} ms"
         )
-    return LatencyMatch(config.model_copy(update={"width": width}), cost - 1, wanted * cost)
+    return LatencyMatch(config.model_copy(update={"width": width}), cost - 1, target * cost)
 
 
-def solve_width(look: Callable[[float], float], *, seconds: float) -> tuple[float, float]:
-    """The width at which a cost is 1 that is measured with noise and by and large rises.
+def solve_width(measure: Callable[[float], float], *, seconds: float) -> tuple[float, float]:
+    """Find the width at which a noisily measured cost is 1.
 
-    Times rise in jumps, with the channels that a layer's kernel takes at once, and may even fall
-    from one width to the next. So widths are tried from 1 on, by the square-root law until one
-    costs too little and one too much, then between the two until they are near each other, and
-    from there outwards. Of many noisy looks one hits the mark by luck, so a width that seems
-    right is looked at again.
+    By and large the cost rises with the width, but in jumps, since a layer's kernel takes several
+    channels at once, and it may even fall from one width to the next. So widths from 1 on are
+    tried, the next by the square-root law, until one costs too little and another too much. This
+    bracket is narrowed until its ends are near each other. Then the widths around it are tried.
+
+    Of many noisy measurements one is right by chance. So a width that seems right is measured
+    again.
 
     Args:
-        look: measures the cost at a width, over what it should be; called for the same width
-            again, by all that it has seen there.
-        seconds: after which a cost between 0.9 and 1.1 will do.
+        measure: measures the cost at a width, divided by the target cost. When it is called again
+            for a width, it takes its earlier measurements of it into account.
+        seconds: the time after which a cost between 0.9 and 1.1 is accepted.
 
     Returns:
-        The width looked at whose cost was nearest, and that cost, by two looks at least.
+        The measured width whose cost is nearest to 1, and that cost, measured at least twice.
     """
     end = time.perf_counter() + seconds
-    seen: dict[float, float] = {}
-    sure: set[float] = set()
+    costs: dict[float, float] = {}
+    confirmed: set[float] = set()  # measured twice
 
     def nearest() -> float:
-        return min(seen, key=lambda width: abs(math.log(seen[width])))
+        return min(costs, key=lambda width: abs(math.log(costs[width])))
 
-    for width in _widths(seen):
-        if width not in seen:
-            seen[width] = look(width)
-        if width not in sure and abs(seen[width] - 1) <= CLOSE:
-            seen[width] = look(width)
-            sure.add(width)
-            if abs(seen[width] - 1) <= CLOSE:
-                return width, seen[width]
+    for width in _widths(costs):
+        if width not in costs:
+            costs[width] = measure(width)
+        if width not in confirmed and abs(costs[width] - 1) <= TOLERANCE:
+            costs[width] = measure(width)
+            confirmed.add(width)
+            if abs(costs[width] - 1) <= TOLERANCE:
+                return width, costs[width]
         late = time.perf_counter() > end
-        if len(seen) == LOOKS or (late and abs(seen[nearest()] - 1) <= FAIR):
+        if len(costs) == MAX_WIDTHS or (late and abs(costs[nearest()] - 1) <= LATE_TOLERANCE):
             break
-    while nearest() not in sure:
+    while nearest() not in confirmed:
         width = nearest()
-        sure.add(width)
-        seen[width] = look(width)
-    return nearest(), seen[nearest()]
+        confirmed.add(width)
+        costs[width] = measure(width)
+    return nearest(), costs[nearest()]
 
 
-def _widths(seen: Mapping[float, float]) -> Iterator[float]:
-    """The widths to look at; each has its cost in ``seen`` by the time the next is asked for."""
-    low = high = None  # the widest that costs too little, the narrowest that costs too much
+def _widths(costs: Mapping[float, float]) -> Iterator[float]:
+    """The widths to measure, one after the other.
+
+    Args:
+        costs: the costs measured so far; before the next width is asked for, that of the last one
+            must be there.
+    """
+    low = high = None  # the bracket: the last width that cost too little, and too much
     width, power = 1.0, 0.5
     while low is None or high is None:
         yield width
-        if seen[width] < 1:
+        if costs[width] < 1:
             low = width
         else:
             high = width
-        factor = min(max(seen[width] ** -power, 1 / GROWTH), GROWTH)
-        power *= 2  # where the law falls short, as where calls cost more than what they compute
-        following = rounded(width * factor)
-        if following == width:  # as narrow or as wide as can be
+        factor = min(max(costs[width] ** -power, 1 / MAX_FACTOR), MAX_FACTOR)
+        power *= 2  # larger steps, for where a call costs more than its arithmetic
+        following = round_width(width * factor)
+        if following == width:  # the least or the largest width
             return
         width = following
-    while high > (1 + NEAR) * low:
-        # Where the line between the two meets 1, in logarithms, kept off its ends.
-        share = -math.log(seen[low]) / (math.log(seen[high]) - math.log(seen[low]))
-        width = rounded(low * (high / low) ** min(max(share, 0.2), 0.8))
+    while high > (1 + BRACKET) * low:
+        # Interpolates linearly in logarithms where the cost is 1, away from the bracket's ends.
+        share = -math.log(costs[low]) / (math.log(costs[high]) - math.log(costs[low]))
+        width = round_width(low * (high / low) ** min(max(share, 0.2), 0.8))
         yield width
-        if seen[width] < 1:
+        if costs[width] < 1:
             low = width
         else:
             high = width
     middle = math.sqrt(low * high)
     for step in range(STEPS):
-        yield rounded(middle * (1 + STEP) ** step)
-        yield rounded(middle / (1 + STEP) ** step)
+        yield round_width(middle * (1 + STEP) ** step)
+        yield round_width(middle / (1 + STEP) ** step)
 
 
-def _take_turns(
-    beside: Workload,
+def _time_in_turns(
+    reference: Workload,
     config: NetworkConfig,
     shape: tuple[int, int, int],
-    conditions: Conditions,
+    conditions: LatencyConditions,
     seconds: float,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The times of a network and of the yardstick beside it, in seconds."""
-    with _running(conditions):
-        work = _workload(config, shape, conditions)
-        calls = {"network": work.call, "yardstick": beside.call}
+    """Time a network and the reference in turns; their samples, in seconds."""
+    with _apply_threads(conditions):
+        workload = _workload(config, shape, conditions)
+        calls = {"network": workload.call, "reference": reference.call}
         timed = time_interleaved(
             calls,
             seconds=seconds,
-            min_repeats=REPEATS,
-            device=work.device,
+            min_repeats=MIN_REPEATS,
+            device=workload.device,
             clock=_clock(conditions),
         )
-    return timed["network"].samples, timed["yardstick"].samples
+    return timed["network"].samples, timed["reference"].samples
 
 
-def _clock(conditions: Conditions) -> Callable[[], float]:
-    """What one thread takes by its own time, which stands still while others have the core."""
+def _clock(conditions: LatencyConditions) -> Callable[[], float]:
+    """The clock: for one thread its CPU time, which doesn't pass while others use the core."""
     return time.thread_time if conditions.threads == 1 else time.perf_counter
 
 
-def _workload_of(yardstick: Yardstick) -> Workload:
-    with _running(yardstick.conditions):
-        return _workload(yardstick.config, yardstick.shape, yardstick.conditions)
+def _reference_workload(reference: Reference) -> Workload:
+    with _apply_threads(reference.conditions):
+        return _workload(reference.config, reference.shape, reference.conditions)
 
 
 def _workload(
-    config: NetworkConfig, shape: tuple[int, int, int], conditions: Conditions
+    config: NetworkConfig, shape: tuple[int, int, int], conditions: LatencyConditions
 ) -> Workload:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a solved network says what it has to say once
+        warnings.simplefilter("ignore")  # its caller shows a network's warnings once
         network = build(config)
     return make_workload(
         network,
@@ -324,10 +349,10 @@ def _workload(
 
 
 @contextmanager
-def _running(conditions: Conditions) -> Iterator[None]:
-    """Keep to a number of threads; torch's random state and its own number are given back."""
+def _apply_threads(conditions: LatencyConditions) -> Iterator[None]:
+    """Set the number of threads for a ``with`` block, and restore it and torch's random state."""
     before = torch.get_num_threads()
-    with keeping_random_state(checked_device(conditions.device)):
+    with preserve_rng_state(checked_device(conditions.device)):
         torch.set_num_threads(conditions.threads)
         try:
             yield

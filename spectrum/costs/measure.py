@@ -1,4 +1,4 @@
-"""What a network costs on this machine: measured, not counted."""
+"""Measured time and memory of a network on this machine."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 from torch import nn
 
 from spectrum.costs.timing import checked_device, time_interleaved
-from spectrum.costs.workload import MeasuredPrecision, keeping_random_state, make_workload
+from spectrum.costs.workload import MeasuredPrecision, make_workload, preserve_rng_state
 
 __all__ = ["MeasuredCosts", "measure_costs"]
 
 
 @dataclass(frozen=True)
 class MeasuredCosts:
-    """What was measured of a network; the intervals are 95% intervals for the medians.
+    """The measured speed and memory of a network, with 95% intervals.
 
     Attributes:
-        latency: seconds a batch, the median.
-        latency_interval: of the latency.
-        images_per_second: the batch over the latency.
-        images_per_second_interval: of that.
-        peak_memory: the most bytes held at once.
+        latency: the median seconds per batch.
+        latency_interval: the interval for ``latency``.
+        images_per_second: the batch size divided by the latency.
+        images_per_second_interval: the interval for ``images_per_second``.
+        peak_memory: the most bytes used at once.
     """
 
     latency: float
@@ -44,38 +44,40 @@ def measure_costs(
     channels_last: bool = True,
     seconds: float = 1.0,
 ) -> MeasuredCosts:
-    """Measure a network's speed and memory; it and torch's random state are left as they were.
+    """Measure a network's speed and memory.
 
-    A deep copy of the network takes steps on made-up images, with as many threads on the CPU as
-    torch has now. In inference a step is a forward pass in eval mode and
-    ``torch.inference_mode``; in training it is a forward pass in training mode, cross-entropy,
-    backward and a step of plain SGD. Latencies depend on the machine and on what else it does;
-    to compare two networks closely, interleave them (``spectrum.costs.time_interleaved``).
+    A deep copy of the network takes steps on random images, on the CPU with torch's current number
+    of threads. In inference a step is a forward pass in eval mode under ``torch.inference_mode``.
+    In training it is a forward pass in training mode, cross-entropy, a backward pass and a step of
+    plain SGD. The network and torch's random state aren't changed.
 
-    Peak memory is the copy's parameters and buffers, the images, and the most that torch's
-    allocator holds at once during a step beyond these: activations, the outputs, gradients, and
-    weights cast by autocast. On the CPU it is exact for these and leaves out what libraries take
-    for themselves (oneDNN's reordered weights) and the program; on a GPU torch rounds sizes up to
-    512 bytes, and its cache and the driver's context are left out.
+    Latencies depend on the machine and on what else it does. To compare two networks closely, time
+    them in turns (``spectrum.costs.time_interleaved``).
+
+    Peak memory is the copy's parameters and buffers, the images, and the most that a step
+    allocates at once: activations, outputs, gradients, and weights cast by autocast. On the CPU
+    these are exact. They don't include the program and what libraries allocate for themselves,
+    such as oneDNN's reordered weights. On a GPU torch rounds sizes up to 512 bytes, and its cache
+    and the driver's context aren't included.
 
     Args:
-        network: images (N, C, H, W) to anything; in training to logits (N, classes), or to a
-            tuple of them, whose losses are added.
-        input_shape: of one image, as in ``(3, 299, 299)``.
-        batch_size: images a step.
+        network: maps images (N, C, H, W) to anything; in training to logits (N, classes), or to a
+            tuple of logits, whose losses are added.
+        input_shape: the shape of one image, such as ``(3, 299, 299)``.
+        batch_size: images per step.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or by autocast ``"bfloat16"`` or ``"float16"``; the parameters
             keep their type.
         training: whether to measure training.
-        channels_last: whether weights and images are in that layout, as in training by default.
-        seconds: how long to time; seven steps at least are timed.
+        channels_last: whether weights and images have that memory layout, the default of training.
+        seconds: how long to time; at least seven steps are timed.
 
     Raises:
-        ValueError: a bad argument, or the network can't take the images or be trained on them.
-            Where memory runs out the exception is torch's own.
+        ValueError: an argument is invalid, or the network can't process the images or be trained
+            on them. If memory runs out, torch's own exception is raised.
     """
-    with keeping_random_state(checked_device(device)):
-        work = make_workload(
+    with preserve_rng_state(checked_device(device)):
+        workload = make_workload(
             network,
             input_shape,
             batch_size,
@@ -84,8 +86,10 @@ def measure_costs(
             training=training,
             channels_last=channels_last,
         )
-        peak = work.peak_memory()
-        timing = time_interleaved({"step": work.call}, seconds=seconds, device=work.device)["step"]
+        peak = workload.peak_memory()
+        timing = time_interleaved({"step": workload.call}, seconds=seconds, device=workload.device)[
+            "step"
+        ]
     low, high = timing.interval
     return MeasuredCosts(
         latency=timing.median,

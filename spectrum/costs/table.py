@@ -1,4 +1,4 @@
-"""The costs of a network as a table, a row for each module that has any of its own."""
+"""A network's costs as a table with one row for each module that has costs of its own."""
 
 from __future__ import annotations
 
@@ -10,48 +10,55 @@ from torch import nn
 
 from spectrum.layers import SegmentedConv, UnevenConv2d
 
-__all__ = ["COLUMNS", "Row", "make_table", "module_rows"]
+__all__ = ["COLUMNS", "ModuleRow", "make_table", "module_rows"]
 
 COLUMNS = (
-    *("layer", "kind", "output_shape", "segments", "params", "macs", "activations", "share"),
+    "layer",
+    "kind",
+    "output_shape",
+    "segments",
+    "params",
+    "macs",
+    "activations",
+    "share",
 )
 
 
-class Row(NamedTuple):
+class ModuleRow(NamedTuple):
     """A module that may have costs of its own.
 
     Attributes:
-        layer: its path in the network.
-        kind: ``spatial`` or ``pointwise`` in a segmented convolution, else its class.
+        layer: the module's path in the network.
+        kind: ``spatial`` or ``pointwise`` in a segmented convolution, else the module's class.
         module: the module.
-        inside: the paths of the modules in it that have rows themselves.
-        parameters: what belongs to it and to no row before.
+        children: the paths of its children, which have rows of their own.
+        parameters: the module's own parameters, without those that an earlier row has.
     """
 
     layer: str
     kind: str
     module: nn.Module
-    inside: list[str]
+    children: list[str]
     parameters: list[nn.Parameter]
 
 
-def module_rows(network: nn.Module) -> Iterator[Row]:
-    """The modules of a network in order of their names, an uneven convolution as one."""
+def module_rows(network: nn.Module) -> Iterator[ModuleRow]:
+    """The modules of a network, parents before children; an uneven convolution is one row."""
     kinds: dict[str, str] = {}
     uneven: tuple[str, ...] = ()
     seen: set[nn.Parameter] = set()
     for name, module in network.named_modules():
         if name.startswith(uneven):
-            continue  # a run of an uneven spatial convolution, which is one layer
+            continue  # a part of an uneven convolution, which is one row
         if isinstance(module, SegmentedConv):
             kinds |= {f"{name}.{part}".removeprefix("."): part for part in ("spatial", "pointwise")}
-        inside = [f"{name}.{child}".removeprefix(".") for child, _ in module.named_children()]
+        children = [f"{name}.{child}".removeprefix(".") for child, _ in module.named_children()]
         if isinstance(module, UnevenConv2d):
-            inside = []
+            children = []
             uneven += (f"{name}.convs".removeprefix("."),)
-        own = [p for p in module.parameters(recurse=not inside) if p not in seen]
+        own = [p for p in module.parameters(recurse=not children) if p not in seen]
         seen.update(own)
-        yield Row(name, kinds.get(name, type(module).__name__), module, inside, own)
+        yield ModuleRow(name, kinds.get(name, type(module).__name__), module, children, own)
 
 
 def make_table(
@@ -60,21 +67,21 @@ def make_table(
     activations: Mapping[str, int],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> pd.DataFrame:
-    """A row for each module with parameters or multiply-adds of its own.
+    """Make one row for each module with parameters or multiply-adds of its own.
 
     Args:
-        network: whose modules these are.
-        macs: multiply-adds of every module that runs and of all inside it, by path.
-        activations: likewise, elements that convolutions and linear layers put out.
-        shapes: of every module's output, without the batch.
+        network: the network.
+        macs: multiply-adds of each module and of all modules in it, by path.
+        activations: output elements of the convolutions and linear layers in each module, by path.
+        shapes: the shape of each module's output, without the batch dimension, by path.
     """
     total = max(macs[""], 1)
     rows = []
     for row in module_rows(network):
-        # What a module has or does itself, outside the modules that have rows of their own.
+        # The module's own costs, without those of its children.
         params = sum(p.numel() for p in row.parameters if p.requires_grad)
-        cost = macs.get(row.layer, 0) - sum(macs.get(child, 0) for child in row.inside)
-        outputs = activations.get(row.layer, 0) - sum(activations.get(c, 0) for c in row.inside)
+        cost = macs.get(row.layer, 0) - sum(macs.get(child, 0) for child in row.children)
+        outputs = activations.get(row.layer, 0) - sum(activations.get(c, 0) for c in row.children)
         if params or cost:
             rows.append(
                 {

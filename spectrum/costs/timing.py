@@ -1,4 +1,4 @@
-"""How long calls take, side by side: interleaved, so that a slow spell of the machine meets all."""
+"""Timing calls in turns, so that a slow phase of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import torch
 
-from spectrum.layers import whole
+from spectrum.layers import check_int
 
 __all__ = ["Ratio", "Timing", "checked_device", "median_interval", "ratio", "time_interleaved"]
 
-WARM_UPS = 2  # the first call allocates and compiles, the second finds it done
-LEVEL = 0.95
+WARM_UPS = 2  # calls that aren't timed; the first may allocate and compile
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -27,24 +27,24 @@ class Timing:
     """The times of one call.
 
     Attributes:
-        samples: seconds, in the order of the rounds.
+        samples: the seconds of each round, in order.
     """
 
     samples: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """The median, in seconds."""
         return median(self.samples)
 
     @property
     def lower_quartile(self) -> float:
-        """Seconds; what other programs take of a busy machine touches it far less than the rest."""
+        """The lower quartile, in seconds; other programs on the machine affect it little."""
         return sorted(self.samples)[(len(self.samples) - 1) // 4]
 
     @property
     def interval(self) -> tuple[float, float]:
-        """A 95% interval for the median, in seconds, as ``median_interval`` gives it."""
+        """The 95% interval for the median, in seconds (``median_interval``)."""
         return median_interval(self.samples)
 
 
@@ -52,8 +52,8 @@ class Ratio(NamedTuple):
     """How many times as long one call takes as another.
 
     Attributes:
-        median: of the rounds' ratios.
-        interval: a 95% interval for it.
+        median: the median of the ratios in each round.
+        interval: the 95% interval for the median.
     """
 
     median: float
@@ -68,58 +68,59 @@ def time_interleaved(
     device: str | torch.device = "cpu",
     clock: Callable[[], float] | None = None,
 ) -> dict[str, Timing]:
-    """Time calls in rounds, each call once a round, in an order that is drawn anew every round.
+    """Time calls in rounds. Each round makes every call once, in a new random order.
 
     Every call is warmed up first. On a GPU a sample is the time between two events on the current
-    stream, from an idle device to the end of the work that the call began there.
+    stream, from an idle device to the end of the work that the call started.
 
     Args:
-        calls: what to time, by name; their results are dropped at once.
-        seconds: how long to go on after the warm-up, all calls together.
-        min_repeats: the rounds that are timed however long they take; from 6 on the intervals
-            of ``Timing`` hold 95%.
+        calls: what to time, by name. Their results are dropped.
+        seconds: the time for all calls together, without the warm-up.
+        min_repeats: the least number of rounds, however long they take. With 6 or more the
+            intervals of ``Timing`` have a confidence of 95%.
         device: where the calls compute.
-        clock: in seconds, by which calls on the CPU are timed; None for the wall's.
-            ``time.thread_time`` leaves out what other processes did meanwhile, where a call
-            computes in one thread.
+        clock: gives the seconds by which calls on the CPU are timed; None for wall-clock time.
+            For a call that computes in one thread, ``time.thread_time`` leaves out the time that
+            other processes took.
 
     Returns:
-        As many samples of each call, those at one index from the same round.
+        The timings by name. Samples with the same index are from the same round.
 
     Raises:
-        ValueError: no calls, a negative number of seconds, less than one repeat, or a device that
-            isn't there.
+        ValueError: ``calls`` is empty, ``seconds`` is negative or ``min_repeats`` below one, or
+            this machine doesn't have the device.
     """
     if not calls:
         raise ValueError("calls (={}) must hold at least one call")
     if not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
         raise ValueError(f"seconds (={seconds!r}) must be a finite number from 0")
-    min_repeats = whole("min_repeats", min_repeats)
+    min_repeats = check_int("min_repeats", min_repeats)
     place = checked_device(device)
-    timed = _timed_on_cuda if place.type == "cuda" else partial(_timed, clock or time.perf_counter)
+    on_cpu = partial(_time_on_cpu, clock or time.perf_counter)
+    time_call = _time_on_cuda if place.type == "cuda" else on_cpu
     names, samples = list(calls), {name: list[float]() for name in calls}
-    shuffled = random.Random(0)
+    rng = random.Random(0)
     with torch.cuda.device(place) if place.type == "cuda" else nullcontext():
         for _ in range(WARM_UPS):
             for call in calls.values():
                 call()
-        begun = time.perf_counter()
+        start = time.perf_counter()
         rounds = 0
-        while rounds < min_repeats or time.perf_counter() - begun < seconds:
-            shuffled.shuffle(names)
+        while rounds < min_repeats or time.perf_counter() - start < seconds:
+            rng.shuffle(names)
             for name in names:
-                samples[name].append(timed(calls[name]))
+                samples[name].append(time_call(calls[name]))
             rounds += 1
     return {name: Timing(tuple(samples[name])) for name in calls}
 
 
 def ratio(a: Timing, b: Timing) -> Ratio:
-    """How many times as long ``a`` takes as ``b``: the median over the rounds they share.
+    """How many times as long ``a`` takes as ``b``: the median of the ratios in each round.
 
-    A slow spell that meets both calls of a round leaves their ratio as it is.
+    A slow phase of the machine that affects both calls of a round doesn't change their ratio.
 
     Raises:
-        ValueError: they aren't of the same rounds.
+        ValueError: the timings don't have the same number of rounds.
     """
     if len(a.samples) != len(b.samples):
         raise ValueError(
@@ -130,12 +131,13 @@ def ratio(a: Timing, b: Timing) -> Ratio:
 
 
 def median_interval(samples: Sequence[float]) -> tuple[float, float]:
-    """A 95% interval for the median of what the samples are drawn from, whatever its shape.
+    """A 95% confidence interval for the median of any distribution that samples are drawn from.
 
-    The i-th smallest and the i-th largest of n samples lie on two sides of the median unless
-    fewer than i samples fall on one side of it, and how many do is binomial: i is the largest
-    where that has a chance of 5% at most. With fewer than six samples even the smallest and the
-    largest, which are given then, hold less than 95%.
+    It reaches from the i-th smallest to the i-th largest of n samples. The median lies outside of
+    it if fewer than i samples fall on one side of the median. The number that do is binomial, and
+    i is the largest at which this has a probability of at most 5%. With fewer than six samples
+    there is no such i; the interval is then from the smallest to the largest sample and has a
+    confidence below 95%.
 
     Raises:
         ValueError: there are no samples.
@@ -144,11 +146,11 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float]:
     if not n:
         raise ValueError("samples (=0 of them) must be at least one")
     ordered = sorted(samples)
-    if n > 1000:  # the binomial is as good as normal, and its exact sum takes long
+    if n > 1000:  # the normal approximation is good, and the exact sum is slow
         i = math.floor(n / 2 - 1.96 * math.sqrt(n) / 2)
         return ordered[i - 1], ordered[n - i]
     chance, i = 0.0, 0
-    while 2 * (chance + math.comb(n, i) / 2**n) <= 1 - LEVEL:
+    while 2 * (chance + math.comb(n, i) / 2**n) <= 1 - CONFIDENCE:
         chance += math.comb(n, i) / 2**n
         i += 1
     i = max(i, 1)
@@ -156,27 +158,27 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float]:
 
 
 def checked_device(device: str | torch.device) -> torch.device:
-    """A device that is there.
+    """Check that this machine has a device, and return it.
 
     Raises:
-        ValueError: this machine doesn't have it.
+        ValueError: this machine doesn't have the device.
     """
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    here = ["cpu", *(["cuda"] if gpus else []), *gpus]
-    if str(device) not in here:
-        raise ValueError(f"device (={str(device)!r}) must be one of {', '.join(here)} here")
+    devices = ["cpu", *(["cuda"] if gpus else []), *gpus]
+    if str(device) not in devices:
+        raise ValueError(f"device (={str(device)!r}) must be one of {', '.join(devices)} here")
     return torch.device(device)
 
 
-def _timed(clock: Callable[[], float], call: Callable[[], object]) -> float:
-    begun = clock()
+def _time_on_cpu(clock: Callable[[], float], call: Callable[[], object]) -> float:
+    start = clock()
     call()
-    return clock() - begun
+    return clock() - start
 
 
-def _timed_on_cuda(call: Callable[[], object]) -> float:
+def _time_on_cuda(call: Callable[[], object]) -> float:
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()  # what came before, a call's warm-up too, isn't in this sample
+    torch.cuda.synchronize()  # earlier work isn't part of this sample
     start.record()
     call()
     end.record()

@@ -1,4 +1,4 @@
-"""One step of a network on made-up images, to be timed or to have its memory measured."""
+"""One step of a network on random images, whose time and memory can be measured."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.costs.inputs import checked_shape, misfit
-from spectrum.costs.memory import is_out_of_memory, peak_in_call
+from spectrum.costs.inputs import checked_shape, input_shape_error
+from spectrum.costs.memory import max_memory_allocated
 from spectrum.costs.timing import checked_device
-from spectrum.layers import whole
+from spectrum.layers import check_int
+from spectrum.machine import is_out_of_memory
 
-__all__ = ["MeasuredPrecision", "Workload", "keeping_random_state", "make_workload"]
+__all__ = ["MeasuredPrecision", "Workload", "make_workload", "preserve_rng_state"]
 
 MeasuredPrecision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 _TYPES: dict[str, torch.dtype] = {
@@ -31,19 +32,19 @@ class Workload:
 
     Attributes:
         call: takes the step.
-        device: where.
-        batch_size: images a step.
-        held: bytes of the copy's parameters, its buffers and the images.
+        device: where the step computes.
+        batch_size: images per step.
+        static_bytes: bytes of the copy's parameters and buffers and of the images.
     """
 
     call: Callable[[], object]
     device: torch.device
     batch_size: int
-    held: int
+    static_bytes: int
 
     def peak_memory(self) -> int:
-        """The most bytes that the copy, its batch and a step hold at once, a step being taken."""
-        return self.held + peak_in_call(self.call, self.device)
+        """Take a step; the most bytes that the copy, its images and the step use at once."""
+        return self.static_bytes + max_memory_allocated(self.call, self.device)
 
 
 def make_workload(
@@ -56,81 +57,86 @@ def make_workload(
     training: bool = False,
     channels_last: bool = True,
 ) -> Workload:
-    """A step of a deep copy of a network, which isn't touched itself; the step is taken once.
+    """Make a step of a deep copy of a network, and take it once.
 
-    In inference a step is a forward pass in eval mode and ``torch.inference_mode``. In training
-    it is a forward pass in training mode, cross-entropy (summed over all heads where there are
-    several), backward, a step of SGD, and gradients cleared. Its learning rate is 0, which does
-    the same work and leaves the weights what they are.
+    In inference a step is a forward pass in eval mode under ``torch.inference_mode``. In training
+    it is a forward pass in training mode, cross-entropy (summed over the heads if there are
+    several), a backward pass, an SGD step, and clearing the gradients. The learning rate is 0:
+    the work is the same, and the weights don't change.
 
     Args:
-        network: images (N, C, H, W) to anything; in training to logits (N, classes), or to a
-            tuple of them.
-        input_shape: of one image, as in ``(3, 299, 299)``.
-        batch_size: images a step, of normal noise, always the same.
+        network: maps images (N, C, H, W) to anything; in training to logits (N, classes), or to a
+            tuple of logits. It isn't changed.
+        input_shape: the shape of one image, such as ``(3, 299, 299)``.
+        batch_size: images per step. They are Gaussian noise, the same in each step.
         device: where the copy goes.
-        precision: of the forward pass, by autocast; the copy's parameters stay as they are.
-        training: whether to train.
-        channels_last: whether weights and images are in that layout, as in training by default.
+        precision: of the forward pass, by autocast; the copy's parameters keep their type.
+        training: whether the step trains.
+        channels_last: whether weights and images have that memory layout, the default of training.
 
     Raises:
-        ValueError: a bad argument, or the network can't take the images or be trained on them.
-            Where memory runs out the exception is torch's own.
+        ValueError: an argument is invalid, or the network can't process the images or be trained
+            on them. If memory runs out, torch's own exception is raised.
     """
     shape = checked_shape(input_shape)
-    batch_size = whole("batch_size", batch_size)
+    batch_size = check_int("batch_size", batch_size)
     place = checked_device(device)
     if precision not in _TYPES:
         raise ValueError(f"precision (={precision!r}) must be one of {', '.join(_TYPES)}")
     if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
         raise ValueError("network (on the meta device) must have weights to be measured")
-    parameters = sum(p.requires_grad for p in network.parameters())
-    if training and not parameters:
-        raise ValueError(f"network (={parameters} trainable parameters) must have some to train")
+    trainable = sum(p.requires_grad for p in network.parameters())
+    if training and not trainable:
+        raise ValueError(f"network (={trainable} trainable parameters) must have some to train")
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    step = copy.deepcopy(network).train(training).to(place)
-    step = step.to(memory_format=layout)  # type: ignore[call-overload]
-    step.zero_grad()  # a copy has the gradients of its model
-    images = _noise(step, batch_size, shape).to(place).contiguous(memory_format=layout)
-    call = (_training if training else _inference)(step, images, _cast(place, precision))
+    network = copy.deepcopy(network).train(training).to(place)
+    network = network.to(memory_format=layout)  # type: ignore[call-overload]
+    network.zero_grad()  # gradients are copied too
+    images = _noise(network, batch_size, shape).to(place).contiguous(memory_format=layout)
+    make_step = _training_step if training else _inference_step
+    call = make_step(network, images, _autocast(place, precision))
     try:
         call()
     except _NotLogits:
         raise
-    except Exception as error:  # a user's module may raise anything
+    except Exception as error:  # a user's module may raise any exception
         if is_out_of_memory(error):
             raise
-        raise misfit(step, shape, error) from error
-    tensors = (*step.parameters(), *step.buffers(), images)
-    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return Workload(call, place, batch_size, held)
+        raise input_shape_error(network, shape, error) from error
+    tensors = (*network.parameters(), *network.buffers(), images)
+    static_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return Workload(call, place, batch_size, static_bytes)
 
 
 @contextmanager
-def keeping_random_state(device: torch.device) -> Iterator[None]:
-    """Give back the random numbers that a step draws, for dropout say."""
+def preserve_rng_state(device: torch.device) -> Iterator[None]:
+    """Restore torch's random state after a ``with`` block, in which dropout may draw from it."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield
 
 
 class _NotLogits(ValueError):
-    """The network gives something that no cross-entropy can be taken of."""
+    """The network's output isn't logits, so it has no cross-entropy."""
 
 
-def _cast(device: torch.device, precision: str) -> torch.autocast:
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, _TYPES[precision], enabled=precision != "float32")
 
 
-def _inference(network: nn.Module, images: Tensor, cast: torch.autocast) -> Callable[[], object]:
+def _inference_step(
+    network: nn.Module, images: Tensor, autocast: torch.autocast
+) -> Callable[[], object]:
     def infer() -> object:
-        with torch.inference_mode(), cast:
+        with torch.inference_mode(), autocast:
             return network(images)
 
     return infer
 
 
-def _training(network: nn.Module, images: Tensor, cast: torch.autocast) -> Callable[[], object]:
+def _training_step(
+    network: nn.Module, images: Tensor, autocast: torch.autocast
+) -> Callable[[], object]:
     labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
     optimizer = torch.optim.SGD(
         [p for p in network.parameters() if p.requires_grad], lr=0.0, fused=True
@@ -138,7 +144,7 @@ def _training(network: nn.Module, images: Tensor, cast: torch.autocast) -> Calla
 
     def train() -> None:
         with torch.enable_grad():
-            with cast:
+            with autocast:
                 output = network(images)
             loss = images.new_zeros(())
             for logits in output if isinstance(output, tuple) else (output,):
@@ -154,7 +160,7 @@ def _training(network: nn.Module, images: Tensor, cast: torch.autocast) -> Calla
 
 
 def _noise(network: nn.Module, batch_size: int, shape: Sequence[int]) -> Tensor:
-    """Images of normal noise, of the type of the network's weights."""
+    """Images of Gaussian noise, of the type of the network's weights."""
     weight = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
     generator = torch.Generator().manual_seed(0)
     return torch.randn(batch_size, *shape, generator=generator, dtype=weight.dtype)

@@ -1,16 +1,6 @@
-"""Images and labels in fixed splits, one file a source."""
+"""Images and labels in three fixed splits, with one file per kind of source."""
 
-from spectrum.data.augment import Augmentation
-from spectrum.data.config import DATA_SETS, DataConfig, ceiling, load_data
-from spectrum.data.dataset import Dataset, Examples, Split
+import lazy_loader
 
-__all__ = [
-    "DATA_SETS",
-    "Augmentation",
-    "DataConfig",
-    "Dataset",
-    "Examples",
-    "Split",
-    "ceiling",
-    "load_data",
-]
+# __init__.pyi lists the public names. Each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,69 +1,75 @@
-"""From encoded images to three splits: what can't be read, which classes, which size, and where."""
+"""Makes a data set of encoded images: scans them, chooses images and classes, splits and loads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from spectrum.data.dataset import Dataset, Examples, Split, class_weights, mislabel, moments
-from spectrum.data.division import divide, notes_of
-from spectrum.data.memory import decoded
+from spectrum.data.config import DataConfig
+from spectrum.data.dataset import (
+    Dataset,
+    Examples,
+    Split,
+    add_label_noise,
+    channel_statistics,
+    compute_class_weights,
+)
+from spectrum.data.memory import decode_images
 from spectrum.data.scan import Scan, fingerprint, scan
-from spectrum.data.source import TEST, TRAIN, UNDIVIDED, VALIDATION, Source
-from spectrum.data.stream import Stream
-
-if TYPE_CHECKING:
-    from spectrum.data.config import DataConfig
+from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source
+from spectrum.data.splitting import split_indices, split_notes
+from spectrum.data.stream import StreamedSplit
 
 __all__ = ["assemble"]
 
-_MEMORY = 2**30  # bytes of decoded images that are held in memory unasked
-_NAMED = 3  # images or classes that a message names
-_LONG = 120  # characters of a name that a message shows
-_LEAST = 0.05  # of a deviation; float32 sums of squares tell no smaller ones from 0
+_MAX_IN_MEMORY = 2**30  # bytes of decoded images up to which loading "auto" is "memory"
+_MAX_NAMED = 3  # images or classes that a message names
+_MAX_NAME_LENGTH = 120  # characters of a name that a message shows
+_MIN_STD = 0.05  # float32 means of squares can't tell a smaller standard deviation from 0
 
 Numbers = npt.NDArray[np.int64]
 
 
 def assemble(source: Source, config: DataConfig) -> Dataset:
-    """Scan images, divide those that are good and make them ready for use.
+    """Scans images, splits those that can be read, and decodes them or makes them stream.
 
     Args:
-        source: of the images, with their labels and the splits that are given.
-        config: what is done about bad images, splits that aren't given, and so on.
+        source: the images, with their labels and given splits.
+        config: how images are split, what is done about bad images, and so on.
 
     Raises:
-        ValueError: images or classes that can't be used, unless these are to be left out; nothing
-            that can be trained on or divided; no size that the images share.
+        ValueError: images can't be read or classes have no images, unless ``bad_images`` is
+            "skip"; there are too few images or classes; or ``image_size`` is needed and isn't
+            given.
         OSError: an image has changed since it was scanned.
     """
     if config.label_noise and source.targets.ndim == 2:
         raise ValueError(
-            f"label_noise (={config.label_noise}) must be 0, images have several labels"
+            f"label_noise (={config.label_noise}) must be 0 for images with several labels"
         )
-    found = scan(source, config)
+    scanned = scan(source, config)
     try:
-        numbers, notes = _readable(source, found, config)
-        chosen = _divided(source, numbers, config)
+        numbers, notes = _readable_images(source, scanned, config)
+        selection = _select(source, numbers, config)
     except ValueError as error:
         raise ValueError(f"data (={config.name}): {error}") from None
-    source, numbers = chosen.source, chosen.numbers
-    size = _size(found, numbers, config)
-    channels = config.channels or (1 if found.grey[numbers].all() else 3)
-    content = fingerprint(source, found, numbers)
+    source, numbers = selection.source, selection.numbers
+    size = _image_size(scanned, numbers, config)
+    channels = config.channels or (1 if scanned.grey[numbers].all() else 3)
+    content = fingerprint(source, scanned, numbers)
     labels = torch.from_numpy(source.targets[numbers])
-    of_train = labels[torch.from_numpy(chosen.parts[0])]
-    weights = class_weights(of_train, config.class_weights)
-    mislabel(of_train, config.label_noise, len(source.classes), config.split_seed)
-    all_labels = (of_train, *(labels[torch.from_numpy(part)] for part in chosen.parts[1:]))
-    make = _streams if _is_streamed(len(numbers), channels, size, config) else _splits
-    train, validation, test = make(found, chosen, all_labels, content, size, channels)
+    train_labels = labels[torch.from_numpy(selection.splits[0])]
+    weights = compute_class_weights(train_labels, config.class_weights)
+    add_label_noise(train_labels, config.label_noise, len(source.classes), config.split_seed)
+    all_labels = (train_labels, *(labels[torch.from_numpy(i)] for i in selection.splits[1:]))
+    is_streamed = _is_streamed(len(numbers), channels, size, config)
+    make_splits = _streamed_splits if is_streamed else _splits_in_memory
+    train, validation, test = make_splits(scanned, selection, all_labels, content, size, channels)
     return Dataset(
         train=train,
         validation=validation,
@@ -71,57 +77,61 @@ def assemble(source: Source, config: DataConfig) -> Dataset:
         classes=source.classes,
         shape=(channels, size, size),
         fingerprint=content,
-        notes=(*source.notes, *notes, *chosen.notes),
+        notes=(*source.notes, *notes, *selection.notes),
         class_weights=weights,
         map_at=config.map_at,
     )
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """What is kept of a source.
+class _Selection:
+    """The images and classes of a source that are used.
 
     Attributes:
-        source: its classes, and the targets of all its images, are those that are kept.
-        numbers: (N,) of the images that are kept.
-        parts: places among these, for training, validation and testing.
+        source: the source with the classes that are used.
+        numbers: (N,) the numbers of the images that are used.
+        splits: for training, validation and testing, indices into ``numbers``.
         notes: what was left out.
     """
 
     source: Source
     numbers: Numbers
-    parts: tuple[Numbers, Numbers, Numbers]
+    splits: tuple[Numbers, Numbers, Numbers]
     notes: tuple[str, ...]
 
 
-def _readable(source: Source, found: Scan, config: DataConfig) -> tuple[Numbers, tuple[str, ...]]:
-    """The numbers of the images that can be read, and what is to be said of the others."""
-    good, bad = np.flatnonzero(found.good), np.flatnonzero(~found.good)
-    if not len(found.good):
+def _readable_images(
+    source: Source, scanned: Scan, config: DataConfig
+) -> tuple[Numbers, tuple[str, ...]]:
+    """Returns the numbers of the images that can be read, and notes about the others."""
+    good, bad = np.flatnonzero(scanned.readable), np.flatnonzero(~scanned.readable)
+    if not len(scanned.readable):
         raise ValueError("has no images")
     if not len(bad):
         return good, ()
-    names = [f"{_short(source.reader.name(int(i)))} ({found.reason(i)})" for i in bad[:_NAMED]]
-    which = _listed(names, len(bad))
-    count = f"{len(bad)} of {len(found.good)} images"
+    names = [
+        f"{_shorten(source.reader.name(int(i)))} ({scanned.reason(i)})" for i in bad[:_MAX_NAMED]
+    ]
+    listed = _listed(names, len(bad))
+    count = f"{len(bad)} of {len(scanned.readable)} images"
     if config.bad_images == "stop" or not len(good):
         hint = "; bad_images skip leaves them out" if len(good) else ""
-        raise ValueError(f"{count} can't be read: {which}{hint}")
-    return good, (f"{count} can't be read and are left out: {which}",)
+        raise ValueError(f"{count} can't be read: {listed}{hint}")
+    return good, (f"{count} can't be read and are left out: {listed}",)
 
 
-def _divided(source: Source, numbers: Numbers, config: DataConfig) -> _Chosen:
-    """The images of the classes that can be learnt, in three parts."""
-    skip, several = config.bad_images == "skip", source.targets.ndim == 2
+def _select(source: Source, numbers: Numbers, config: DataConfig) -> _Selection:
+    """Splits the readable images, without classes that have no training images."""
+    skip, is_multi_label = config.bad_images == "skip", source.targets.ndim == 2
     notes: tuple[str, ...] = ()
-    if not several:
-        splits = source.splits[numbers]
-        pool = np.flatnonzero((splits == TRAIN) | (splits == UNDIVIDED))
-        given = (np.flatnonzero(splits == split) for split in (VALIDATION, TEST))
-        left, notes = _classes(source, numbers, (pool, *given), skip)
-        numbers = numbers[left[source.targets[numbers]]]
-        source = _relabelled(source, left)
-    parts = divide(
+    if not is_multi_label:
+        given = source.splits[numbers]
+        pool = np.flatnonzero((given == TRAIN) | (given == UNASSIGNED))
+        others = (np.flatnonzero(given == split) for split in (VALIDATION, TEST))
+        kept, notes = _check_classes(source, numbers, (pool, *others), skip)
+        numbers = numbers[kept[source.targets[numbers]]]
+        source = _keep_classes(source, kept)
+    splits = split_indices(
         source.targets[numbers],
         source.splits[numbers],
         classes=source.classes,
@@ -130,125 +140,158 @@ def _divided(source: Source, numbers: Numbers, config: DataConfig) -> _Chosen:
         seed=config.split_seed,
         train_images=config.train_images,
     )
-    if several:
-        left, notes = _classes(source, numbers, parts, skip)
-        source = _relabelled(source, left)
-    return _Chosen(source, numbers, parts, (*notes, *notes_of(source.splits[numbers])))
+    if is_multi_label:
+        kept, notes = _check_classes(source, numbers, splits, skip)
+        source = _keep_classes(source, kept)
+    return _Selection(source, numbers, splits, (*notes, *split_notes(source.splits[numbers])))
 
 
-def _classes(
-    source: Source, numbers: Numbers, parts: Sequence[Numbers], skip: bool
+def _check_classes(
+    source: Source, numbers: Numbers, splits: Sequence[Numbers], skip: bool
 ) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-    """Which classes (K,) have images to train on, and what is to be said of the others.
+    """Returns which classes (K,) have training images, and notes about classes without images.
 
     Args:
-        source: of the images.
-        numbers: of those that can be read.
-        parts: places among these, for training, validation and testing; empty where there is none.
-        skip: whether classes may be left out, or be missing from the other parts.
+        source: the images.
+        numbers: the numbers of those that can be read.
+        splits: for training, validation and testing, indices into ``numbers``; empty for a split
+            that isn't given.
+        skip: whether classes may be left out, or may have no validation or test images.
+
+    Raises:
+        ValueError: a class has no images in a split and ``skip`` is False, or fewer than two
+            classes have training images.
     """
     k = len(source.classes)
 
-    def present(part: Numbers) -> npt.NDArray[np.bool_]:
-        targets = source.targets[numbers[part]]
+    def present(split: Numbers) -> npt.NDArray[np.bool_]:
+        targets = source.targets[numbers[split]]
         if targets.ndim == 2:
             return np.asarray(targets.any(axis=0))
         return np.bincount(targets, minlength=k) > 0
 
-    train = present(parts[0])
+    train = present(splits[0])
     anywhere = present(np.arange(len(numbers)))
     missing = [
         (~anywhere, "no images", "left out"),
         (anywhere & ~train, "no images for training", "left out"),
         *(
-            (train & ~present(part), f"no images for {purpose}", "kept")
-            for part, purpose in zip(parts[1:], ("validation", "testing"), strict=True)
-            if len(part) and source.targets.ndim == 1  # of many labels some are rare
+            (train & ~present(split), f"no images for {purpose}", "kept")
+            for split, purpose in zip(splits[1:], ("validation", "testing"), strict=True)
+            if len(split) and source.targets.ndim == 1  # of several labels, some may be rare
         ),
     ]
     notes = []
-    for which, lacking, fate in missing:
-        names = [_short(source.classes[i]) for i in np.flatnonzero(which)]
+    for is_missing, lacking, action in missing:
+        names = [_shorten(source.classes[i]) for i in np.flatnonzero(is_missing)]
         if not names:
             continue
-        what = f"{'class' if len(names) == 1 else 'classes'} {_listed(names[:_NAMED], len(names))}"
+        noun = "class" if len(names) == 1 else "classes"
+        listed = f"{noun} {_listed(names[:_MAX_NAMED], len(names))}"
         if not skip:
             it = "it" if len(names) == 1 else "them"
-            result = f"leaves {it} out" if fate == "left out" else f"keeps {it} all the same"
-            raise ValueError(f"{lacking} of {what}; bad_images skip {result}")
-        notes.append(f"{lacking} of {what}, {fate}")
+            remedy = f"leaves {it} out" if action == "left out" else f"keeps {it} all the same"
+            raise ValueError(f"{lacking} of {listed}; bad_images skip {remedy}")
+        notes.append(f"{lacking} of {listed}, {action}")
     if train.sum() < 2:
         only = ", ".join(source.classes[i] for i in np.flatnonzero(train)) or "none"
-        raise ValueError(f"must have at least two classes to train on, has {_short(only)}")
+        raise ValueError(f"must have at least two classes to train on, has {_shorten(only)}")
     return train, tuple(notes)
 
 
-def _relabelled(source: Source, left: npt.NDArray[np.bool_]) -> Source:
-    """With some of its classes; the target of an image of another class means nothing."""
+def _keep_classes(source: Source, kept: npt.NDArray[np.bool_]) -> Source:
+    """Returns the source with some of its classes; targets of other classes become meaningless."""
     targets = (
-        source.targets[:, left] if source.targets.ndim == 2 else left.cumsum()[source.targets] - 1
+        source.targets[:, kept] if source.targets.ndim == 2 else kept.cumsum()[source.targets] - 1
     )
-    classes = tuple(source.classes[i] for i in np.flatnonzero(left))
+    classes = tuple(source.classes[i] for i in np.flatnonzero(kept))
     return replace(source, targets=targets, classes=classes)
 
 
 def _listed(names: Sequence[str], n: int) -> str:
+    """Returns names as text, and how many more of ``n`` there are."""
     more = f" and {n - len(names)} more" if n > len(names) else ""
     return ", ".join(names) + more
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONG else f"{name[: _LONG // 2]}...{name[-_LONG // 2 :]}"
+def _shorten(name: str) -> str:
+    if len(name) <= _MAX_NAME_LENGTH:
+        return name
+    return f"{name[: _MAX_NAME_LENGTH // 2]}...{name[-_MAX_NAME_LENGTH // 2 :]}"
 
 
-def _size(found: Scan, numbers: Numbers, config: DataConfig) -> int:
-    """Height and width that the images are brought to."""
+def _image_size(scanned: Scan, numbers: Numbers, config: DataConfig) -> int:
+    """Returns the height and width to which the images are brought."""
     if config.image_size is not None:
         return config.image_size
-    sides = np.stack([found.widths[numbers], found.heights[numbers]], axis=1)  # (N, 2)
+    sides = np.stack([scanned.widths[numbers], scanned.heights[numbers]], axis=1)  # (N, 2)
     if (sides == sides[0, 0]).all():
         return int(sides[0, 0])
     areas = sides.astype(np.int64).prod(axis=1)
     small, large = ("{}x{}".format(*sides[i]) for i in (areas.argmin(), areas.argmax()))
-    what = small if (sides == sides[0]).all() else f"from {small} to {large}"
-    raise ValueError(f"image_size (=None) must be given: images of {config.name} are {what} pixels")
+    sizes = small if (sides == sides[0]).all() else f"from {small} to {large}"
+    raise ValueError(
+        f"image_size (=None) must be given: images of {config.name} are {sizes} pixels"
+    )
 
 
 def _is_streamed(n: int, channels: int, size: int, config: DataConfig) -> bool:
     if config.loading == "auto":
-        return n * channels * size * size > _MEMORY
+        return n * channels * size * size > _MAX_IN_MEMORY
     return config.loading == "stream"
 
 
-def _splits(
-    found: Scan, chosen: _Chosen, labels: Sequence[Tensor], content: str, size: int, channels: int
+def _splits_in_memory(
+    scanned: Scan,
+    selection: _Selection,
+    labels: Sequence[Tensor],
+    content: str,
+    size: int,
+    channels: int,
 ) -> list[Examples]:
-    """Splits in memory, normalised by the pixels that are trained on."""
-    images = decoded(
-        chosen.source.reader, chosen.numbers, fingerprint=content, size=size, channels=channels
+    """Makes splits in memory, normalised by the pixels of the training split."""
+    images = decode_images(
+        selection.source.reader,
+        selection.numbers,
+        fingerprint=content,
+        size=size,
+        channels=channels,
     )
-    mean, deviation = moments(images, chosen.parts[0])
+    mean, std = channel_statistics(images, selection.splits[0])
     return [
-        Split(torch.from_numpy(images[part]), own, mean, deviation)
-        for part, own in zip(chosen.parts, labels, strict=True)
+        Split(torch.from_numpy(images[indices]), split_labels, mean, std)
+        for indices, split_labels in zip(selection.splits, labels, strict=True)
     ]
 
 
-def _streams(
-    found: Scan, chosen: _Chosen, labels: Sequence[Tensor], content: str, size: int, channels: int
+def _streamed_splits(
+    scanned: Scan,
+    selection: _Selection,
+    labels: Sequence[Tensor],
+    content: str,
+    size: int,
+    channels: int,
 ) -> list[Examples]:
-    """Splits that stream, normalised by the images that are trained on as they are in the files.
+    """Makes splits that are streamed, normalised by the files of the training split.
 
-    Each counts as much as another, however many pixels it has: they are brought to one size.
+    Every image has the same weight in the mean, however many pixels its file has, because all
+    images are brought to one size.
     """
     which = slice(3, 4) if channels == 1 else slice(3)
-    train = chosen.numbers[chosen.parts[0]]
-    mean = found.means[train, which].mean(axis=0, dtype=np.float64)
-    square = found.squares[train, which].mean(axis=0, dtype=np.float64)
-    deviation = np.sqrt(np.maximum(square - mean**2, 0))
-    deviation[deviation < _LEAST] = 1  # the same everywhere, it tells nothing however divided
-    both = torch.from_numpy(np.stack([mean, deviation]).astype(np.float32)[:, :, None, None])
+    train = selection.numbers[selection.splits[0]]
+    mean = scanned.means[train, which].mean(axis=0, dtype=np.float64)
+    square = scanned.squares[train, which].mean(axis=0, dtype=np.float64)
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    std[std < _MIN_STD] = 1  # a constant channel holds no information, whatever divides it
+    both = torch.from_numpy(np.stack([mean, std]).astype(np.float32)[:, :, None, None])
     return [
-        Stream(chosen.source.reader, chosen.numbers[part], own, size, both[0], both[1])
-        for part, own in zip(chosen.parts, labels, strict=True)
+        StreamedSplit(
+            selection.source.reader,
+            selection.numbers[indices],
+            split_labels,
+            size,
+            both[0],
+            both[1],
+        )
+        for indices, split_labels in zip(selection.splits, labels, strict=True)
     ]

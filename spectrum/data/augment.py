@@ -1,4 +1,4 @@
-"""Random variation of training images, drawn by seed and applied on the device they live on."""
+"""Augmentation of images on their device, with parameters that are drawn by seed."""
 
 from __future__ import annotations
 
@@ -8,111 +8,92 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["NONE", "Augmentation", "Draws", "augment", "draw"]
+from spectrum.data.augmentation import Augmentation
+
+__all__ = ["AugmentationParameters", "augment", "sample_parameters"]
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """What is varied at random in a training image.
+class AugmentationParameters:
+    """The random parameters of images, one row per image; None for what isn't varied.
 
     Attributes:
-        crop: pixels of padding, of the mean colour, on every side; a window of the image's own
-            size is cut out of that.
-        flip: whether half of the images are mirrored left to right.
-        cutout: side of a square of the mean colour at a random place, which may overhang
-            (DeVries and Taylor, arXiv:1708.04552); 0 for none.
-        area: the least share of an image's area that is cut out and resized; only images that
-            stream have pixels to spare for that.
+        offset: (N, 2), the first row and column of the window in the padded image.
+        flipped: (N,) bool, whether the image is mirrored.
+        hole: (N, 2), the row and column of the cutout square's centre.
     """
 
-    crop: int = 0
-    flip: bool = False
-    cutout: int = 0
-    area: float = 1.0
-
-
-NONE = Augmentation()
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What was drawn for the images of an epoch, a row each; what isn't varied is None.
-
-    Attributes:
-        shift: (N, 2), the window's first row and column in the padded image.
-        mirrored: (N,) bool.
-        hole: (N, 2), the row and column of a square's middle.
-    """
-
-    shift: Tensor | None
-    mirrored: Tensor | None
+    offset: Tensor | None
+    flipped: Tensor | None
     hole: Tensor | None
 
-    def of(self, index: Tensor) -> Draws:
-        """Those of some images."""
+    def select(self, index: Tensor) -> AugmentationParameters:
+        """Returns the parameters of the images with these numbers."""
 
-        def chosen(drawn: Tensor | None) -> Tensor | None:
-            return None if drawn is None else drawn[index]
+        def rows(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[index]
 
-        return Draws(chosen(self.shift), chosen(self.mirrored), chosen(self.hole))
+        return AugmentationParameters(rows(self.offset), rows(self.flipped), rows(self.hole))
 
 
-def draw(
+def sample_parameters(
     augmentation: Augmentation, n: int, side: tuple[int, int], seed: int, device: torch.device
-) -> Draws:
-    """Draw the variation of ``n`` images.
+) -> AugmentationParameters:
+    """Draws the augmentation parameters of ``n`` images.
 
-    It is drawn on the CPU, so that every device and every number of processes see the same.
+    They are drawn on the CPU, so that they are the same for every device and number of processes.
 
     Args:
         augmentation: what is varied.
-        n: how many images.
-        side: their height and width.
-        seed: of the draws.
-        device: where they are applied.
+        n: the number of images.
+        side: height and width of the images.
+        seed: of the random numbers.
+        device: where the parameters are put.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def numbers(*high: int) -> Tensor:
-        drawn = [torch.randint(h, (n,), generator=generator) for h in high]
-        return torch.stack(drawn, dim=1).to(device)
+    def integers(*high: int) -> Tensor:
+        columns = [torch.randint(h, (n,), generator=generator) for h in high]
+        return torch.stack(columns, dim=1).to(device)
 
-    shift = numbers(*[2 * augmentation.crop + 1] * 2) if augmentation.crop else None
-    mirrored = numbers(2)[:, 0].bool() if augmentation.flip else None
-    hole = numbers(*side) if augmentation.cutout else None
-    return Draws(shift, mirrored, hole)
+    offset = integers(*[2 * augmentation.crop + 1] * 2) if augmentation.crop else None
+    flipped = integers(2)[:, 0].bool() if augmentation.flip else None
+    hole = integers(*side) if augmentation.cutout else None
+    return AugmentationParameters(offset, flipped, hole)
 
 
-def augment(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
-    """Vary images.
+def augment(
+    images: Tensor, augmentation: Augmentation, parameters: AugmentationParameters
+) -> Tensor:
+    """Varies images.
 
     Args:
         images: (N, C, H, W), normalised, so that 0 is the mean colour.
         augmentation: what is varied.
-        draws: what was drawn for these images.
+        parameters: those of these images.
 
     Returns:
         (N, C, H, W), on the same device.
     """
     _, _, height, width = images.shape
-    if draws.shift is not None:
+    if parameters.offset is not None:
         padded = F.pad(images, [augmentation.crop] * 4)
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, places, places, H, W)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (N, C, rows, columns, H, W)
         number = torch.arange(len(images), device=images.device)
-        images = windows[number, :, draws.shift[:, 0], draws.shift[:, 1]]
-    if draws.mirrored is not None:
-        images = torch.where(draws.mirrored[:, None, None, None], images.flip(3), images)
-    if draws.hole is not None:
-        images = images * ~_square((height, width), draws.hole, augmentation.cutout)
+        images = windows[number, :, parameters.offset[:, 0], parameters.offset[:, 1]]
+    if parameters.flipped is not None:
+        images = torch.where(parameters.flipped[:, None, None, None], images.flip(3), images)
+    if parameters.hole is not None:
+        images = images * ~_square_masks((height, width), parameters.hole, augmentation.cutout)
     return images
 
 
-def _square(shape: tuple[int, int], middle: Tensor, side: int) -> Tensor:
-    """Where squares lie in images of a shape, (N, 1, H, W)."""
-    first = middle - side // 2  # (N, 2)
+def _square_masks(shape: tuple[int, int], center: Tensor, side: int) -> Tensor:
+    """Returns where squares lie in images of a shape, (N, 1, H, W) bool."""
+    first = center - side // 2  # (N, 2)
 
     def within(length: int, start: Tensor) -> Tensor:
-        places = torch.arange(length, device=middle.device)
+        places = torch.arange(length, device=center.device)
         return (places >= start[:, None]) & (places < start[:, None] + side)
 
     rows, columns = within(shape[0], first[:, 0]), within(shape[1], first[:, 1])

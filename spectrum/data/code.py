@@ -1,34 +1,31 @@
-"""A user's own data, named as ``package.module:callable``."""
+"""A user's own data: what the callable ``package.module:callable`` returns."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from spectrum.data.arrays import Arrays, joined, read_arrays
-from spectrum.data.dataset import Dataset, Split, class_weights, split_images
-from spectrum.data.division import SPLIT_NAMES
-from spectrum.data.items import read_items
-from spectrum.data.source import TRAIN, UNDIVIDED
+from spectrum.data.arrays import ImageArrays, check_arrays, concatenate_splits
+from spectrum.data.config import DataConfig
+from spectrum.data.dataset import Dataset, Split, compute_class_weights, dataset_from_arrays
+from spectrum.data.source import TRAIN, UNASSIGNED
+from spectrum.data.splitting import SPLIT_NAMES
+from spectrum.data.torch_dataset import read_torch_dataset
+from spectrum.user_code import describe_error, import_callable
 
-if TYPE_CHECKING:
-    from spectrum.data.config import DataConfig
-
-__all__ = ["read_code"]
+__all__ = ["read_callable"]
 
 _ALLOWED = (
     "a spectrum.Dataset, (images, labels), (images, labels, class names), a map-style torch "
     "Dataset of (image, label), or a dict of these by split"
 )
-# What a division that is made already, and images that are arrays already, leave no room for.
-_DIVIDED = (
+# Fields that have no effect on a Dataset, which is split and decoded already.
+_NOT_FOR_DATASET = (
     "validation",
     "test",
     "split_seed",
@@ -41,103 +38,95 @@ _DIVIDED = (
 )
 
 
-def read_code(name: str, config: DataConfig) -> Dataset:
-    """The images and labels that a user's callable returns; it is called without arguments.
+def read_callable(name: str, config: DataConfig) -> Dataset:
+    """Calls a user's callable without arguments, and makes a data set of what it returns.
 
     Args:
         name: ``package.module:callable``.
-        config: how images are divided, unless the callable has done so, and what else is wanted.
+        config: how images are split, unless the callable returns splits, and other settings.
 
     Raises:
-        ValueError: there is no such callable, it fails, or it returns something else.
+        ValueError: the callable doesn't exist, it fails, or it returns something else.
     """
     try:
-        found = _called(name)
-        if isinstance(found, Dataset):
-            return _whole(found, config)
-        return _divided(found, config)
+        returned = _call(name)
+        if isinstance(returned, Dataset):
+            return _check_dataset(returned, config)
+        return _make_dataset(returned, config)
     except ValueError as error:
         raise ValueError(f"data (={name}): {error}") from None
 
 
-def _called(name: str) -> Any:
-    module, _, path = name.partition(":")
-    try:
-        if module == "__main__":
-            raise ImportError("other processes can't import __main__")
-        function = reduce(getattr, path.split("."), importlib.import_module(module))
-    except (Exception, SystemExit) as error:  # an import runs the user's code: anything
-        raise ValueError(f"can't be imported: {_reason(error)}") from error
-    if not callable(function):
-        raise ValueError(f"must be callable, not {type(function).__name__}")
-    if needed := _needed(function):
-        raise ValueError(f"must take no arguments, it needs {', '.join(needed)}")
+def _call(name: str) -> Any:
+    function = import_callable(name)
+    if required := _required_arguments(function):
+        raise ValueError(f"must take no arguments, but needs {', '.join(required)}")
     try:
         return function()
     except (Exception, SystemExit) as error:
-        raise ValueError(f"failed: {_reason(error)}") from error
+        raise ValueError(f"failed: {describe_error(error)}") from error
 
 
-def _needed(function: Callable[..., Any]) -> list[str]:
+def _required_arguments(function: Callable[..., Any]) -> list[str]:
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some of C have none
+    except (TypeError, ValueError):  # some functions that are written in C have no signature
         return []
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in parameters if p.default is p.empty and p.kind not in optional]
 
 
-def _whole(found: Dataset, config: DataConfig) -> Dataset:
-    """A data set that is divided already."""
-    for field in _DIVIDED:
+def _check_dataset(dataset: Dataset, config: DataConfig) -> Dataset:
+    """Returns the dataset with a fingerprint, if it has none."""
+    for field in _NOT_FOR_DATASET:
         value = getattr(config, field)
         if value != type(config).model_fields[field].default:
-            raise ValueError(f"returns a Dataset, {field} (={value}) must not be given")
-    if found.fingerprint:
-        return found
+            raise ValueError(f"{field} (={value}) must not be given, because it returns a Dataset")
+    if dataset.fingerprint:
+        return dataset
     digest = hashlib.sha256()
-    for part in (found.train, found.validation, found.test):
-        if not isinstance(part, Split):
+    for split in (dataset.train, dataset.validation, dataset.test):
+        if not isinstance(split, Split):
             raise ValueError("returns a Dataset whose fingerprint must not be empty")
-        for tensor in (part.images, part.labels, part.mean, part.deviation):
+        for tensor in (split.images, split.labels, split.mean, split.std):
             if tensor is not None:
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
                 digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return replace(found, fingerprint=digest.hexdigest()[:16])
+    return replace(dataset, fingerprint=digest.hexdigest()[:16])
 
 
-def _divided(found: Any, config: DataConfig) -> Dataset:
-    parts = _by_split(found)
-    read = {split: _read(part, where, config) for split, (where, part) in parts.items()}
-    arrays, splits = joined(read)
-    _refuse_others(arrays, config)
-    pool = np.isin(splits, (TRAIN, UNDIVIDED))
-    _refuse_missing_classes(arrays, pool)
-    data = split_images(
+def _make_dataset(returned: Any, config: DataConfig) -> Dataset:
+    by_split = _by_split(returned)
+    arrays, splits = concatenate_splits(
+        {split: _read_part(part, where, config) for split, (where, part) in by_split.items()}
+    )
+    _check_images(arrays, config)
+    _check_classes(arrays, np.isin(splits, (TRAIN, UNASSIGNED)))
+    dataset = dataset_from_arrays(
         arrays.images,
         arrays.labels,
         arrays.classes,
         validation=config.validation,
         test=config.test,
         seed=config.split_seed,
-        splits=None if (splits == UNDIVIDED).all() else splits,
+        splits=None if (splits == UNASSIGNED).all() else splits,
         train_images=config.train_images,
         label_noise=config.label_noise,
     )
     return replace(
-        data,
-        notes=(*arrays.notes, *data.notes),
-        class_weights=class_weights(data.train.labels, config.class_weights),
+        dataset,
+        notes=(*arrays.notes, *dataset.notes),
+        class_weights=compute_class_weights(dataset.train.labels, config.class_weights),
         map_at=config.map_at,
     )
 
 
-def _by_split(found: Any) -> dict[int, tuple[str, Any]]:
-    """What was returned for each split, and what messages call it."""
-    if not isinstance(found, Mapping):
-        return {UNDIVIDED: ("", found)}
+def _by_split(returned: Any) -> dict[int, tuple[str, Any]]:
+    """Returns what was returned for each split, with the beginning of messages about it."""
+    if not isinstance(returned, Mapping):
+        return {UNASSIGNED: ("", returned)}
     parts: dict[int, tuple[str, Any]] = {}
-    for key, part in found.items():
+    for key, part in returned.items():
         split = SPLIT_NAMES.get(key) if isinstance(key, str) else None
         if split is None or split in parts:
             again = "" if split is None else " again"
@@ -149,49 +138,42 @@ def _by_split(found: Any) -> dict[int, tuple[str, Any]]:
     if TRAIN not in parts:
         raise ValueError("returns a dict, which must have train")
     if len(parts) == 1:
-        return {UNDIVIDED: parts[TRAIN]}
+        return {UNASSIGNED: parts[TRAIN]}
     return dict(sorted(parts.items()))
 
 
-def _read(part: Any, where: str, config: DataConfig) -> Arrays:
+def _read_part(part: Any, where: str, config: DataConfig) -> ImageArrays:
     try:
         if isinstance(part, (tuple, list)) and len(part) in (2, 3):
-            return read_arrays(*part)
+            return check_arrays(*part)
         is_other = isinstance(part, (str, bytes, Mapping, Sequence)) or hasattr(part, "shape")
         if is_other or not (hasattr(part, "__getitem__") and hasattr(part, "__len__")):
             raise ValueError(f"must return {_ALLOWED}, not {type(part).__name__}")
-        return read_items(part, config)
+        return read_torch_dataset(part, config)
     except ValueError as error:
         raise ValueError(f"{where}{error}") from None
 
 
-def _refuse_others(arrays: Arrays, config: DataConfig) -> None:
-    """Raise a ValueError where the configuration asks for other images than there are."""
+def _check_images(arrays: ImageArrays, config: DataConfig) -> None:
+    """Raises a ValueError if the configuration asks for images of another form."""
     _, channels, height, width = arrays.images.shape
     if config.channels not in (None, channels):
-        raise ValueError(
-            f"has images of {channels} channels, channels (={config.channels}) differs"
-        )
+        raise ValueError(f"channels (={config.channels}) must be {channels}, as its images have")
     if config.image_size is not None and (height, width) != (config.image_size,) * 2:
         raise ValueError(
-            f"has images of {width}x{height} pixels, image_size (={config.image_size}) differs; "
-            "images that aren't arrays yet are resized"
+            f"image_size (={config.image_size}) must be the size of its images, {width}x{height} "
+            "pixels; arrays aren't resized"
         )
     if config.loading == "stream":
-        raise ValueError("has its images in memory, loading (=stream) must be memory or auto")
+        raise ValueError("loading (=stream) must be memory or auto, its images are in memory")
 
 
-def _refuse_missing_classes(arrays: Arrays, pool: Any) -> None:
-    labels, k = arrays.labels[pool], len(arrays.classes)
+def _check_classes(arrays: ImageArrays, is_training: Any) -> None:
+    """Raises a ValueError if a class has no training images, or there is only one class."""
+    labels, k = arrays.labels[is_training], len(arrays.classes)
     counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=k)
     if k < 2:
-        raise ValueError(f"must have at least two classes, has {', '.join(arrays.classes)} alone")
+        raise ValueError(f"must have at least two classes, has only {', '.join(arrays.classes)}")
     if missing := [arrays.classes[i] for i in np.flatnonzero(counts == 0)]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise ValueError(f"must have images to train on of class {', '.join(missing[:3])}{more}")
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return text[:200]

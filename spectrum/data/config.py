@@ -1,4 +1,4 @@
-"""The configuration of the data: which source, how it is split."""
+"""The configuration of the data: which source it comes from, and how it is split."""
 
 from __future__ import annotations
 
@@ -11,84 +11,92 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
-from spectrum.data.dataset import Dataset, split_images
-from spectrum.data.digits import read_digits
-from spectrum.data.planted import CLASSES, KINDS, Planting, matched_filter, plant
+from spectrum.data.planted_config import PLANTED_DEFAULTS, PlantedConfig
+from spectrum.user_code import is_callable_name
 
-__all__ = ["DATA_SETS", "DataConfig", "ceiling", "load_data"]
+__all__ = ["DATA_SETS", "USER_KINDS", "DataConfig"]
 
 DATA_SETS = ("digits", "planted")
-_KINDS = ("folder", "parquet", "hub")
-_KNOWN = (
+USER_KINDS = ("folder", "parquet", "hub", "code")
+"""The kinds of source that a user's own images come from."""
+
+_PREFIXES = ("folder", "parquet", "hub")
+_ALLOWED_NAMES = (
     f"{', '.join(DATA_SETS)}, folder:PATH, parquet:PATH, hub:NAME[@CONFIG] or "
     "package.module:callable"
 )
-_PLANTED = tuple(Planting.__dataclass_fields__)
-# Fields of some kinds of source alone; "planted" has those of what is planted.
-_FILES = ("folder", "parquet", "hub", "code")
-_ONLY_OF = {
-    **{field: ("planted",) for field in _PLANTED},
-    "channels": ("planted", *_FILES),
-    **dict.fromkeys(("image_size", "bad_images", "loading", "class_weights", "map_at"), _FILES),
+_PLANTED_FIELDS = tuple(PlantedConfig.__dataclass_fields__)
+# The kinds of source that a field is for; all other fields are for every kind.
+_KINDS_OF_FIELD = {
+    **{field: ("planted",) for field in _PLANTED_FIELDS},
+    "channels": ("planted", *USER_KINDS),
+    **dict.fromkeys(("image_size", "bad_images", "loading", "class_weights", "map_at"), USER_KINDS),
     **dict.fromkeys(("image_column", "label_column"), ("parquet", "hub")),
 }
 
 
-def _known(name: Any) -> Any:
-    kind, _, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if name not in DATA_SETS and not (rest and (kind in _KINDS or _is_callable(name))):
-        raise ValueError(f"must be one of {_KNOWN}")
+def _check_name(name: Any) -> Any:
+    prefix, _, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if name not in DATA_SETS and not (rest and (prefix in _PREFIXES or is_callable_name(name))):
+        raise ValueError(f"must be one of {_ALLOWED_NAMES}")
     return name
 
 
-def _is_callable(name: str) -> bool:
-    """Whether a name has the form of a user's own source, ``package.module:callable``."""
-    module, _, attribute = name.partition(":")
-    parts = [*module.split("."), *attribute.split(".")]
-    return module not in _KINDS and all(part.isidentifier() for part in parts)
-
-
 class DataConfig(BaseModel):
-    """A data set and its division, as a value.
+    """A data set, and how it is split into training, validation and test.
+
+    Fields that aren't for the chosen source must not be given.
 
     Attributes:
-        name: the source: ``"digits"``; ``"planted"``, generated images whose structure is known;
-            ``"folder:PATH"`` of class folders; ``"parquet:PATH"``; ``"hub:NAME[@CONFIG]"``, through
-            Hugging Face's ``datasets``; or ``"package.module:callable"``, your own.
-        validation: the share of the images that anything is chosen by.
-        test: the share of the images for the final figure.
-        split_seed: of the division; it is the same for every point and seed of a study.
-        train_images: how many of the rest are trained on, each class in proportion; None for all.
+        name: the source. ``"digits"``: scikit-learn's handwritten digits. ``"planted"``: generated
+            images with a known structure. ``"folder:PATH"``: a folder with a folder of images for
+            each class. ``"parquet:PATH"``: a Parquet file, or a folder of them.
+            ``"hub:NAME[@CONFIG]"``: a data set of the Hugging Face hub.
+            ``"package.module:callable"``: what your own function returns.
+        validation: the share of the images by which everything is chosen. It is used unless the
+            source comes with a validation and a test split. If it comes with one of them, that one
+            is for testing, and this is a share of its training images.
+        test: the share of the images for the final metrics. It is used if the source comes with
+            neither a validation nor a test split.
+        split_seed: the seed of the split. It is the same for every point and seed of a study.
+        train_images: how many of the remaining images to train on, stratified by class; None for
+            all.
         label_noise: the share of the training labels that are replaced by another class.
-        rank: of planted templates, as matrices of channels x space; 1 where ``block`` isn't given.
-        block: instead, channels that share a planted pattern, a multiple of 4.
-        images: how many planted images there are.
-        side: their height and width.
-        channels: of planted images, None for 8 with ``rank`` and 16 with ``block``; of other
-            images, 1 (grey) or 3 (RGB), None for what they have.
-        template: height and width of the planted templates; None for 5 and 3.
-        copies: of a template in an image (and block); None for 3 and 2.
-        signal: norm of a template over the noise's standard deviation; None for 4 and 5.5.
-        image_seed: of the planted images.
-        image_size: height and width that images are brought to; None for their own, where all
-            are alike.
-        image_column: of a table; None for the one column of images.
-        label_column: likewise, of labels.
-        bad_images: ``"stop"`` or ``"skip"``: what to do about images that can't be read.
-        loading: ``"memory"``: images are decoded once and live on the device; ``"stream"``: they
-            are read and decoded anew in every epoch; ``"auto"``: by how much memory they need.
-        class_weights: ``"equal"``, or ``"frequency"``, by how common a class is in the training
-            split: in the mean average precision of images with several labels.
-        map_at: how many predictions that precision looks at.
+        rank: for planted images, the rank of each class's template as a matrix of channels x
+            space. It is 1 unless ``rank`` or ``block`` is given.
+        block: for planted images, the number of channels that share a pattern, a multiple of 4. It
+            is given instead of ``rank``.
+        images: how many images are planted.
+        side: height and width of planted images, in pixels.
+        channels: the number of channels. Planted images have 8 by default, 16 with ``block``. Other
+            images are converted to 1 (grey) or 3 (RGB); None for grey only if all of them are grey.
+        template: height and width of planted templates, in pixels; 5 by default, 3 with ``block``.
+        copies: how many copies of a template a planted image has, in each block with ``block``;
+            3 by default, 2 with ``block``.
+        signal: the norm of a planted template over the standard deviation of the noise; 4 by
+            default, 5.5 with ``block``.
+        image_seed: the seed of planted images.
+        image_size: height and width to which images are resized and cropped, in pixels; None for
+            their own, if all image files are squares of one size. Arrays aren't resized.
+        image_column: the column of images in a table; None for the only one.
+        label_column: the column of labels in a table; None for the only one.
+        bad_images: what to do if an image can't be read or a class has no training images:
+            ``"stop"`` with an error, or ``"skip"`` it.
+        loading: ``"memory"``: images are decoded once and kept on the device. ``"stream"``: they
+            are read and decoded anew in every epoch. ``"auto"``: memory if they need at most 1 GiB
+            there.
+        class_weights: the weights of the classes in the mean average precision of images with
+            several labels: ``"equal"``, or ``"frequency"``, in proportion to how common a class is
+            in the training split.
+        map_at: k, how many predictions per image the mean average precision (MAP@k) looks at.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: Annotated[str, BeforeValidator(_known)] = "digits"
+    name: Annotated[str, BeforeValidator(_check_name)] = "digits"
     validation: float = Field(default=0.2, gt=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
     split_seed: int = Field(default=0, ge=0, lt=2**32)
@@ -113,12 +121,12 @@ class DataConfig(BaseModel):
 
     @property
     def kind(self) -> str:
-        """Of the source: digits, planted, folder, parquet, hub or code."""
-        kind, _, rest = self.name.partition(":")
-        return kind if not rest or kind in _KINDS else "code"
+        """The kind of source: digits, planted, folder, parquet, hub or code (a callable)."""
+        prefix, _, rest = self.name.partition(":")
+        return prefix if not rest or prefix in _PREFIXES else "code"
 
     @model_validator(mode="after")
-    def _leaves_training_images(self) -> Self:
+    def _check_shares(self) -> Self:
         if self.validation + self.test > 0.95:
             raise ValueError(
                 f"validation (={self.validation}) and test (={self.test}) must leave at least "
@@ -127,111 +135,29 @@ class DataConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _fits_the_source(self) -> Self:
-        for field, kinds in _ONLY_OF.items():
+    def _check_fields_of_kind(self) -> Self:
+        for field, kinds in _KINDS_OF_FIELD.items():
             value = getattr(self, field)
             if self.kind not in kinds and value != type(self).model_fields[field].default:
                 reason = "" if kinds != ("planted",) else ", which isn't planted"
                 raise ValueError(f"{field} (={value}) must not be given for {self.name}{reason}")
         if self.kind != "planted":
-            if self.kind in _FILES and self.channels not in (None, 1, 3):
+            if self.kind in USER_KINDS and self.channels not in (None, 1, 3):
                 raise ValueError(f"channels (={self.channels}) must be 1 (grey) or 3 (RGB)")
             return self
         if self.rank is not None and self.block is not None:
             raise ValueError(f"rank (={self.rank}) must not be given with block (={self.block})")
-        for field, value in KINDS["rank" if self.block is None else "block"].items():
+        defaults = PLANTED_DEFAULTS["rank" if self.block is None else "block"]
+        for field, value in defaults.items():
             if getattr(self, field) is None:
                 object.__setattr__(self, field, value)
-        _planting(self)
+        self.planted_config()
         return self
 
+    def planted_config(self) -> PlantedConfig:
+        """Returns what is planted if ``name`` is ``"planted"``.
 
-def _planting(config: DataConfig) -> Planting:
-    return Planting(**config.model_dump(include=set(_PLANTED)))
-
-
-def load_data(data: str | DataConfig = "digits") -> Dataset:
-    """The images and labels of a data set, normalised and split.
-
-    Args:
-        data: a name, as ``DataConfig`` takes it, or a configuration.
-
-    Raises:
-        ValueError: an unknown name, images or labels that aren't there or can't be read, or splits
-            too small for the classes.
-    """
-    try:
-        config = data if isinstance(data, DataConfig) else DataConfig(name=data)
-    except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        reason = found["msg"].removeprefix("Value error, ")
-        raise ValueError(f"data (={data!r}) {reason}") from None
-    if config.kind in _FILES:
-        return _own(config)
-    if config.kind == "planted":
-        images, labels = plant(_planting(config))
-        classes = tuple(map(str, range(CLASSES)))
-    else:
-        images, labels, classes = read_digits()
-    return split_images(
-        images,
-        labels,
-        classes,
-        validation=config.validation,
-        test=config.test,
-        seed=config.split_seed,
-        train_images=config.train_images,
-        label_noise=config.label_noise,
-    )
-
-
-def _own(config: DataConfig) -> Dataset:
-    """A user's own images."""
-    dataset = _read(config)
-    for field in ("class_weights", "map_at"):
-        value = getattr(config, field)
-        if not dataset.is_multi_label and value != DataConfig.model_fields[field].default:
-            raise ValueError(
-                f"{field} (={value}) must not be given for {config.name}, whose images have one "
-                "label each"
-            )
-    for purpose in ("train", "validation", "test"):
-        labels = getattr(dataset, purpose).labels
-        if dataset.is_multi_label and not labels.any():
-            raise ValueError(f"data (={config.name}): no image of the {purpose} split has a label")
-    return dataset
-
-
-def _read(config: DataConfig) -> Dataset:
-    # What reads them is imported here, so that others needn't wait for it.
-    rest = config.name.partition(":")[2]
-    if config.kind == "code":
-        from spectrum.data.code import read_code
-
-        return read_code(config.name, config)
-    from spectrum.data.assemble import assemble
-
-    if config.kind == "folder":
-        from spectrum.data.folder import read_folder
-
-        return assemble(read_folder(rest, config), config)
-    from spectrum.data.records import read_hub, read_parquet
-
-    read = read_hub if config.kind == "hub" else read_parquet
-    return assemble(read(rest, config), config)
-
-
-def ceiling(data: DataConfig) -> float:
-    """The accuracy on planted images of a matched filter, which knows their templates.
-
-    Args:
-        data: planted images; all of them are classified, since nothing is fitted.
-
-    Raises:
-        ValueError: the data aren't planted.
-    """
-    if data.name != "planted":
-        raise ValueError(f"data (={data.name}) must be planted, to have a known ceiling")
-    planting = _planting(data)
-    images, labels = plant(planting)
-    return float((matched_filter(images, planting) == labels).mean())
+        Raises:
+            ValueError: the fields don't fit each other.
+        """
+        return PlantedConfig(**self.model_dump(include=set(_PLANTED_FIELDS)))

@@ -1,6 +1,6 @@
-"""Tables that Hugging Face's ``datasets`` fetches and keeps, and why it can't in one line.
+"""Loads tables through Hugging Face's ``datasets``, and explains its errors in one line.
 
-No code of a data set is ever run: ``datasets`` has dropped what did.
+The versions of ``datasets`` that are supported never run the code of a data set.
 """
 
 from __future__ import annotations
@@ -15,76 +15,83 @@ from glob import escape
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["datasets_library", "load_files", "load_name"]
+__all__ = ["datasets_library", "load_files", "load_from_hub"]
 
-_REACH = 10.0  # seconds that the hub has to answer whether it has a data set
+_TIMEOUT = 10.0  # seconds in which the hub has to say whether it has a data set
 _NAME = re.compile(r"(?!.*(--|\.\.))\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def load_files(files: Mapping[str, Sequence[str]], name: str) -> dict[str, Any]:
-    """Parquet files as ``datasets.Dataset`` values.
+    """Loads Parquet files as ``datasets.Dataset`` values, one for each split.
 
     Args:
-        files: the paths of each split.
-        name: what messages call them.
+        files: the paths of each split's files.
+        name: of the data, for messages.
 
     Raises:
-        ValueError: ``datasets`` isn't installed, or can't read them.
+        ValueError: ``datasets`` isn't installed, or can't read the files.
     """
     library = datasets_library(name)
     if any("::" in path for paths in files.values() for path in paths):
         raise ValueError(f"data (={name}): must have no :: in a file's path")
-    given = {split: [escape(path) for path in paths] for split, paths in files.items()}
-    with _quiet(library):
+    patterns = {split: [escape(path) for path in paths] for split, paths in files.items()}
+    with _silence(library):
         try:
-            return dict(library.load_dataset("parquet", data_files=given, keep_in_memory=False))
-        except Exception as error:  # of many libraries, and of what is in the files
-            raise ValueError(f"data (={name}): {_explained(error, library)}") from None
+            return dict(library.load_dataset("parquet", data_files=patterns, keep_in_memory=False))
+        except Exception as error:  # from many libraries, and from what is in the files
+            raise ValueError(f"data (={name}): {_explain(error, library)}") from None
 
 
-def load_name(repository: str, config: str | None, name: str) -> dict[str, Any]:
-    """A data set of the hub, or of the cache where the hub can't be reached.
+def load_from_hub(repository: str, config: str | None, name: str) -> dict[str, Any]:
+    """Loads a data set of the hub, or of its local cache if the hub can't be reached.
 
     Args:
-        repository: its name there, ``owner/name``.
+        repository: the data set's name on the hub, ``owner/name``.
         config: which of its configurations; None for the only one.
-        name: what messages call it.
+        name: of the data, for messages.
+
+    Returns:
+        A ``datasets.Dataset`` for each split.
 
     Raises:
-        ValueError: ``datasets`` isn't installed, the hub has no such data set or configuration, it
-            must not be read or can't be reached, or there is no room for it.
+        ValueError: ``datasets`` isn't installed; the hub doesn't have the data set or the
+            configuration, doesn't allow access, or can't be reached; or the disk is full.
     """
     library = datasets_library(name)
-    # By the name of a format it would read the files in the current folder.
+    # load_dataset takes the name of a format for the files in the current folder.
     is_format = repository.isidentifier() and find_spec(f"datasets.packaged_modules.{repository}")
     if not _NAME.fullmatch(repository) or is_format:
         raise ValueError(
             f"data (={name}): must be hub:NAME[@CONFIG], with a name such as owner/name"
         )
-    with _quiet(library):
+    with _silence(library):
         offline = library.config.HF_HUB_OFFLINE
-        unreachable = None if offline else _unreachable(repository, name, library)
+        unreachable = None if offline else _why_unreachable(repository, name, library)
         try:
-            # It would try again for minutes.
+            # If the hub can't be reached, load_dataset would retry for minutes.
             library.config.HF_HUB_OFFLINE = offline or unreachable is not None
-            # The prefix keeps it from a folder of this name.
+            # Without this prefix, load_dataset would prefer a local folder of this name.
             path = f"hf://datasets/{repository}"
             return dict(library.load_dataset(path, config, keep_in_memory=False))
-        except Exception as error:  # of many libraries, and of what is in the files
+        except Exception as error:  # from many libraries, and from what is in the files
             if isinstance(error, ConnectionError):
                 reason = unreachable or "the hub can't be reached"
                 if offline:
-                    reason = "HF_HUB_OFFLINE forbids to ask the hub"
-                message = f"{reason}, and the cache {library.config.HF_DATASETS_CACHE} hasn't it"
+                    reason = "HF_HUB_OFFLINE forbids asking the hub"
+                cache = library.config.HF_DATASETS_CACHE
+                message = f"{reason}, and the data set isn't in the cache {cache}"
             else:
-                message = _explained(error, library)
+                message = _explain(error, library)
             raise ValueError(f"data (={name}): {message}") from None
         finally:
             library.config.HF_HUB_OFFLINE = offline
 
 
 def datasets_library(name: str) -> Any:
-    """Hugging Face's ``datasets``, without which no table is read.
+    """Imports Hugging Face's ``datasets``, which reads all tables.
+
+    Args:
+        name: of the data, for messages.
 
     Raises:
         ValueError: it isn't installed.
@@ -93,33 +100,34 @@ def datasets_library(name: str) -> Any:
         import datasets
     except ImportError as error:
         raise ValueError(
-            f"data (={name}): needs {error.name or 'datasets'}: pip install 'spectrum[data]'"
+            f"data (={name}): needs {error.name or 'datasets'}: "
+            "pip install 'segment-spectrum[data]'"
         ) from None
     return datasets
 
 
-def _unreachable(repository: str, name: str, library: Any) -> str | None:
-    """Why the hub can't be asked for a data set; None where it can.
+def _why_unreachable(repository: str, name: str, library: Any) -> str | None:
+    """Asks the hub about a data set, and returns why it can't be reached; None if it can.
 
     Raises:
-        ValueError: it says that there is none for this user.
+        ValueError: the hub says that this user can't have the data set.
     """
     import huggingface_hub
 
     hub = huggingface_hub.HfApi(endpoint=library.config.HF_ENDPOINT)
     try:
-        hub.dataset_info(repository, timeout=_REACH)
-    except Exception as error:  # of the network: anything
-        status = _status(error)
+        hub.dataset_info(repository, timeout=_TIMEOUT)
+    except Exception as error:  # the network can cause any exception
+        status = _http_status(error)
         if status is not None and status < 500 and status != 429:
-            raise ValueError(f"data (={name}): {_explained(error, library)}") from None
-        return f"{library.config.HF_ENDPOINT} can't be reached ({_reason(error)})"
+            raise ValueError(f"data (={name}): {_explain(error, library)}") from None
+        return f"{library.config.HF_ENDPOINT} can't be reached ({_describe_error(error)})"
     return None
 
 
 @contextmanager
-def _quiet(library: Any) -> Iterator[None]:
-    """No warnings, and progress bars on a terminal alone."""
+def _silence(library: Any) -> Iterator[None]:
+    """Hides warnings, and progress bars unless standard error is a terminal."""
     from huggingface_hub.utils import logging as hub_logging
 
     loggers = (library.logging, hub_logging)
@@ -140,22 +148,22 @@ def _quiet(library: Any) -> Iterator[None]:
             library.enable_progress_bars()
 
 
-def _explained(error: BaseException, library: Any) -> str:
-    """What to say of an error, which others may have wrapped."""
-    links = [error]
-    while (inner := links[-1].__cause__ or links[-1].__context__) and inner not in links:
-        links.append(inner)
-    names = {type(link).__name__ for link in links}
-    text = " ".join(" ".join(str(link).split()) for link in links)
-    if any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in links):
+def _explain(error: BaseException, library: Any) -> str:
+    """Returns what is wrong in one line, by the error and those that caused it."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) and inner not in chain:
+        chain.append(inner)
+    names = {type(link).__name__ for link in chain}
+    text = " ".join(" ".join(str(link).split()) for link in chain)
+    if any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
         return f"no space is left on the disk of {library.config.HF_DATASETS_CACHE}"
     if "GatedRepoError" in names or "is a gated dataset" in text:
         return "it's gated: ask for access on its page of the hub, then `hf auth login`"
-    is_refused = any(_status(link) in (401, 404) for link in links)
+    is_refused = any(_http_status(link) in (401, 404) for link in chain)
     if is_refused or names & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
-        return "the hub has no such data set, or it's private (`hf auth login` where it's yours)"
+        return "the hub has no such data set, or it's private (`hf auth login` if it's yours)"
     if "scripts are no longer supported" in text:
-        return "it's a script, and no code of others is run"
+        return "it's a script, and other people's code is never run"
     if names & {"CastError", "DatasetGenerationCastError"}:
         return "all its files must have the same columns, of the same types"
     listed = re.search(r"(?:Available: |available configs: |in the cache: )\[(.*?)\]", text)
@@ -165,15 +173,15 @@ def _explained(error: BaseException, library: Any) -> str:
     causes = [error]
     while inner := causes[-1].__cause__:
         causes.append(inner)
-    return _reason(causes[-1])
+    return _describe_error(causes[-1])
 
 
-def _status(error: BaseException) -> int | None:
-    """What a server has answered; None where none has."""
+def _http_status(error: BaseException) -> int | None:
+    """Returns the status of a server's answer; None if there was no answer."""
     status: int | None = getattr(getattr(error, "response", None), "status_code", None)
     return status
 
 
-def _reason(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     lines = str(error).split("\n")
     return f"{type(error).__name__}: {lines[0]}"[:200] if lines[0] else type(error).__name__

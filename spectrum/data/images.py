@@ -1,7 +1,8 @@
-"""What the pixels of an image file mean, and how they are cut and brought to a size.
+"""Decodes image files to 8 bits, and crops and resizes the pixels.
 
-Pixels stand as they are in the file: an EXIF orientation isn't applied, transparency is dropped
-and of an animation the first picture is taken, as others' readers of class folders have it.
+The pixels are taken as they are in the file: EXIF orientation isn't applied, transparency is
+dropped, and the first picture of an animation is taken. Other libraries' readers of class folders
+do the same.
 """
 
 from __future__ import annotations
@@ -13,79 +14,79 @@ import numpy.typing as npt
 from PIL import Image
 
 __all__ = [
-    "EVALUATED",
+    "EVALUATION_CROP",
     "Box",
     "UnknownRange",
-    "centred",
     "decode",
     "is_grey",
-    "random_box",
-    "random_crop",
+    "random_crop_box",
+    "random_resized_crop",
+    "resize_and_center_crop",
     "to_array",
 ]
 
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge, in pixels."""
 
-EVALUATED = 0.875
-"""The share of the shorter side that is looked at where images stream, as timm and others do."""
+EVALUATION_CROP = 0.875
+"""The share of the shorter side that is kept if images are streamed, as in timm and elsewhere."""
 
 _GREY = ("1", "L", "LA", "La", "I", "F")
-_SIXTEEN_BITS = 257  # 65535 / 255
-_TRIES = 10
-_RATIO = 4 / 3  # the most that a random crop's sides differ by
+_SIXTEEN_TO_EIGHT_BITS = 257  # 65535 / 255
+_ATTEMPTS = 10
+_MAX_ASPECT = 4 / 3  # the largest ratio of a random crop's sides
 
 
 class UnknownRange(ValueError):
-    """Numbers of which nobody knows which is black and which is white."""
+    """The values of black and white are unknown."""
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Whether an image has one channel of light, by its mode."""
+    """Returns whether an image's mode has one channel of light."""
     return image.mode in _GREY or image.mode.startswith("I;16")
 
 
 def decode(image: Image.Image, channels: int) -> Image.Image:
-    """An image with 8 bits a channel.
+    """Decodes an opened image to 8 bits per channel.
 
     Args:
         image: as opened.
         channels: 1 for grey, 3 for RGB.
 
     Returns:
-        Its pixels in mode "L" or "RGB"; 16 bits are divided by 257 and rounded.
+        The pixels in mode "L" or "RGB". Values of 16 bits are divided by 257 and rounded.
 
     Raises:
-        UnknownRange: of floats, or of integers of more than 16 bits.
-        OSError: it can't be decoded; Pillow raises others too for damaged files.
+        UnknownRange: the values are floats, or integers of more than 16 bits.
+        OSError: the image can't be decoded. Pillow raises other exceptions too for damaged files.
     """
     image.load()
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bits(image)
+        image = _to_eight_bits(image)
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns of a palette's alpha otherwise
+        image = image.convert("RGBA")  # otherwise Pillow warns about transparency in a palette
     mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    # Older Pillow gives the 16 bits of PNG files as 32, and all do so for PGM.
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    # Older versions of Pillow open PNG files of 16 bits in a mode of 32, and all do so for PGM.
     if not image.mode.startswith("I;16") and image.format not in ("PNG", "PPM"):
         raise UnknownRange(f"numbers of mode {image.mode} have no known range")
-    scaled = np.rint(np.asarray(image) / _SIXTEEN_BITS)
+    scaled = np.rint(np.asarray(image) / _SIXTEEN_TO_EIGHT_BITS)
     return Image.fromarray(scaled.clip(0, 255).astype(np.uint8))
 
 
-def centred(image: Image.Image, size: int, share: float = 1.0) -> Image.Image:
-    """The middle of an image, as torchvision's Resize and CenterCrop give it.
+def resize_and_center_crop(image: Image.Image, size: int, share: float = 1.0) -> Image.Image:
+    """Returns the centre of an image, as torchvision's Resize and CenterCrop do.
 
-    The shorter side is brought to ``size / share``, rounded, bilinear and with antialiasing; of
-    that, a square in the middle is kept. An image that is of the size asked for stays as it is.
+    The shorter side is resized to ``size / share``, rounded (bilinear, with antialiasing). Then
+    the square in the centre is kept. An image that has the size already is returned unchanged.
 
     Args:
         image: decoded.
-        size: height and width of what is returned.
-        share: of the shorter side that is kept, ``EVALUATED`` where images stream.
+        size: height and width of the result.
+        share: the share of the shorter side that is kept; ``EVALUATION_CROP`` for streamed images.
     """
     width, height = image.size
     if width == height == size:
@@ -94,70 +95,72 @@ def centred(image: Image.Image, size: int, share: float = 1.0) -> Image.Image:
     new = [int(shorter * side / min(width, height)) for side in image.size]
     left, upper = (round((side - size) / 2) for side in new)
     x, y = width / new[0], height / new[1]
-    # What lies outside of the square isn't computed; the rest has the same values.
+    # Only the square is computed. Its pixels have the values that resizing the whole would give.
     box = (left * x, upper * y, (left + size) * x, (upper + size) * y)
-    return _resized(image, size, box)
+    return _resize_box(image, size, box)
 
 
-def random_box(width: int, height: int, area: float, rng: np.random.Generator) -> Box:
-    """A random part of an image (Szegedy et al., arXiv:1409.4842), as torchvision draws it.
+def random_crop_box(width: int, height: int, area: float, rng: np.random.Generator) -> Box:
+    """Draws a random part of an image (Szegedy et al., arXiv:1409.4842), as torchvision does.
 
     Args:
         width: of the image, in pixels.
-        height: likewise.
-        area: the least share of its area.
-        rng: what it is drawn from.
+        height: of the image, in pixels.
+        area: the smallest share of the image's area.
+        rng: the random number generator.
 
     Returns:
-        A box of a share of the area from ``area`` to 1 and of sides 3:4 to 4:3, where one of ten
-        fits; else the largest such box in the middle.
+        A box with a share of the area between ``area`` and 1 and an aspect ratio between 3:4 and
+        4:3, the first of ten attempts that fits into the image. If none fits, the largest box in
+        the centre with such an aspect ratio.
     """
-    for _ in range(_TRIES):
+    for _ in range(_ATTEMPTS):
         pixels = width * height * rng.uniform(area, 1)
-        ratio = math.exp(rng.uniform(-math.log(_RATIO), math.log(_RATIO)))
-        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        aspect = math.exp(rng.uniform(-math.log(_MAX_ASPECT), math.log(_MAX_ASPECT)))
+        w, h = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
         if 0 < w <= width and 0 < h <= height:
             left, upper = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
             return left, upper, left + w, upper + h
-    w = min(width, max(1, round(height * _RATIO)))
-    h = min(height, max(1, round(width * _RATIO)))
+    w = min(width, max(1, round(height * _MAX_ASPECT)))
+    h = min(height, max(1, round(width * _MAX_ASPECT)))
     left, upper = (width - w) // 2, (height - h) // 2
     return left, upper, left + w, upper + h
 
 
-def random_crop(
+def random_resized_crop(
     image: Image.Image, size: int, channels: int, area: float, rng: np.random.Generator
 ) -> Image.Image:
-    """A random part of an image, at a size.
+    """Decodes a random part of an image and resizes it.
 
-    A JPEG file is decoded at the smallest of its scales at which the part still has the pixels
-    that are wanted.
+    A JPEG file is decoded at the smallest of its scales at which the part still has at least
+    ``size`` pixels in each direction.
 
     Args:
         image: as opened; it is decoded here.
-        size: height and width of what is returned.
+        size: height and width of the result.
         channels: 1 for grey, 3 for RGB.
-        area: the least share of the image's area.
-        rng: what the part is drawn from.
+        area: the smallest share of the image's area.
+        rng: the random number generator.
 
     Raises:
-        OSError: it can't be decoded, see ``decode``.
+        OSError: the image can't be decoded; see ``decode``.
     """
     width, height = image.size
-    box = random_box(width, height, area, rng)
-    least = size / (box[2] - box[0]), size / (box[3] - box[1])
-    image.draft(None, (math.ceil(width * least[0]), math.ceil(height * least[1])))
+    box = random_crop_box(width, height, area, rng)
+    scale = size / (box[2] - box[0]), size / (box[3] - box[1])
+    image.draft(None, (math.ceil(width * scale[0]), math.ceil(height * scale[1])))
     image = decode(image, channels)
-    x, y = image.size[0] / width, image.size[1] / height  # 1 but where a smaller scale was found
-    return _resized(image, size, (box[0] * x, box[1] * y, box[2] * x, box[3] * y))
+    x, y = image.size[0] / width, image.size[1] / height  # 1 unless draft chose a smaller scale
+    return _resize_box(image, size, (box[0] * x, box[1] * y, box[2] * x, box[3] * y))
 
 
-def _resized(image: Image.Image, size: int, box: Box) -> Image.Image:
-    right, lower = min(box[2], image.size[0]), min(box[3], image.size[1])  # but for rounding
+def _resize_box(image: Image.Image, size: int, box: Box) -> Image.Image:
+    # Rounding may put the box's edges a little outside of the image.
+    right, lower = min(box[2], image.size[0]), min(box[3], image.size[1])
     return image.resize((size, size), Image.Resampling.BILINEAR, (box[0], box[1], right, lower))
 
 
 def to_array(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """The pixels of a decoded image, (C, H, W), as a view of (H, W, C)."""
+    """Returns the pixels of a decoded image, (C, H, W), as a view of (H, W, C)."""
     pixels = np.asarray(image, np.uint8)
     return np.atleast_3d(pixels).transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""The labels of a table's rows as classes: of one a row, or of several."""
+"""Converts a table's column of labels to classes, of one label or several per row."""
 
 from __future__ import annotations
 
@@ -9,113 +9,118 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["hidden", "read_labels"]
+__all__ = ["are_withheld", "read_labels"]
 
-Row = Callable[[int], str]
-"""What a message calls a row."""
+RowName = Callable[[int], str]
+"""Returns what a message calls a row."""
 
 _ALLOWED = "whole numbers, text, truth values, or lists of these"
-_LIST = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+_LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def read_labels(
-    column: pa.ChunkedArray, names: Sequence[str] | None, row: Row
+    column: pa.ChunkedArray, names: Sequence[str] | None, row_name: RowName
 ) -> tuple[npt.NDArray[np.int64] | npt.NDArray[np.bool_], tuple[str, ...]]:
-    """Classes from a column of numbers, text or truth values, or of lists of these.
+    """Converts a column of numbers, text or truth values, or of lists of these, to classes.
 
-    Lists that are equally long, of two or more, and hold nothing but 0 and 1 say of each class
-    whether an image has it; other lists hold the labels that it has.
+    A list holds the labels that an image has. But if all lists have the same length, at least 2,
+    and hold only 0 and 1, each value says whether the image has that class.
 
     Args:
         column: of the table.
-        names: of the classes, where the table has them; its labels are their numbers then.
-        row: what a message calls a row.
+        names: the names of the classes, if the table has them; labels are then their numbers.
+        row_name: returns what a message calls a row.
 
     Returns:
-        The class of each row (N,), or (N, K) bool, and the classes: the given ones, or those that
-        occur, sorted.
+        The class of each row (N,), or (N, K) bool; and the names of the classes: the given ones,
+        or the values that occur, sorted.
 
     Raises:
-        ValueError: the column or a row of it holds something else.
+        ValueError: the column or one of its rows holds something else.
     """
-    if any(is_kind(column.type) for is_kind in _LIST):
-        return _several(column, names, row)
-    return _numbers(column, names, row)
+    if any(is_type(column.type) for is_type in _LIST_TYPES):
+        return _read_lists(column, names, row_name)
+    return _read_values(column, names, row_name)
 
 
-def hidden(column: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
-    """Whether a split's labels are kept back: all of them missing, or -1 as in no other split."""
+def are_withheld(column: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
+    """Returns whether a split's labels are withheld.
+
+    They are if all of them are missing, or if all are -1, a label that no other split has.
+    """
     if column.null_count == len(column):
         return True
     if not pa.types.is_integer(column.type):
         return False
-    return _all(pc.equal(column, -1)) and not pc.any(pc.equal(others, -1)).as_py()
+    return _all_true(pc.equal(column, -1)) and not pc.any(pc.equal(others, -1)).as_py()
 
 
-def _all(truths: pa.ChunkedArray) -> bool:
-    return bool(pc.all(truths, skip_nulls=False).as_py())
+def _all_true(values: pa.ChunkedArray) -> bool:
+    return bool(pc.all(values, skip_nulls=False).as_py())
 
 
-def _several(
-    column: pa.ChunkedArray, names: Sequence[str] | None, row: Row
+def _read_lists(
+    column: pa.ChunkedArray, names: Sequence[str] | None, row_name: RowName
 ) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-    _refuse_missing(column, row)
+    _refuse_missing(column, row_name)
     lists = pa.chunked_array(
         [chunk.cast(pa.list_(column.type.value_type)) for chunk in column.chunks]
     )
     lengths = pc.list_value_length(lists).to_numpy()
-    owners = np.repeat(np.arange(len(lists)), lengths)
-    flat = pc.list_flatten(lists)
-    is_truth = pa.types.is_boolean(flat.type)
-    alike = len(lengths) > 0 and lengths.min() == lengths.max() > (0 if is_truth else 1)
-    if is_truth and not alike:
-        odd = int(np.argmax(lengths != lengths[0]))
-        raise ValueError(f"{row(odd)} must have as many truth values as {row(0)}")
-    ids, classes = _numbers(flat, names, lambda i: row(int(owners[i])))
-    if is_truth or (alike and names is None and set(classes) <= {"0", "1"}):
+    rows = np.repeat(np.arange(len(lists)), lengths)  # the row of each value
+    values = pc.list_flatten(lists)
+    is_truth = pa.types.is_boolean(values.type)
+    same_length = len(lengths) > 0 and lengths.min() == lengths.max() > (0 if is_truth else 1)
+    if is_truth and not same_length:
+        bad = int(np.argmax(lengths != lengths[0]))
+        raise ValueError(f"{row_name(bad)} must have as many truth values as {row_name(0)}")
+    numbers, classes = _read_values(values, names, lambda i: row_name(int(rows[i])))
+    if is_truth or (same_length and names is None and set(classes) <= {"0", "1"}):
         count = int(lengths[0])
-        held = ids.astype(bool) if is_truth else np.array([c == "1" for c in classes])[ids]
+        held = numbers.astype(bool) if is_truth else np.array([c == "1" for c in classes])[numbers]
         return held.reshape(-1, count), tuple(map(str, range(count)))
     targets = np.zeros((len(lists), len(classes)), bool)
-    targets[owners, ids] = True
+    targets[rows, numbers] = True
     return targets, classes
 
 
-def _numbers(
-    column: pa.ChunkedArray, names: Sequence[str] | None, row: Row
+def _read_values(
+    column: pa.ChunkedArray, names: Sequence[str] | None, row_name: RowName
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _numbers(column.cast(kind.value_type), names, row)
-    _refuse_missing(column, row)
-    if pa.types.is_boolean(kind):
+    """Returns the number of each value's class, and the names of the classes."""
+    value_type = column.type
+    if pa.types.is_dictionary(value_type):
+        return _read_values(column.cast(value_type.value_type), names, row_name)
+    _refuse_missing(column, row_name)
+    if pa.types.is_boolean(value_type):
         return column.to_numpy().astype(np.int64), ("False", "True")
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_string(value_type) or pa.types.is_large_string(value_type):
         texts = sorted(pc.unique(column).to_pylist())
-        ids = pc.index_in(column, value_set=pa.array(texts, kind))
-        return ids.to_numpy().astype(np.int64), tuple(texts)
-    if pa.types.is_floating(kind):
+        numbers = pc.index_in(column, value_set=pa.array(texts, value_type))
+        return numbers.to_numpy().astype(np.int64), tuple(texts)
+    if pa.types.is_floating(value_type):
         values = column.to_numpy()
         whole = np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2**53)
         if not whole.all():
             bad = int(np.argmin(whole))
-            raise ValueError(f"{row(bad)} has the label {values[bad]}, must be a whole number")
+            raise ValueError(f"{row_name(bad)} has the label {values[bad]}, must be a whole number")
         values = values.astype(np.int64)
-    elif pa.types.is_integer(kind):
+    elif pa.types.is_integer(value_type):
         values = column.to_numpy()
     else:
-        raise ValueError(f"labels must be {_ALLOWED}, not {kind}")
+        raise ValueError(f"labels must be {_ALLOWED}, not {value_type}")
     if names is None:
-        found, ids = np.unique(values, return_inverse=True)
-        return ids.astype(np.int64), tuple(map(str, found.tolist()))
+        found, numbers = np.unique(values, return_inverse=True)
+        return numbers.astype(np.int64), tuple(map(str, found.tolist()))
     outside = (values < 0) | (values >= len(names))
     if outside.any():
         bad = int(np.argmax(outside))
-        raise ValueError(f"{row(bad)} has the label {values[bad]}, must be in 0..{len(names) - 1}")
+        allowed = f"0..{len(names) - 1}"
+        raise ValueError(f"{row_name(bad)} has the label {values[bad]}, must be in {allowed}")
     return values.astype(np.int64), tuple(names)
 
 
-def _refuse_missing(column: pa.ChunkedArray, row: Row) -> None:
+def _refuse_missing(column: pa.ChunkedArray, row_name: RowName) -> None:
     if column.null_count:
         first = pc.index(pc.is_null(column), True).as_py()
-        raise ValueError(f"{row(first)} has no label")
+        raise ValueError(f"{row_name(first)} has no label")

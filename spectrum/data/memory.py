@@ -1,4 +1,4 @@
-"""Images decoded once, at one size; where the user has a cache folder they are kept there."""
+"""Decodes all images once, at one size, and keeps them in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ import zlib
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from spectrum.data.cache import cache_folder, write_whole
-from spectrum.data.images import centred, decode, to_array
-from spectrum.data.processes import in_processes
-from spectrum.data.scan import reason_of
+from spectrum.data.images import decode, resize_and_center_crop, to_array
+from spectrum.data.processes import map_in_processes
+from spectrum.data.scan import unreadable_reason
 from spectrum.data.source import Reader
+from spectrum.files import cache_folder, write_cached
 
-__all__ = ["decoded"]
+__all__ = ["decode_images"]
 
 _LOG = logging.getLogger(__name__)
-_SUM = 4  # bytes after the array
+_CHECKSUM_BYTES = 4  # after the array in the file
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def decoded(
+def decode_images(
     reader: Reader,
     numbers: npt.NDArray[np.int64],
     *,
@@ -34,42 +35,45 @@ def decoded(
     channels: int,
     processes: int | None = None,
 ) -> Pixels:
-    """The middle of images, at one size.
+    """Returns the centre of images at one size, from the cache if it has them.
 
     Args:
-        reader: of the images.
-        numbers: (N,) which of them.
-        fingerprint: of these, which the cache knows them by.
+        reader: reads the images.
+        numbers: (N,) their numbers in the reader.
+        fingerprint: of these images; the cache knows them by it.
         size: height and width.
         channels: 1 for grey, 3 for RGB.
-        processes: how many at a time; None for as many as there are processors.
+        processes: how many worker processes; None for as many as there are CPU cores.
 
     Returns:
-        (N, channels, size, size); read from the disk as it is needed where the cache had it.
+        (N, channels, size, size). An array from the cache is mapped into memory, so that its parts
+        are read when they are used.
 
     Raises:
-        OSError: an image can't be read, or a process died.
+        OSError: an image can't be read, or a worker process died.
     """
-    folder = cache_folder()
+    folder = cache_folder("data")
     path = None if folder is None else folder / f"{fingerprint}-{channels}x{size}.npy"
     shape = (len(numbers), channels, size, size)
-    kept = None if path is None else _read(path, shape)
-    if kept is not None:
-        return kept
+    cached = None if path is None else _read(path, shape)
+    if cached is not None:
+        return cached
     images = np.empty(shape, np.uint8)
-    place = np.arange(len(numbers))
-    work = partial(_decode, reader, numbers, size, channels)
+    places = np.arange(len(numbers))
+    work = partial(_decode_chunk, reader, numbers, size, channels)
     try:
-        for chunk, some in in_processes(work, place, title="decoding images", processes=processes):
-            images[chunk] = some
+        for chunk, decoded in map_in_processes(
+            work, places, title="decoding images", processes=processes
+        ):
+            images[chunk] = decoded
     except BrokenProcessPool:
         raise OSError("a process that decodes images has died") from None
     if path is not None:
-        write_whole(path, lambda part: _write(part, images))
+        write_cached(path, lambda file: _write(file, images))
     return images
 
 
-def _decode(
+def _decode_chunk(
     reader: Reader,
     numbers: npt.NDArray[np.int64],
     size: int,
@@ -80,35 +84,35 @@ def _decode(
     for image, i in zip(images, map(int, numbers[places]), strict=True):
         try:
             with reader.open(i) as opened:
-                image[:] = to_array(centred(decode(opened, channels), size))
-        except Exception as error:  # it could be read a moment ago, so the file has changed
-            raise OSError(f"{reader.name(i)} can't be read ({reason_of(error)})") from None
+                image[:] = to_array(resize_and_center_crop(decode(opened, channels), size))
+        except Exception as error:  # the scan could read it, so the file has changed since
+            reason = unreadable_reason(error)
+            raise OSError(f"{reader.name(i)} can't be read ({reason})") from None
     return images
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Pixels | None:
     try:
-        # Changes of what is mapped stay in memory; torch takes no array that can't be changed.
+        # "c" (copy on write) because torch wants writable arrays; changes stay in memory.
         images: Pixels = np.load(path, mmap_mode="c", allow_pickle=False)
         if images.shape != shape or images.dtype != np.uint8:
             raise ValueError(f"it holds {images.dtype} {images.shape}")
         with path.open("rb") as file:
-            file.seek(-_SUM, 2)
-            if file.read() != _sum(images):
-                raise ValueError("its sum is wrong")
+            file.seek(-_CHECKSUM_BYTES, 2)
+            if file.read() != _checksum(images):
+                raise ValueError("its checksum is wrong")
     except FileNotFoundError:
         return None
-    except Exception as error:  # bytes of any kind can lead numpy to any exception
+    except Exception as error:  # arbitrary bytes can make NumPy raise any exception
         _LOG.info("the cached images %s can't be read: %s", path, error)
         return None
     return images
 
 
-def _write(path: Path, images: Pixels) -> None:
-    with path.open("wb") as file:
-        np.save(file, images, allow_pickle=False)
-        file.write(_sum(images))
+def _write(file: BinaryIO, images: Pixels) -> None:
+    np.save(file, images, allow_pickle=False)
+    file.write(_checksum(images))
 
 
-def _sum(images: Pixels) -> bytes:
-    return zlib.crc32(images.reshape(-1).data).to_bytes(_SUM, "little")
+def _checksum(images: Pixels) -> bytes:
+    return zlib.crc32(images.reshape(-1).data).to_bytes(_CHECKSUM_BYTES, "little")

@@ -1,4 +1,4 @@
-"""Work on many images in several processes, with a bar where it takes long."""
+"""Applies a function to many images in worker processes, with a progress bar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing.connection import wait as wait_for_end
+from multiprocessing.connection import wait as wait_for_sentinel
 from typing import Any
 
 import numpy as np
@@ -19,73 +19,70 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
-__all__ = ["in_processes", "processors"]
+from spectrum.machine import cpu_count
+
+__all__ = ["map_in_processes"]
 
 Numbers = npt.NDArray[np.int64]
 Work = Callable[[Numbers], npt.NDArray[Any]]
 
-_AT_ONCE = 32  # images that a process is given at a time
-_FEW = 128  # that processes aren't worth starting for
-_QUIET = 1.0  # seconds before a bar is shown
+_CHUNK = 32  # images per call
+_MAX_WITHOUT_POOL = 128  # so few images aren't worth starting processes for
+_BAR_DELAY = 1.0  # seconds before the progress bar is shown
 
-_work: Work  # of a process that was started here
-
-
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_work: Work  # the function of this worker process
 
 
-def in_processes(
+def map_in_processes(
     work: Work, numbers: Numbers, *, title: str, processes: int | None = None
 ) -> Iterator[tuple[Numbers, npt.NDArray[Any]]]:
-    """Apply a function to some numbers at a time, until all had their turn.
+    """Calls a function with chunks of numbers, in worker processes if there are many numbers.
 
     Args:
-        work: what is done; it can be pickled, and so can what it returns.
+        work: the function; it and its results can be pickled.
         numbers: of images.
         title: of the progress bar.
-        processes: how many at a time; None for as many as there are processors.
+        processes: how many worker processes; None for as many as there are CPU cores.
 
     Yields:
-        Some of the numbers and what was returned for them, as they come.
+        A chunk of the numbers and the function's result for it, in the order of completion.
 
     Raises:
-        BrokenProcessPool: a process died. What ``work`` raises is raised here.
+        BrokenProcessPool: a worker process died. What ``work`` raises is raised here too.
     """
-    chunks = [numbers[i : i + _AT_ONCE] for i in range(0, len(numbers), _AT_ONCE)]
-    count = min(processors() if processes is None else processes, len(chunks))
-    with _Bar(title, len(numbers)) as bar:
+    chunks = [numbers[i : i + _CHUNK] for i in range(0, len(numbers), _CHUNK)]
+    count = min(cpu_count() if processes is None else processes, len(chunks))
+    with _ProgressBar(title, len(numbers)) as bar:
         results = (
-            _here(work, chunks)
-            if count < 2 or len(numbers) <= _FEW
-            else _elsewhere(work, chunks, count)
+            _map_here(work, chunks)
+            if count < 2 or len(numbers) <= _MAX_WITHOUT_POOL
+            else _map_in_pool(work, chunks, count)
         )
         for chunk, result in results:
             yield chunk, result
             bar.advance(len(chunk))
 
 
-def _here(work: Work, chunks: list[Numbers]) -> Iterator[tuple[Numbers, npt.NDArray[Any]]]:
+def _map_here(work: Work, chunks: list[Numbers]) -> Iterator[tuple[Numbers, npt.NDArray[Any]]]:
     for chunk in chunks:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of odd files that it reads all the same
+            warnings.simplefilter("ignore")  # Pillow warns about odd files that it can read
             result = work(chunk)
         yield chunk, result
 
 
-def _elsewhere(
+def _map_in_pool(
     work: Work, chunks: list[Numbers], count: int
 ) -> Iterator[tuple[Numbers, npt.NDArray[Any]]]:
-    # A fork shares the names of a million images; elsewhere than on Linux it isn't safe.
+    # A forked process shares the names of a million images. Forking is safe on Linux only.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    with ProcessPoolExecutor(count, context, _begin, (work,)) as pool:
+    with ProcessPoolExecutor(count, context, _initialize_worker, (work,)) as pool:
         pending: dict[Future[npt.NDArray[Any]], Numbers] = {}
-        left = iter(chunks)
+        remaining = iter(chunks)
         try:
             while True:
-                for chunk in left:
-                    pending[pool.submit(_call, chunk)] = chunk
+                for chunk in remaining:
+                    pending[pool.submit(_call_work, chunk)] = chunk
                     if len(pending) >= 3 * count:
                         break
                 if not pending:
@@ -96,40 +93,40 @@ def _elsewhere(
             pool.shutdown(cancel_futures=True)
 
 
-def _begin(work: Work) -> None:
+def _initialize_worker(work: Work) -> None:
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started this process ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     warnings.simplefilter("ignore")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        wait_for_end([parent.sentinel])
+        wait_for_sentinel([parent.sentinel])
         os._exit(1)
 
 
-def _call(chunk: Numbers) -> npt.NDArray[Any]:
+def _call_work(chunk: Numbers) -> npt.NDArray[Any]:
     return _work(chunk)
 
 
-class _Bar:
-    """Progress on a terminal's standard error, once it takes long."""
+class _ProgressBar:
+    """A progress bar that appears after a second, if standard error is a terminal."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total, self._done = title, total, 0
-        self._began, self._shown = time.monotonic(), False
+        self._started, self._shown = time.monotonic(), False
         self._progress = Progress(console=Console(stderr=True), transient=True)
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _ProgressBar:
         return self
 
     def advance(self, n: int) -> None:
         self._done += n
         if not self._shown:
-            if not sys.stderr.isatty() or time.monotonic() < self._began + _QUIET:
+            if not sys.stderr.isatty() or time.monotonic() < self._started + _BAR_DELAY:
                 return
             self._progress.start()
             self._task = self._progress.add_task(self._title, total=self._total)

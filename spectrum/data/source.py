@@ -1,4 +1,4 @@
-"""Encoded images before any is decoded: what folders, tables and the hub have in common."""
+"""Encoded images before they are decoded: what folders, tables and the hub have in common."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["TEST", "TRAIN", "UNDIVIDED", "VALIDATION", "Reader", "Source"]
+__all__ = ["TEST", "TRAIN", "UNASSIGNED", "VALIDATION", "Reader", "Source"]
 
-UNDIVIDED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
-"""The split that an image belongs to; those that belong to none are divided."""
+UNASSIGNED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
+"""The split of an image. The splits of unassigned images are drawn."""
 
 
 class Reader(Protocol):
-    """Encoded images by number. It can be pickled, so that worker processes read with it."""
+    """Reads encoded images by their number. It can be pickled for worker processes."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Returns the number of images."""
         ...
 
     def name(self, index: int) -> str:
-        """What a message calls an image: its path below the folder, or its row."""
+        """Returns the name of an image in messages: its path below the folder, or its row."""
         ...
 
-    def mark(self, index: int) -> str:
-        """What differs once an image has changed, and costs nothing to know: a size and a time."""
+    def version(self, index: int) -> str:
+        """Returns a text that differs once an image has changed, such as its size and time.
+
+        The image isn't read for it.
+        """
         ...
 
     def read(self, index: int) -> bytes:
-        """The bytes of an image file.
+        """Returns the bytes of an image file.
 
         Raises:
             OSError: it can't be read.
@@ -39,25 +42,26 @@ class Reader(Protocol):
         ...
 
     def open(self, index: int) -> Image.Image:
-        """An image, opened but not yet decoded.
+        """Opens an image without decoding it.
 
         Raises:
-            OSError: it can't be read, or is no image.
+            OSError: it can't be read, or isn't an image.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """Images with their labels, in an order that is always the same.
+    """Encoded images with their labels, in an order that is always the same.
 
     Attributes:
-        reader: of the images.
-        targets: (N,) int64, the class of each; or (N, K) bool where images have several labels.
+        reader: reads the images.
+        targets: (N,) int64, the class of each image; or (N, K) bool if images have several labels.
         classes: the names of the labels.
-        splits: (N,) int8, where each belongs: ``TRAIN``, ``VALIDATION``, ``TEST``, ``UNDIVIDED``.
+        splits: (N,) int8, the split of each image: ``TRAIN``, ``VALIDATION``, ``TEST`` or
+            ``UNASSIGNED``.
         key: what the cache knows the source by, such as its absolute path.
-        notes: what a user should know of how the images were found.
+        notes: what a user should know about how the images were found.
     """
 
     reader: Reader

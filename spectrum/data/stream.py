@@ -1,4 +1,4 @@
-"""Examples that are read and decoded anew whenever they are asked for, by worker processes."""
+"""Examples that worker processes read and decode anew for every batch."""
 
 from __future__ import annotations
 
@@ -14,31 +14,40 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from spectrum.data.augment import NONE, Augmentation, augment, draw
-from spectrum.data.images import EVALUATED, centred, decode, random_crop, to_array
-from spectrum.data.processes import processors
-from spectrum.data.scan import reason_of
+from spectrum.data.augment import augment, sample_parameters
+from spectrum.data.augmentation import NO_AUGMENTATION, Augmentation
+from spectrum.data.images import (
+    EVALUATION_CROP,
+    decode,
+    random_resized_crop,
+    resize_and_center_crop,
+    to_array,
+)
+from spectrum.data.scan import unreadable_reason
 from spectrum.data.source import Reader
+from spectrum.machine import cpu_count
 
-__all__ = ["Stream"]
+__all__ = ["StreamedSplit"]
 
 Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Examples whose images stay encoded.
+class StreamedSplit:
+    """The examples of a split whose images stay encoded until a batch needs them.
 
     Attributes:
-        reader: of the images.
+        reader: reads the images.
         numbers: (N,) the number of each example's image in the reader.
-        labels: (N,) int64, or (N, K) bool; where they are, the batches will be.
-        size: height and width of the images that are given.
-        mean: (C, 1, 1), of the training split, in the pixels' own units.
-        deviation: likewise, the standard deviation.
-        loaders: how many worker processes decode; 0 for none, which is this process; None for one
-            where a CPU trains, which has work of its own, and for the cores of each GPU here.
-        channels_last: the memory layout of the batches; None for the one that is at hand.
+        labels: (N,) int64, or (N, K) bool. The batches are put on the labels' device.
+        size: height and width of the images in a batch.
+        mean: (C, 1, 1), the mean of the training split's pixels, in their own units.
+        std: (C, 1, 1), their standard deviation.
+        num_workers: how many worker processes decode; 0 to decode in this process. None for one
+            if the CPU trains, which leaves it the other cores, and for each GPU its share of the
+            cores.
+        channels_last: whether the batches have the channels-last memory layout or the contiguous
+            one; None for either.
     """
 
     reader: Reader
@@ -46,21 +55,26 @@ class Stream:
     labels: Tensor
     size: int
     mean: Tensor
-    deviation: Tensor
-    loaders: int | None = None
+    std: Tensor
+    num_workers: int | None = None
     channels_last: bool | None = None
-    streams: ClassVar[bool] = True
+    is_streamed: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device | str, *, channels_last: bool | None = None) -> Stream:
-        """The same examples for another device, in the memory layout asked for, if one is."""
+    def to(self, device: torch.device | str, *, channels_last: bool | None = None) -> StreamedSplit:
+        """Returns the examples for a device.
+
+        Args:
+            device: where the batches are put.
+            channels_last: the memory layout of the batches; None to keep the setting.
+        """
         return replace(
             self,
             labels=self.labels.to(device),
             mean=self.mean.to(device),
-            deviation=self.deviation.to(device),
+            std=self.std.to(device),
             channels_last=self.channels_last if channels_last is None else channels_last,
         )
 
@@ -68,20 +82,20 @@ class Stream:
         self,
         size: int,
         order: Tensor | None = None,
-        augmentation: Augmentation = NONE,
+        augmentation: Augmentation = NO_AUGMENTATION,
         seed: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The examples in batches, on the device that their labels are on.
+        """Iterates over the examples in batches, on the device of their labels.
 
-        What an example is varied by follows from the seed and its own number, whatever the order
-        and the number of workers.
+        How an example is varied follows from the seed and its own number, whatever the order and
+        the number of workers.
 
         Args:
-            size: of a batch; the last may be smaller.
-            order: (n,) int64 on the CPU, the examples wanted; None for all, as they stand.
-            augmentation: how they are varied, where an order is given; without an ``area`` to
-                cut out, the middle is taken.
-            seed: of the variation.
+            size: images per batch; the last batch may be smaller.
+            order: (n,) int64 on the CPU, the numbers of the examples; None for all in order.
+            augmentation: how they are varied, if ``order`` is given. If its ``crop_area`` is 1,
+                images are cropped to the centre.
+            seed: of the augmentation.
 
         Yields:
             Normalised images (n, C, H, W), float32, and their labels.
@@ -90,74 +104,82 @@ class Stream:
             OSError: an image can't be read; the message names it.
         """
         device = self.labels.device
-        varied = NONE if order is None else augmentation
-        wanted = np.arange(len(self)) if order is None else order.numpy()
-        batches = [wanted[i : i + size] for i in range(0, len(wanted), size)]
-        draws = draw(varied, len(self), (self.size, self.size), seed, device)
-        mirrored = np.zeros(len(self), bool)
-        if draws.mirrored is not None and draws.shift is None:
-            # Bytes that are copied anyway are mirrored for nothing; with a window it's cut first.
-            mirrored, draws = draws.mirrored.cpu().numpy(), replace(draws, mirrored=None)
-        loader = DataLoader(
-            _Decoding(self.reader, self.numbers, self.size, len(self.mean), varied.area, seed),
-            batch_size=None,  # a batch is made by one worker, in one piece of memory
-            sampler=[(chosen, mirrored[chosen]) for chosen in batches],
-            # Each limits itself to one thread.
-            num_workers=_cores_for(device) if self.loaders is None else self.loaders,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # the global one is the training's
+        augmentation = NO_AUGMENTATION if order is None else augmentation
+        numbers = np.arange(len(self)) if order is None else order.numpy()
+        batches = [numbers[i : i + size] for i in range(0, len(numbers), size)]
+        shape = (self.size, self.size)
+        parameters = sample_parameters(augmentation, len(self), shape, seed, device)
+        flipped = np.zeros(len(self), bool)
+        if parameters.flipped is not None and parameters.offset is None:
+            # The workers copy the pixels anyway, so mirroring costs nothing there. If a window is
+            # cut out, which happens on the device, mirroring must wait for it.
+            flipped = parameters.flipped.cpu().numpy()
+            parameters = replace(parameters, flipped=None)
+        decoder = _BatchDecoder(
+            self.reader, self.numbers, self.size, len(self.mean), augmentation.crop_area, seed
         )
-        for chosen, images in zip(batches, loader, strict=True):
+        loader = DataLoader(
+            decoder,
+            batch_size=None,  # one worker makes a whole batch, in one block of memory
+            sampler=[(batch, flipped[batch]) for batch in batches],
+            # Each worker limits itself to one thread.
+            num_workers=_default_workers(device) if self.num_workers is None else self.num_workers,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # training uses the global generator
+        )
+        for batch, images in zip(batches, loader, strict=True):
             if isinstance(images, str):
                 raise OSError(images)
-            index = torch.from_numpy(chosen).to(device)
-            # Bytes travel; numbers four times as large are made where they are used.
+            index = torch.from_numpy(batch).to(device)
+            # Bytes are sent to the device; the floats, four times as large, are made there.
             pixels = images.to(device, non_blocking=True).float()
-            pixels.sub_(self.mean).div_(self.deviation)
-            yield self._laid_out(augment(pixels, varied, draws.of(index))), self.labels[index]
+            pixels.sub_(self.mean).div_(self.std)
+            varied = augment(pixels, augmentation, parameters.select(index))
+            yield self._in_layout(varied), self.labels[index]
 
-    def _laid_out(self, images: Tensor) -> Tensor:
+    def _in_layout(self, images: Tensor) -> Tensor:
         if self.channels_last is None:
             return images
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=layout)
 
 
-def _cores_for(device: torch.device) -> int:
+def _default_workers(device: torch.device) -> int:
     if device.type != "cuda":
         return 1
-    return max(processors() // max(torch.cuda.device_count(), 1), 1)
+    return max(cpu_count() // max(torch.cuda.device_count(), 1), 1)
 
 
 @dataclass(frozen=True)
-class _Decoding(Dataset[Tensor | str]):
-    """Batches of decoded images, (n, C, H, W); or else what is wrong with one of them."""
+class _BatchDecoder(Dataset[Tensor | str]):
+    """Decodes batches of images (n, C, H, W), or returns why an image can't be read."""
 
     reader: Reader
     numbers: Numbers
     size: int
     channels: int
-    area: float
+    crop_area: float
     seed: int
 
-    def __getitem__(self, wanted: tuple[Numbers, npt.NDArray[np.bool_]]) -> Tensor | str:
-        """Some examples, and which of them are mirrored."""
-        batch = np.empty((len(wanted[0]), self.channels, self.size, self.size), np.uint8)
+    def __getitem__(self, batch: tuple[Numbers, npt.NDArray[np.bool_]]) -> Tensor | str:
+        """Decodes the images of some examples, given with whether each of them is mirrored."""
+        images = np.empty((len(batch[0]), self.channels, self.size, self.size), np.uint8)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of odd files that it reads all the same
-            for pixels, example, mirrored in zip(batch, *wanted, strict=True):
+            warnings.simplefilter("ignore")  # Pillow warns about odd files that it can read
+            for pixels, example, flipped in zip(images, *batch, strict=True):
                 number = int(self.numbers[example])
                 try:
-                    found = to_array(self._decoded(number, int(example)))
-                # An exception would come with another's traceback in its text.
+                    decoded = to_array(self._decode(number, int(example)))
+                # The DataLoader would put a traceback into the text of an exception.
                 except Exception as error:
-                    return f"{self.reader.name(number)} can't be read ({reason_of(error)})"
-                pixels[:] = found[:, :, ::-1] if mirrored else found
-        return torch.from_numpy(batch)
+                    reason = unreadable_reason(error)
+                    return f"{self.reader.name(number)} can't be read ({reason})"
+                pixels[:] = decoded[:, :, ::-1] if flipped else decoded
+        return torch.from_numpy(images)
 
-    def _decoded(self, number: int, example: int) -> Image.Image:
+    def _decode(self, number: int, example: int) -> Image.Image:
         with self.reader.open(number) as image:
-            if self.area < 1:
+            if self.crop_area < 1:
                 rng = np.random.default_rng([self.seed, example])
-                return random_crop(image, self.size, self.channels, self.area, rng)
-            return centred(decode(image, self.channels), self.size, EVALUATED)
+                return random_resized_crop(image, self.size, self.channels, self.crop_area, rng)
+            return resize_and_center_crop(decode(image, self.channels), self.size, EVALUATION_CROP)

@@ -1,4 +1,4 @@
-"""Encoded images in the rows of tables, read where they lie on the disk."""
+"""Reads encoded images from the rows of Arrow files, which are mapped into memory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ __all__ = ["TableReader", "open_column"]
 
 @dataclass(frozen=True)
 class TableReader:
-    """A column of images in Arrow files, which are mapped into memory.
+    """Reads a column of images from Arrow files.
 
     Attributes:
-        files: the Arrow files, one after another.
-        column: of encoded images: bytes, or a struct of bytes and a path.
-        parts: what messages call the rows by, a split or a file, and how many there are of each.
+        files: the Arrow files, in the order of their rows.
+        column: the name of the column of encoded images: bytes, or a struct of bytes and a path.
+        parts: the names by which messages call consecutive rows, a split or an original file, and
+            the number of rows of each.
     """
 
     files: tuple[str, ...]
@@ -32,14 +33,14 @@ class TableReader:
     parts: tuple[tuple[str, int], ...]
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return self._offsets[-1]
 
     def __reduce__(self) -> tuple[type[TableReader], tuple[Any, ...]]:
-        """Another process maps the files anew."""
+        """Leaves out the mapped files, which another process maps anew."""
         return TableReader, (self.files, self.column, self.parts)
 
     @cached_property
-    def _ends(self) -> list[int]:
+    def _offsets(self) -> list[int]:
         return list(accumulate((count for _, count in self.parts), initial=0))
 
     @cached_property
@@ -47,19 +48,23 @@ class TableReader:
         return open_column(self.files, self.column)
 
     def name(self, index: int) -> str:
-        """Its part and row there, from 0."""
-        part = bisect_right(self._ends, index) - 1
-        return f"{self.parts[part][0]} row {index - self._ends[part]}"
+        """Returns an image's part and its row within that part, from 0."""
+        part = bisect_right(self._offsets, index) - 1
+        return f"{self.parts[part][0]} row {index - self._offsets[part]}"
 
-    def mark(self, index: int) -> str:
-        """Empty for what is in the table; size and time of change of a file that a row names."""
+    def version(self, index: int) -> str:
+        """Returns the size and time of change of a file that a row names.
+
+        The text is empty if the image is in the table itself, because the source's key changes
+        with the table.
+        """
         if not self._has_paths:
             return ""
         try:
-            found = os.stat(_path(self._images[index].as_py()))
+            status = os.stat(_path(self._images[index].as_py()))
         except OSError:
             return ""
-        return f"{found.st_size} {found.st_mtime_ns}"
+        return f"{status.st_size} {status.st_mtime_ns}"
 
     @cached_property
     def _has_paths(self) -> bool:
@@ -68,10 +73,10 @@ class TableReader:
         return any(chunk.field("bytes").null_count for chunk in self._images.chunks)
 
     def read(self, index: int) -> bytes:
-        """The bytes of an image file.
+        """Returns the bytes of an image file.
 
         Raises:
-            OSError: there are none.
+            OSError: there are none, or they can't be read.
         """
         value = self._images[index].as_py()
         content: bytes | None = value["bytes"] if isinstance(value, dict) else value
@@ -81,19 +86,19 @@ class TableReader:
             return file.read()
 
     def open(self, index: int) -> Image.Image:
-        """An image, opened but not yet decoded.
+        """Opens an image without decoding it.
 
         Raises:
-            OSError: there is none.
+            OSError: it can't be read, or isn't an image.
         """
         return Image.open(BytesIO(self.read(index)))
 
 
 def open_column(files: Sequence[str], column: str) -> pa.ChunkedArray:
-    """A column of Arrow files, of which only what is looked at is read.
+    """Opens a column of Arrow files; its values are read from the disk when they are used.
 
     Raises:
-        OSError: a file isn't there or can't be read.
+        OSError: a file doesn't exist or can't be read.
     """
     tables = (pa.ipc.open_stream(pa.memory_map(file)).read_all() for file in files)
     columns = [table.column(column) for table in tables]
@@ -101,7 +106,7 @@ def open_column(files: Sequence[str], column: str) -> pa.ChunkedArray:
 
 
 def _path(value: dict[str, Any] | None) -> str:
-    """The file that a row names instead of holding its bytes."""
+    """Returns the path of the file that a row names instead of holding its bytes."""
     path = (value or {}).get("path")
     if not path or not os.path.isabs(path):
         raise FileNotFoundError("no image")

@@ -1,33 +1,6 @@
-"""The segmented convolution, the spatial convolution it is made of, and its towers."""
+"""The segmented convolution, its parts, its equivalent towers, and batch normalisation."""
 
-from spectrum.layers.arguments import ACTIVATIONS, ORDERS, Activation, Order, Pair, whole
-from spectrum.layers.moving import composed, keep_layout, put_on_dial, resegmented
-from spectrum.layers.normalize import Chain, normalize
-from spectrum.layers.plans import PLANS, Plan, plan_of, using_plan
-from spectrum.layers.segmented import SegmentedConv, dialled_channels
-from spectrum.layers.spatial import UnevenConv2d, spatial_conv
-from spectrum.layers.towers import Towers
+import lazy_loader
 
-__all__ = [
-    "ACTIVATIONS",
-    "ORDERS",
-    "PLANS",
-    "Activation",
-    "Chain",
-    "Order",
-    "Pair",
-    "Plan",
-    "SegmentedConv",
-    "Towers",
-    "UnevenConv2d",
-    "composed",
-    "dialled_channels",
-    "keep_layout",
-    "normalize",
-    "plan_of",
-    "put_on_dial",
-    "resegmented",
-    "spatial_conv",
-    "using_plan",
-    "whole",
-]
+# The names are in __init__.pyi; each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

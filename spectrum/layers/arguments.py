@@ -1,11 +1,9 @@
-"""The arguments that layers take: their choices, and what is checked of them."""
+"""The arguments of layers: what they may be, and the functions that check them."""
 
 from __future__ import annotations
 
 import operator
 from typing import Literal, TypeAlias, get_args
-
-from torch import nn
 
 __all__ = [
     "ACTIVATIONS",
@@ -14,73 +12,69 @@ __all__ = [
     "Order",
     "Pair",
     "check_activation",
+    "check_int",
+    "check_pair",
     "paddings",
-    "pair",
-    "whole",
 ]
 
 Pair: TypeAlias = tuple[int, int]
 Order: TypeAlias = Literal["spatial_first", "pointwise_first", "spatial_only"]
 Activation: TypeAlias = Literal["relu", "elu"]
 ORDERS: tuple[str, ...] = get_args(Order)
-ACTIVATIONS: dict[str | None, type[nn.Module]] = {
-    None: nn.Identity,
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-}
+ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 
-def whole(name: str, value: object, least: int = 1) -> int:
-    """``value`` as an integer.
+def check_int(name: str, value: object, minimum: int = 1) -> int:
+    """Return ``value`` as an integer.
 
     Args:
-        name: of the argument, for the message.
-        value: what was given.
-        least: the smallest that is allowed.
+        name: the name of the argument, for the message.
+        value: the value of the argument.
+        minimum: the smallest value that is allowed.
 
     Raises:
-        ValueError: it isn't a whole number, or it is below ``least``.
+        ValueError: ``value`` isn't a whole number, or it is below ``minimum``.
     """
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        number = least - 1
-    if isinstance(value, bool) or number < least:
-        raise ValueError(f"{name} (={value!r}) must be a whole number from {least}")
+        number = minimum - 1
+    if isinstance(value, bool) or number < minimum:
+        raise ValueError(f"{name} (={value!r}) must be a whole number from {minimum}")
     return number
 
 
-def pair(name: str, value: object, least: int = 1) -> Pair:
-    """``value`` as (height, width): one whole number for both, or two.
+def check_pair(name: str, value: object, minimum: int = 1) -> Pair:
+    """Return ``value``, one whole number for both or a pair of them, as (height, width).
 
     Raises:
-        ValueError: it is neither.
+        ValueError: ``value`` is neither, or a number is below ``minimum``.
     """
     if isinstance(value, tuple | list):
         if len(value) != 2:
             raise ValueError(f"{name} (={value!r}) must be one number or (height, width)")
-        return whole(name, value[0], least), whole(name, value[1], least)
-    both = whole(name, value, least)
+        return check_int(name, value[0], minimum), check_int(name, value[1], minimum)
+    both = check_int(name, value, minimum)
     return both, both
 
 
 def check_activation(activation: object) -> None:
-    """Raise a ValueError unless it is one of ``ACTIVATIONS``."""
-    if activation not in tuple(ACTIVATIONS):
+    """Raise a ValueError unless ``activation`` is None or one of ``ACTIVATIONS``."""
+    if activation not in (None, *ACTIVATIONS):
         raise ValueError(f"activation (={activation!r}) must be None, 'relu' or 'elu'")
 
 
 def paddings(padding: int | Pair | None, kernel: Pair, dilation: Pair) -> tuple[Pair, Pair]:
-    """The zeros before and after, each (height, width).
+    """The numbers of zeros before and after an image, each (height, width).
 
     Args:
-        padding: on either side, or None for dilation * (kernel - 1) in all, the smaller half
+        padding: zeros on either side. None gives dilation * (kernel - 1) in all, the smaller half
             before.
-        kernel: of the convolution.
-        dilation: between its elements.
+        kernel: size of the kernel.
+        dilation: dilation of the kernel.
     """
     if padding is not None:
-        both = pair("padding", padding, least=0)
+        both = check_pair("padding", padding, minimum=0)
         return both, both
     total = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1))
     before = (total[0] // 2, total[1] // 2)

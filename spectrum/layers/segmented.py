@@ -1,7 +1,7 @@
-"""One layer for every point between a regular and a depthwise separable convolution.
+"""One layer for the whole range from a regular to a depthwise separable convolution.
 
-The paper (arXiv:1610.02357), section 1: between the two lies a discrete spectrum, set by the
-number of independent channel-space segments that the spatial convolution is divided into.
+The paper (arXiv:1610.02357), section 1: between the two lies a discrete spectrum. A point on it is
+set by the number of independent channel-space segments used for the spatial convolution.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectrum.layers.acceleration import convolve, pointwise_conv
+from spectrum.layers.activation import activation_module
 from spectrum.layers.arguments import (
-    ACTIVATIONS,
     ORDERS,
     Activation,
     Order,
     Pair,
     check_activation,
+    check_int,
+    check_pair,
     paddings,
-    pair,
-    whole,
 )
-from spectrum.layers.execute import convolve, mix
 from spectrum.layers.spatial import (
-    keep_trained,
+    copy_requires_grad,
     segment_biases,
     segment_weights,
     spatial_conv,
@@ -34,36 +34,38 @@ from spectrum.layers.spatial import (
 from spectrum.layers.towers import Towers
 from spectrum.segments import Segments, SegmentsLike
 
-__all__ = ["SegmentedConv", "dialled_channels"]
+__all__ = ["SegmentedConv", "segmented_channels"]
 
 
 class SegmentedConv(nn.Module):
     """A spatial convolution in channel-space segments, with a 1x1 that mixes all channels.
 
-    With s_i the segment sizes and k the kernel, parameters = k*k*sum(s_i*s_i) + c_in*c_out. One
-    segment is a regular convolution (next to a 1x1), one a channel a depthwise separable one, and
-    ``pointwise_first`` with 3 or 4 an Inception module without its pooling tower.
+    With segment sizes s_i and kernel size k, parameters = k*k*sum(s_i*s_i) + c_in*c_out. With one
+    segment it is a regular convolution next to a 1x1, and with one per channel a depthwise
+    separable convolution. ``pointwise_first`` with 3 or 4 segments is an Inception module without
+    its pooling tower.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        kernel_size: of the spatial convolution; one number or (height, width), odd or even.
-        segments: a point of the dial, as ``Segments`` takes it. It divides the input's channels
-            for ``spatial_first``, the output's for ``pointwise_first``; for ``spatial_only`` both
-            sides, counted on the smaller one.
+        kernel_size: size of the spatial convolution, one number or (height, width), odd or even.
+        segments: the number or the sizes of the segments, as in ``Segments``. They divide the
+            input's channels for ``spatial_first`` and the output's for ``pointwise_first``. For
+            ``spatial_only`` they divide both sides, and C is the smaller of the two.
         order: ``"spatial_first"`` (the separable convolution), ``"pointwise_first"`` (Inception)
             or ``"spatial_only"`` (no 1x1: one segment is exactly ``nn.Conv2d``).
-        activation: between the two convolutions: None, ``"relu"`` or ``"elu"``.
-        stride: of the spatial convolution; one number or (height, width).
+        activation: activation between the two convolutions: None, ``"relu"`` or ``"elu"``.
+        stride: stride of the spatial convolution, one number or (height, width).
         padding: zeros on either side, one number or (height, width). None pads
-            dilation * (kernel_size - 1) in all, the smaller half before, so that the output
+            dilation * (kernel_size - 1) in all, the smaller half before, and the output then
             measures ceil(input / stride).
-        dilation: of the spatial convolution; one number or (height, width).
+        dilation: dilation of the spatial convolution, one number or (height, width).
         bias: whether the last convolution has a bias.
 
     Attributes:
-        spatial: the spatial convolution, an ``nn.Conv2d`` where all segments are alike.
+        spatial: the spatial convolution, an ``nn.Conv2d`` if all segments have the same size.
         pointwise: the 1x1 ``nn.Conv2d``; None for ``spatial_only``.
+        segment_count: the number of segments.
 
     Raises:
         ValueError: an argument is out of its range; the message names it, its value and the range.
@@ -87,11 +89,11 @@ class SegmentedConv(nn.Module):
     ) -> None:
         super().__init__()
         _check_choices(order, activation)
-        self.in_channels = whole("in_channels", in_channels)
-        self.out_channels = whole("out_channels", out_channels)
-        self.kernel_size = pair("kernel_size", kernel_size)
-        self.stride = pair("stride", stride)
-        self.dilation = pair("dilation", dilation)
+        self.in_channels = check_int("in_channels", in_channels)
+        self.out_channels = check_int("out_channels", out_channels)
+        self.kernel_size = check_pair("kernel_size", kernel_size)
+        self.stride = check_pair("stride", stride)
+        self.dilation = check_pair("dilation", dilation)
         self.segments = Segments(segments)
         self.order = order
         self.activation = activation
@@ -101,7 +103,7 @@ class SegmentedConv(nn.Module):
 
         in_sizes, out_sizes = _sizes(self.segments, self.in_channels, self.out_channels, order)
         self.segment_count = len(in_sizes)
-        # nn.Conv2d pads both sides alike; what the far side needs beyond that is padded ahead.
+        # nn.Conv2d pads both sides alike. What the far side needs beyond that is added by F.pad.
         excess = tuple(a - b for a, b in zip(after, before, strict=True))
         self._far_padding = (0, excess[1], 0, excess[0]) if any(excess) else None
         self.spatial = spatial_conv(
@@ -121,30 +123,29 @@ class SegmentedConv(nn.Module):
                 kernel_size=1,
                 bias=bias and order == "spatial_first",
             )
-        self.between = ACTIVATIONS[activation]()
+        self.act = activation_module(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, in_channels, H, W) to (N, out_channels, H', W')."""
         if self.pointwise is None:
-            return self._convolve_space(x)
+            return self._spatial_conv(x)
         if self.order == "spatial_first":
-            return mix(self.pointwise, self.between(self._convolve_space(x)))
-        return self._convolve_space(self.between(mix(self.pointwise, x)))
+            return pointwise_conv(self.pointwise, self.act(self._spatial_conv(x)))
+        return self._spatial_conv(self.act(pointwise_conv(self.pointwise, x)))
 
-    def _convolve_space(self, x: Tensor) -> Tensor:
+    def _spatial_conv(self, x: Tensor) -> Tensor:
         if self._far_padding is not None:
             x = F.pad(x, self._far_padding)
-        y = convolve(self.spatial, x)
-        return self.spatial(x) if y is None else y
+        return convolve(self.spatial, x)
 
     def to_towers(self) -> Towers:
-        """The same function as parallel towers, a segment each (figure 2 of the paper).
+        """The same function as parallel towers, one per segment (figure 2 of the paper).
 
         Returns:
             Towers with copies of this layer's weights.
 
         Raises:
-            ValueError: the 1x1 doesn't come first.
+            ValueError: ``order`` isn't ``"pointwise_first"``.
         """
         if self.order != "pointwise_first" or self.pointwise is None:
             raise ValueError(
@@ -164,10 +165,10 @@ class SegmentedConv(nn.Module):
             )
         towers.to(weight.dtype).to_empty(device=weight.device).train(self.training)
         with torch.no_grad():
-            for own, theirs in _corresponding(self, towers):
-                theirs.copy_(own)
-        for ours, others in zip(_kinds(self), _tower_kinds(towers), strict=True):
-            keep_trained(ours, others)
+            for segment, tower in _weight_pairs(self, towers):
+                tower.copy_(segment)
+        for source, target in zip(_parameters(self), _tower_parameters(towers), strict=True):
+            copy_requires_grad(source, target)
         return towers
 
     @classmethod
@@ -178,10 +179,10 @@ class SegmentedConv(nn.Module):
             towers: as ``to_towers`` makes them.
 
         Returns:
-            A ``pointwise_first`` layer with copies of the towers' weights, a segment a tower.
+            A ``pointwise_first`` layer with copies of the towers' weights, one segment per tower.
 
         Raises:
-            ValueError: it is something else than towers.
+            ValueError: ``towers`` is of another type.
         """
         if not isinstance(towers, Towers):
             raise ValueError(f"towers (={towers!r}) must be Towers, as to_towers makes them")
@@ -203,15 +204,15 @@ class SegmentedConv(nn.Module):
             )
         conv.to(weight.dtype).to_empty(device=weight.device).train(towers.training)
         with torch.no_grad():
-            for own, theirs in _corresponding(conv, towers):
-                own.copy_(theirs)
-        for ours, others in zip(_kinds(conv), _tower_kinds(towers), strict=True):
-            keep_trained(others, ours)
+            for segment, tower in _weight_pairs(conv, towers):
+                segment.copy_(tower)
+        for source, target in zip(_tower_parameters(towers), _parameters(conv), strict=True):
+            copy_requires_grad(source, target)
         return conv
 
     def extra_repr(self) -> str:
-        """The dial first, then what differs from its default."""
-        channels = dialled_channels(self.in_channels, self.out_channels, self.order)
+        """Channels, segments and order, then the arguments that differ from their defaults."""
+        channels = segmented_channels(self.in_channels, self.out_channels, self.order)
         shown = [
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}",
             f"segments={self.segments} ({self.segment_count} of {channels} channels)",
@@ -230,32 +231,32 @@ class SegmentedConv(nn.Module):
         return ", ".join(shown)
 
 
-def _corresponding(conv: SegmentedConv, towers: Towers) -> Iterator[tuple[Tensor, Tensor]]:
-    """The weights of a layer, segment by segment, each with that of the tower it equals."""
-    mixing, weights, biases = _tower_kinds(towers)
-    pointwise = conv.pointwise.weight.split(towers.sizes)  # type: ignore[union-attr]
-    yield from zip(pointwise, mixing, strict=True)
+def _weight_pairs(conv: SegmentedConv, towers: Towers) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each weight and bias of a layer's segments with that of the tower that equals the segment."""
+    pointwise, weights, biases = _tower_parameters(towers)
+    of_segments = conv.pointwise.weight.split(towers.sizes)  # type: ignore[union-attr]
+    yield from zip(of_segments, pointwise, strict=True)
     yield from zip(segment_weights(conv.spatial), weights, strict=True)
     yield from zip(segment_biases(conv.spatial), biases, strict=True)
 
 
-def _kinds(conv: SegmentedConv) -> list[list[Tensor]]:
-    """The parameters of a layer with its 1x1 first: mixing, spatial weights and biases."""
+def _parameters(conv: SegmentedConv) -> list[list[Tensor]]:
+    """The parameters of a ``pointwise_first`` layer: 1x1 weights, spatial weights, biases."""
     assert conv.pointwise is not None
     spatial = [spatial_parameters(conv.spatial, kind) for kind in ("weight", "bias")]
     return [[conv.pointwise.weight], *spatial]
 
 
-def _tower_kinds(towers: Towers) -> list[list[Tensor]]:
-    """The same of towers."""
+def _tower_parameters(towers: Towers) -> list[list[Tensor]]:
+    """The parameters of towers: 1x1 weights, spatial weights, biases."""
     first: list[nn.Conv2d] = [tower[0] for tower in towers.towers]  # type: ignore[index]
     last: list[nn.Conv2d] = [tower[-1] for tower in towers.towers]  # type: ignore[index]
     biases = [part.bias for part in last if part.bias is not None]
     return [[part.weight for part in first], [part.weight for part in last], biases]
 
 
-def dialled_channels(in_channels: int, out_channels: int, order: Order) -> int:
-    """The number of channels that the dial divides in a layer of this order."""
+def segmented_channels(in_channels: int, out_channels: int, order: Order) -> int:
+    """The number of channels that the segments of a layer with this order divide."""
     if order == "spatial_first":
         return in_channels
     if order == "pointwise_first":
@@ -267,7 +268,7 @@ def _sizes(
     segments: Segments, in_channels: int, out_channels: int, order: Order
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The segment sizes on the two sides of the spatial convolution."""
-    channels = dialled_channels(in_channels, out_channels, order)
+    channels = segmented_channels(in_channels, out_channels, order)
     if order != "spatial_only" or in_channels == out_channels:
         sizes = segments.sizes(channels)
         return sizes, sizes

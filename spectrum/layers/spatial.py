@@ -12,9 +12,10 @@ from spectrum.layers.arguments import Pair
 
 __all__ = [
     "UnevenConv2d",
+    "copy_requires_grad",
     "dense_weight",
     "fill_from_dense",
-    "keep_trained",
+    "plain_convs",
     "segment_biases",
     "segment_weights",
     "spatial_conv",
@@ -23,13 +24,13 @@ __all__ = [
 
 
 class UnevenConv2d(nn.Module):
-    """Segments of several widths: one grouped convolution for each run of equal ones.
+    """Segments of several sizes: one grouped convolution for each run of equal segments.
 
-    Equal to a dense convolution whose weight is zero outside the segments. Near-equal sizes make
-    two runs (three where two sides with unequal remainders are divided).
+    The result is that of a dense convolution whose weight is zero outside the segments.
+    Near-equal sizes make two runs, or three if the remainders of the two sides differ.
 
     Args:
-        convs: the runs, in order of their channels.
+        convs: the grouped convolutions, in order of their channels.
     """
 
     def __init__(self, convs: Sequence[nn.Conv2d]) -> None:
@@ -53,21 +54,21 @@ def spatial_conv(
     dilation: Pair = (1, 1),
     bias: bool = False,
 ) -> nn.Conv2d | UnevenConv2d:
-    """A spatial convolution from segment i of the input to segment i of the output alone.
+    """A spatial convolution that connects segment i of the input to segment i of the output only.
 
     parameters = k_h * k_w * sum(in_i * out_i), and sum(out_i) more with a bias.
 
     Args:
         in_sizes: the input channels of each segment.
-        out_sizes: the output channels of each segment, as many values.
-        kernel_size: (height, width), as the three below.
-        stride: between output positions.
+        out_sizes: the output channels of each segment.
+        kernel_size: (height, width), like the next three.
+        stride: step between output positions.
         padding: zeros on either side.
-        dilation: between kernel elements.
+        dilation: step between kernel elements.
         bias: whether a bias is added.
 
     Returns:
-        A plain ``nn.Conv2d`` where all segments are alike, else ``UnevenConv2d``.
+        A plain ``nn.Conv2d`` if all segments have the same size, else an ``UnevenConv2d``.
     """
     convs = []
     for (width_in, width_out), run in groupby(zip(in_sizes, out_sizes, strict=True)):
@@ -89,26 +90,26 @@ def spatial_conv(
 
 def segment_weights(conv: nn.Conv2d | UnevenConv2d) -> list[Tensor]:
     """Views of each segment's weight, (out_i, in_i, k_h, k_w), in order of the channels."""
-    return [block for part in _parts(conv) for block in part.weight.chunk(part.groups)]
+    return [block for part in plain_convs(conv) for block in part.weight.chunk(part.groups)]
 
 
 def segment_biases(conv: nn.Conv2d | UnevenConv2d) -> list[Tensor]:
-    """Views of each segment's bias, (out_i,); none where there is none."""
-    biased = [(part.bias, part.groups) for part in _parts(conv) if part.bias is not None]
-    return [block for bias, groups in biased for block in bias.chunk(groups)]
+    """Views of each segment's bias, (out_i,); an empty list without a bias."""
+    biases = [(part.bias, part.groups) for part in plain_convs(conv) if part.bias is not None]
+    return [block for bias, groups in biases for block in bias.chunk(groups)]
 
 
 def spatial_parameters(conv: nn.Conv2d | UnevenConv2d, kind: str) -> list[Tensor]:
-    """The parameters of one kind, ``"weight"`` or ``"bias"``."""
-    found = [getattr(part, kind) for part in _parts(conv)]
+    """The parameters of one kind, ``"weight"`` or ``"bias"``, in order of the channels."""
+    found = [getattr(part, kind) for part in plain_convs(conv)]
     return [parameter for parameter in found if parameter is not None]
 
 
-def keep_trained(old: Iterable[Tensor], new: Iterable[Tensor]) -> None:
-    """Train the new parameters if any of the old ones, which they are made of, is trained."""
-    trained = any(parameter.requires_grad for parameter in old)
+def copy_requires_grad(old: Iterable[Tensor], new: Iterable[Tensor]) -> None:
+    """Let the new parameters require gradients if any of the old ones does."""
+    requires_grad = any(parameter.requires_grad for parameter in old)
     for parameter in new:
-        parameter.requires_grad_(trained)
+        parameter.requires_grad_(requires_grad)
 
 
 @torch.no_grad()
@@ -121,28 +122,29 @@ def dense_weight(conv: nn.Conv2d | UnevenConv2d) -> Tensor:
     blocks = segment_weights(conv)
     c_out, c_in = sum(b.shape[0] for b in blocks), sum(b.shape[1] for b in blocks)
     dense = blocks[0].new_zeros(c_out, c_in, *blocks[0].shape[2:])
-    for block, at_out, at_in in _placed(blocks):
-        dense[at_out, at_in] = block
+    for block, out_channels, in_channels in _with_channels(blocks):
+        dense[out_channels, in_channels] = block
     return dense
 
 
 @torch.no_grad()
 def fill_from_dense(conv: nn.Conv2d | UnevenConv2d, dense: Tensor) -> None:
-    """Fill ``conv`` with what of a dense weight lies inside its segments.
+    """Fill ``conv`` with the parts of a dense weight that lie inside its segments.
 
     Args:
-        conv: the convolution.
+        conv: the convolution to fill.
         dense: (C_out, C_in, k_h, k_w).
     """
-    for block, at_out, at_in in _placed(segment_weights(conv)):
-        block.copy_(dense[at_out, at_in])
+    for block, out_channels, in_channels in _with_channels(segment_weights(conv)):
+        block.copy_(dense[out_channels, in_channels])
 
 
-def _parts(conv: nn.Conv2d | UnevenConv2d) -> list[nn.Conv2d]:
+def plain_convs(conv: nn.Conv2d | UnevenConv2d) -> list[nn.Conv2d]:
+    """The plain convolutions that ``conv`` is made of, in order of their channels."""
     return [conv] if isinstance(conv, nn.Conv2d) else list(conv.convs)  # type: ignore[arg-type]
 
 
-def _placed(blocks: Sequence[Tensor]) -> Iterator[tuple[Tensor, slice, slice]]:
+def _with_channels(blocks: Sequence[Tensor]) -> Iterator[tuple[Tensor, slice, slice]]:
     """Each block with the output and the input channels that it connects."""
     c_out = c_in = 0
     for block in blocks:

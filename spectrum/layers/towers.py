@@ -1,7 +1,8 @@
-"""The simplified Inception module as its authors drew it: parallel towers, concatenated.
+"""The simplified Inception module as drawn in figure 2 of the paper (arXiv:1610.02357).
 
-Figure 2 of the paper (arXiv:1610.02357): each tower a 1x1 convolution and a spatial one on its own
-channels. It equals one large 1x1 with a segmented spatial convolution (figure 3) exactly.
+Parallel towers are concatenated; each is a 1x1 convolution and a spatial one on its own channels.
+The module is exactly equal to one large 1x1 convolution followed by a segmented spatial
+convolution (figure 3).
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from spectrum.layers.activation import activation_module
 from spectrum.layers.arguments import (
-    ACTIVATIONS,
     Activation,
     Pair,
     check_activation,
+    check_int,
+    check_pair,
     paddings,
-    pair,
-    whole,
 )
 
 __all__ = ["Towers"]
@@ -27,21 +28,22 @@ __all__ = ["Towers"]
 class Towers(nn.Module):
     """Parallel towers on the same input, each a 1x1 and a spatial convolution, concatenated.
 
-    ``SegmentedConv.to_towers`` makes one with the weights of its layer, and
-    ``SegmentedConv.from_towers`` the layer of these.
+    ``SegmentedConv.to_towers`` and ``SegmentedConv.from_towers`` convert a layer to towers and
+    back, with its weights.
 
     Args:
         in_channels: channels of the input.
         sizes: the channels of each tower.
-        kernel_size: of the spatial convolutions; this and what follows is as in ``SegmentedConv``.
-        activation: between the two convolutions of a tower.
-        stride: of the spatial convolutions.
+        kernel_size: size of the spatial convolutions. This and all arguments below are as in
+            ``SegmentedConv``.
+        activation: activation between the two convolutions of a tower.
+        stride: stride of the spatial convolutions.
         padding: zeros on either side, or None.
-        dilation: of the spatial convolutions.
-        bias: whether the spatial convolutions have one.
+        dilation: dilation of the spatial convolutions.
+        bias: whether the spatial convolutions have a bias.
 
     Attributes:
-        towers: an ``nn.Sequential`` each: 1x1, activation, padding, spatial convolution.
+        towers: an ``nn.Sequential`` per tower: 1x1, activation, padding, spatial convolution.
 
     Raises:
         ValueError: an argument is out of its range; the message names it, its value and the range.
@@ -63,19 +65,19 @@ class Towers(nn.Module):
         check_activation(activation)
         if not sizes:
             raise ValueError(f"sizes (={sizes!r}) must be at least one whole number")
-        self.in_channels = whole("in_channels", in_channels)
-        self.sizes = tuple(whole("sizes", size) for size in sizes)
-        self.kernel_size = pair("kernel_size", kernel_size)
+        self.in_channels = check_int("in_channels", in_channels)
+        self.sizes = tuple(check_int("sizes", size) for size in sizes)
+        self.kernel_size = check_pair("kernel_size", kernel_size)
         self.activation = activation
-        self.stride = pair("stride", stride)
+        self.stride = check_pair("stride", stride)
         self.padding = padding
-        self.dilation = pair("dilation", dilation)
+        self.dilation = check_pair("dilation", dilation)
         self.bias = bias
         before, after = paddings(padding, self.kernel_size, self.dilation)
         self.towers = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(in_channels, size, kernel_size=1, bias=False),
-                ACTIVATIONS[activation](),
+                activation_module(activation),
                 nn.ZeroPad2d((before[1], after[1], before[0], after[0])),
                 nn.Conv2d(
                     size,

@@ -1,39 +1,6 @@
-"""Networks on the dial, one file a family, and the configuration that names them."""
+"""Networks of segmented convolutions, one file per family, and their configuration."""
 
-from spectrum.networks.checks import MAX_WIDTH
-from spectrum.networks.code import call_code, code_fingerprint, is_code, takes
-from spectrum.networks.config import NETWORKS, NetworkConfig, build
-from spectrum.networks.convert import convert
-from spectrum.networks.inception import Inception, Logits, inception_v2, inception_v3
-from spectrum.networks.resegment import projection_loss, resegment
-from spectrum.networks.resnet import ResNet, resnet
-from spectrum.networks.vgg import VGG, vgg
-from spectrum.networks.weights import load_weights, preprocessing
-from spectrum.networks.xception import PRESETS, Xception, xception
+import lazy_loader
 
-__all__ = [
-    "MAX_WIDTH",
-    "NETWORKS",
-    "PRESETS",
-    "VGG",
-    "Inception",
-    "Logits",
-    "NetworkConfig",
-    "ResNet",
-    "Xception",
-    "build",
-    "call_code",
-    "code_fingerprint",
-    "convert",
-    "inception_v2",
-    "inception_v3",
-    "is_code",
-    "load_weights",
-    "preprocessing",
-    "projection_loss",
-    "resegment",
-    "resnet",
-    "takes",
-    "vgg",
-    "xception",
-]
+# The names are in __init__.pyi; each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

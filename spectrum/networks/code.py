@@ -1,69 +1,57 @@
-"""A user's own model, named as ``package.module:callable``."""
+"""A user's own network, named as ``package.module:callable``."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import inspect
-import re
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["call_code", "code_fingerprint", "is_code", "is_code_name", "takes"]
+from spectrum.user_code import describe_error, import_callable
 
+__all__ = ["call_user_code", "code_fingerprint", "takes_argument"]
 
-# Where installed packages are, and this one.
+# The folder of installed packages and that of this package.
 _INSTALLED = (str(Path(torch.__file__).parents[1]), str(Path(__file__).parents[1]))
 
 
-def is_code(name: str) -> bool:
-    """Whether the name of a network is a user's, to be imported."""
-    return ":" in name
-
-
-def is_code_name(name: str) -> bool:
-    """Whether a name reads ``package.module:callable``."""
-    part = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
-    return re.fullmatch(f"{part}:{part}", name) is not None
-
-
-def takes(name: str, argument: str) -> bool:
-    """Whether the callable takes an argument by this name.
+def takes_argument(name: str, argument: str) -> bool:
+    """Whether the callable ``name`` has an argument with this name.
 
     Raises:
         ValueError: there is no such callable.
     """
-    return argument in _arguments(_imported(name))
+    return argument in _argument_names(_import_callable(name))
 
 
-def call_code(name: str, *, num_classes: int, in_channels: int, width: float) -> nn.Module:
-    """The user's model, from those of the arguments that the callable takes.
+def call_user_code(name: str, *, num_classes: int, in_channels: int, width: float) -> nn.Module:
+    """Build a user's network. The callable gets those of the arguments that it has.
 
     Args:
         name: ``package.module:callable``.
-        num_classes: given if the callable takes it.
-        in_channels: likewise.
-        width: likewise; one that doesn't take it has width 1 alone.
+        num_classes: number of classes.
+        in_channels: channels of the images.
+        width: multiplier on the channel counts.
 
     Raises:
-        ValueError: there is no such callable, it fails, it returns no module, or a width is
-            wanted that it doesn't take.
+        ValueError: there is no such callable, it fails or returns no module, or ``width`` isn't 1
+            and the callable has no such argument.
     """
-    function = _imported(name)
-    given = {"num_classes": num_classes, "in_channels": in_channels, "width": width}
-    known = _arguments(function)
-    if width != 1 and "width" not in known:
+    function = _import_callable(name)
+    values = {"num_classes": num_classes, "in_channels": in_channels, "width": width}
+    arguments = _argument_names(function)
+    if width != 1 and "width" not in arguments:
         raise ValueError(f"width (={width}) must be 1, network {name} takes no width")
     try:
-        network = function(**{key: value for key, value in given.items() if key in known})
+        network = function(**{key: value for key, value in values.items() if key in arguments})
     except (Exception, SystemExit) as error:
-        raise ValueError(f"network (={name}) failed: {_reason(error)}") from error
-    # What was compiled is counted and changed as it was before.
+        raise ValueError(f"network (={name}) failed: {describe_error(error)}") from error
+    # A compiled module is unwrapped, because the original is what is counted and converted.
     network = getattr(network, "_orig_mod", network)
     if isinstance(network, torch.jit.ScriptModule) or not isinstance(network, nn.Module):
         raise ValueError(
@@ -73,20 +61,20 @@ def call_code(name: str, *, num_classes: int, in_channels: int, width: float) ->
 
 
 def code_fingerprint(name: str, network: nn.Module) -> str:
-    """A hash of a user's own files, so that an edited model is another one.
+    """A hash of the user's files that define a network, so that an edited network is another one.
 
-    They are those that define and name the callable, and those of the classes in the network that
-    belong to no installed package.
+    The files are the one that defines the callable, the one of the module in ``name``, and those
+    of the network's classes that belong to no installed package.
 
     Args:
         name: ``package.module:callable``.
-        network: what it returned, converted or not.
+        network: the network that the callable returned, converted or not.
 
     Raises:
         ValueError: there is no such callable.
     """
-    function = inspect.unwrap(_imported(name))
-    # A partial has no file of its own, and a decorated function may be in its decorator's.
+    function = inspect.unwrap(_import_callable(name))
+    # A partial has no file, and a decorated function may be in the decorator's.
     files = {_file(function), _file(importlib.import_module(name.partition(":")[0]))}
     classes = {_file(type(module)) for module in network.modules()}
     files |= {path for path in classes if not path.startswith(_INSTALLED)}
@@ -94,44 +82,33 @@ def code_fingerprint(name: str, network: nn.Module) -> str:
     return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
 
 
-def _file(thing: Any) -> str:
-    """The file that defines something; "" for what is of C or whose file is gone."""
+def _file(definition: Any) -> str:
+    """The file with a definition; "" if it is written in C or its file no longer exists."""
     try:
-        path = inspect.getsourcefile(thing)
+        path = inspect.getsourcefile(definition)
     except TypeError:
         return ""
     return path if path and Path(path).is_file() else ""
 
 
-def _imported(name: str) -> Callable[..., Any]:
-    module, _, path = name.partition(":")
+def _import_callable(name: str) -> Callable[..., Any]:
     try:
-        if module == "__main__":
-            raise ImportError("other processes can't import __main__")
-        function = reduce(getattr, path.split("."), importlib.import_module(module))
-    except (Exception, SystemExit) as error:  # an import runs the user's code: anything
-        raise ValueError(f"network (={name}) can't be imported: {_reason(error)}") from error
+        function = import_callable(name)
+    except ValueError as error:
+        raise ValueError(f"network (={name}) {error}") from error.__cause__
     if isinstance(function, nn.Module):
         raise ValueError(f"network (={name}) is a module, must be a callable that returns one")
-    if not callable(function):
-        raise ValueError(f"network (={name}) must be callable, not {type(function).__name__}")
     return function
 
 
-def _arguments(function: Callable[..., Any]) -> frozenset[str]:
-    """The names of the arguments that can be given by name."""
+def _argument_names(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of a callable's arguments that can be given by name."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some of C have none
+    except (TypeError, ValueError):  # some callables written in C have no signature
         return frozenset()
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    # Builders of well-known libraries hand num_classes through; the others they don't share.
+    # Functions of well-known libraries pass num_classes on; they don't share the other names.
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         named |= {"num_classes"}
     return frozenset(named)
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return text[:200]

@@ -1,4 +1,4 @@
-"""Any model on the dial: its k x k convolutions become segmented ones."""
+"""Converts the k x k convolutions of any model to segmented ones."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from spectrum.layers import (
     ORDERS,
     Order,
     SegmentedConv,
-    dialled_channels,
-    keep_layout,
-    put_on_dial,
-    resegmented,
+    from_conv2d,
+    match_memory_format,
+    resegment_layer,
+    segmented_channels,
 )
-from spectrum.networks.dial import order_at, warn_saturated
+from spectrum.networks.factory import order_for, warn_saturated
 from spectrum.networks.replace import (
     check_module,
     convolutions,
-    replaced,
-    shown,
-    tie,
-    unknown_function,
+    display_name,
+    reason_to_skip,
+    replace_modules,
+    tie_weights,
     weight_owners,
 )
 from spectrum.segments import Segments, Setting, layer_segments, parse_setting
@@ -41,35 +41,34 @@ def convert(
     order: Order | None = "spatial_first",
     where: Callable[[str, nn.Module], bool] | None = None,
 ) -> nn.Module:
-    """A copy of a model with its k x k convolutions at a point of the dial.
+    """Copy a model with its k x k convolutions in segments.
 
-    A dense convolution becomes a ``SegmentedConv`` of ``order``. A grouped or depthwise one, which
-    has its pointwise neighbours already, becomes one that is ``spatial_only``: just its segments
-    change, as those of a ``SegmentedConv`` do. Weights are carried over where the new layer can be
-    the same function and drawn anew, from torch's random state, where it can't. All else, and
-    device, dtype and mode, stays as it was. A line at level INFO tells of each convolution what
-    was done, or why it was left.
+    A dense convolution becomes a ``SegmentedConv`` of ``order``. A grouped or depthwise one
+    already has pointwise neighbours and becomes ``spatial_only``: only its segments change. The
+    same holds for a ``SegmentedConv``. Weights are kept if the new layer can be the same function;
+    otherwise torch's generator draws new ones. Everything else stays, including device, dtype and
+    mode. A log line at level INFO says of each convolution what was done, or why it was skipped.
 
-    What a model does with a convolution other than calling it isn't seen: code of its own that
-    reads ``conv.weight``, say, doesn't find it in a ``SegmentedConv``.
+    A model may use a convolution in other ways than calling it. For example, code that reads
+    ``conv.weight`` fails after the conversion, because a ``SegmentedConv`` has no such attribute.
 
     Args:
         module: any model; it isn't changed.
         segments: one setting for all layers, a mapping by the model's top-level children that hold
-            such layers, or a list with one a layer in the order of ``named_modules()``, layers
-            that share a weight counting once. A layer with fewer channels than segments takes one
-            a channel, with a warning.
-        order: for the dense ones. None keeps a plain convolution at one segment and takes
+            such layers, or a list with one setting per layer, in the order of ``named_modules()``.
+            Layers that share a weight count once. A layer with fewer channels than segments gets
+            one per channel, with a warning.
+        order: order of the dense convolutions. None is a plain convolution at one segment and
             ``"spatial_first"`` at more.
         where: called with the name and the module of each k x k convolution; those for which it
-            is false are left. None for all.
+            returns False are skipped. None converts all.
 
     Returns:
-        The copy; a lone convolution gives a ``SegmentedConv``.
+        The copy. If ``module`` is a convolution, this is a ``SegmentedConv``.
 
     Raises:
-        ValueError: an unknown order, a scripted module, or segments that don't fit a layer, which
-            is named.
+        ValueError: ``order`` is unknown, ``module`` is scripted, or segments don't fit a layer,
+            which is named.
     """
     if order is not None and order not in ORDERS:
         raise ValueError(f"order (={order!r}) must be one of {', '.join(ORDERS)}")
@@ -77,89 +76,92 @@ def convert(
         raise ValueError(f"where (={where!r}) must be callable with a name and a module")
     check_module(module)
     segments = parse_setting(segments)
-    chosen, left = _chosen(module, where)
-    leaders = _leaders(module, chosen)
+    selected, skipped = _select(module, where)
+    leaders = _weight_leaders(module, selected)
     names = list(dict.fromkeys(leaders.values()))
     flows = [name.partition(".")[0] for name in names]
-    points = dict(zip(names, layer_segments(segments, flows), strict=True)) if names else {}
+    settings = dict(zip(names, layer_segments(segments, flows), strict=True)) if names else {}
     layers: dict[nn.Module, SegmentedConv] = {}
-    saturating = 0
+    saturated = 0
     for name, leader in leaders.items():
-        conv, point = chosen[name], points[leader]
+        conv, layer_setting = selected[name], settings[leader]
         try:
-            layer, carried = _at_point(conv, point, order)
+            layer, kept = _convert_layer(conv, layer_setting, order)
         except ValueError as error:
-            raise ValueError(f"{error} (layer {shown(name)})") from None
+            raise ValueError(f"{error} (layer {display_name(name)})") from None
         layers[conv] = layer
         if name != leader:
-            tie(layer, layers[chosen[leader]])
-        channels = dialled_channels(layer.in_channels, layer.out_channels, layer.order)
-        saturating += point.saturates(channels)
+            tie_weights(layer, layers[selected[leader]])
+        channels = segmented_channels(layer.in_channels, layer.out_channels, layer.order)
+        saturated += layer_setting.saturates(channels)
         log.info(
             "%s: %s, now %s, segments %d of %d channels, weights %s",
-            shown(name),
-            _kind(conv),
+            display_name(name),
+            _describe(conv),
             layer.order,
             layer.segment_count,
             channels,
-            f"shared with {leader}" if name != leader else "carried over" if carried else "new",
+            f"shared with {leader}" if name != leader else "carried over" if kept else "new",
         )
     if not layers:
-        warnings.warn(f"no convolution of module is put on the dial{_reasons(left)}", stacklevel=2)
-    warn_saturated(segments, saturating, len(layers), stacklevel=3)
-    return replaced(module, layers)
+        warnings.warn(f"no convolution of module is converted{_main_reason(skipped)}", stacklevel=2)
+    warn_saturated(segments, saturated, len(layers), stacklevel=3)
+    return replace_modules(module, layers)
 
 
-def _chosen(
+def _select(
     module: nn.Module, where: Callable[[str, nn.Module], bool] | None
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """The convolutions to change, and why the others are left, which the log says too."""
-    chosen, left = {}, {}
+    """The convolutions to convert, and the reasons why the others are skipped, by name."""
+    selected, skipped = {}, {}
     for name, conv in convolutions(module):
-        reason = unknown_function(conv)
+        reason = reason_to_skip(conv)
         if isinstance(conv, nn.Conv2d) and set(conv.kernel_size) == {1}:
             reason = "pointwise"
         if reason is None and where is not None and not where(name, conv):
             reason = "not chosen by where"
         if reason is None:
-            chosen[name] = conv
+            selected[name] = conv
         else:
-            left[name] = reason
-            log.info("%s: left, %s", shown(name), reason)
-    return chosen, left
+            skipped[name] = reason
+            log.info("%s: skipped, %s", display_name(name), reason)
+    return selected, skipped
 
 
-def _reasons(left: Mapping[str, str]) -> str:
-    """Why the first of those that were left was, one that is larger than 1x1 if there is any."""
-    reasons = sorted(left.items(), key=lambda item: item[1] == "pointwise")
-    return f": {shown(reasons[0][0])} is left, {reasons[0][1]}" if reasons else ": it has none"
+def _main_reason(skipped: Mapping[str, str]) -> str:
+    """Why one convolution was skipped: the first that isn't pointwise, or else the first."""
+    if not skipped:
+        return ": it has none"
+    name, reason = min(skipped.items(), key=lambda item: item[1] == "pointwise")
+    return f": {display_name(name)} is skipped, {reason}"
 
 
-def _leaders(module: nn.Module, chosen: Mapping[str, nn.Module]) -> dict[str, str]:
-    """For each layer to change, the first one of the same weight: mostly the layer itself.
+def _weight_leaders(module: nn.Module, selected: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Map each layer to convert to the first one with the same weight, mostly the layer itself.
 
-    Layers that share more than a weight, or share it with one that stays as it is, are left.
+    Layers are skipped if they share more than a weight, or share it with one that isn't converted.
     """
     owners = weight_owners(module)
     sharing: dict[str, list[str]] = {}
-    strangers: dict[str, list[str]] = {}
-    for name, conv in chosen.items():
+    obstacles: dict[str, list[str]] = {}  # layers that prevent the conversion
+    for name, conv in selected.items():
         sharing[name] = owners[id(conv.weight)] if isinstance(conv, nn.Conv2d) else [name]
         others = [p for p in conv.parameters() if p is not getattr(conv, "weight", None)]
         own = {part for part, _ in conv.named_modules(prefix=name)}
-        strangers[name] = [
+        obstacles[name] = [
             holder
             for holder in sharing[name]
-            if holder not in chosen or _geometry(chosen[holder]) != _geometry(conv)
+            if holder not in selected or _geometry(selected[holder]) != _geometry(conv)
         ]
-        strangers[name] += [h for p in others for h in owners[id(p)] if h not in own]
+        obstacles[name] += [h for p in others for h in owners[id(p)] if h not in own]
     leaders = {}
     for name, holders in sharing.items():
-        # One that stays holds back all that share its weight.
-        found = [stranger for holder in holders for stranger in strangers.get(holder, ())]
+        # An obstacle to one layer is an obstacle to all that share its weight.
+        found = [obstacle for holder in holders for obstacle in obstacles.get(holder, ())]
         if found:
-            other = next((stranger for stranger in found if stranger != name), holders[0])
-            log.info("%s: left, it shares weights with %s", shown(name), shown(other))
+            other = next((obstacle for obstacle in found if obstacle != name), holders[0])
+            names = display_name(name), display_name(other)
+            log.info("%s: skipped, it shares weights with %s", *names)
         else:
             leaders[name] = holders[0]
     return leaders
@@ -169,33 +171,35 @@ def _geometry(conv: nn.Module) -> tuple[object, ...]:
     return (type(conv), conv.in_channels, conv.out_channels, getattr(conv, "groups", None))
 
 
-def _at_point(conv: nn.Module, point: Segments, order: Order | None) -> tuple[SegmentedConv, bool]:
-    """The layer that takes the place of ``conv``, and whether it is the same function."""
+def _convert_layer(
+    conv: nn.Module, segments: Segments, order: Order | None
+) -> tuple[SegmentedConv, bool]:
+    """The layer that replaces ``conv``, and whether it is the same function."""
     if isinstance(conv, nn.Conv2d):
-        if conv.groups == 1 and order_at(point, conv.in_channels, order) != "spatial_only":
-            return _with_pointwise(conv, point, order_at(point, conv.in_channels, order))
-        conv = put_on_dial(conv)
+        if conv.groups == 1 and order_for(segments, conv.in_channels, order) != "spatial_only":
+            return _add_pointwise(conv, segments, order_for(segments, conv.in_channels, order))
+        conv = from_conv2d(conv)
     assert isinstance(conv, SegmentedConv)
-    layer, dropped = resegmented(conv, point)
+    layer, dropped = resegment_layer(conv, segments)
     if dropped > 0:
-        _draw(layer.spatial)
+        _reset_parameters(layer.spatial)
     return layer, dropped == 0
 
 
-def _with_pointwise(conv: nn.Conv2d, point: Segments, order: Order) -> tuple[SegmentedConv, bool]:
-    """A dense convolution as one of an order with a 1x1, which is where it has the room.
+def _add_pointwise(conv: nn.Conv2d, segments: Segments, order: Order) -> tuple[SegmentedConv, bool]:
+    """The layer with a 1x1 that replaces a dense convolution, and whether it is the same function.
 
-    At one segment the spatial convolution is dense on as many channels as the dial divides, and
-    the 1x1 passes the channels of ``conv`` on alone.
+    With one segment the spatial convolution is dense. It can hold the weights of ``conv`` if its
+    channels are at least as many; the 1x1 then copies the channels.
     """
-    plain = put_on_dial(conv)
+    plain = from_conv2d(conv)
     c_in, c_out = conv.in_channels, conv.out_channels
     with torch.device(conv.weight.device):
         layer = SegmentedConv(
             c_in,
             c_out,
             plain.kernel_size,
-            segments=point.saturated(dialled_channels(c_in, c_out, order)),
+            segments=segments.saturated(segmented_channels(c_in, c_out, order)),
             order=order,
             stride=plain.stride,
             padding=plain.padding,
@@ -203,15 +207,15 @@ def _with_pointwise(conv: nn.Conv2d, point: Segments, order: Order) -> tuple[Seg
             bias=plain.bias,
         )
     layer.to(conv.weight.dtype).train(conv.training)
-    keep_layout(layer, conv.weight)
-    room = c_out <= c_in if order == "spatial_first" else c_out >= c_in
-    if layer.segment_count > 1 or not room:
+    match_memory_format(layer, conv.weight)
+    fits = c_out <= c_in if order == "spatial_first" else c_out >= c_in
+    if layer.segment_count > 1 or not fits:
         return layer, False
     assert isinstance(layer.spatial, nn.Conv2d)
     assert layer.pointwise is not None
     last = layer.pointwise if order == "spatial_first" else layer.spatial
     with torch.no_grad():
-        if order == "spatial_first":  # the rows beyond, which the 1x1 doesn't take, stay drawn
+        if order == "spatial_first":  # the 1x1 ignores the other rows, which stay random
             layer.spatial.weight[:c_out] = conv.weight
         else:
             nn.init.zeros_(layer.spatial.weight)
@@ -225,15 +229,15 @@ def _with_pointwise(conv: nn.Conv2d, point: Segments, order: Order) -> tuple[Seg
     return layer, True
 
 
-def _draw(spatial: nn.Module) -> None:
-    """New weights for a spatial convolution; a frozen one must learn again."""
+def _reset_parameters(spatial: nn.Module) -> None:
+    """Draw new weights for a spatial convolution and let them require gradients."""
     for part in spatial.modules():
         if isinstance(part, nn.Conv2d):
             part.reset_parameters()
     spatial.requires_grad_(True)
 
 
-def _kind(conv: nn.Module) -> str:
+def _describe(conv: nn.Module) -> str:
     if isinstance(conv, SegmentedConv):
         return f"{conv.order}, segments {conv.segment_count}"
     assert isinstance(conv, nn.Conv2d)

@@ -1,62 +1,199 @@
-"""Inception V2 and V3, from factorised modules whose spatial convolutions are on the dial.
+"""Inception V2 and V3, with the spatial convolutions of their modules in segments.
 
 Szegedy et al., Rethinking the Inception Architecture (arXiv:1512.00567). Its table 1 lays out V2;
-V3 is the network that its authors, torchvision and Keras build. Inside a module the branches carry
-torchvision's names and stand in Keras's order.
+V3 is the network that its authors, torchvision and Keras build.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, get_args
 
 from torch import Tensor, nn
 
 from spectrum.layers import Activation, Order
-from spectrum.networks.checks import check_choice, check_numbers, scaled
-from spectrum.networks.dial import Dial
-from spectrum.networks.inception_layout import PRESETS, V2, Branch, Layout, convs_of
-from spectrum.networks.inception_modules import Auxiliary, AvgPool, ConvNorm, Mixed
-from spectrum.networks.xception import MaxPool, Pooling
+from spectrum.networks.blocks import StemConv, make_stem, set_batch_norm
+from spectrum.networks.checks import Pooling, check_choice, check_numbers, scale_channels
+from spectrum.networks.factory import SegmentedConvFactory
+from spectrum.networks.inception_modules import (
+    InceptionA,
+    InceptionAux,
+    InceptionB,
+    InceptionC,
+    InceptionD,
+    InceptionE,
+)
 from spectrum.segments import Setting
 
 __all__ = ["Inception", "Logits", "inception_v2", "inception_v3"]
 
 
+@dataclass(frozen=True)
+class Preset:
+    """The sizes of a network at width 1.
+
+    Attributes:
+        stem: the convolutions before the modules; None is a max-pooling 3x3 by two.
+        pooled: channels of the pooling branch of each ``InceptionA``.
+        kernel: size of the single convolution in the second branch of each ``InceptionA``.
+        inner: channels inside the factorised branches of each ``InceptionC``.
+        n: length of the 1xn and nx1 convolutions.
+        expanded: number of ``InceptionE``.
+        padded: whether grid reductions pad, for maps too small to lose their border.
+        scale: multiplier on the channel counts of the modules.
+    """
+
+    stem: tuple[StemConv | None, ...]
+    pooled: tuple[int, ...]
+    kernel: int
+    inner: tuple[int, ...]
+    n: int
+    expanded: int
+    padded: bool = False
+    scale: float = 1.0
+
+
+PRESETS = {
+    "paper": Preset(
+        stem=(
+            StemConv(32, stride=2),
+            StemConv(32),
+            StemConv(64, padding=1),
+            None,
+            StemConv(80, kernel=1),
+            StemConv(192),
+            None,
+        ),
+        pooled=(32, 64, 64),
+        kernel=5,
+        inner=(128, 160, 160, 192),
+        n=7,
+        expanded=2,
+    ),
+    "small": Preset(
+        stem=(StemConv(32, padding=1), StemConv(64, padding=1)),
+        pooled=(32, 64),
+        kernel=5,
+        inner=(128, 160),
+        n=7,
+        expanded=1,
+        padded=True,
+        scale=0.5,
+    ),
+    "tiny": Preset(
+        stem=(StemConv(51, padding=1),),
+        pooled=(64,),
+        kernel=5,
+        inner=(128,),
+        n=3,
+        expanded=1,
+        padded=True,
+        scale=0.14,
+    ),
+}
+# Table 1 of the paper gives V2's resolutions and the channels between modules, but not those
+# inside the modules of figure 6: here they rise from 128 to 192, as V3's do.
+V2 = Preset(
+    stem=(
+        StemConv(32, stride=2),
+        StemConv(32),
+        StemConv(64, padding=1),
+        None,
+        StemConv(80),
+        StemConv(192, stride=2),
+        StemConv(288, padding=1),
+    ),
+    pooled=(64, 64, 64),
+    kernel=3,
+    inner=(128, 160, 160, 160, 192),
+    n=7,
+    expanded=2,
+)
+
+
 class Logits(NamedTuple):
-    """What a network with an auxiliary head gives in training mode, each (N, num_classes)."""
+    """The output of a network with an auxiliary head in training mode, each (N, num_classes)."""
 
     main: Tensor
     auxiliary: Tensor
 
 
 class Inception(nn.Module):
-    """The parts of an Inception network; ``inception_v3`` makes one."""
+    """An Inception network. Build one with ``inception_v2`` or ``inception_v3``.
+
+    Args:
+        preset: the sizes at width 1.
+        factory: makes the segmented convolutions.
+        num_classes: this and the others are as in ``inception_v3``.
+        aux_logits: whether there is an auxiliary head.
+        in_channels: channels of the images.
+        width: multiplier on every channel count.
+        channel_multiple: channel counts are rounded to multiples of this.
+        dropout: probability of dropping a feature before the classifier.
+        pooling: how average poolings pad.
+    """
 
     def __init__(
         self,
-        stem: nn.Module,
-        mixed: tuple[nn.Module, nn.Module, nn.Module],
-        aux: Auxiliary | None,
-        dropout: nn.Module,
-        fc: nn.Linear,
+        preset: Preset,
+        factory: SegmentedConvFactory,
+        *,
+        num_classes: int,
+        aux_logits: bool,
+        in_channels: int,
+        width: float,
+        channel_multiple: int,
+        dropout: float,
+        pooling: Pooling,
     ) -> None:
         super().__init__()
-        self.stem = stem
-        self.mixed5, self.mixed6, self.mixed7 = mixed
+        stem_scale = partial(scale_channels, width=width, multiple=channel_multiple)
+        scale = partial(scale_channels, width=width * preset.scale, multiple=channel_multiple)
+        n, padded = preset.n, preset.padded
+        self.stem, c = make_stem(in_channels, preset.stem, stem_scale)
+
+        self.mixed5 = nn.Sequential()
+        for pooled in preset.pooled:
+            a = InceptionA(c, factory, scale, pooled=pooled, kernel=preset.kernel, pooling=pooling)
+            self.mixed5.append(a)
+            c = a.out_channels
+
+        b = InceptionB(c, factory, scale, padded=padded)
+        self.mixed6 = nn.Sequential(b)
+        c = b.out_channels
+        for inner in preset.inner:
+            module = InceptionC(c, factory, scale, inner=inner, n=n, pooling=pooling)
+            self.mixed6.append(module)
+            c = module.out_channels
+
+        # Made before mixed7 and registered after it: this order sets the weights of a seed.
+        aux = InceptionAux(c, scale, num_classes) if aux_logits else None
+
+        d = InceptionD(c, factory, scale, n=n, padded=padded)
+        self.mixed7 = nn.Sequential(d)
+        c = d.out_channels
+        for _ in range(preset.expanded):
+            e = InceptionE(c, factory, scale, pooling=pooling)
+            self.mixed7.append(e)
+            c = e.out_channels
+
         self.aux = aux
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.dropout = dropout
-        self.fc = fc
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(c, num_classes)
 
     def forward(self, x: Tensor) -> Tensor | Logits:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes).
 
-        In training mode a network with an auxiliary head gives both heads' logits.
+        In training mode a network with an auxiliary head gives the logits of both heads.
         """
-        x = self.mixed5(self.stem(x))  # (N, 288, 35, 35) of 299
+        x = self.stem(x)  # (N, 192, 35, 35), for an input of 299
+        x = self.mixed5(x)  # (N, 288, 35, 35)
         x = self.mixed6(x)  # (N, 768, 17, 17)
         aux = self.aux(x) if self.aux is not None and self.training else None
-        x = self.pool(self.mixed7(x)).flatten(1)  # (N, 2048)
+        x = self.mixed7(x)  # (N, 2048, 8, 8)
+        x = self.pool(x).flatten(1)  # (N, 2048)
         logits = self.fc(self.dropout(x))
         return logits if aux is None else Logits(logits, aux)
 
@@ -77,25 +214,26 @@ def inception_v3(
     bn_eps: float = 1e-3,
     bn_momentum: float = 0.1,
 ) -> Inception:
-    """Inception V3, the spatial convolutions of its modules at a point of the dial.
+    """Build Inception V3 with the spatial convolutions of its modules in segments.
 
     Args:
         num_classes: outputs of the classifier.
-        aux_logits: whether there is an auxiliary head, which speaks in training mode alone.
+        aux_logits: whether there is an auxiliary head, whose logits training mode adds.
         segments: one setting for all k x k convolutions of the modules, a mapping by grid (mixed5,
-            mixed6, mixed7; a reduction belongs to the grid that it makes), or a list with one a
-            layer. 1 is the published network.
-        order: of the spatial and the pointwise convolution in each. None for the plain
-            convolution at one segment and ``"spatial_first"`` at more.
+            mixed6, mixed7; a reduction belongs to the grid that it makes), or a list with one
+            setting per convolution. 1 is the published network.
+        order: order of the spatial and the pointwise convolution. None is a plain convolution at
+            one segment and ``"spatial_first"`` at more.
         preset: ``"paper"`` (299 pixels), ``"small"`` (32 to 96: a stem that keeps the resolution,
             fewer modules) or ``"tiny"`` (8 to 28: one module of each kind).
         in_channels: channels of the images.
-        width: multiplier on every channel count, the stem's included.
-        activation: between the two convolutions of a dialled layer: None, ``"relu"``, ``"elu"``.
+        width: multiplier on every channel count, including the stem's.
+        activation: between the two convolutions of a segmented convolution: None, ``"relu"`` or
+            ``"elu"``.
         dropout: probability of dropping a feature before the classifier (0.5 in torchvision).
         channel_multiple: channel counts are rounded to multiples of this.
-        pooling: whether average pooling counts its padding, ``"symmetric"`` (torchvision) or not,
-            ``"keras"``.
+        pooling: ``"symmetric"`` counts the padding of average poolings, as torchvision does;
+            ``"keras"`` does not.
         bn_eps: added to the variance in batch normalisation (1e-3 in torchvision and Keras).
         bn_momentum: weight of the newest batch in the running statistics (0.01 in Keras).
 
@@ -143,10 +281,10 @@ def inception_v2(
     bn_eps: float = 1e-3,
     bn_momentum: float = 0.1,
 ) -> Inception:
-    """Inception V2 as table 1 of its paper lays it out: 3, 5 and 2 modules of the three kinds.
+    """Build Inception V2 as in table 1 of its paper: 3, 5 and 2 modules of the three kinds.
 
-    The arguments, what is returned and what is raised are ``inception_v3``'s. The channels inside
-    the second kind, which the table doesn't give, are ours (128, three times 160, 192).
+    Arguments, result and errors are those of ``inception_v3``. The table doesn't give the channels
+    inside the second kind; this package takes 128, three times 160, and 192.
     """
     return _inception(
         V2,
@@ -166,7 +304,7 @@ def inception_v2(
 
 
 def _inception(
-    sizes: Layout,
+    preset: Preset,
     *,
     num_classes: int,
     aux_logits: bool,
@@ -191,78 +329,21 @@ def _inception(
         bn_eps=bn_eps,
         bn_momentum=bn_momentum,
     )
-    grids = sizes.grids()
-    flows = [
-        grid for grid, modules in grids.items() for conv in convs_of(modules) if conv.kernel != 1
-    ]
-    dial = Dial(segments, flows, order, activation)
-
-    def sized(channels: int, scale: float = sizes.scale) -> int:
-        return scaled(channels, width * scale, channel_multiple)
-
-    def norm(conv: nn.Module, channels: int) -> ConvNorm:
-        return ConvNorm(conv, nn.BatchNorm2d(channels, eps=bn_eps, momentum=bn_momentum))
-
-    def plain(c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0) -> ConvNorm:
-        conv = nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=padding, bias=False)
-        return norm(conv, c_out)
-
-    def mixed(c: int, branches: tuple[Branch, ...]) -> tuple[Mixed, int]:
-        """The module on ``c`` channels, and how many it gives."""
-        convs: dict[str, nn.Module] = {}
-        reduces = any(conv.stride > 1 for conv in convs_of([branches]))
-        total = 0
-        for branch in branches:
-            before, ends = c, [c]
-            for step in branch:
-                if isinstance(step, str):
-                    continue
-                before, ends = ends[0], []
-                for conv in step:
-                    c_out = sized(conv.channels)
-                    ends.append(c_out)
-                    if conv.kernel == 1:
-                        convs[conv.name] = plain(before, c_out, 1)
-                        continue
-                    padding = 0 if conv.stride > 1 and not sizes.padded else None
-                    dialled = dial.conv(
-                        before, c_out, conv.kernel, stride=conv.stride, padding=padding
-                    )
-                    convs[conv.name] = norm(dialled, c_out)
-            total += sum(ends)
-        pool: nn.Module = AvgPool(pooling)
-        if reduces:
-            pool = MaxPool("symmetric") if sizes.padded else nn.MaxPool2d(kernel_size=3, stride=2)
-        return Mixed(branches, convs, pool), total
-
-    stem: list[nn.Module] = []
-    c = in_channels
-    for part in sizes.stem:
-        if part is None:
-            stem.append(nn.MaxPool2d(kernel_size=3, stride=2))
-            continue
-        channels, kernel, stride, padding = part
-        stem.append(plain(c, sized(channels, 1.0), kernel, stride, padding))
-        c = sized(channels, 1.0)
-    aux = None
-    flow_modules: list[nn.Module] = []
-    for grid, layouts in grids.items():
-        modules = []
-        for branches in layouts:
-            module, c = mixed(c, branches)
-            modules.append(module)
-        flow_modules.append(nn.Sequential(*modules))
-        if grid == "mixed6" and aux_logits:
-            squeezed, wide = sized(128), sized(768)
-            aux = Auxiliary(
-                plain(c, squeezed, 1), plain(squeezed, wide, 5), nn.Linear(wide, num_classes)
-            )
-    fifth, sixth, seventh = flow_modules
-    dial.warn(calls=2)
-    return Inception(
-        stem=nn.Sequential(*stem),
-        mixed=(fifth, sixth, seventh),
-        aux=aux,
-        dropout=nn.Dropout(dropout),
-        fc=nn.Linear(c, num_classes),
+    flows = ["mixed5"] * 3 * len(preset.pooled)
+    flows += ["mixed6"] * (3 + 6 * len(preset.inner))
+    flows += ["mixed7"] * (4 + 5 * preset.expanded)
+    factory = SegmentedConvFactory(segments, flows, order, activation)
+    network = Inception(
+        preset,
+        factory,
+        num_classes=num_classes,
+        aux_logits=aux_logits,
+        in_channels=in_channels,
+        width=width,
+        channel_multiple=channel_multiple,
+        dropout=dropout,
+        pooling=pooling,
     )
+    set_batch_norm(network, bn_eps, bn_momentum)
+    factory.warn(calls=2)
+    return network

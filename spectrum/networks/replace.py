@@ -1,4 +1,4 @@
-"""Finding the convolutions of any model, and putting others in their place."""
+"""Finds the convolutions of any model and replaces them."""
 
 from __future__ import annotations
 
@@ -17,41 +17,46 @@ from spectrum.layers import SegmentedConv
 __all__ = [
     "check_module",
     "convolutions",
-    "replaced",
-    "shown",
-    "tie",
-    "unknown_function",
+    "display_name",
+    "reason_to_skip",
+    "replace_modules",
+    "tie_weights",
     "weight_owners",
 ]
 
 
 def check_module(module: object) -> None:
-    """Raise a ValueError for what is no module, or one that can't be changed."""
+    """Raise a ValueError unless ``module`` is a torch module that can be changed."""
     if isinstance(module, torch.jit.ScriptModule) or not isinstance(module, nn.Module):
         kind = type(module).__name__ if isinstance(module, nn.Module) else repr(module)
         raise ValueError(f"module (={kind}) must be a torch.nn.Module that isn't scripted")
 
 
 def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every convolution of a model by name; a ``SegmentedConv`` is one, without those inside it."""
-    inside: tuple[str, ...] = ()
+    """Every convolution of a model with its name. A ``SegmentedConv`` counts as one."""
+    inside: tuple[str, ...] = ()  # the prefixes of names inside a SegmentedConv
     for name, child in module.named_modules():
         if name.startswith(inside):
             continue
         if isinstance(child, SegmentedConv):
-            inside += (f"{name}.".removeprefix("."),)  # all, if it is the model itself
+            inside += (f"{name}.".removeprefix("."),)  # "" if it is the model itself
         if isinstance(child, SegmentedConv | _ConvNd):
             yield name, child
 
 
-def unknown_function(conv: nn.Module) -> str | None:
-    """Why a convolution may be more than its weight, stride, padding and dilation; None if not."""
+def reason_to_skip(conv: nn.Module) -> str | None:
+    """Why a convolution can't be replaced: it may compute more than a plain convolution.
+
+    Returns:
+        The reason, or None if the convolution is known by its weight, bias, stride, padding and
+        dilation.
+    """
     if isinstance(conv, SegmentedConv):
         if type(conv).forward is not SegmentedConv.forward:
             return f"{type(conv).__name__} has a forward of its own"
         parts = (part for part in conv.modules() if isinstance(part, nn.Conv2d))
-        reason = next(filter(None, map(unknown_function, parts)), None)
-        return reason or ("it has hooks" if any(map(_hooked, conv.modules())) else None)
+        reason = next(filter(None, map(reason_to_skip, parts)), None)
+        return reason or ("it has hooks" if any(map(_has_hooks, conv.modules())) else None)
     if not isinstance(conv, nn.Conv2d):
         return f"{type(conv).__name__} is no nn.Conv2d"
     kind = type(conv)
@@ -70,10 +75,10 @@ def unknown_function(conv: nn.Module) -> str | None:
         return f"{kind.__name__} holds more than a weight and a bias"
     if conv.padding_mode != "zeros":
         return f"padding_mode {conv.padding_mode!r}"
-    return "it has hooks" if _hooked(conv) else None
+    return "it has hooks" if _has_hooks(conv) else None
 
 
-def _hooked(module: nn.Module) -> bool:
+def _has_hooks(module: nn.Module) -> bool:
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -92,20 +97,21 @@ def weight_owners(module: nn.Module) -> dict[int, list[str]]:
     return owners
 
 
-def tie(follower: nn.Module, leader: nn.Module) -> None:
-    """Give one layer the weights of another of the same shape, biases left apart."""
-    for name, parameter in leader.named_parameters():
+def tie_weights(target: nn.Module, source: nn.Module) -> None:
+    """Let two layers of equal shapes share their weights, but not their biases."""
+    for name, parameter in source.named_parameters():
         holder, _, last = name.rpartition(".")
         if last == "weight":
-            follower.get_submodule(holder).weight = parameter
+            target.get_submodule(holder).weight = parameter
 
 
-def replaced(module: nn.Module, layers: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """A deep copy of a model with each key of ``layers`` replaced by its value.
+def replace_modules(module: nn.Module, layers: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """A deep copy of a model in which each key of ``layers`` is replaced by its value.
 
-    It is replaced wherever the model holds it: a list of modules beside the registered ones, too.
+    It is replaced everywhere, also in attributes that aren't registered as modules, such as lists.
     """
-    # Torch copies no tensor with a history, as old-style weight_norm and pruning leave them.
+    # Torch can't copy tensors with a gradient history, which old-style weight_norm and pruning
+    # leave behind.
     computed = [
         value
         for child in module.modules()
@@ -116,6 +122,6 @@ def replaced(module: nn.Module, layers: Mapping[nn.Module, nn.Module]) -> nn.Mod
     return copy.deepcopy(module, memo | {id(old): new for old, new in layers.items()})
 
 
-def shown(name: str) -> str:
-    """A layer's name for a message; the model itself has none."""
+def display_name(name: str) -> str:
+    """A layer's name for a message; the name of the model itself is empty."""
     return name or "(the module itself)"

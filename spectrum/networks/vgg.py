@@ -1,36 +1,40 @@
-"""VGG with every 3x3 convolution on the dial.
+"""VGG with every 3x3 convolution in segments.
 
-Simonyan and Zisserman (arXiv:1409.1556), table 1, configurations D and E. At one segment it is
-theirs; at ``"C"`` it is a plain stack of depthwise separable convolutions without residual
+Simonyan and Zisserman (arXiv:1409.1556), table 1, configurations D and E. With one segment it is
+their network. At ``"C"`` it is a plain stack of depthwise separable convolutions without residual
 connections, which the Xception paper (section 4.7) mentions as a strong network of its own.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
-from spectrum.layers import Activation, Chain, Order, SegmentedConv, whole
-from spectrum.networks.checks import check_choice, check_numbers, scaled
-from spectrum.networks.dial import Dial
+from spectrum.layers import Activation, BatchNormReLU, Order, SegmentedConv
+from spectrum.networks.blocks import set_batch_norm
+from spectrum.networks.checks import check_choice, check_numbers, scale_channels
+from spectrum.networks.factory import SegmentedConvFactory
+from spectrum.networks.former_names import FormerNames, current_vgg_names
 from spectrum.segments import Setting
 
 __all__ = ["VGG", "VGG_PRESETS", "vgg"]
 
 WIDTHS = (64, 128, 256, 512, 512)
+"""The channels of each stage."""
 DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+"""The number of convolutions in each stage."""
 
 
 @dataclass(frozen=True)
 class VGGPreset:
-    """What a size of images changes.
+    """What depends on the size of the images.
 
     Attributes:
-        pooled: whether each of the five stages ends by halving the resolution.
-        positions: height and width of what the fully connected layers see.
+        pooled: whether each of the five stages ends with a pooling that halves the resolution.
+        positions: height and width of the map that the fully connected layers see.
         hidden: units of the fully connected layers before the classifier.
     """
 
@@ -45,37 +49,93 @@ VGG_PRESETS = {
 }
 
 
-class VGG(nn.Module):
-    """The parts of a VGG; ``vgg`` makes one."""
+class VGG(FormerNames):
+    """A VGG. Build one with ``vgg``.
+
+    Args:
+        depth: 16 or 19.
+        preset: what depends on the size of the images.
+        factory: makes the convolutions.
+        batch_norm: this and the others are as in ``vgg``.
+        num_classes: outputs of the classifier.
+        in_channels: channels of the images.
+        width: multiplier on every channel count and on the hidden units.
+        channel_multiple: channel counts are rounded to multiples of this.
+        dropout: probability of dropping a feature after each hidden layer.
+    """
 
     def __init__(
         self,
-        stages: Sequence[nn.Module],
-        positions: int,
-        hidden: nn.Module,
-        dropout: nn.Module,
-        classifier: nn.Linear,
+        depth: int,
+        preset: VGGPreset,
+        factory: SegmentedConvFactory,
+        *,
+        batch_norm: bool,
+        num_classes: int,
+        in_channels: int,
+        width: float,
+        channel_multiple: int,
+        dropout: float,
     ) -> None:
-        super().__init__()
-        self.stage1, self.stage2, self.stage3, self.stage4, self.stage5 = stages
-        self.pool = nn.AdaptiveAvgPool2d(positions)
-        self.hidden = hidden
-        self.dropout = dropout
-        self.classifier = classifier
+        super().__init__(current_vgg_names)
+        scale = partial(scale_channels, width=width, multiple=channel_multiple)
+        stage = partial(_stage, batch_norm=batch_norm, factory=factory)
+        n1, n2, n3, n4, n5 = DEPTHS[depth]
+        c1, c2, c3, c4, c5 = map(scale, WIDTHS)
+        pool1, pool2, pool3, pool4, pool5 = preset.pooled
+        self.stage1 = stage(n1, in_channels, c1, pool1)
+        self.stage2 = stage(n2, c1, c2, pool2)
+        self.stage3 = stage(n3, c2, c3, pool3)
+        self.stage4 = stage(n4, c3, c4, pool4)
+        self.stage5 = stage(n5, c4, c5, pool5)
+        self.pool = nn.AdaptiveAvgPool2d(preset.positions)
+        units = [c5 * preset.positions**2, *map(scale, preset.hidden)]
+        hidden: list[nn.Module] = []
+        for n_in, n_out in itertools.pairwise(units):
+            hidden += [nn.Dropout(dropout)] * bool(hidden) + [nn.Linear(n_in, n_out), nn.ReLU()]
+        self.hidden = nn.Sequential(*hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(units[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes)."""
-        x = self.stage2(self.stage1(x))  # (N, 128, 56, 56) of 224
-        x = self.stage5(self.stage4(self.stage3(x)))  # (N, 512, 7, 7)
-        x = self.hidden(self.pool(x).flatten(1))  # (N, 4096)
+        x = self.stage1(x)  # (N, 64, 112, 112), for an input of 224
+        x = self.stage2(x)
+        x = self.stage3(x)
+        x = self.stage4(x)
+        x = self.stage5(x)  # (N, 512, 7, 7)
+        x = self.pool(x).flatten(1)
+        x = self.hidden(x)  # (N, 4096)
         return self.classifier(self.dropout(x))  # type: ignore[no-any-return]
 
 
-def keep_variance(conv: SegmentedConv) -> None:
-    """Draw the weights so that a deep stack without normalisation keeps its variance.
+def _stage(
+    convs: int,
+    c_in: int,
+    c_out: int,
+    pooled: bool,
+    *,
+    batch_norm: bool,
+    factory: SegmentedConvFactory,
+) -> nn.Sequential:
+    """The convolutions of one resolution, each with a ReLU, and the pooling after them."""
+    layers: list[nn.Module] = []
+    for _ in range(convs):
+        conv = factory.conv(c_in, c_out, bias=True)
+        if not batch_norm:
+            keep_variance(conv)
+        layers += [conv, BatchNormReLU(c_out) if batch_norm else nn.ReLU()]
+        c_in = c_out
+    if pooled:
+        layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+    return nn.Sequential(*layers)
 
-    He et al., Delving Deep into Rectifiers (arXiv:1502.01852): the last convolution, which a ReLU
-    follows, has twice the variance of one that none follows.
+
+def keep_variance(conv: SegmentedConv) -> None:
+    """Draw weights with which a deep stack without normalisation keeps its variance.
+
+    He et al., Delving Deep into Rectifiers (arXiv:1502.01852): a convolution that a ReLU follows
+    has twice the variance of one without.
     """
     for part in conv.modules():
         if not isinstance(part, nn.Conv2d):
@@ -103,22 +163,23 @@ def vgg(
     bn_eps: float = 1e-5,
     bn_momentum: float = 0.1,
 ) -> VGG:
-    """A VGG at a point of the dial; ``vgg(16)`` is VGG-16, ``vgg(16, "C")`` its separable stack.
+    """Build a VGG: ``vgg(16)`` is VGG-16, ``vgg(16, "C")`` the stack of separable convolutions.
 
     Args:
         depth: 16 or 19.
         segments: one setting for all convolutions, a mapping by stage (stage1 to stage5), or a
-            list with one a layer (13 or 16).
-        order: of the spatial and the pointwise convolution in each layer. None for the plain
-            convolution at one segment and ``"spatial_first"`` at more.
+            list with one setting per convolution (13 or 16).
+        order: order of the spatial and the pointwise convolution. None is a plain convolution at
+            one segment and ``"spatial_first"`` at more.
         preset: ``"paper"`` (224 pixels) or ``"small"`` (8 to 64: three reductions, the mean of
             all positions instead of two hidden layers).
         batch_norm: whether batch normalisation follows every convolution. As in torchvision's
-            networks of this kind the convolution keeps its bias, which changes no output then.
+            networks of this kind the convolution keeps its bias, which then changes no output.
         num_classes: outputs of the classifier.
         in_channels: channels of the images.
         width: multiplier on every channel count and on the hidden units.
-        activation: between the two convolutions of a layer: None, ``"relu"`` or ``"elu"``.
+        activation: between the two convolutions of a segmented convolution: None, ``"relu"`` or
+            ``"elu"``.
         dropout: probability of dropping a feature after each hidden layer (0.5 as published).
         channel_multiple: channel counts are rounded to multiples of this.
         bn_eps: added to the variance in batch normalisation.
@@ -141,37 +202,19 @@ def vgg(
         bn_eps=bn_eps,
         bn_momentum=bn_momentum,
     )
-    sizes = VGG_PRESETS[preset]
     flows = [f"stage{i}" for i, convs in enumerate(DEPTHS[depth], 1) for _ in range(convs)]
-    dial = Dial(segments, flows, order, activation)
-    stages: list[nn.Module] = []
-    c = whole("in_channels", in_channels)
-    for convs, channels, pooled in zip(DEPTHS[depth], WIDTHS, sizes.pooled, strict=True):
-        stage: list[nn.Module] = []
-        for _ in range(convs):
-            c_out = scaled(channels, width, channel_multiple)
-            conv = dial.conv(c, c_out, bias=True)
-            if batch_norm:
-                stage += [conv, nn.BatchNorm2d(c_out, eps=bn_eps, momentum=bn_momentum), nn.ReLU()]
-            else:
-                keep_variance(conv)
-                stage += [conv, nn.ReLU()]
-            c = c_out
-        if pooled:
-            stage.append(nn.MaxPool2d(kernel_size=2, stride=2))
-        stages.append(Chain(*stage))
-    units = [
-        c * sizes.positions**2,
-        *(scaled(units, width, channel_multiple) for units in sizes.hidden),
-    ]
-    hidden: list[nn.Module] = []
-    for n_in, n_out in itertools.pairwise(units):
-        hidden += [nn.Dropout(dropout)] * bool(hidden) + [nn.Linear(n_in, n_out), nn.ReLU()]
-    dial.warn()
-    return VGG(
-        stages,
-        sizes.positions,
-        nn.Sequential(*hidden),
-        nn.Dropout(dropout),
-        nn.Linear(units[-1], num_classes),
+    factory = SegmentedConvFactory(segments, flows, order, activation)
+    network = VGG(
+        depth,
+        VGG_PRESETS[preset],
+        factory,
+        batch_norm=batch_norm,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        channel_multiple=channel_multiple,
+        dropout=dropout,
     )
+    set_batch_norm(network, bn_eps, bn_momentum)
+    factory.warn()
+    return network

@@ -1,8 +1,8 @@
-"""Xception-shaped networks at every point of the dial.
+"""Xception-shaped networks with any number of segments.
 
 Figure 5 of the paper (arXiv:1610.02357): an entry flow that reduces the resolution, a middle flow
-of identical residual modules, an exit flow that widens to the classifier's features. Every
-convolution and separable convolution is followed by batch normalisation; none has a bias.
+of identical residual modules, and an exit flow that widens to the classifier's features. Batch
+normalisation follows every convolution and every segmented convolution; none has a bias.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from functools import partial
+from typing import get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.layers import Activation, Chain, Order, whole
-from spectrum.networks.checks import check_choice, check_numbers, scaled
-from spectrum.networks.dial import Dial
+from spectrum.layers import Activation, BatchNorm2d, BatchNormReLU, Order, check_int
+from spectrum.networks.blocks import StemConv, conv1x1, make_stem, set_batch_norm
+from spectrum.networks.checks import Pooling, check_choice, check_numbers, scale_channels
+from spectrum.networks.factory import SegmentedConvFactory
+from spectrum.networks.former_names import FormerNames, current_xception_names
 from spectrum.segments import Setting
 
-__all__ = ["PRESETS", "Pooling", "Preset", "Xception", "xception"]
-
-Pooling: TypeAlias = Literal["symmetric", "keras"]
+__all__ = ["PRESETS", "Preset", "Xception", "xception"]
 
 
 @dataclass(frozen=True)
@@ -30,41 +31,44 @@ class Preset:
     """The sizes of a network at width 1.
 
     Attributes:
-        stem: (channels, kernel, stride, padding) of each regular convolution before the dial.
-        entry: channels of the two dialled layers of each entry module, which pools by two.
-        repeats: middle modules, three dialled layers each, as wide as the last entry module.
-        exit: channels of the two layers of the last module that pools, and the two after it.
+        stem: the regular convolutions before the segmented ones.
+        entry: channels of the two segmented convolutions of each entry module, which ends with a
+            pooling by two.
+        repeats: number of middle modules. Each has three segmented convolutions, as wide as the
+            last entry module.
+        exit: channels of the two segmented convolutions of the last module that pools, and of the
+            two after it.
     """
 
-    stem: tuple[tuple[int, int, int, int], ...]
+    stem: tuple[StemConv, ...]
     entry: tuple[tuple[int, int], ...]
     repeats: int
     exit: tuple[int, int, int, int]
 
 
-# The widths of small and tiny share few factors, so that channel counts round at different widths
-# and a budget can be met closely at every point of the dial.
+# The channel counts of small and tiny share few factors. They therefore round at different widths,
+# and the width can be solved to meet a budget closely at every number of segments.
 PRESETS: dict[str, Preset] = {
     "paper": Preset(
-        stem=((32, 3, 2, 0), (64, 3, 1, 0)),
+        stem=(StemConv(32, stride=2), StemConv(64)),
         entry=((128, 128), (256, 256), (728, 728)),
         repeats=8,
         exit=(728, 1024, 1536, 2048),
     ),
     "small": Preset(
-        stem=((32, 3, 1, 1), (64, 3, 1, 1)),
+        stem=(StemConv(32, padding=1), StemConv(64, padding=1)),
         entry=((127, 127), (252, 252)),
         repeats=4,
         exit=(252, 390, 501, 778),
     ),
     "tiny": Preset(
-        stem=((51, 3, 1, 1),),
+        stem=(StemConv(51, padding=1),),
         entry=((64, 66),),
         repeats=1,
         exit=(109, 94, 108, 114),
     ),
     "pointwise_stem": Preset(
-        stem=((37, 1, 1, 0),),
+        stem=(StemConv(37, kernel=1),),
         entry=((31, 34),),
         repeats=0,
         exit=(29, 35, 33, 47),
@@ -82,8 +86,8 @@ class MaxPool(nn.Module):
     """Max-pooling 3x3 by two, to ceil(size / 2).
 
     Args:
-        pooling: ``"symmetric"`` pads one on either side; ``"keras"`` pads as Keras's "same" does,
-            which is after the end alone where the size is even.
+        pooling: ``"symmetric"`` pads one pixel on either side. ``"keras"`` pads as Keras does for
+            "same": at even sizes only after the end.
     """
 
     def __init__(self, pooling: Pooling) -> None:
@@ -94,7 +98,7 @@ class MaxPool(nn.Module):
         """Pool ``x`` (N, C, H, W) to (N, C, ceil(H/2), ceil(W/2))."""
         if self.pooling == "symmetric":
             return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
-        # ceil_mode lets the last window of an even size reach over the end.
+        # With ceil_mode the last window of an even size reaches over the end.
         padding = (x.shape[2] % 2, x.shape[3] % 2)
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=padding, ceil_mode=True)
 
@@ -103,47 +107,168 @@ class MaxPool(nn.Module):
         return self.pooling
 
 
-class Residual(nn.Module):
-    """Dialled layers with a linear residual connection around them (figure 5).
+class ReducingModule(nn.Module):
+    """Two segmented convolutions and a max-pooling, with a linear residual connection (figure 5).
 
     Args:
-        layers: the branch: ReLU, dialled convolution, batch normalisation, and so on.
-        shortcut: what the input passes to be added to the branch; None for no connection.
+        c_in: channels of the input.
+        c_mid: channels between the two convolutions.
+        c_out: channels of the output.
+        factory: makes the segmented convolutions.
+        residual: whether there is a residual connection.
+        pooling: padding of the max-pooling.
+        relu_first: whether a ReLU comes before the first convolution.
     """
-
-    def __init__(self, layers: Sequence[nn.Module], shortcut: nn.Module | None) -> None:
-        super().__init__()
-        self.branch = Chain(*layers)
-        self.shortcut = shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``x`` (N, C, H, W) to (N, C', H', W')."""
-        y: Tensor = self.branch(x)
-        return y if self.shortcut is None else y + self.shortcut(x)
-
-
-class Xception(nn.Module):
-    """The parts of an Xception-shaped network, in the order of figure 5; ``xception`` makes one."""
 
     def __init__(
         self,
-        stem: nn.Module,
-        entry: nn.Module,
-        middle: nn.Module,
-        exit_flow: nn.Module,
-        hidden: nn.Module,
-        dropout: nn.Module,
-        classifier: nn.Module,
+        c_in: int,
+        c_mid: int,
+        c_out: int,
+        factory: SegmentedConvFactory,
+        *,
+        residual: bool,
+        pooling: Pooling,
+        relu_first: bool = True,
     ) -> None:
         super().__init__()
-        self.stem = stem
-        self.entry = entry
-        self.middle = middle
-        self.exit = exit_flow
+        self.relu_first = relu_first
+        self.conv1 = factory.conv(c_in, c_mid)
+        self.bn1 = BatchNormReLU(c_mid)
+        self.conv2 = factory.conv(c_mid, c_out)
+        self.bn2 = BatchNorm2d(c_out)
+        self.pool = MaxPool(pooling)
+        self.shortcut = None
+        if residual:
+            self.shortcut = nn.Sequential(conv1x1(c_in, c_out, stride=2), BatchNorm2d(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (N, c_in, H, W) to (N, c_out, ceil(H/2), ceil(W/2))."""
+        y = F.relu(x) if self.relu_first else x
+        y = self.bn1(self.conv1(y))
+        y = self.bn2(self.conv2(y))
+        y = self.pool(y)
+        return y if self.shortcut is None else y + self.shortcut(x)  # type: ignore[no-any-return]
+
+
+class MiddleModule(nn.Module):
+    """Three segmented convolutions, each after a ReLU, with an identity connection (figure 5).
+
+    Args:
+        channels: channels of the input and of the output.
+        factory: makes the segmented convolutions.
+        residual: whether the input is added to the output.
+    """
+
+    def __init__(self, channels: int, factory: SegmentedConvFactory, *, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.conv1 = factory.conv(channels, channels)
+        self.bn1 = BatchNormReLU(channels)
+        self.conv2 = factory.conv(channels, channels)
+        self.bn2 = BatchNormReLU(channels)
+        self.conv3 = factory.conv(channels, channels)
+        self.bn3 = BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (N, channels, H, W) to the same shape."""
+        y = self.bn1(self.conv1(F.relu(x)))
+        y = self.bn2(self.conv2(y))
+        y = self.bn3(self.conv3(y))
+        return y + x if self.residual else y  # type: ignore[no-any-return]
+
+
+class ExitFlow(nn.Module):
+    """A reducing module and two more segmented convolutions (figure 5, up to the global pooling).
+
+    Args:
+        c_in: channels of the input.
+        channels: channels of each of the four segmented convolutions.
+        factory: makes the segmented convolutions.
+        residual: whether the module has its residual connection.
+        pooling: padding of the max-pooling.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        channels: Sequence[int],
+        factory: SegmentedConvFactory,
+        *,
+        residual: bool,
+        pooling: Pooling,
+    ) -> None:
+        super().__init__()
+        c1, c2, c3, c4 = channels
+        self.block = ReducingModule(c_in, c1, c2, factory, residual=residual, pooling=pooling)
+        self.conv3 = factory.conv(c2, c3)
+        self.bn3 = BatchNormReLU(c3)
+        self.conv4 = factory.conv(c3, c4)
+        self.bn4 = BatchNormReLU(c4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (N, c_in, H, W) to (N, c4, ceil(H/2), ceil(W/2))."""
+        x = self.block(x)
+        x = self.bn3(self.conv3(x))
+        return self.bn4(self.conv4(x))  # type: ignore[no-any-return]
+
+
+class Xception(FormerNames):
+    """An Xception-shaped network (figure 5). Build one with ``xception``.
+
+    Args:
+        preset: the sizes at width 1.
+        factory: makes the segmented convolutions.
+        num_classes: this and the others are as in ``xception``.
+        in_channels: channels of the images.
+        width: multiplier on every channel count.
+        channel_multiple: channel counts are rounded to multiples of this.
+        repeats: number of middle modules.
+        residual: whether modules have their residual connections.
+        hidden: units of the fully connected layers before the classifier.
+        dropout: probability of dropping a feature before the classifier.
+        pooling: padding of the max-poolings.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        factory: SegmentedConvFactory,
+        *,
+        num_classes: int,
+        in_channels: int,
+        width: float,
+        channel_multiple: int,
+        repeats: int,
+        residual: bool,
+        hidden: Sequence[int],
+        dropout: float,
+        pooling: Pooling,
+    ) -> None:
+        super().__init__(current_xception_names)
+        scale = partial(scale_channels, width=width, multiple=channel_multiple)
+        reduce = partial(ReducingModule, factory=factory, residual=residual, pooling=pooling)
+
+        self.stem, c = make_stem(in_channels, preset.stem, scale)
+        entry = []
+        for i, channels in enumerate(preset.entry):
+            c_mid, c_out = map(scale, channels)
+            # The stem ends with a ReLU, and images need none before the first convolution.
+            entry.append(reduce(c, c_mid, c_out, relu_first=i > 0))
+            c = c_out
+        self.entry = nn.Sequential(*entry)
+        self.middle = nn.Sequential(
+            *(MiddleModule(c, factory, residual=residual) for _ in range(repeats))
+        )
+        exit_channels = [scale(channels) for channels in preset.exit]
+        self.exit = ExitFlow(c, exit_channels, factory, residual=residual, pooling=pooling)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.hidden = hidden
-        self.dropout = dropout
-        self.classifier = classifier
+        units = [exit_channels[-1], *hidden]
+        self.hidden = nn.Sequential()
+        for n_in, n_out in itertools.pairwise(units):
+            self.hidden.extend([nn.Linear(n_in, n_out), nn.ReLU()])
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(units[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes)."""
@@ -152,7 +277,8 @@ class Xception(nn.Module):
         x = self.middle(x)
         x = self.exit(x)  # (N, 2048, 10, 10)
         x = self.pool(x).flatten(1)  # (N, 2048)
-        return self.classifier(self.dropout(self.hidden(x)))  # type: ignore[no-any-return]
+        x = self.hidden(x)
+        return self.classifier(self.dropout(x))  # type: ignore[no-any-return]
 
 
 def xception(
@@ -173,26 +299,28 @@ def xception(
     bn_eps: float = 1e-5,
     bn_momentum: float = 0.1,
 ) -> Xception:
-    """An Xception-shaped network at a point of the dial (figure 5 of the paper at ``"C"``).
+    """Build an Xception-shaped network; with ``"C"`` it is figure 5 of the paper.
 
     Args:
-        segments: one setting for all dialled layers, a mapping by flow (entry, middle, exit), or a
-            list with one a layer (34 for the paper's network). A layer with fewer channels than
-            segments takes one a channel, with a warning.
+        segments: one setting for all segmented convolutions, a mapping by flow (entry, middle,
+            exit), or a list with one setting per convolution (34 for the paper's network). A
+            convolution with fewer channels than segments gets one segment per channel, with a
+            warning.
         num_classes: outputs of the logistic regression at the end.
         preset: ``"paper"`` (299 pixels), ``"small"`` (32 to 96: a stem that keeps the resolution,
-            two reductions less) or ``"tiny"`` (8 to 28: two reductions in all). For planted data,
-            narrow ones without a middle flow, in which only dialled layers see space:
-            ``"pointwise_stem"`` begins with a 1x1 convolution, ``"no_stem"`` with the dial.
+            two reductions less) or ``"tiny"`` (8 to 28: two reductions in all). Two narrow presets
+            without a middle flow are for planted data, because in them only segmented convolutions
+            see space: ``"pointwise_stem"`` begins with a 1x1 convolution, ``"no_stem"`` with a
+            segmented one.
         in_channels: channels of the images.
-        width: multiplier on every channel count, the stem's included.
-        order: of the spatial and the pointwise convolution in each dialled layer.
+        width: multiplier on every channel count, including the stem's.
+        order: order of the spatial and the pointwise convolution in each segmented convolution.
         activation: between the two: None, ``"relu"`` or ``"elu"``.
         residual: whether modules have their residual connections.
         hidden: units of fully connected layers between the pooling and the classifier, each
             followed by a ReLU.
         dropout: probability of dropping a feature before the classifier.
-        repeats: middle modules; None for the preset's (8 for ``"paper"``).
+        repeats: number of middle modules; None for the preset's (8 for ``"paper"``).
         channel_multiple: channel counts are rounded to multiples of this.
         pooling: padding of the max-poolings, ``"symmetric"`` (PyTorch's ports) or ``"keras"``.
         bn_eps: added to the variance in batch normalisation (1e-3 in Keras).
@@ -216,68 +344,25 @@ def xception(
         bn_momentum=bn_momentum,
     )
     if not isinstance(hidden, Sequence):
-        raise ValueError(f"hidden (={hidden!r}) must be a sequence of units, one a layer")
-    hidden = [whole("hidden", units) for units in hidden]
+        raise ValueError(f"hidden (={hidden!r}) must be a sequence of units, one per layer")
+    hidden = [check_int("hidden", units) for units in hidden]
     sizes = PRESETS[preset]
-    repeats = sizes.repeats if repeats is None else whole("repeats", repeats, least=0)
+    repeats = sizes.repeats if repeats is None else check_int("repeats", repeats, minimum=0)
     flows = ["entry"] * 2 * len(sizes.entry) + ["middle"] * 3 * repeats + ["exit"] * 4
-    dial = Dial(segments, flows, order, activation)
-
-    def sized(channels: int) -> int:
-        return scaled(channels, width, channel_multiple)
-
-    def norm(channels: int) -> nn.BatchNorm2d:
-        return nn.BatchNorm2d(channels, eps=bn_eps, momentum=bn_momentum)
-
-    def dialled(c_in: int, c_out: int) -> tuple[nn.Module, nn.Module]:
-        return dial.conv(c_in, c_out), norm(c_out)
-
-    def reducing(c_in: int, c_mid: int, c_out: int, *, relu_first: bool = True) -> Residual:
-        layers: list[nn.Module] = [nn.ReLU()] if relu_first else []
-        layers += [*dialled(c_in, c_mid), nn.ReLU(), *dialled(c_mid, c_out), MaxPool(pooling)]
-        if not residual:
-            return Residual(layers, None)
-        shortcut = nn.Conv2d(c_in, c_out, kernel_size=1, stride=2, bias=False)
-        return Residual(layers, Chain(shortcut, norm(c_out)))
-
-    def middle_module(c: int) -> Residual:
-        layers = [part for _ in range(3) for part in (nn.ReLU(), *dialled(c, c))]
-        return Residual(layers, nn.Identity() if residual else None)
-
-    stem: list[nn.Module] = []
-    c = in_channels
-    for channels, kernel, stride, padding in sizes.stem:
-        conv = nn.Conv2d(c, sized(channels), kernel, stride=stride, padding=padding, bias=False)
-        c = conv.out_channels
-        stem += [conv, norm(c), nn.ReLU()]
-
-    entry = []
-    for i, (mid, out) in enumerate(sizes.entry):
-        # The stem ends with a ReLU and images need none before the first layer.
-        entry.append(reducing(c, sized(mid), sized(out), relu_first=i > 0))
-        c = sized(out)
-    middle = [middle_module(c) for _ in range(repeats)]
-    c_mid, c_pooled, c_wide, c_features = map(sized, sizes.exit)
-    exit_flow = [
-        reducing(c, c_mid, c_pooled),
-        *dialled(c_pooled, c_wide),
-        nn.ReLU(),
-        *dialled(c_wide, c_features),
-        nn.ReLU(),
-    ]
-    units = [c_features, *hidden]
-    fully_connected = [
-        part
-        for n_in, n_out in itertools.pairwise(units)
-        for part in (nn.Linear(n_in, n_out), nn.ReLU())
-    ]
-    dial.warn()
-    return Xception(
-        Chain(*stem),
-        nn.Sequential(*entry),
-        nn.Sequential(*middle),
-        Chain(*exit_flow),
-        nn.Sequential(*fully_connected),
-        nn.Dropout(dropout),
-        nn.Linear(units[-1], num_classes),
+    factory = SegmentedConvFactory(segments, flows, order, activation)
+    network = Xception(
+        sizes,
+        factory,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        channel_multiple=channel_multiple,
+        repeats=repeats,
+        residual=residual,
+        hidden=hidden,
+        dropout=dropout,
+        pooling=pooling,
     )
+    set_batch_norm(network, bn_eps, bn_momentum)
+    factory.warn()
+    return network

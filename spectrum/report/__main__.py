@@ -1,4 +1,4 @@
-"""The command ``python -m spectrum.report``: parse, count, print."""
+"""The command ``python -m spectrum.report``, which counts what networks cost along the dial."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from typer.exceptions import TyperException
 
-from spectrum.command import make_console, say
+from spectrum.cli import make_console, print_error, warn_of_other_spectrum
 from spectrum.segments import parse_points
 
 if TYPE_CHECKING:
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 PLOTS = ("pdf", "png", "svg")
-# The flags that values come from, by the name that an error begins with.
+# The flag that sets a value, by the name of the value in error messages.
 _FLAGS = {
     **{name: name for name in ("segments", "network", "match", "input", "order", "classes")},
     **{name: name for name in ("by", "format", "plot")},
-    **{"name": "network", "num_classes": "classes", "input_shape": "input"},
+    "name": "network",
+    "num_classes": "classes",
+    "input_shape": "input",
 }
 
 
@@ -46,8 +48,8 @@ def report(
         str,
         typer.Option(
             metavar="NAMES",
-            help="paper, small, tiny, vgg16, resnet50, inception_v3 and others, or a model of "
-            "yours as package.module:callable.",
+            help="paper, small, tiny, vgg16, resnet50, inception_v3 and others, or your own "
+            "model as package.module:callable.",
         ),
     ] = "paper",
     order: Annotated[
@@ -61,69 +63,73 @@ def report(
         str,
         typer.Option(
             metavar="COST",
-            help="What all points cost alike, by their widths: params, macs or none.",
+            help="The cost that widths make equal at all points: params, macs or none.",
         ),
     ] = "none",
     input_: Annotated[
-        str, typer.Option("--input", metavar="CxHxW", help="Channels, height and width.")
+        str,
+        typer.Option("--input", metavar="CxHxW", help="Channels, height and width."),
     ] = "3x299x299",
-    classes: Annotated[str, typer.Option(metavar="N", help="Outputs of the network.")] = "1000",
+    classes: Annotated[str, typer.Option(metavar="N", help="Number of classes.")] = "1000",
     by: Annotated[
-        str, typer.Option(metavar="WHAT", help="A line a network, flow or layer.")
+        str, typer.Option(metavar="WHAT", help="One line per network, flow or layer.")
     ] = "network",
     format_: Annotated[
         str, typer.Option("--format", metavar="NAME", help="table, csv, markdown or html.")
     ] = "table",
     plot: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Draw the costs along the dial: .png, .pdf or .svg."),
+        typer.Option(metavar="FILE", help="Figure of the costs: .png, .pdf or .svg."),
     ] = None,
 ) -> int:
-    """Count what networks cost along the dial: parameters, MACs, activations.
+    """Count what networks cost along the dial: parameters, MACs and activations.
 
-    Names separated by commas make a grid. A model of yours comes first as it is, then on the dial.
+    Names separated by commas make a grid. Your own model is counted as it is first, then converted
+    to each point of the dial.
     """
     try:
-        shape = _shape(input_)
+        shape = _parse_shape(input_)
         points = parse_points(segments)
         if match == "latency":
             raise ValueError(
                 "match (='latency') must be one of params, macs, none, which are counted; "
                 "spectrum.study and spectrum.search measure latencies"
             )
-        matching = cast("Matching", _choice("match", match, ("params", "macs", "none")))
-        grouping = cast("Grouping", _choice("by", by, ("layer", "flow", "network")))
-        written = cast("Format", _choice("format", format_, ("table", "csv", "markdown", "html")))
+        matching = cast("Matching", _check_choice("match", match, ("params", "macs", "none")))
+        grouping = cast("Grouping", _check_choice("by", by, ("layer", "flow", "network")))
+        text_format = cast(
+            "Format", _check_choice("format", format_, ("table", "csv", "markdown", "html"))
+        )
         if plot is not None:
-            _check_plot(plot)
+            _check_plot_path(plot)
         names = [name.strip() for name in network.split(",")]
         orders = [name.strip() for name in order.split(",")] if order is not None else [None]
-        with redirect_stdout(sys.stderr):  # for what a user's model prints
-            grid = _count(names, orders, points, classes, shape, matching)
+        with redirect_stdout(sys.stderr):  # a user's model may print
+            grid = _count_costs(names, orders, points, classes, shape, matching)
         if plot is not None:
-            _draw(grid.rows, plot)
+            _write_plot(grid.rows, plot)
     except ValueError as error:
-        return say(f"error: {_as_flag(str(error))}", 2)
+        return print_error(f"error: {_as_flag(str(error))}", 2)
     for note in grid.notes:
-        say(f"note: {note}", 0)
-    return _print(grid.rows, grouping, written)
+        print_error(f"note: {note}", 0)
+    return _print_costs(grid.rows, grouping, text_format)
 
 
-def _shape(text: str) -> tuple[int, int, int]:
+def _parse_shape(text: str) -> tuple[int, int, int]:
     if not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}", text, re.ASCII):
         raise ValueError(f"input (={text!r}) must be CHANNELSxHEIGHTxWIDTH, as in 3x299x299")
     channels, height, width = map(int, text.split("x"))
     return channels, height, width
 
 
-def _choice(flag: str, value: str, allowed: tuple[str, ...]) -> str:
+def _check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ValueError(f"{flag} (={value!r}) must be one of {', '.join(allowed)}")
     return value
 
 
-def _check_plot(plot: str) -> None:
-    """Refuse a plot that can't be written before anything is counted for it."""
+def _check_plot_path(plot: str) -> None:
+    """Raises a ValueError if the plot can't be written, before anything is counted."""
     path = Path(plot)
     if path.suffix.lstrip(".") not in PLOTS:
         raise ValueError(f"plot (={plot!r}) must end in {', '.join(f'.{p}' for p in PLOTS)}")
@@ -133,14 +139,14 @@ def _check_plot(plot: str) -> None:
         if new:
             path.unlink()
     except OSError as error:
-        raise _unwritable(plot, error) from error
+        raise _cannot_write(plot, error) from error
 
 
-def _unwritable(plot: str, error: OSError) -> ValueError:
+def _cannot_write(plot: str, error: OSError) -> ValueError:
     return ValueError(f"plot (={plot!r}) can't be written: {error.strerror}")
 
 
-def _count(
+def _count_costs(
     names: list[str],
     orders: list[str] | list[None],
     points: list[str],
@@ -148,29 +154,29 @@ def _count(
     shape: tuple[int, int, int],
     match: Matching,
 ) -> CostGrid:
-    """Count every point, telling on a terminal how far it is."""
+    """Counts the costs of every point, and shows the progress on a terminal."""
     from rich.console import Console
 
     with Console(stderr=True).status("counting") as status:
         from spectrum.costs import cost_grid
 
-        # A point given twice is counted once.
+        # dict.fromkeys drops points that are given twice.
         configs = list(
             dict.fromkeys(
-                _configure(name, order, point, classes, shape[0])
+                _make_config(name, order, point, classes, shape[0])
                 for name in names
                 for order in orders
                 for point in points
             )
         )
 
-        def tell(done: int) -> None:
+        def show_progress(done: int) -> None:
             status.update(f"counted {done} of {len(configs)} points")
 
-        return cost_grid(configs, shape, match=match, on_point=tell)
+        return cost_grid(configs, shape, match=match, on_point=show_progress)
 
 
-def _configure(
+def _make_config(
     name: str, order: str | None, segments: str, classes: str, channels: int
 ) -> NetworkConfig:
     from pydantic import ValidationError
@@ -191,36 +197,36 @@ def _configure(
         first = error.errors(include_url=False)[0]
         message = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            raise ValueError(message) from None  # it names the field itself
+            raise ValueError(message) from None  # the message names the field itself
         message = message.replace("Input should be", "must be", 1)
         raise ValueError(f"{first['loc'][0]} (={first['input']!r}) {message}") from None
 
 
-def _draw(rows: pd.DataFrame, plot: str) -> None:
-    from spectrum.report.dial import figure_of_costs
+def _write_plot(rows: pd.DataFrame, plot: str) -> None:
+    from spectrum.report.cost_figure import plot_costs
 
     try:
-        figure_of_costs(rows).savefig(plot)
+        plot_costs(rows).savefig(plot)
     except OSError as error:
-        raise _unwritable(plot, error) from error
-    say(f"figure: {plot}", 0)
+        raise _cannot_write(plot, error) from error
+    print_error(f"figure: {plot}", 0)
 
 
-def _print(rows: pd.DataFrame, by: Grouping, written: Format) -> int:
+def _print_costs(rows: pd.DataFrame, by: Grouping, text_format: Format) -> int:
     from spectrum.report.costs import group_costs
-    from spectrum.report.formats import as_csv, as_html, as_markdown, make_sheet, print_table
+    from spectrum.report.formats import as_csv, as_html, as_markdown, make_cost_table, print_table
 
     costs = group_costs(rows, by)
-    if written == "csv":
+    if text_format == "csv":
         return _write(as_csv(costs))
-    sheet = make_sheet(costs, by)
-    if written == "markdown":
-        return _write(as_markdown(sheet))
-    if written == "html":
-        return _write(as_html(sheet))
+    table = make_cost_table(costs, by)
+    if text_format == "markdown":
+        return _write(as_markdown(table))
+    if text_format == "html":
+        return _write(as_html(table))
     console = make_console()
     with console.capture() as capture:
-        print_table(sheet, console)
+        print_table(table, console)
     return _write(capture.get())
 
 
@@ -229,29 +235,30 @@ def _write(text: str) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader, head for one, has what it wanted; Python would flush the rest at its exit.
+        # The reader, such as head, has stopped reading. Python would flush the rest at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _as_flag(message: str) -> str:
-    """The message of an error with the flag that its value came from."""
+    """The message of an error, with the flag in place of the name of the value."""
     field, space, rest = message.partition(" ")
-    if field == "input_shape":  # as it was typed
+    if field == "input_shape":  # shown in the form in which the user typed it
         rest = re.sub(r"\A\(=\((\d+), (\d+), (\d+)\)\)", r"(=\1x\2x\3)", rest)
     return f"--{_FLAGS[field]}{space}{rest}" if field in _FLAGS else message
 
 
 def main() -> int:
-    """Run the command; the exit status: 0 done, 1 no room for the output, 2 bad usage."""
+    """Runs the command and returns its exit status: 0 done, 1 output not written, 2 bad usage."""
+    warn_of_other_spectrum()
     try:
         return int(app(standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
-        return say("interrupted", 130)
+        return print_error("interrupted", 130)
     except TyperException as error:
-        return say(f"error: {error.format_message()}", 2)
+        return print_error(f"error: {error.format_message()}", 2)
     except OSError as error:
-        return say(f"error: can't write: {error.strerror}", 1)
+        return print_error(f"error: can't write: {error.strerror}", 1)
 
 
 if __name__ == "__main__":

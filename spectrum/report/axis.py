@@ -1,4 +1,4 @@
-"""The dial as an axis: where its points stand, what joins them, how their labels keep apart."""
+"""The dial as an axis: positions of settings, lines between them, and labels that don't overlap."""
 
 from __future__ import annotations
 
@@ -12,74 +12,90 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
-from spectrum.report.labels import short_setting
+from spectrum.analysis.labels import wrap_setting
 
-__all__ = ["axis_width", "dial_positions", "draw_dial", "draw_joins", "joins", "stagger"]
+__all__ = [
+    "assign_label_lines",
+    "draw_connecting_lines",
+    "draw_segment_axis",
+    "figure_width",
+    "neighbour_pairs",
+    "segment_positions",
+]
 
-_BREAK = 1.5  # units between the last point before a break of the axis and the first after it
+# The sections of the axis, from left to right: whole counts, settings relative to C, and settings
+# that have no place on the dial.
+_COUNTS, _RELATIVE, _UNORDERED = range(3)
+_BREAK = 1.5  # units of the axis between the last point of a section and the first of the next
 _MARGIN = 0.7  # units before the first point and after the last
-_FONT = 9.0  # of the labels, in points
-_CHARACTER = 0.64 / 72  # its width in inches, for a point of the font
-_APART = 0.8  # characters between two labels on one line
-_LINES = 2  # that a row of notes may take before it is left out
+_FONT = 9.0  # size of the labels, in points
+_CHARACTER = 0.64 / 72  # width of a character in inches, per point of the font size
+_GAP = 0.8  # characters between two labels on one line
+_MAX_LINES = 2  # a row of notes that needs more lines is left out
 
 
-def dial_positions(points: Sequence[str]) -> dict[str, float]:
-    """Where settings of the dial stand on a logarithmic axis that ends with ``C``.
+def segment_positions(points: Sequence[str]) -> dict[str, float]:
+    """Computes the positions of settings on a logarithmic axis that ends with ``C``.
 
-    A whole count n stands at log2(n). Settings relative to ``C`` follow the largest of them, one
-    unit a halving; how many segments they are differs from layer to layer, so the distance between
-    the two kinds says nothing, and the axis is broken there. Mixed settings and explicit sizes,
-    which have no place on the dial, come after another break, one unit apart in the order given.
+    A whole count n is at log2(n). Settings relative to ``C`` follow the largest count, one unit per
+    halving. How many segments they are differs from layer to layer, so the distance between the two
+    kinds means nothing, and the axis is broken there. Mixed settings and explicit sizes have no
+    place on the dial. They come after another break, one unit apart in the given order.
 
     Args:
-        points: settings as text: ``"4"``, ``"C/8"``, ``"entry=C+middle=4+exit=C"``, ``"16:8:8"``.
+        points: settings as text, such as ``"4"``, ``"C/8"``, ``"entry=C+middle=4+exit=C"`` or
+            ``"16:8:8"``.
 
     Returns:
-        The places by setting, in their order along the axis.
+        The position of each setting, in the order along the axis.
     """
     known = list(dict.fromkeys(points))
-    mixed = [point for point in known if _zone(point) == 2]
-    zones = (
-        {point: math.log2(int(point)) for point in known if _zone(point) == 0},
-        {point: -math.log2(int(point[2:] or 1)) for point in known if _zone(point) == 1},
-        {point: float(i) for i, point in enumerate(mixed)},
+    unordered = [point for point in known if _section(point) == _UNORDERED]
+    sections = (
+        {point: math.log2(int(point)) for point in known if _section(point) == _COUNTS},
+        {point: -math.log2(int(point[2:] or 1)) for point in known if _section(point) == _RELATIVE},
+        {point: float(i) for i, point in enumerate(unordered)},
     )
-    places: dict[str, float] = {}
-    for zone in filter(None, zones):
-        first = min(zone.values())
-        start = max(places.values()) + _BREAK if places else first
-        for point in sorted(zone, key=zone.__getitem__):
-            places[point] = zone[point] - first + start
-    return places
+    positions: dict[str, float] = {}
+    for section in filter(None, sections):
+        first = min(section.values())
+        start = max(positions.values()) + _BREAK if positions else first
+        for point in sorted(section, key=section.__getitem__):
+            positions[point] = section[point] - first + start
+    return positions
 
 
-def joins(points: Sequence[str]) -> list[tuple[int, int, bool]]:
-    """The neighbours that a curve joins, and whether it crosses a break of the axis there.
+def neighbour_pairs(points: Sequence[str]) -> list[tuple[int, int, bool]]:
+    """The pairs of neighbours on the dial that a curve connects.
 
     Args:
         points: the settings of the curve, each once, in any order.
 
     Returns:
-        Pairs of places in ``points``, from left to right along the dial. Nothing joins a setting
-        that has no place on it.
+        From left to right, the indices of the two neighbours in ``points``, and whether the axis is
+        broken between them. A setting without a place on the dial is in no pair.
     """
-    order = [points.index(point) for point in dial_positions(points) if _zone(point) < 2]
-    return [(i, j, _zone(points[i]) != _zone(points[j])) for i, j in pairwise(order)]
+    order = [points.index(p) for p in segment_positions(points) if _section(p) != _UNORDERED]
+    return [(i, j, _section(points[i]) != _section(points[j])) for i, j in pairwise(order)]
 
 
-def stagger(places: Sequence[float], widths: Sequence[float], heights: Sequence[int]) -> list[int]:
-    """The line, 0 or further down, where each of a row of labels starts to touch none before it.
+def assign_label_lines(
+    positions: Sequence[float], widths: Sequence[float], heights: Sequence[int]
+) -> list[int]:
+    """Assigns each label of a row the highest line at which it touches no earlier label.
 
     Args:
-        places: the middle of each label, ascending.
-        widths: its width and the room beside it, in the unit of the places.
-        heights: its lines; 0 for no label.
+        positions: the centre of each label, ascending.
+        widths: the width of each label with the room beside it, in the unit of the positions.
+        heights: the number of text lines of each label; 0 for no label.
+
+    Returns:
+        For each label the line at which it starts, from 0 downwards.
     """
-    ends: list[float] = []  # of the last label on every line
+    ends: list[float] = []  # right end of the last label on every line
     starts = []
-    for place, width, height in zip(places, widths, heights, strict=True):
-        left, right = place - width / 2, place + width / 2
+    for position, width, height in zip(positions, widths, heights, strict=True):
+        left, right = position - width / 2, position + width / 2
         start = 0
         while any(end > left for end in ends[start : start + height]):
             start += 1
@@ -89,45 +105,46 @@ def stagger(places: Sequence[float], widths: Sequence[float], heights: Sequence[
     return starts
 
 
-def axis_width(points: Sequence[str], curves: int = 1) -> float:
-    """Inches that a figure along the dial should be wide, from 6.4 to 10.
+def figure_width(points: Sequence[str], curves: int = 1) -> float:
+    """The width of a figure along the dial in inches, from 6.4 to 10.
 
     Args:
         points: the settings along its axis.
-        curves: how many have an interval at each of them.
+        curves: the number of curves that have an interval at each setting.
     """
-    places = dial_positions(points).values()
-    units = max(places) - min(places) + 2 * _MARGIN
+    positions = segment_positions(points).values()
+    units = max(positions) - min(positions) + 2 * _MARGIN
     return min(max(6.4, 1.0 + units * max(0.6, 0.1 * curves)), 10.0)
 
 
-def draw_dial(
+def draw_segment_axis(
     ax: Axes, points: Sequence[str], notes: Mapping[str, Mapping[str, str]] | None = None
 ) -> None:
-    """Make the x axis the dial: ticks with their settings, breaks, and rows of notes below.
+    """Turns the x axis into the dial: ticks with settings, breaks, and rows of notes below.
 
-    Labels that would touch stand on different lines. A row of notes that needs more than two of
-    them is left out.
+    Labels that would touch stand on different lines. A row of notes that would need more than two
+    lines for that is left out.
 
     Args:
-        ax: where to draw.
-        points: the settings.
-        notes: by the name of each row, its text by setting.
+        ax: the axes to draw on.
+        points: the settings along the axis.
+        notes: for each row of notes, by its name, the text of each setting.
     """
-    places = dial_positions(points)
-    at = list(places.values())
-    span = at[-1] - at[0] + 2 * _MARGIN
+    positions = segment_positions(points)
+    x = list(positions.values())
+    span = x[-1] - x[0] + 2 * _MARGIN
     figure = ax.get_figure(root=True)
     assert figure is not None
     character = span / (ax.bbox.width / figure.dpi) * _FONT * _CHARACTER
-    header, labels = _block("", [short_setting(point) for point in places], at, character)
+    header, labels = _lay_out_row("", [wrap_setting(point) for point in positions], x, character)
     for name, texts in (notes or {}).items():
-        names, cells = _block(name, [texts.get(point, "") for point in places], at, character)
-        if len(names) <= _LINES:
-            header += names
-            labels = [above + below for above, below in zip(labels, cells, strict=True)]
-    ax.set_xlim(at[0] - _MARGIN, at[-1] + _MARGIN)
-    ax.set_xticks(at, ["\n".join(lines) for lines in labels], fontsize=_FONT)
+        cells = [texts.get(point, "") for point in positions]
+        name_lines, cell_lines = _lay_out_row(name, cells, x, character)
+        if len(name_lines) <= _MAX_LINES:
+            header += name_lines
+            labels = [above + below for above, below in zip(labels, cell_lines, strict=True)]
+    ax.set_xlim(x[0] - _MARGIN, x[-1] + _MARGIN)
+    ax.set_xticks(x, ["\n".join(lines) for lines in labels], fontsize=_FONT)
     ax.set_xlabel("segments of the spatial convolution")
     if notes:
         below = rcParams["xtick.major.size"] + rcParams["xtick.major.pad"]
@@ -142,48 +159,57 @@ def draw_dial(
             fontsize=_FONT,
             color="0.3",
         )
-    for left, right in pairwise(places):
-        if _zone(left) != _zone(right):
-            _draw_break(ax, (places[left] + places[right]) / 2)
+    for left, right in pairwise(positions):
+        if _section(left) != _section(right):
+            _draw_break(ax, (positions[left] + positions[right]) / 2)
 
 
-def draw_joins(
+def draw_connecting_lines(
     ax: Axes, points: Sequence[str], x: Sequence[float], y: Sequence[float], color: str
 ) -> None:
-    """Join the points of a curve along the dial, thin and dashed across a break of the axis.
+    """Connects the neighbours of a curve along the dial, dashed across a break of the axis.
 
     Args:
-        ax: where to draw.
-        points: their settings, each once.
-        x: where they stand.
-        y: their values; nothing leads to a missing one.
-        color: of the line.
+        ax: the axes to draw on.
+        points: the settings of the curve, each once.
+        x: their positions.
+        y: their values. No line leads to a missing value.
+        color: the colour of the lines.
     """
-    pairs = joins(points)
+    pairs = neighbour_pairs(points)
     lines = LineCollection(
         [[(x[i], y[i]), (x[j], y[j])] for i, j, _ in pairs],
         colors=color,
-        linewidths=[0.8 if across else 1.3 for _, _, across in pairs],
-        linestyles=[(0, (4, 3)) if across else "solid" for _, _, across in pairs],
+        linewidths=[0.8 if broken else 1.3 for _, _, broken in pairs],
+        linestyles=[(0, (4, 3)) if broken else "solid" for _, _, broken in pairs],
     )
-    ax.add_collection(lines, autolim=False)  # the points make the limits
+    ax.add_collection(lines, autolim=False)  # the marks of the points set the limits
 
 
-def _zone(point: str) -> int:
-    """0 for a whole count, 1 for a setting relative to C, 2 for one without a place."""
+def _section(point: str) -> int:
     if re.fullmatch(r"\d+", point):
-        return 0
-    return 1 if re.fullmatch(r"C(/\d+)?", point) else 2
+        return _COUNTS
+    return _RELATIVE if re.fullmatch(r"C(/\d+)?", point) else _UNORDERED
 
 
-def _block(
-    name: str, texts: Sequence[str], at: Sequence[float], character: float
+def _lay_out_row(
+    name: str, texts: Sequence[str], x: Sequence[float], character: float
 ) -> tuple[list[str], list[list[str]]]:
-    """A row of labels in lines: those of its name, and those of each label, all as many."""
+    """Lays out a row of labels on as few lines as they need to keep apart.
+
+    Args:
+        name: the name of the row, which stands left of the axis.
+        texts: the labels.
+        x: their positions.
+        character: the width of a character, in units of the axis.
+
+    Returns:
+        The lines of the name and those of each label. All of them have the same number of lines.
+    """
     lines = [name.splitlines(), *(text.splitlines() for text in texts)]
-    widths = [(max(map(len, parts), default=0) + _APART) * character for parts in lines]
-    before = at[0] - _MARGIN - widths[0] / 2  # where the name stands, left of the axis
-    starts = stagger([before, *at], widths, list(map(len, lines)))
+    widths = [(max(map(len, parts), default=0) + _GAP) * character for parts in lines]
+    name_position = x[0] - _MARGIN - widths[0] / 2
+    starts = assign_label_lines([name_position, *x], widths, list(map(len, lines)))
     cells = [[""] * start + parts for start, parts in zip(starts, lines, strict=True)]
     total = max(map(len, cells))
     header, *labels = [cell + [""] * (total - len(cell)) for cell in cells]
@@ -191,7 +217,7 @@ def _block(
 
 
 def _draw_break(ax: Axes, x: float) -> None:
-    """Two slanted strokes with a gap between them, in the middle of the axis."""
+    """Draws two slanted strokes on the axis with a gap between them."""
     ends = [x - 0.08, x + 0.08]
     gap = Line2D(ends, [0, 0], color=ax.get_facecolor(), linewidth=3, zorder=4)
     strokes = Line2D(ends, [0, 0], color="k", linestyle="", markersize=10, zorder=5)

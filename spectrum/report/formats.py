@@ -1,4 +1,4 @@
-"""Costs as text: a table for the terminal, CSV, Markdown and HTML."""
+"""Costs as a table for the terminal, as CSV, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from spectrum.analysis.labels import format_count
 from spectrum.report.costs import POINT, Grouping
-from spectrum.report.labels import in_units
 
-__all__ = ["Format", "Sheet", "as_csv", "as_html", "as_markdown", "make_sheet", "print_table"]
+__all__ = [
+    "CostTable",
+    "Format",
+    "as_csv",
+    "as_html",
+    "as_markdown",
+    "make_cost_table",
+    "print_table",
+]
 
 Format: TypeAlias = Literal["table", "csv", "markdown", "html"]
 
@@ -28,14 +36,19 @@ _COUNTS = {
     "spatial_params": "spatial params",
     "pointwise_params": "pointwise params",
 }
-# Which counts give way to units first where the exact integers are too wide for the terminal.
-_SHORTENED = (
-    *("flops", "weight_bytes", "activations", "spatial_params", "pointwise_params"),
-    *("macs", "params"),
+# The order in which counts get units when exact integers are too wide for the terminal.
+_SHORTENING_ORDER = (
+    "flops",
+    "weight_bytes",
+    "activations",
+    "spatial_params",
+    "pointwise_params",
+    "macs",
+    "params",
 )
 _RATIOS = {"ratio": "ratio", "paper_ratio": "1/N + 1/D^2"}
-# Headings where the columns of a terminal are scarce.
-_NARROW = {
+# Headings on two lines, for the terminal.
+_WRAPPED_HEADINGS = {
     "segment_count": "its\nsegments",
     "activations": "activa-\ntions",
     "weight_bytes": "weight\nbytes",
@@ -43,7 +56,7 @@ _NARROW = {
     "pointwise_params": "pointwise\nparams",
     "paper_ratio": "1/N +\n1/D^2",
 }
-_OF_A_GROUP = {
+_GROUP_HEADINGS = {
     "network": {},
     "flow": {"flow": "flow"},
     "layer": {
@@ -53,22 +66,22 @@ _OF_A_GROUP = {
         "segment_count": "its segments",
     },
 }
-_NUMBERS = {"width", "miss", "classes", "segment_count", *_COUNTS, *_RATIOS}
+_NUMBER_COLUMNS = {"width", "miss", "classes", "segment_count", *_COUNTS, *_RATIOS}
 LEGEND = (
     "MACs and activations are of one image; FLOPs are 2 x MACs. Spatial and pointwise params are "
-    "those of convolutions larger than 1x1 and of 1x1. The ratio is MACs of the dialled layers "
-    "over those of regular convolutions in their place; 1/N + 1/D^2 is the paper's, for depthwise "
-    "separable ones."
+    "those of convolutions larger than 1x1 and of 1x1. The ratio is MACs of the segmented "
+    "layers over those of regular convolutions in their place; 1/N + 1/D^2 is the paper's ratio "
+    "for depthwise separable ones."
 )
 
 
-class Sheet(NamedTuple):
-    """What a table shows, whatever its format.
+class CostTable(NamedTuple):
+    """The content of a table of costs, in whatever format it is written.
 
     Attributes:
         caption: what all rows have in common.
-        headings: of the columns that differ, and of the costs, by name.
-        rows: their values.
+        headings: the heading of each column that is shown, by the column's name.
+        rows: the values.
     """
 
     caption: str
@@ -76,12 +89,12 @@ class Sheet(NamedTuple):
     rows: pd.DataFrame
 
 
-def make_sheet(costs: pd.DataFrame, by: Grouping) -> Sheet:
-    """Choose what is shown: what all rows share stands in the caption, once.
+def make_cost_table(costs: pd.DataFrame, by: Grouping) -> CostTable:
+    """Chooses the columns of a table. Values that all rows share move to the caption.
 
     Args:
-        costs: as ``group_costs`` gives them.
-        by: what they were grouped by.
+        costs: the costs, as ``group_costs`` returns them.
+        by: what they are grouped by.
     """
     headings = dict(zip(POINT, POINT, strict=True))
     if costs["miss"].isna().all():
@@ -92,91 +105,99 @@ def make_sheet(costs: pd.DataFrame, by: Grouping) -> Sheet:
         if costs[name].nunique(dropna=False) == 1 and (name != "segments" or by != "network")
     ]
     caption = ", ".join(
-        _in_caption(name, costs[name].iloc[0])
+        _describe_shared(name, costs[name].iloc[0])
         for name in shared
         if not pd.isna(costs[name].iloc[0])
     )
     shown = {name: text for name, text in headings.items() if name not in shared}
-    return Sheet(caption, shown | _OF_A_GROUP[by] | _COUNTS | _RATIOS, costs)
+    return CostTable(caption, shown | _GROUP_HEADINGS[by] | _COUNTS | _RATIOS, costs)
 
 
 def as_csv(costs: pd.DataFrame) -> str:
-    """Every column of ``costs``, counts as exact integers, what is missing empty."""
+    """Writes all columns as CSV, with counts as exact integers and missing values empty."""
     return costs.to_csv(index=False)
 
 
-def as_markdown(sheet: Sheet) -> str:
-    """A table of Markdown with exact integers, its caption above and the legend below."""
-    align = ["--:" if name in _NUMBERS else ":--" for name in sheet.headings]
-    lines = [list(sheet.headings.values()), align, *_cells(sheet)]
+def as_markdown(table: CostTable) -> str:
+    """Writes a Markdown table with exact integers, the caption above it and the legend below."""
+    align = ["--:" if name in _NUMBER_COLUMNS else ":--" for name in table.headings]
+    lines = [list(table.headings.values()), align, *_cells(table)]
     escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    table = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-    return f"{sheet.caption}\n\n{table}\n\n{LEGEND}\n"
+    text = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    return f"{table.caption}\n\n{text}\n\n{LEGEND}\n"
 
 
-def as_html(sheet: Sheet) -> str:
-    """A page that needs nothing else, with exact integers."""
-    caption = html.escape(sheet.caption)
+def as_html(table: CostTable) -> str:
+    """Writes a self-contained page of HTML, with exact integers."""
+    caption = html.escape(table.caption)
     return _PAGE.format(
         caption=caption,
         style=_STYLE,
-        head=_html_line("th", sheet, list(sheet.headings.values())),
-        body="\n".join(_html_line("td", sheet, cells) for cells in _cells(sheet)),
+        head=_html_line("th", table, list(table.headings.values())),
+        body="\n".join(_html_line("td", table, cells) for cells in _cells(table)),
         legend=html.escape(LEGEND),
     )
 
 
-def print_table(sheet: Sheet, console: Console) -> None:
-    """Print a table as wide as the console: exact integers as far as they fit, else units.
+def print_table(table: CostTable, console: Console) -> None:
+    """Prints a table with exact integers as far as they fit into the console, and units elsewhere.
 
-    On a console too narrow even for those it is wider than that, and no number is cut.
+    If even units don't fit, the table is wider than the console. No number is ever cut.
     """
-    console.print(Text(f"{sheet.caption}\n"))
-    console.print(_fitted(sheet, console), crop=False)
+    console.print(Text(f"{table.caption}\n"))
+    console.print(_fit_to_console(table, console), crop=False)
     console.print(Text(f"\n{LEGEND}"))
 
 
-def _fitted(sheet: Sheet, console: Console) -> Table:
+def _fit_to_console(table: CostTable, console: Console) -> Table:
+    """Renders the table with as many exact integers as fit into the console."""
     unbounded = console.options.update(max_width=10_000)
-    for shortened in range(len(_SHORTENED) + 1):
-        table = _table(sheet, frozenset(_SHORTENED[:shortened]), gap=2)
-        if Measurement.get(console, unbounded, table).maximum <= console.width:
-            return table
-    table = _table(sheet, frozenset(_SHORTENED), gap=1)
-    widths = Measurement.get(console, unbounded, table)
-    table.width = max(widths.minimum, min(widths.maximum, console.width))
-    return table
+    for count in range(len(_SHORTENING_ORDER) + 1):
+        rendered = _render(table, frozenset(_SHORTENING_ORDER[:count]), gap=2)
+        if Measurement.get(console, unbounded, rendered).maximum <= console.width:
+            return rendered
+    rendered = _render(table, frozenset(_SHORTENING_ORDER), gap=1)
+    widths = Measurement.get(console, unbounded, rendered)
+    rendered.width = max(widths.minimum, min(widths.maximum, console.width))
+    return rendered
 
 
-def _table(sheet: Sheet, in_short: frozenset[str], gap: int) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
-    cells = _cells(sheet, in_short)
-    for i, (name, heading) in enumerate(sheet.headings.items()):
-        heading = _NARROW.get(name, heading)
-        if name in _NUMBERS:
-            table.add_column(heading, justify="right", no_wrap=True)
+def _render(table: CostTable, shortened: frozenset[str], gap: int) -> Table:
+    """Renders a table for the terminal.
+
+    Args:
+        table: the table.
+        shortened: the columns whose counts are shown with units.
+        gap: the characters between two columns.
+    """
+    rendered = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+    cells = _cells(table, shortened)
+    for i, (name, heading) in enumerate(table.headings.items()):
+        heading = _WRAPPED_HEADINGS.get(name, heading)
+        if name in _NUMBER_COLUMNS:
+            rendered.add_column(heading, justify="right", no_wrap=True)
         else:
             longest = max((len(line[i]) for line in cells), default=0)
-            least = min(max(longest, len(heading)), 15)
-            table.add_column(heading, overflow="fold", min_width=least, max_width=36)
+            min_width = min(max(longest, len(heading)), 15)
+            rendered.add_column(heading, overflow="fold", min_width=min_width, max_width=36)
     for line in cells:
-        table.add_row(*map(Text, line))
-    return table
+        rendered.add_row(*map(Text, line))
+    return rendered
 
 
-def _cells(sheet: Sheet, in_short: frozenset[str] = frozenset()) -> list[list[str]]:
-    """The text of every cell, row by row."""
+def _cells(table: CostTable, shortened: frozenset[str] = frozenset()) -> list[list[str]]:
+    """The text of every cell, row by row; counts in ``shortened`` columns have units."""
     columns = [
         [
-            _cell(name, value, in_units if name in in_short else _exactly)
-            for value in sheet.rows[name]
+            _format_cell(name, value, format_count if name in shortened else _format_exactly)
+            for value in table.rows[name]
         ]
-        for name in sheet.headings
+        for name in table.headings
     ]
     return [list(cells) for cells in zip(*columns, strict=True)]
 
 
-def _cell(name: str, value: Any, count: Callable[[int], str]) -> str:
+def _format_cell(name: str, value: Any, format_integer: Callable[[int], str]) -> str:
     if pd.isna(value):
         return "-"
     if name in _RATIOS:
@@ -185,16 +206,16 @@ def _cell(name: str, value: Any, count: Callable[[int], str]) -> str:
         return f"{value:+.2%}"
     if name == "width":
         return f"{value:.4g}"
-    return str(value) if isinstance(value, str) else count(value)
+    return str(value) if isinstance(value, str) else format_integer(value)
 
 
-def _exactly(number: int) -> str:
+def _format_exactly(number: int) -> str:
     return f"{number:,}"
 
 
-def _in_caption(name: str, value: object) -> str:
-    """A shared value with its name, where it doesn't speak for itself."""
-    text = _cell(name, value, _exactly)
+def _describe_shared(name: str, value: object) -> str:
+    """A shared value for the caption, with its name unless it is clear without."""
+    text = _format_cell(name, value, _format_exactly)
     if name == "network":
         return text
     if name == "order":
@@ -202,10 +223,11 @@ def _in_caption(name: str, value: object) -> str:
     return f"{text} classes" if name == "classes" else f"{name} {text}"
 
 
-def _html_line(tag: str, sheet: Sheet, cells: list[str]) -> str:
-    marks = [" class=n" if name in _NUMBERS else "" for name in sheet.headings]
+def _html_line(tag: str, table: CostTable, cells: list[str]) -> str:
+    classes = [" class=n" if name in _NUMBER_COLUMNS else "" for name in table.headings]
     line = (
-        f"<{tag}{mark}>{html.escape(cell)}</{tag}>" for mark, cell in zip(marks, cells, strict=True)
+        f"<{tag}{css_class}>{html.escape(cell)}</{tag}>"
+        for css_class, cell in zip(classes, cells, strict=True)
     )
     return f"<tr>{''.join(line)}</tr>"
 

@@ -1,4 +1,4 @@
-"""The measure along the dial and against its costs. The numbers come from ``summarize``."""
+"""The measure along the dial and against costs, drawn from the numbers of ``summarize``."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from spectrum.report.axis import axis_width, dial_positions, draw_dial, draw_joins
-from spectrum.report.frontier import Cost, pareto_front
-from spectrum.report.labels import alike, in_units, short_setting, span_in_units
-from spectrum.report.measure import measure_of
-from spectrum.report.placing import label_points
-from spectrum.report.series import (
-    COLOURS,
-    curves_of,
-    draw_intervals,
-    finish,
-    fit,
-    make_figure,
-    shifts,
+from spectrum.analysis.front import Cost, pareto_front
+from spectrum.analysis.labels import format_count, format_count_range, nearly_equal, wrap_setting
+from spectrum.analysis.measure import infer_measure
+from spectrum.analysis.statistics import are_comparable, varied_columns
+from spectrum.report.axis import (
+    draw_connecting_lines,
+    draw_segment_axis,
+    figure_width,
+    segment_positions,
 )
-from spectrum.report.statistics import is_one_task, series_columns
+from spectrum.report.figure_style import (
+    COLOURS,
+    curve_offsets,
+    draw_intervals,
+    lay_out_figure,
+    make_figure,
+    split_into_curves,
+    style_axes,
+)
+from spectrum.report.label_placement import label_points
 
-__all__ = ["figure_of_segments", "plot_accuracy", "plot_accuracy_vs_segments"]
+__all__ = ["accuracy_figure", "plot_accuracy", "plot_accuracy_vs_segments"]
 
-_COSTS = {
+_COST_LABELS = {
     "params": "trainable parameters",
     "macs": "MACs per image",
     "train_seconds": "training time of a run, seconds",
@@ -33,54 +38,62 @@ _COSTS = {
 
 
 def plot_accuracy_vs_segments(summary: pd.DataFrame, ax: Axes) -> None:
-    """Draw mean test accuracy and its 95% interval at every point of the dial.
+    """Draws the mean test accuracy of each point with its 95% interval, along the dial.
 
-    Of images with several labels it is the mean average precision, here as below.
+    The x axis is logarithmic and ends with ``C`` (see ``segment_positions``). Each combination of
+    the other fields that vary has its own curve. Costs that differ between points are written below
+    them; costs that all points share are in the label of the axis. Images with several labels have
+    mean average precision instead of accuracy.
 
-    The dial is a logarithmic axis that ends with ``C`` (see ``dial_positions``); a curve for each
-    combination of the other fields that vary. What a point costs stands below it, or in the
-    axis's name where all points cost alike.
+    An interval is for new seeds and new test examples if the summary was computed with evidence;
+    without evidence it is Student's t over seeds (see ``summarize``). A point of a single run then
+    has none.
 
     Args:
-        summary: as ``summarize`` gives it.
-        ax: where to draw.
+        summary: one row per point, as ``summarize`` returns it, with accuracies as fractions.
+        ax: the axes to draw on.
     """
     points = list(summary["segments"])
-    places = dial_positions(points)
-    test = measure_of(summary).test
-    curves = curves_of(summary, series_columns(summary))
-    for i, (shift, (label, rows)) in enumerate(
-        zip(shifts(points, len(curves)), curves, strict=True)
-    ):
-        at = [places[point] + shift for point in rows["segments"]]
-        mean = rows[test]
-        draw_joins(ax, list(rows["segments"]), at, list(mean), COLOURS[i % len(COLOURS)])
-        draw_intervals(ax, at, mean, rows["test_low"], rows["test_high"], label=label, i=i)
+    positions = segment_positions(points)
+    test = infer_measure(summary).test_column
+    curves = split_into_curves(summary, varied_columns(summary))
+    offsets = curve_offsets(points, len(curves))
+    for i, (offset, (label, rows)) in enumerate(zip(offsets, curves, strict=True)):
+        x = [positions[point] + offset for point in rows["segments"]]
+        mean, color = rows[test], COLOURS[i % len(COLOURS)]
+        draw_connecting_lines(ax, list(rows["segments"]), x, list(mean), color)
+        draw_intervals(ax, x, mean, rows["test_low"], rows["test_high"], label=label, index=i)
     if summary[test].isna().all():
         ax.text(0.5, 0.5, "no run has finished", ha="center", transform=ax.transAxes)
         ax.set_yticks([])
-    draw_dial(ax, points, _notes(summary))
-    ax.set_xlabel(f"{ax.get_xlabel()}{_each(summary)}")
-    _finish(ax, summary)
+    draw_segment_axis(ax, points, _notes(summary))
+    ax.set_xlabel(f"{ax.get_xlabel()}{_shared_costs(summary)}")
+    _style_accuracy_axes(ax, summary)
 
 
 def plot_accuracy(summary: pd.DataFrame, cost: Cost, ax: Axes) -> None:
-    """Draw mean test accuracy and its 95% interval against a cost, each point with its segments.
+    """Draws the mean test accuracy of each point with its 95% interval, against a cost.
 
-    A dashed line goes through the Pareto front, the points that no other beats in both.
-
-    Points of one setting at one cost share its name.
+    Each point is labelled with its segments; points with the same setting and cost share one label.
+    A dashed line is the Pareto front (see ``pareto_front``), if all points classify the same data.
+    Images with several labels have mean average precision instead of accuracy. The intervals are
+    those of ``plot_accuracy_vs_segments``.
 
     Args:
-        summary: as ``summarize`` gives it.
-        cost: ``"params"``, ``"macs"`` or ``"train_seconds"``.
-        ax: where to draw.
+        summary: one row per point, as ``summarize`` returns it, with accuracies as fractions.
+        cost: ``"params"`` (trainable parameters), ``"macs"`` (multiply-adds per image) or
+            ``"train_seconds"`` (training time of a run).
+        ax: the axes to draw on.
+
+    Raises:
+        ValueError: If the cost is unknown.
     """
-    test = measure_of(summary).test
+    test = infer_measure(summary).test_column
     front = pareto_front(summary, cost)
-    if len(front) > 1 and is_one_task(summary):
+    if len(front) > 1 and are_comparable(summary):
         ax.step(
-            *(front[cost], front[test]),
+            front[cost],
+            front[test],
             where="post",
             color="0.45",
             linestyle="--",
@@ -88,9 +101,9 @@ def plot_accuracy(summary: pd.DataFrame, cost: Cost, ax: Axes) -> None:
             zorder=1,
             label="Pareto front",
         )
-    for i, (label, rows) in enumerate(curves_of(summary, series_columns(summary))):
+    for i, (label, rows) in enumerate(split_into_curves(summary, varied_columns(summary))):
         mean, low, high = rows[test], rows["test_low"], rows["test_high"]
-        draw_intervals(ax, list(rows[cost]), mean, low, high, label=label, i=i)
+        draw_intervals(ax, list(rows[cost]), mean, low, high, label=label, index=i)
     ax.margins(x=0.12)
     if summary[cost].max() > 4 * summary[cost].min() > 0:
         ax.set_xscale("log")
@@ -98,46 +111,46 @@ def plot_accuracy(summary: pd.DataFrame, cost: Cost, ax: Axes) -> None:
         ax.xaxis.set_minor_locator(NullLocator())
     else:
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    number = "{:.4g}".format if cost == "train_seconds" else lambda v: in_units(v, digits=4)
+    number = "{:.4g}".format if cost == "train_seconds" else lambda v: format_count(v, digits=4)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    ax.set_xlabel(_COSTS[cost])
-    _finish(ax, summary)
+    ax.set_xlabel(_COST_LABELS[cost])
+    _style_accuracy_axes(ax, summary)
     known = summary.dropna(subset=[cost, test])
-    # Where points of a setting cost the same, the highest has its name for all of them.
-    named = known.sort_values(test, ascending=False).drop_duplicates(["segments", cost])
+    # The highest of the points with one setting and cost carries the label for all of them.
+    labelled = known.sort_values(test, ascending=False).drop_duplicates(["segments", cost])
     bars = known.dropna(subset=["test_low", "test_high"])
     label_points(
         ax,
-        [short_setting(point) for point in named["segments"]],
-        list(zip(named[cost], named[test], strict=True)),
+        [wrap_setting(point) for point in labelled["segments"]],
+        list(zip(labelled[cost], labelled[test], strict=True)),
         list(zip(bars[cost], bars["test_low"], bars["test_high"], strict=True)),
     )
 
 
-def figure_of_segments(summary: pd.DataFrame, title: str) -> Figure:
-    """A figure of its own for ``plot_accuracy_vs_segments``, wide enough for its labels.
+def accuracy_figure(summary: pd.DataFrame, title: str) -> Figure:
+    """Draws ``plot_accuracy_vs_segments`` in a new figure that is wide enough for its labels.
 
     Args:
-        summary: as ``summarize`` gives it.
-        title: above it.
+        summary: one row per point, as ``summarize`` returns it.
+        title: the title above the figure.
     """
-    curves = curves_of(summary, series_columns(summary))
-    figure = make_figure(title, axis_width(list(summary["segments"]), len(curves)), 4.2)
+    curves = split_into_curves(summary, varied_columns(summary))
+    figure = make_figure(title, figure_width(list(summary["segments"]), len(curves)), 4.2)
     plot_accuracy_vs_segments(summary, figure.subplots())
-    fit(figure)
+    lay_out_figure(figure)
     return figure
 
 
-def _finish(ax: Axes, summary: pd.DataFrame) -> None:
+def _style_accuracy_axes(ax: Axes, summary: pd.DataFrame) -> None:
     low, high = ax.get_ylim()
-    ax.set_ylim(max(low, -0.01), min(high, 1.01))  # an interval may reach where a measure can't
+    ax.set_ylim(max(low, -0.01), min(high, 1.01))  # an interval may reach beyond 0 or 1
     known = summary["test_low"].notna().any()
-    ax.set_ylabel(f"test {measure_of(summary).label}{', 95% interval' if known else ''}")
-    finish(ax)
+    ax.set_ylabel(f"test {infer_measure(summary).axis_label}{', 95% interval' if known else ''}")
+    style_axes(ax)
 
 
 def _notes(summary: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """What stands below each point: failed runs, and the costs that differ between points."""
+    """The rows of notes below the axis: failed runs, and the costs that differ between points."""
     points = {str(point): rows for point, rows in summary.groupby("segments", sort=False)}
     notes = {}
     if summary["failed"].any():
@@ -147,17 +160,17 @@ def _notes(summary: pd.DataFrame) -> dict[str, dict[str, str]]:
             if rows["failed"].any()
         }
     for cost, name in (("params", "params"), ("macs", "MACs")):
-        if not alike(summary[cost]):
-            notes[name] = {point: span_in_units(rows[cost]) for point, rows in points.items()}
+        if not nearly_equal(summary[cost]):
+            notes[name] = {point: format_count_range(rows[cost]) for point, rows in points.items()}
     return notes
 
 
-def _each(summary: pd.DataFrame) -> str:
-    """The costs that all points share, for the name of the axis."""
+def _shared_costs(summary: pd.DataFrame) -> str:
+    """The costs that all points share, as a line of the axis's label."""
     shared = [
-        f"{in_units(summary[cost].mean())} {name}"
+        f"{format_count(summary[cost].mean())} {name}"
         for cost, name in (("params", "parameters"), ("macs", "MACs"))
-        if alike(summary[cost])
+        if nearly_equal(summary[cost])
     ]
     if "latency" in summary:
         shared.append(f"{summary['latency'].mean():.3g} ms")

@@ -1,4 +1,8 @@
-"""The best points of a search trained again, beside the best uniform ones: skill or luck."""
+"""The check of a search's winner: the finalists train again with new seeds.
+
+The best of many trials was partly lucky. So the best points and the best uniform points train
+again, and the winner is compared with the best uniform point on the test split.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,17 @@ from typing import Any, NamedTuple
 import pandas as pd
 from rich.console import Console
 
-from spectrum.report import search_front
-from spectrum.report.labels import in_units
-from spectrum.report.measure import ACCURACY, Measure, measure_of
-from spectrum.report.search_data import finished
+from spectrum.analysis import search_front
+from spectrum.analysis.labels import format_count
+from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
+from spectrum.analysis.trials import finished_trials
+from spectrum.executors.base import Engine
+from spectrum.runs.point import Point
+from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates
 from spectrum.search.config import Cost
-from spectrum.study.engine import Engine
-from spectrum.study.evidence import gather_evidence
-from spectrum.study.plan import Point
+from spectrum.study.comparison import gather_evidence
 from spectrum.study.results import make_row
-from spectrum.study.store import Store
 from spectrum.study.study import execute_all
 
 __all__ = [
@@ -28,9 +32,9 @@ __all__ = [
     "WINNER",
     "Check",
     "Finalist",
-    "check",
-    "finalists",
-    "keep_winner",
+    "check_finalists",
+    "choose_finalists",
+    "copy_winner",
     "state_verdict",
 ]
 
@@ -40,12 +44,12 @@ _FINALIST = "finalist"
 
 
 class Finalist(NamedTuple):
-    """A point that is trained again.
+    """A point that trains again.
 
     Attributes:
-        point: what is trained.
-        is_best: whether it is one of the best of all.
-        is_uniform: whether one setting of the dial is everywhere.
+        point: the point.
+        is_best: whether it is one of the best of all points.
+        is_uniform: whether it has one setting of the dial everywhere.
     """
 
     point: Point
@@ -54,14 +58,15 @@ class Finalist(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What training the finalists again has shown.
+    """The result of training the finalists again.
 
     Attributes:
-        results: a row a run, as a study's, with its ``role``: winner, best uniform or finalist.
-        points: the winner and the best uniform point, by role, where there are such.
-        evidence: a row for each of the two, as ``compare_points`` gives a row a point; None where
-            they can't be compared.
-        verdict: what it says, in a sentence or two.
+        results: one row per run, as in a study, with its ``role``: winner, best uniform or
+            finalist.
+        points: the winner and the best uniform point by role, as far as they exist.
+        evidence: one row for each of the two, with the columns of ``compare_points``; None if they
+            can't be compared.
+        verdict: what the evidence says, in a sentence or two.
     """
 
     results: pd.DataFrame
@@ -70,33 +75,34 @@ class Check(NamedTuple):
     verdict: str
 
 
-def finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
-    """The best points of a search and its best uniform points, by the validation split.
+def choose_finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
+    """Chooses the best points and the best uniform points of a search by the validation split.
 
-    Where all of these are among the best there is one uniform point more. With several goals the
-    best are those of the highest measure on the front.
+    If all the best uniform points are among the best points, one more uniform point is added, so
+    that there is one to compare with. With several goals the best points are those of the front
+    with the highest measure.
 
     Args:
-        trials: as ``make_rows`` gives them.
-        candidates: the points.
+        trials: the trials, as ``make_rows`` makes them.
+        candidates: the points of the search.
 
     Raises:
         ValueError: no trial is done.
     """
     config, names = candidates.config, list(candidates.space.choices)
-    measure = measure_of(trials)
+    measure = infer_measure(trials)
     goals = config.goals(measure)
-    done = finished(trials, goals)
+    done = finished_trials(trials, goals)
     if done.empty:
         raise ValueError("no trial is done, so there is no winner")
     front = search_front(trials, goals) if config.minimize else done
 
     def best(rows: pd.DataFrame) -> list[int]:
-        ranked = rows.sort_values(measure.validation, ascending=False, kind="stable")
+        ranked = rows.sort_values(measure.validation_column, ascending=False, kind="stable")
         return [int(number) for number in ranked["trial"].head(config.finalists)]
 
     overall, uniform = best(front), best(done[done["uniform"]])
-    if {*uniform} <= {*overall}:  # one more, that there is something to compare with
+    if {*uniform} <= {*overall}:  # one more, to compare with
         uniform += best(done[done["uniform"] & ~done["trial"].isin(overall)])[:1]
     rows = done.set_index("trial")
     return [
@@ -109,58 +115,60 @@ def finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
     ]
 
 
-def check(found: list[Finalist], candidates: Candidates, engine: Engine, console: Console) -> Check:
-    """Train the finalists again with new seeds, and compare the winner on the test split.
+def check_finalists(
+    finalists: list[Finalist], candidates: Candidates, engine: Engine, console: Console
+) -> Check:
+    """Trains the finalists again with new seeds and compares the winner on the test split.
 
-    The seeds begin at 1: by seed 0 the finalists were chosen, and have had their luck. The winner,
-    and the best uniform point, are those of the highest mean on the validation split over the new
-    seeds; the test split decides nothing but what is said of the two.
+    The seeds begin at 1, since seed 0 chose the finalists. The winner and the best uniform point
+    are those with the highest mean on the validation split over the new seeds. The test split has
+    no part in the choice.
 
     Raises:
-        Interrupted: it was interrupted; all that is finished is kept.
+        Interrupted: the check was interrupted. Everything finished is kept.
     """
     config = candidates.config
     seeds = range(1, config.seeds + 1)
-    wanted = [(one.point, one.point.run(seed)) for seed in seeds for one in found]
-    results = execute_all(config, wanted, engine, console)
-    rows = pd.DataFrame([make_row(config, p, run, results[run.id]) for p, run in wanted])
-    measure = measure_of(rows)
-    rows.insert(0, "finalist", [i for _ in seeds for i in range(len(found))])
-    chosen = _choose(rows, found)
+    runs = [(one.point, one.point.run(seed)) for seed in seeds for one in finalists]
+    results = execute_all(config, runs, engine, console)
+    rows = pd.DataFrame([make_row(config, p, run, results[run.id]) for p, run in runs])
+    measure = infer_measure(rows)
+    rows.insert(0, "finalist", [i for _ in seeds for i in range(len(finalists))])
+    chosen = _choose_roles(rows, finalists)
     roles = {number: role for role, number in chosen.items()}
     rows.insert(0, "role", [roles.get(number, _FINALIST) for number in rows.pop("finalist")])
-    points = {role: found[number].point for role, number in chosen.items()}
+    points = {role: finalists[number].point for role, number in chosen.items()}
     if WINNER not in points:
         return Check(rows, points, None, "No finalist has finished all seeds: nothing is checked.")
     compared = rows.loc[
         rows["role"] != _FINALIST,
-        ["run_id", "role", "match", "seed", "params", "macs", measure.test, "status"],
+        ["run_id", "role", "match", "seed", "params", "macs", measure.test_column, "status"],
     ]
     store = Store(config.runs)
     answers_of = store.correct if measure == ACCURACY else store.average_precision
     try:
         evidence = gather_evidence(compared, answers_of, list(points)[-1], "role")
-    except ValueError as error:  # the results stand
+    except ValueError as error:  # the results are still good
         return Check(rows, points, None, f"The winner can't be checked: {error}.")
     by_role = evidence.set_index("role").to_dict("index")
-    uniform = found[chosen[WINNER]].is_uniform
+    uniform = finalists[chosen[WINNER]].is_uniform
     verdict = state_verdict(points, by_role, uniform, config.minimize, measure)
     return Check(rows, points, evidence, verdict)
 
 
-def _choose(rows: pd.DataFrame, found: list[Finalist]) -> dict[str, int]:
-    """The numbers of the winner and of the best uniform point among the finalists."""
+def _choose_roles(rows: pd.DataFrame, finalists: list[Finalist]) -> dict[str, int]:
+    """The indices of the winner and of the best uniform point among the finalists, by role."""
     scores = rows.assign(done=rows["status"] == "done").groupby("finalist")
-    means = scores[measure_of(rows).validation].mean()[scores["done"].all()]
+    means = scores[infer_measure(rows).validation_column].mean()[scores["done"].all()]
     chosen: dict[str, int] = {}
     for role, field in ((WINNER, "is_best"), (UNIFORM, "is_uniform")):
-        open_to = [
+        eligible = [
             number
-            for number, one in enumerate(found)
+            for number, one in enumerate(finalists)
             if getattr(one, field) and number in means.index and number not in chosen.values()
         ]
-        if open_to:
-            chosen[role] = max(open_to, key=lambda number: float(means[number]))
+        if eligible:
+            chosen[role] = max(eligible, key=lambda number: float(means[number]))
     return chosen
 
 
@@ -171,24 +179,24 @@ def state_verdict(
     costs: Sequence[Cost] = (),
     measure: Measure = ACCURACY,
 ) -> str:
-    """What the evidence says of the winner.
+    """States what the evidence says of the winner.
 
     Args:
         points: the winner and, if there is one, the best uniform point, by role.
-        evidence: of each, by role, as ``compare_points`` gives it.
+        evidence: the row of each, by role, with the columns of ``compare_points``.
         is_uniform: whether the winner is a uniform point itself.
-        costs: that are goals too; the sentence says what they are then.
-        measure: that the points are compared by.
+        costs: the costs that are goals too; the verdict states them.
+        measure: the measure that the points are compared by.
     """
-    names = {role: _named(point, points) for role, point in points.items()}
+    names = {role: _distinguish(point, points) for role, point in points.items()}
     winner = evidence[WINNER]
     seeds = f"{winner['runs']} new seed{'s' * (winner['runs'] > 1)}"
     if UNIFORM not in points:
         low, high = winner["test_low"], winner["test_high"]
         return (
-            f"{names[WINNER]} reaches {_value(winner, measure)} on the test split (95% interval "
-            f"{low:.4f} to {high:.4f}, {seeds}); no {'other ' * is_uniform}uniform point has new "
-            "runs to compare it with."
+            f"{names[WINNER]} reaches {_winner_value(winner, measure)} on the test split "
+            f"(95% interval {low:.4f} to {high:.4f}, {seeds}); "
+            f"no {'other ' * is_uniform}uniform point has new runs to compare it with."
         )
     low, high = winner["difference_low"], winner["difference_high"]
     by = (
@@ -198,64 +206,66 @@ def state_verdict(
     other = f"{names[UNIFORM]}, the best {'other ' * is_uniform}uniform point"
     first = "Nothing was found that beats the uniform points: " if is_uniform else ""
     if costs:
-        by += f". {_in_costs(points, costs)}"
+        by += f". {_compare_costs(points, costs)}"
     if low > 0:
         return f"{first}{names[WINNER]} is better than {other}, by {by}."
-    if costs:  # one that costs less isn't luck, whatever its accuracy
+    if costs:  # a lower cost isn't luck, whatever the accuracy
         if high < 0:
-            return f"{first}{names[WINNER]} is {measure.less} than {other}: {by}."
-        return f"{first}{names[WINNER]} and {other}, can't be told apart in {measure.word}: {by}."
+            return f"{first}{names[WINNER]} is {measure.worse} than {other}: {by}."
+        apart = f"can't be told apart in {measure.short_name}"
+        return f"{first}{names[WINNER]} and {other}, {apart}: {by}."
     if high < 0:
         return f"{first or 'It was luck: '}{names[WINNER]} is worse than {other}: {by}."
     luck = "What was found may be luck: "
     return f"{first or luck}{names[WINNER]} and {other}, can't be told apart: {by}."
 
 
-def _value(winner: Mapping[Any, Any], measure: Measure) -> str:
-    """What it reaches, named where it isn't an accuracy."""
-    value = f"{winner[measure.test]:.4f}"
-    return value if measure == ACCURACY else f"{measure.a_name} of {value}"
+def _winner_value(winner: Mapping[Any, Any], measure: Measure) -> str:
+    """The winner's measure as text, named unless it is an accuracy."""
+    value = f"{winner[measure.test_column]:.4f}"
+    return value if measure == ACCURACY else f"{measure.name_with_article} of {value}"
 
 
-def _in_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
-    """What the two cost in what was to be minimised; counts are exact, latencies measured."""
-    said = []
+def _compare_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
+    """States the costs of the two points. Counts are exact, latencies measured."""
+    parts = []
     for cost in costs:
         own, other = (getattr(points[role], cost) for role in (WINNER, UNIFORM))
         name = {"params": "parameters", "macs": "MACs", "latency": "ms of latency"}[cost]
-        figures = [f"{x:.3g}" if cost == "latency" else in_units(x) for x in (own, other)]
-        said.append(f"{figures[0]} {name} against {figures[1]} ({own / other - 1:+.0%})")
-    return f"It has {' and '.join(said)}"
+        figures = [f"{x:.3g}" if cost == "latency" else format_count(x) for x in (own, other)]
+        parts.append(f"{figures[0]} {name} against {figures[1]} ({own / other - 1:+.0%})")
+    return f"It has {' and '.join(parts)}"
 
 
-def _named(point: Point, points: Mapping[str, Point]) -> str:
-    """A point by its segments, and by what else tells it from the other."""
-    described = {role: _described(other) for role, other in points.items()}
-    others = [
+def _distinguish(point: Point, points: Mapping[str, Point]) -> str:
+    """Describes a point by its segments and by what else differs between the points."""
+    all_fields = [_varied_fields(other) for other in points.values()]
+    differing = [
         f"{field} {'none' if value in (None, ()) else value}"
-        for field, value in _described(point).items()
-        if any(fields[field] != value for fields in described.values())
+        for field, value in _varied_fields(point).items()
+        if any(fields[field] != value for fields in all_fields)
     ]
-    return " with ".join([point.network.segments, *filter(None, [" and ".join(others)])])
+    return " with ".join([point.network.segments, *filter(None, [" and ".join(differing)])])
 
 
-def _described(point: Point) -> dict[str, object]:
-    """What a search may vary besides segments; the width is left out where it was solved."""
+def _varied_fields(point: Point) -> dict[str, object]:
+    """The fields that a search may vary besides segments, without a width that was solved."""
     fields = {**dict(point.network), **dict(point.recipe), "precision": point.precision}
     solved = set() if point.miss is None else {"width"}
     return {field: value for field, value in fields.items() if field not in solved | {"segments"}}
 
 
-def keep_winner(check: Check, store: Store, folder: Path) -> bool:
-    """Copy the run of the winner that classifies the validation split best, for ``load_run``.
+def copy_winner(check: Check, store: Store, folder: Path) -> bool:
+    """Copies the winner's run with the best result on the validation split, for ``load_run``.
 
     Returns:
-        Whether there is one.
+        Whether the winner has a finished run.
     """
     runs = check.results[(check.results["role"] == WINNER) & (check.results["status"] == "done")]
     if runs.empty:
         return False
-    best = store.folder(str(runs["run_id"].iloc[int(runs[measure_of(runs).validation].argmax())]))
+    scores = runs[infer_measure(runs).validation_column]
+    best = store.folder(str(runs["run_id"].iloc[int(scores.argmax())]))
     folder.mkdir(exist_ok=True)
     for name in ("config.json", "weights.safetensors", "result.json"):
         shutil.copyfile(best / name, folder / name)

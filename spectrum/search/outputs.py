@@ -1,4 +1,4 @@
-"""The folder of a search: its trials, its front, its winner, its figures and its page."""
+"""The files of a search's folder: trials, front, winner, figures and page."""
 
 from __future__ import annotations
 
@@ -14,28 +14,22 @@ from optuna.exceptions import StorageInternalError
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-from spectrum.layers import dialled_channels
+from spectrum.analysis import search_front, summarize
+from spectrum.analysis.measure import Measure, infer_measure
+from spectrum.files import write_atomic, write_json
+from spectrum.layers import segmented_channels
 from spectrum.networks import NetworkConfig
-from spectrum.report import (
-    plot_importance,
-    plot_schedules,
-    plot_search_front,
-    plot_search_progress,
-    search_front,
-    summarize,
-)
-from spectrum.report.measure import Measure, measure_of
+from spectrum.report import plot_importance, plot_schedules, plot_search_front, plot_search_progress
 from spectrum.report.page import render_page
-from spectrum.search.check import UNIFORM, WINNER, Check, keep_winner
+from spectrum.runs.point import Point
+from spectrum.runs.store import Store
+from spectrum.search.check import UNIFORM, WINNER, Check, copy_winner
 from spectrum.search.config import SearchConfig
-from spectrum.search.space import Space, dialled_layers
+from spectrum.search.space import Space, segmented_layers
 from spectrum.search.storage import storage_url, without_password
 from spectrum.search.table import TRIALS
 from spectrum.study.outputs import write_rows
-from spectrum.study.plan import Point
 from spectrum.study.results import RESULTS
-from spectrum.study.store import Store, write_json
-from spectrum.training.checkpoint import write_whole
 
 __all__ = ["FRONT", "PAGE", "WINNER_FOLDER", "write_search"]
 
@@ -43,18 +37,18 @@ FRONT = "front.csv"
 PAGE = "report.html"
 WINNER_FOLDER = "winner"
 
-_SAID = {
-    "front": "Validation {word} of one seed against cost; a dashed line joins the points that no "
-    "other beats. front.csv names them.",
+_CAPTIONS = {
+    "front": "Validation {word} of one seed against cost. A dashed line joins the points that no "
+    "other point beats; front.csv lists them.",
     "progress": "What the search had found after each trial.",
-    "importance": "How what varies in validation {word} is shared out among the settings (fANOVA "
-    "over finished trials). The luck of a seed is shared out too: few trials, or {many} that "
-    "hardly differ, say little.",
-    "schedule": "The segments of every dialled layer, in order of depth.",
+    "importance": "The share of the variation in validation {word} that each parameter explains "
+    "(fANOVA over finished trials). Seed noise counts as variation too, so few trials, or {many} "
+    "that hardly differ, say little.",
+    "schedule": "The segments of every layer on the dial, in order of depth.",
 }
 
 
-class _Drawn(NamedTuple):
+class _CaptionedFigure(NamedTuple):
     figure: Figure
     caption: str
 
@@ -66,37 +60,40 @@ def write_search(
     check: Check,
     command: str,
 ) -> None:
-    """Write the files of a search, the page last.
+    """Writes the files of a search, the page last.
 
     Args:
-        space: that was searched.
-        study: of the search.
-        trials: as ``make_rows`` gives them.
-        check: what training its finalists again has shown.
-        command: what was typed.
+        space: the space that was searched.
+        study: the Optuna study of the search.
+        trials: the trials, as ``make_rows`` makes them.
+        check: the check of its finalists.
+        command: the command line that asked for the search, for the page.
 
     Raises:
-        OSError: a file can't be written; the runs and the trials are kept.
+        OSError: a file can't be written. The runs and the trials are kept.
     """
-    config, measure = space.config, measure_of(trials)
+    config, measure = space.config, infer_measure(trials)
     folder = config.out / config.name
     write_rows(folder / TRIALS, trials)
     write_rows(folder / FRONT, search_front(trials, config.goals(measure)))
     write_rows(folder / RESULTS, check.results)
     fields = config.model_dump(mode="json") | {"storage": without_password(storage_url(config))}
     write_json(folder / "search.json", fields)
-    keep_winner(check, Store(config.runs), folder / WINNER_FOLDER)
-    drawn = _draw(config, study, trials, check.points, measure)
-    for stem, (figure, _) in drawn.items():
-        write_whole(folder / f"{stem}.png", partial(figure.savefig, format="png"))
+    copy_winner(check, Store(config.runs), folder / WINNER_FOLDER)
+    figures = _draw(config, study, trials, check.points, measure)
+    for stem, (figure, _) in figures.items():
+        write_atomic(folder / f"{stem}.png", partial(figure.savefig, format="png"))
     page = render_page(
         config.name,
-        sentences=[check.verdict, how_chosen(trials, config.finalists)],
-        figures={stem.capitalize(): (figure, caption) for stem, (figure, caption) in drawn.items()},
+        sentences=[check.verdict, state_selection(trials, config.finalists)],
+        figures={
+            stem.capitalize(): (figure, caption) for stem, (figure, caption) in figures.items()
+        },
         summary=_summary(check),
         configuration=fields,
         versions={
-            name: version(name) for name in ("spectrum", "torch", "optuna", "pandas", "matplotlib")
+            "spectrum": version("segment-spectrum"),
+            **{name: version(name) for name in ("torch", "optuna", "pandas", "matplotlib")},
         },
         failures=check.results[check.results["status"] != "done"],
         command=command.replace(config.storage, without_password(config.storage))
@@ -104,25 +101,26 @@ def write_search(
         else command,
         notes=_failures(trials),
     )
-    write_whole(folder / PAGE, lambda file: file.write(page.encode()))
+    write_atomic(folder / PAGE, lambda file: file.write(page.encode()))
 
 
-def how_chosen(trials: pd.DataFrame, finalists: int) -> str:
-    """Among how many trials the winner was chosen, and by what."""
+def state_selection(trials: pd.DataFrame, finalists: int) -> str:
+    """States how the winner was chosen, and from how many trials."""
     states = trials["state"].value_counts().to_dict()
     done = states.get("done", 0)
     others = [f"{states[state]} {state}" for state in ("pruned", "failed") if state in states]
     aside = f" ({', '.join(others)} aside)" if others else ""
     has_uniform = trials["uniform"].any()
-    uniform = " and the best uniform ones, then one of each" if has_uniform else ", then one"
+    uniform = " and the best uniform points" if has_uniform else ""
+    each = "each" if has_uniform else "them"
     return (
-        f"The validation split alone chose: by one seed the best {min(finalists, done)} of {done} "
-        f"points{aside}{uniform} by the new seeds."
+        f"The validation split alone chose: one seed chose the best {min(finalists, done)} of "
+        f"{done} points{aside}{uniform}, and new seeds chose one of {each}."
     )
 
 
 def _summary(check: Check) -> pd.DataFrame:
-    """A row a finalist, the winner and the best uniform point named, with what is known of them."""
+    """Summarizes the finalists, one row each, with the winner and the best uniform point named."""
     summary = summarize(check.results)
     if check.evidence is not None:
         known = check.evidence.set_index("role")
@@ -147,30 +145,35 @@ def _draw(
     trials: pd.DataFrame,
     points: Mapping[str, Point],
     measure: Measure,
-) -> dict[str, _Drawn]:
+) -> dict[str, _CaptionedFigure]:
     title, goals = _title(config, trials), config.goals(measure)
     figures = {
         "front": plot_search_front(trials, goals, title=title),
         "progress": plot_search_progress(trials, goals, title=title),
     }
-    importances = importance(study)
+    importances = parameter_importances(study)
     if importances:
         figures["importance"] = plot_importance(importances, title=title)
     if points:
-        schedules = {_named(role, point): schedule(point.network) for role, point in points.items()}
+        schedules = {
+            _schedule_label(role, point): segment_schedule(point.network)
+            for role, point in points.items()
+        }
         figures["schedule"] = plot_schedules(schedules, title=title)
     return {
-        stem: _Drawn(figure, _SAID[stem].format(word=measure.word, many=measure.many))
+        stem: _CaptionedFigure(
+            figure, _CAPTIONS[stem].format(word=measure.short_name, many=measure.plural)
+        )
         for stem, figure in figures.items()
     }
 
 
-def _named(role: str, point: Point) -> str:
+def _schedule_label(role: str, point: Point) -> str:
     return role if role == WINNER else f"{role}: {point.network.segments}"
 
 
-def importance(study: optuna.Study) -> dict[str, float]:
-    """The share of what varies in the measure that each parameter explains; empty for none."""
+def parameter_importances(study: optuna.Study) -> dict[str, float]:
+    """The share of the variation in the measure that each parameter explains; empty if unknown."""
     try:
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len({trial.values[0] for trial in done}) < 2:
@@ -180,21 +183,21 @@ def importance(study: optuna.Study) -> dict[str, float]:
             evaluator=FanovaImportanceEvaluator(seed=0),
             target=lambda trial: trial.values[0],
         )
-    # No tree of a forest on few trials found anything that varies, or the storage is away.
+    # No tree found a parameter that matters, as with few trials, or the storage is unavailable.
     except (RuntimeError, StorageInternalError):
         return {}
 
 
-def schedule(network: NetworkConfig) -> pd.DataFrame:
-    """The dialled layers in order of depth: ``layer, flow, channels, segments``."""
+def segment_schedule(network: NetworkConfig) -> pd.DataFrame:
+    """Lists the layers on the dial in order of depth: ``layer, flow, channels, segments``."""
     rows = [
         {
             "layer": path,
             "flow": path.partition(".")[0],
-            "channels": dialled_channels(layer.in_channels, layer.out_channels, layer.order),
+            "channels": segmented_channels(layer.in_channels, layer.out_channels, layer.order),
             "segments": layer.segment_count,
         }
-        for path, layer in dialled_layers(network).items()
+        for path, layer in segmented_layers(network).items()
     ]
     return pd.DataFrame(rows)
 

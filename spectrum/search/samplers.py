@@ -1,4 +1,4 @@
-"""What proposes the next point: Optuna's samplers, kept to points that are new and allowed."""
+"""Optuna's samplers, restricted to points that are new and allowed."""
 
 from __future__ import annotations
 
@@ -12,44 +12,46 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from spectrum.search.config import Sampler
-from spectrum.search.space import LISTED, Params, Space
+from spectrum.search.space import MAX_LISTED, Params, Space
 from spectrum.search.storage import ERROR
 
-__all__ = ["Proposer", "chosen", "distributions"]
+__all__ = ["NewPointSampler", "distributions", "trial_params"]
 
-_CHANGES = 4  # parameters of a point that are changed to find a new one
-_TRIES = 30  # changes of two parameters that are looked at, of three and so on
-_STARTUP = 3  # trials before a model of them is of use; the uniform points are the first
-_MODELS = ("gp", "tpe")
-_LEARNT = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+_MAX_CHANGES = 4  # how many parameters of a point to change in search of a new one
+_TRIES_PER_CHANGES = 30  # how many changes of two parameters to try, of three and so on
+_STARTUP_TRIALS = 3  # trials before a model of them is useful; the uniform points come first
+_ORDERED = ("gp", "tpe")  # the samplers that see the dial in order
+_LEARNT_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 def distributions(space: Space) -> dict[str, CategoricalDistribution]:
-    """The space in Optuna's terms."""
+    """The space as Optuna's distributions."""
     return {name: CategoricalDistribution(values) for name, values in space.choices.items()}
 
 
-def chosen(trial: FrozenTrial, space: Space) -> dict[str, str] | None:
-    """The point of a trial; None while it has none, and for a point of another space."""
+def trial_params(trial: FrozenTrial, space: Space) -> dict[str, str] | None:
+    """The point of a trial; None if it has no point yet or one of another space."""
     params = trial.params or trial.system_attrs.get("fixed_params", {})
     return dict(params) if params.keys() == space.choices.keys() else None
 
 
-class Proposer(BaseSampler):
-    """A sampler whose points are new and allowed, as long as there are such.
+class NewPointSampler(BaseSampler):
+    """A sampler that proposes only new and allowed points, as long as there are any.
 
-    It asks one of Optuna's samplers. An answer that costs too much is drawn back towards a point
-    that was tried, as far as it must; in place of one that was tried before it takes the nearest
-    other point: one, then two, then more parameters changed at random. Where nothing new is found
-    it repeats a point. Each trial has random numbers of its own, so a search that is stopped and
-    resumed, one trial at a time, proposes what it would have proposed.
+    It asks one of Optuna's samplers. If the answer exceeds the limits, it is moved towards a point
+    that was tried, as far as needed. If the answer was tried before, the nearest other point is
+    taken: with one parameter changed at random, then two, then more. If no new point is found, a
+    point is repeated.
+
+    Each trial has its own random numbers. So a search that is stopped and resumed, one trial at a
+    time, proposes the same points as one that isn't.
 
     Args:
-        name: of the sampler.
-        space: every point.
+        name: the name of the sampler.
+        space: the space of points.
         is_allowed: whether a point may be trained.
-        all_trials: every trial of the study so far.
-        seed: of all random numbers.
+        all_trials: returns every trial of the study so far.
+        seed: the seed of all random numbers.
     """
 
     def __init__(
@@ -69,22 +71,22 @@ class Proposer(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """The whole space, for Optuna."""
+        """The whole space. Optuna calls this."""
         return dict(distributions(self._space))
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The point of a trial, for Optuna; the trial is told apart from an earlier one's."""
+        """Proposes the point of a trial. Optuna calls this."""
         if "fixed_params" in trial.system_attrs or trial.params:
-            return {}  # it was queued with its point
-        # Of all trials: a pruner may show a sampler only some of them.
+            return {}  # the trial was queued with its point
+        # all_trials, since with Hyperband a study shows a sampler only some of its trials.
         tried = {
             self._key(params): params
             for other in self._all_trials()
             if other.number != trial.number
             and (other.state != TrialState.FAIL or ERROR in other.user_attrs)
-            and (params := chosen(other, self._space)) is not None
+            and (params := trial_params(other, self._space)) is not None
         }
 
         def is_new(params: Params) -> bool:
@@ -92,105 +94,106 @@ class Proposer(BaseSampler):
 
         rng = random.Random(f"{self._seed} {trial.number}")
         if self._name == "grid":
-            proposed = self._space.listed()
+            proposed = self._space.all_points()
         else:
-            wanted = self._ask(study, trial, search_space, rng)
-            proposed = self._near(wanted, [*filter(self._is_allowed, tried.values())], rng)
+            wanted = self._propose(study, trial, search_space, rng)
+            proposed = self._nearest_first(wanted, [*filter(self._is_allowed, tried.values())], rng)
         found = next(filter(is_new, proposed), None)
-        # Where nothing new is left one that was tried says so; others exceed the limits.
-        return found or next(filter(self._is_allowed, tried.values()), self._any(rng))
+        # Without a new point, a repeated one tells the caller so. A random one exceeds the limits.
+        return found or next(filter(self._is_allowed, tried.values()), self._random_params(rng))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
     ) -> str:
-        """The value of a parameter that a queued point leaves open, for Optuna."""
+        """Draws the value of a parameter that a queued point lacks. Optuna calls this."""
         return random.Random(f"{self._seed} {trial.number} {name}").choice(
             self._space.choices[name]
         )
 
-    def _ask(
+    def _propose(
         self,
         study: Study,
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],
         rng: random.Random,
     ) -> dict[str, str]:
-        """What the sampler itself proposes."""
-        sampler = _make(self._name, rng.randrange(2**31))
-        if self._name in _MODELS:
-            return self._ask_model(sampler, study)
-        asked = sampler.sample_relative(study, trial, search_space)
-        return {**self._any(rng), **asked}
+        """The point that Optuna's sampler proposes."""
+        sampler = _make_sampler(self._name, rng.randrange(2**31))
+        if self._name in _ORDERED:
+            return self._propose_ordered(sampler, study)
+        proposed = sampler.sample_relative(study, trial, search_space)
+        return {**self._random_params(rng), **proposed}
 
-    def _ask_model(self, sampler: BaseSampler, study: Study) -> dict[str, str]:
-        """What a sampler proposes that sees the dial as an order, from few segments to many.
+    def _propose_ordered(self, sampler: BaseSampler, study: Study) -> dict[str, str]:
+        """The point proposed by a sampler that sees the dial in order, from few segments to many.
 
-        The storage has names, for people to read; a model learns more from neighbours.
+        The storage holds the settings as text, for people to read. A model learns more from their
+        order.
         """
         model = create_study(directions=study.directions, sampler=sampler)
         for trial in study.get_trials(deepcopy=False):
-            params = chosen(trial, self._space)
-            if params is not None and trial.state in _LEARNT:
+            params = trial_params(trial, self._space)
+            if params is not None and trial.state in _LEARNT_STATES:
                 model.add_trial(
                     create_trial(
                         state=trial.state,
                         values=trial.values,
                         params={
                             name: self._space.choices[name].index(value)
-                            if name in self._space.places
+                            if name in self._space.layer_indices
                             else value
                             for name, value in params.items()
                         },
-                        distributions=self._numbered(),
+                        distributions=self._ordered_distributions(),
                         intermediate_values=trial.intermediate_values,
                     )
                 )
-        asked = model.ask(self._numbered()).params
+        proposed = model.ask(self._ordered_distributions()).params
         return {
-            name: self._space.choices[name][value] if name in self._space.places else value
-            for name, value in asked.items()
+            name: self._space.choices[name][value] if name in self._space.layer_indices else value
+            for name, value in proposed.items()
         }
 
-    def _numbered(self) -> dict[str, BaseDistribution]:
-        """The space with numbers for the settings of the dial."""
+    def _ordered_distributions(self) -> dict[str, BaseDistribution]:
+        """The space with integers in place of the settings of the dial."""
         return {
             name: IntDistribution(0, len(values) - 1)
-            if name in self._space.places
+            if name in self._space.layer_indices
             else CategoricalDistribution(values)
             for name, values in self._space.choices.items()
         }
 
-    def _any(self, rng: random.Random) -> dict[str, str]:
+    def _random_params(self, rng: random.Random) -> dict[str, str]:
         return {name: rng.choice(values) for name, values in self._space.choices.items()}
 
     def _key(self, params: Params) -> tuple[str, ...]:
         return tuple(params[name] for name in self._space.choices)
 
-    def _near(
+    def _nearest_first(
         self, wanted: dict[str, str], allowed: Sequence[Params], rng: random.Random
     ) -> Iterator[dict[str, str]]:
-        """A point, then others, the nearest first.
+        """Yields the wanted point, moved within the limits, then other points, the nearest first.
 
-        At last every point of a space that isn't large; of others what is beside a tried point.
+        Last come all points of a small space, or the neighbours of tried points of a large one.
         """
-        point = self._within(wanted, allowed, rng)
+        point = self._move_within_limits(wanted, allowed, rng)
         yield point
-        yield from self._beside(point, rng)
-        others = self._others(point)
-        for changes in range(2, min(len(others), _CHANGES) + 1):
-            for _ in range(_TRIES):
-                changed = rng.sample(list(others), changes)
-                yield {**point, **{name: rng.choice(others[name]) for name in changed}}
-        if self._space.size <= LISTED:
-            yield from rng.sample(list(self._space.listed()), self._space.size)
+        yield from self._neighbours(point, rng)
+        other_values = self._other_values(point)
+        for changes in range(2, min(len(other_values), _MAX_CHANGES) + 1):
+            for _ in range(_TRIES_PER_CHANGES):
+                changed = rng.sample(list(other_values), changes)
+                yield {**point, **{name: rng.choice(other_values[name]) for name in changed}}
+        if self._space.size <= MAX_LISTED:
+            yield from rng.sample(list(self._space.all_points()), self._space.size)
         else:
             for tried in rng.sample(allowed, len(allowed)):
-                yield from self._beside(tried, rng)
+                yield from self._neighbours(tried, rng)
 
-    def _within(
+    def _move_within_limits(
         self, wanted: dict[str, str], allowed: Sequence[Params], rng: random.Random
     ) -> dict[str, str]:
-        """A point that exceeds the limits drawn back towards the nearest tried one within them."""
+        """Moves a point that exceeds the limits towards the most similar tried, allowed point."""
         if not allowed or self._is_allowed(wanted):
             return wanted
         nearest = max(allowed, key=lambda other: len(wanted.items() & other.items()))
@@ -201,14 +204,14 @@ class Proposer(BaseSampler):
                 point = moved
         return point
 
-    def _beside(self, params: Params, rng: random.Random) -> list[dict[str, str]]:
-        """The points with one other value, in a random order."""
-        others = self._others(params).items()
-        beside = [{**params, name: value} for name, values in others for value in values]
-        return rng.sample(beside, len(beside))
+    def _neighbours(self, params: Params, rng: random.Random) -> list[dict[str, str]]:
+        """The points that differ in one value, in random order."""
+        other_values = self._other_values(params).items()
+        neighbours = [{**params, name: value} for name, values in other_values for value in values]
+        return rng.sample(neighbours, len(neighbours))
 
-    def _others(self, params: Params) -> dict[str, list[str]]:
-        """The values that a point doesn't have, of each parameter that has such."""
+    def _other_values(self, params: Params) -> dict[str, list[str]]:
+        """The values of each parameter that a point doesn't have, without empty lists."""
         return {
             name: [value for value in values if value != params[name]]
             for name, values in self._space.choices.items()
@@ -216,11 +219,11 @@ class Proposer(BaseSampler):
         }
 
 
-def _make(name: Sampler, seed: int) -> BaseSampler:
+def _make_sampler(name: Sampler, seed: int) -> BaseSampler:
     if name == "tpe":
-        return TPESampler(seed=seed, multivariate=True, n_startup_trials=_STARTUP)
+        return TPESampler(seed=seed, multivariate=True, n_startup_trials=_STARTUP_TRIALS)
     if name == "gp":
-        return GPSampler(seed=seed, n_startup_trials=_STARTUP)
+        return GPSampler(seed=seed, n_startup_trials=_STARTUP_TRIALS)
     if name == "nsga2":
         return NSGAIISampler(seed=seed, population_size=10)
     return RandomSampler(seed=seed)

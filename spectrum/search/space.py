@@ -1,4 +1,4 @@
-"""The space of a search: what has a setting of its own, and the settings to choose from."""
+"""The space of a search: the parts of a network with a setting of their own, and their settings."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from itertools import product
 from statistics import median_low
 from typing import Any, TypeAlias
 
-from spectrum.costs import build_on_meta
-from spectrum.layers import SegmentedConv, dialled_channels
-from spectrum.networks import NetworkConfig
-from spectrum.search.config import Grain, SearchConfig
+from spectrum.layers import SegmentedConv, segmented_channels
+from spectrum.networks import NetworkConfig, build_on_meta
+from spectrum.search.config import Granularity, SearchConfig
 from spectrum.segments import Segments
 from spectrum.study.grid import Combination
 
-__all__ = ["LISTED", "Params", "Space", "dialled_layers", "make_space"]
+__all__ = ["MAX_LISTED", "Params", "Space", "make_space", "segmented_layers"]
 
-LISTED = 4096
-"""How many points at most are gone through one by one to find some that are allowed."""
+MAX_LISTED = 4096
+"""The largest space whose points are listed one by one to find those within the limits."""
 
 Params: TypeAlias = Mapping[str, str]
-"""A point of a space: the chosen value, as text, of every parameter."""
+"""A point of a space: the value of every parameter, as text."""
 
 
 @dataclass(frozen=True)
@@ -30,130 +29,137 @@ class Space:
     """The points that a search chooses from.
 
     Attributes:
-        config: the search.
-        layers: paths of the dialled layers, in order of depth.
-        places: the layers (their places in ``layers``) that each parameter of the dial sets.
-        choices: the values of every parameter as text, those of the dial first, and these from
-            few segments to many.
+        config: the configuration of the search.
+        layers: the paths of the layers on the dial, in order of depth.
+        layer_indices: the layers, as indices into ``layers``, that each parameter of the dial sets.
+        choices: the values of every parameter as text. Parameters of the dial come first, and their
+            settings go from few segments to many.
     """
 
     config: SearchConfig
     layers: tuple[str, ...]
-    places: dict[str, tuple[int, ...]]
+    layer_indices: dict[str, tuple[int, ...]]
     choices: dict[str, tuple[str, ...]]
 
     @property
     def size(self) -> int:
-        """How many points there are."""
+        """The number of points."""
         return math.prod(map(len, self.choices.values()))
 
     def segments(self, params: Params) -> str:
-        """The setting of the whole network, in its shortest form, so that equal ones are equal.
+        """The setting of the whole network in its shortest form. Equal settings are equal text.
 
-        A point that is the same everywhere is written as a study writes it, and so shares its
-        runs.
+        A uniform point is written as a study writes it, and so shares the study's runs.
         """
-        of_layer = {i: params[name] for name, places in self.places.items() for i in places}
-        if len(set(of_layer.values())) == 1:
-            return of_layer[0]
+        setting_of = {
+            i: params[name] for name, indices in self.layer_indices.items() for i in indices
+        }
+        if len(set(setting_of.values())) == 1:
+            return setting_of[0]
         flows: dict[str, set[str]] = {}
         for i, path in enumerate(self.layers):
-            flows.setdefault(path.partition(".")[0], set()).add(of_layer[i])
+            flows.setdefault(path.partition(".")[0], set()).add(setting_of[i])
         if all(len(settings) == 1 for settings in flows.values()):
             return "+".join(f"{flow}={setting}" for flow, (setting,) in flows.items())
-        return "+".join(of_layer[i] for i in range(len(self.layers)))
+        return "+".join(setting_of[i] for i in range(len(self.layers)))
 
     def combination(self, params: Params) -> Combination:
-        """What a point trains, before its width is solved.
+        """The configuration that a point trains, before its width is solved.
 
         Raises:
-            ValueError: its fields don't go together.
+            ValueError: its fields contradict each other.
         """
         axes = self.config.axes()
-        chosen = {axis: values[0] for axis, values in axes.items()}
-        for name, axis in self.config.searched().items():
-            if name in params and name not in self.places:
-                by_text = {_text(axis, value): value for value in axes[axis]}
-                chosen[axis] = by_text[params[name]]
-        return self.config.combine({**chosen, ("network", "segments"): self.segments(params)})
+        values_by_axis = {axis: values[0] for axis, values in axes.items()}
+        for name, axis in self.config.searched_axes().items():
+            if name in params and name not in self.layer_indices:
+                by_text = {_value_text(axis, value): value for value in axes[axis]}
+                values_by_axis[axis] = by_text[params[name]]
+        return self.config.make_combination(
+            {**values_by_axis, ("network", "segments"): self.segments(params)}
+        )
 
-    def uniform(self) -> list[dict[str, str]]:
+    def uniform_points(self) -> list[dict[str, str]]:
         """The points with one setting everywhere and the first value of every other field."""
         first = {name: values[0] for name, values in self.choices.items()}
         return [
-            {**first, **dict.fromkeys(self.places, setting)} for setting in self.config.segments
+            {**first, **dict.fromkeys(self.layer_indices, setting)}
+            for setting in self.config.segments
         ]
 
-    def listed(self) -> Iterator[dict[str, str]]:
-        """Every point, in order."""
+    def all_points(self) -> Iterator[dict[str, str]]:
+        """Yields every point, in order."""
         for values in product(*self.choices.values()):
             yield dict(zip(self.choices, values, strict=True))
 
     def is_uniform(self, params: Params) -> bool:
-        """Whether a point has one setting of the dial everywhere, whatever else it has."""
-        return len({params[name] for name in self.places}) == 1
+        """Whether a point has one setting of the dial everywhere, whatever its other fields."""
+        return len({params[name] for name in self.layer_indices}) == 1
 
     def describe(self) -> dict[str, Any]:
-        """The space as plain values; another one can't go on from its trials."""
+        """The space as plain values. Only a search of the same space can continue its trials."""
         return {"per": self.config.per, **{name: list(v) for name, v in self.choices.items()}}
 
 
 def make_space(config: SearchConfig) -> Space:
-    """The space of a search.
+    """Makes the space of a search.
 
     Raises:
-        ValueError: the network can't be built, or has no layer on the dial, or the space is too
+        ValueError: the network can't be built or has no layer on the dial, or the space is too
             large for the sampler.
     """
     network = next(config.combinations()).network
-    layers = dialled_layers(network)
-    places: dict[str, list[int]] = {}
+    layers = segmented_layers(network)
+    layer_indices: dict[str, list[int]] = {}
     for i, path in enumerate(layers):
-        places.setdefault(_owner(path, config.per), []).append(i)
+        layer_indices.setdefault(_parameter_of(path, config.per), []).append(i)
     axes = config.axes()
-    others = {
-        name: tuple(_text(axis, value) for value in axes[axis])
-        for name, axis in config.searched().items()
+    other_choices = {
+        name: tuple(_value_text(axis, value) for value in axes[axis])
+        for name, axis in config.searched_axes().items()
         if name != "segments"
     }
-    clash = sorted(places.keys() & others.keys())
+    clash = sorted(layer_indices.keys() & other_choices.keys())
     if clash:
         raise ValueError(f"network has a {config.per} {clash[0]}, which is also a field's name")
     space = Space(
         config,
         tuple(layers),
-        {name: tuple(of_name) for name, of_name in places.items()},
-        {**dict.fromkeys(places, _by_count(config.segments, layers.values())), **others},
+        {name: tuple(indices) for name, indices in layer_indices.items()},
+        {
+            **dict.fromkeys(layer_indices, _sort_by_count(config.segments, layers.values())),
+            **other_choices,
+        },
     )
     limited = config.max_params is not None or config.max_macs is not None
-    if config.sampler == "grid" and limited and space.size > LISTED:
+    if config.sampler == "grid" and limited and space.size > MAX_LISTED:
         raise ValueError(
-            f"sampler (='grid') must be another one for {space.size:,} points with a limit: those "
-            f"within it are looked for one by one, among {LISTED:,} at most"
+            f"sampler (='grid') must be another one for {space.size:,} points with a limit: it "
+            f"searches one by one for points within the limit, among {MAX_LISTED:,} at most"
         )
     return space
 
 
-def dialled_layers(network: NetworkConfig) -> dict[str, SegmentedConv]:
-    """A network's layers on the dial by their paths, in order of depth, without weights."""
+def segmented_layers(network: NetworkConfig) -> dict[str, SegmentedConv]:
+    """The layers on the dial of a network, by path, in order of depth, without weights."""
     modules = build_on_meta(network).named_modules()
     return {path: layer for path, layer in modules if isinstance(layer, SegmentedConv)}
 
 
-def _text(axis: tuple[str, str], value: object) -> str:
-    """A value of a field as a parameter of the space has it."""
-    # Rows of results have the width as a number, whatever it was written like.
+def _value_text(axis: tuple[str, str], value: object) -> str:
+    """The text of a field's value as a parameter of the space."""
+    # A width may be given as text such as "0.20", but rows of results hold it as a number.
     return str(float(str(value)) if axis == ("network", "width") else value)
 
 
-def _by_count(points: Sequence[str], layers: Iterable[SegmentedConv]) -> tuple[str, ...]:
-    """Points of the dial from few segments to many, in the layer of middling channels."""
-    channels = [dialled_channels(x.in_channels, x.out_channels, x.order) for x in layers]
-    usual = median_low(channels)
-    return tuple(sorted(points, key=lambda point: Segments(point).count(usual, saturate=True)))
+def _sort_by_count(points: Sequence[str], layers: Iterable[SegmentedConv]) -> tuple[str, ...]:
+    """Sorts points of the dial from few segments to many, by the layer with median channels."""
+    channels = [segmented_channels(x.in_channels, x.out_channels, x.order) for x in layers]
+    typical = median_low(channels)
+    return tuple(sorted(points, key=lambda point: Segments(point).count(typical, saturate=True)))
 
 
-def _owner(path: str, grain: Grain) -> str:
-    """The parameter that sets a layer; a block is a child of a flow."""
-    depth = {"network": 0, "flow": 1, "block": 2, "layer": None}[grain]
+def _parameter_of(path: str, per: Granularity) -> str:
+    """The parameter that sets a layer. A block is a child of a flow."""
+    depth = {"network": 0, "flow": 1, "block": 2, "layer": None}[per]
     return "segments" if depth == 0 else ".".join(path.split(".")[:depth])

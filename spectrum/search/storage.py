@@ -1,4 +1,4 @@
-"""The database of a search: opened, shared by processes, and waited for when it is away."""
+"""The Optuna storage of a search: opening it, sharing it, and waiting while it is unavailable."""
 
 from __future__ import annotations
 
@@ -22,67 +22,67 @@ from spectrum.search.config import SearchConfig
 
 __all__ = [
     "ERROR",
-    "SILENCES",
+    "MISSED_HEARTBEATS",
     "StorageLost",
+    "call_with_retries",
     "open_study",
-    "persist",
-    "quietly",
+    "silence_optuna",
     "storage_url",
     "without_password",
 ]
 
 ERROR = "error"
-"""The attribute of a trial that has failed for good; one that was lost has none."""
+"""The attribute of a trial that has failed for good. A lost trial has none."""
 
-SILENCES = 3
-"""How many signs of life in a row may be missed."""
+MISSED_HEARTBEATS = 3
+"""How many heartbeats in a row a trial may miss before it counts as lost."""
 
 _T = TypeVar("_T")
 _SPACE = "spectrum.space"
-_PATIENCE = 600.0  # seconds that a storage may be away
-_PAUSE = 2.0
+_MAX_OUTAGE = 600.0  # seconds that a storage may be unavailable
+_RETRY_PAUSE = 2.0  # seconds between two attempts
 
-_OPENINGS = 5  # attempts to make the tables, which fail where another process makes them
+_CONNECT_ATTEMPTS = 5  # attempts to create the tables, which fail while another process does
 
-# How long a lock of another process is waited for, and a connection; one that was lost is renewed.
+# Seconds to wait for a lock and for a connection. pool_pre_ping renews a lost connection.
 _SQLITE: dict[str, Any] = {"connect_args": {"timeout": 60}}
 _SERVER: dict[str, Any] = {"pool_pre_ping": True}
 _POSTGRESQL: dict[str, Any] = {**_SERVER, "connect_args": {"connect_timeout": 10}}
 
 
 class StorageLost(RuntimeError):
-    """The storage can't be reached, and hasn't come back."""
+    """The storage is unavailable and hasn't come back."""
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Keep Optuna from telling of each trial, and of what is experimental in it."""
-    before = optuna.logging.get_verbosity()
+def silence_optuna() -> Iterator[None]:
+    """Silences Optuna's log of each trial and its warnings of experimental features."""
+    verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        # It ties heartbeats to its own loop; here a ``Pulse`` gives them.
+        # Optuna ties heartbeats to its own loop. Here a HeartbeatThread records them.
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
         try:
             yield
         finally:
-            optuna.logging.set_verbosity(before)
+            optuna.logging.set_verbosity(verbosity)
 
 
 def storage_url(config: SearchConfig) -> str:
-    """Where the trials are kept."""
+    """The URL of the storage that holds the trials of a search."""
     return config.storage or f"sqlite:///{config.out / config.name / 'search.db'}"
 
 
 def open_study(config: SearchConfig, space: dict[str, Any]) -> optuna.Study:
-    """The search's study in its storage, made where it isn't there.
+    """Opens the Optuna study of a search, and creates it if it doesn't exist.
 
     Args:
-        config: the search.
+        config: the configuration of the search.
         space: what is searched, as plain values.
 
     Raises:
-        ValueError: the storage can't be reached, or holds a search of that name of other things.
+        ValueError: the storage can't be reached, or holds a different search of that name.
     """
     url = storage_url(config)
     directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in config.minimize)]
@@ -94,17 +94,17 @@ def open_study(config: SearchConfig, space: dict[str, Any]) -> optuna.Study:
             directions=directions,
             load_if_exists=True,
         )
-        foreign = study.directions != directions
-        # In this order: another process notes its space before its first trial.
-        is_new = not study.get_trials(deepcopy=False)
-        found = study.user_attrs.get(_SPACE)
-        if found is None and is_new and not foreign:
+        has_other_goals = study.directions != directions
+        # The order matters: another process stores its space before its first trial.
+        is_empty = not study.get_trials(deepcopy=False)
+        stored_space = study.user_attrs.get(_SPACE)
+        if stored_space is None and is_empty and not has_other_goals:
             study.set_user_attr(_SPACE, json.dumps(space))
-            found = json.dumps(space)
+            stored_space = json.dumps(space)
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise ValueError(
             f"storage (={url.rpartition('@')[2]!r}) must be the URL of a database: sqlite:///FILE, "
-            "postgresql+psycopg://USER@HOST/DATABASE or another of SQLAlchemy's"
+            "postgresql+psycopg://USER@HOST/DATABASE or another that SQLAlchemy takes"
         ) from None
     except ImportError as error:
         shown = without_password(url)
@@ -115,23 +115,23 @@ def open_study(config: SearchConfig, space: dict[str, Any]) -> optuna.Study:
         raise ValueError(
             f"storage (={without_password(url)}) can't be reached: {_reason(error)}"
         ) from None
-    _check(config, space, json.loads(found) if found else {})
+    _check_same_search(config, space, json.loads(stored_space) if stored_space else {})
     return study
 
 
 def _connect(url: str, heartbeat: int) -> RDBStorage:
     options = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
-    kind = make_url(url).get_backend_name()
+    backend = make_url(url).get_backend_name()
 
     def connect() -> RDBStorage:
         return RDBStorage(
             url,
-            engine_kwargs=options.get(kind, _SERVER),
+            engine_kwargs=options.get(backend, _SERVER),
             heartbeat_interval=heartbeat,
-            grace_period=SILENCES * heartbeat,
+            grace_period=MISSED_HEARTBEATS * heartbeat,
         )
 
-    for _ in range(_OPENINGS - 1):
+    for _ in range(_CONNECT_ATTEMPTS - 1):
         try:
             storage = connect()
             break
@@ -139,32 +139,32 @@ def _connect(url: str, heartbeat: int) -> RDBStorage:
             time.sleep(random.uniform(0.1, 0.5))
     else:
         storage = connect()
-    if kind == "postgresql":
-        event.listen(storage.engine, "connect", _limit_loitering)
-        storage.engine.dispose()  # of connections from before
+    if backend == "postgresql":
+        event.listen(storage.engine, "connect", _set_idle_timeout)
+        storage.engine.dispose()  # closes the connections made before the listener
     return storage
 
 
-def _limit_loitering(connection: Any, _: object) -> None:
-    """Let a process that is stopped, or whose machine is gone, not keep for long what it locked."""
+def _set_idle_timeout(connection: Any, _: object) -> None:
+    """Limits how long a stopped process or lost machine can keep what it has locked."""
     connection.cursor().execute("SET idle_in_transaction_session_timeout = '60s'")
     connection.commit()
 
 
-def _check(config: SearchConfig, space: dict[str, Any], found: dict[str, Any]) -> None:
-    """Raise a ValueError where a storage holds trials of another space."""
-    asked, there = _flat(space), _flat(found)
-    for field in [*asked, *there]:
-        if asked.get(field) != there.get(field):
+def _check_same_search(config: SearchConfig, space: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raises a ValueError if a storage holds the trials of a different search."""
+    requested, stored = _flatten(space), _flatten(found)
+    for field in [*requested, *stored]:
+        if requested.get(field) != stored.get(field):
             raise ValueError(
-                f"name (={config.name!r}) is in this storage already, of a search with another "
-                f"{field}: {_short(there.get(field))}, not {_short(asked.get(field))}; "
-                "another name or storage begins a new one"
+                f"name (={config.name!r}) is in this storage already, for a search with another "
+                f"{field}: {_shorten(stored.get(field))}, not {_shorten(requested.get(field))}; "
+                "use another name or storage for a new search"
             )
 
 
-def _flat(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields that may hold fields, each by its whole name."""
+def _flatten(fields: dict[str, Any]) -> dict[str, Any]:
+    """Flattens fields that may hold fields, with the names joined by a space."""
     flat: dict[str, Any] = {}
     for name, value in json.loads(json.dumps(fields)).items():
         if isinstance(value, dict):
@@ -174,50 +174,55 @@ def _flat(fields: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def without_password(url: str) -> str:
-    """A URL without its password, wherever it stands."""
+    """A URL with the password hidden, wherever it is in the URL."""
     parsed = make_url(url)
     query = {name: "***" for name in parsed.query if name == "password"}
     return parsed.update_query_dict(query).render_as_string(hide_password=True)
 
 
 def _reason(error: BaseException) -> str:
-    """What the database said first."""
+    """The first line of what the database reported."""
     while isinstance(error, StorageInternalError) and error.__cause__ is not None:
         error = error.__cause__
     origin = getattr(error, "orig", None) or error
     return (str(origin).strip() or type(origin).__name__).splitlines()[0]
 
 
-def persist(call: Callable[[], _T], say: Callable[[str], None], given_up: Callable[[], bool]) -> _T:
-    """What a call to the storage gives, once the storage is there.
+def call_with_retries(
+    call: Callable[[], _T], notify: Callable[[str], None], should_give_up: Callable[[], bool]
+) -> _T:
+    """Calls a function of the storage, again and again while the storage is unavailable.
 
     Args:
-        call: what to do; it is done again after a failure.
-        say: told when the storage is away, and when it is back.
-        given_up: whether to wait no longer.
+        call: the function; it may be called several times.
+        notify: called with a line of text when the storage is unavailable, and when it is back.
+        should_give_up: whether to stop waiting.
+
+    Returns:
+        What ``call`` returns.
 
     Raises:
-        StorageLost: it hasn't come back in ten minutes, or is waited for no longer.
+        StorageLost: the storage was unavailable for ten minutes, or waiting was given up.
     """
-    since = None
+    unavailable_since = None
     while True:
         try:
             result = call()
         except (StorageInternalError, SQLAlchemyError) as error:
             reason = _reason(error)
-            if since is None:
-                since = time.monotonic()
-                say(f"the storage can't be reached ({reason}), it is tried again")
-            elif given_up() or time.monotonic() - since > _PATIENCE:
+            if unavailable_since is None:
+                unavailable_since = time.monotonic()
+                notify(f"the storage can't be reached ({reason}); trying again")
+            elif should_give_up() or time.monotonic() - unavailable_since > _MAX_OUTAGE:
                 raise StorageLost(f"the storage can't be reached: {reason}") from error
-            time.sleep(_PAUSE)
+            time.sleep(_RETRY_PAUSE)
         else:
-            if since is not None:
-                say("the storage is back")
+            if unavailable_since is not None:
+                notify("the storage is back")
             return result

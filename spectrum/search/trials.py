@@ -1,4 +1,4 @@
-"""What one process asks and tells the study of a search, as trials become runs and results."""
+"""The trials of a search, as one process asks for them and tells their results."""
 
 from __future__ import annotations
 
@@ -15,89 +15,94 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from spectrum.report.measure import ACCURACY, MAP_AT, measure_among
+from spectrum.analysis.measure import ACCURACY, MAP_AT, infer_measure_from_names
+from spectrum.runs.config import RunConfig
+from spectrum.runs.point import Point
 from spectrum.search.candidates import Candidates
 from spectrum.search.config import SearchConfig
-from spectrum.search.pulse import Pulse, lost, take_up, was_queued
-from spectrum.search.rungs import KEPT, goes_on, rungs
-from spectrum.search.samplers import Proposer, chosen, distributions
+from spectrum.search.heartbeat import HeartbeatThread, lost_trials, queue_lost_again, was_queued
+from spectrum.search.rungs import REDUCTION_FACTOR, rungs, should_promote
+from spectrum.search.samplers import NewPointSampler, distributions, trial_params
 from spectrum.search.space import Space
-from spectrum.search.storage import ERROR, SILENCES, persist
-from spectrum.study.plan import Point, RunConfig
+from spectrum.search.storage import ERROR, MISSED_HEARTBEATS, call_with_retries
 
-__all__ = ["TWIN", "Flight", "Trials"]
+__all__ = ["DUPLICATE", "ActiveTrial", "Trials"]
 
 _T = TypeVar("_T")
-TWIN = "twin"
-"""The attribute of a trial that isn't wanted: its point is another's, or it is one too many."""
+DUPLICATE = "twin"
+"""The attribute of a superfluous trial: its point is another trial's, or it exceeds ``trials``.
 
-_RUNG = "rung {}"
-_RUN = "run_id"  # an attribute of trials that have been told apart from all others
+Its name stays "twin", since databases of earlier searches hold it.
+"""
+
+_RUNG_ATTR = "rung {}"  # the attribute with the goals at a rung, by its epoch
+_RUN_ID = "run_id"  # an attribute set when a trial is known to be no duplicate
 
 
 @dataclass
-class Flight:
+class ActiveTrial:
     """A trial of this process that isn't finished.
 
     Attributes:
-        trial: in Optuna's terms.
-        point: what it trains.
-        run: with the seed of the search.
-        spared: whether it is never pruned: a uniform point, which others are held against, or one
-            whose result is there already.
-        last: the last line of its curve.
-        pruned: whether it is to be stopped since it lags.
-        setbacks: how often its files couldn't be written.
+        optuna_trial: Optuna's trial.
+        point: the point that it trains.
+        run: the run of the point with seed 0.
+        never_pruned: whether the trial is never pruned. Uniform points aren't, since the winner is
+            compared with them, and neither are trials whose result is in the store already.
+        last: the last line of the learning curve.
+        pruned: whether the trial is being stopped because it falls behind.
+        write_failures: how often the files of the run couldn't be written.
     """
 
-    trial: optuna.Trial
+    optuna_trial: optuna.Trial
     point: Point
     run: RunConfig
-    spared: bool
+    never_pruned: bool
     last: dict[str, Any] = field(default_factory=dict)
     pruned: bool = False
-    setbacks: int = 0
+    write_failures: int = 0
 
-    def described(self, space: Space) -> dict[str, str]:
-        """What tells it from other trials."""
-        others = {k: v for k, v in self.trial.params.items() if k not in space.places}
+    def describe(self, space: Space) -> dict[str, str]:
+        """The fields that distinguish this trial from others, as text."""
+        params = self.optuna_trial.params
+        others = {name: value for name, value in params.items() if name not in space.layer_indices}
         return {**others, "segments": self.point.network.segments}
 
 
 class Trials:
-    """The trials of a search, as one process takes part in them.
+    """The trials of a search, as seen by one of the processes that share it.
 
-    Every call waits for a storage that is away.
+    Every method waits while the storage is unavailable.
 
     Args:
-        candidates: the points.
-        study: the search's, in its storage.
-        pulse: keeps the trials of this process alive.
-        say: told what a user should know.
-        given_up: whether to wait for the storage no longer.
+        candidates: the points of the search.
+        study: the Optuna study of the search, in its storage.
+        heartbeat: the thread that records the heartbeats of this process's trials.
+        notify: called with lines of text for the user.
+        should_give_up: whether to stop waiting for the storage.
     """
 
     def __init__(
         self,
         candidates: Candidates,
         study: optuna.Study,
-        pulse: Pulse,
-        say: Callable[[str], None],
-        given_up: Callable[[], bool],
+        heartbeat: HeartbeatThread,
+        notify: Callable[[str], None],
+        should_give_up: Callable[[], bool],
     ) -> None:
         self.candidates = candidates
         self.config: SearchConfig = candidates.config
         self.study = study
-        self._pulse = pulse
-        self._say = say
-        self._given_up = given_up
-        self._own: set[int] = set()
-        self._known: set[int] = set()
+        self._heartbeat = heartbeat
+        self._notify = notify
+        self._should_give_up = should_give_up
+        self._own_trials: set[int] = set()
+        self._signalled: set[int] = set()
         self._exhausted = False
-        self._away = -math.inf  # when the storage was last found away
+        self._last_outage = -math.inf  # when the storage was last unavailable
         self._epochs = candidates.epochs
         study.pruner = _make_pruner(self.config, self._epochs)
-        study.sampler = Proposer(
+        study.sampler = NewPointSampler(
             self.config.sampler,
             candidates.space,
             candidates.is_allowed,
@@ -105,59 +110,65 @@ class Trials:
             self.config.seed,
         )
 
-    def _persist(self, call: Callable[[], _T]) -> _T:
+    def _call(self, call: Callable[[], _T]) -> _T:
         def attempt() -> _T:
             try:
                 return call()
             except (StorageInternalError, SQLAlchemyError):
-                self._away = time.monotonic()
+                self._last_outage = time.monotonic()
                 raise
 
-        return persist(attempt, self._say, self._given_up)
+        return call_with_retries(attempt, self._notify, self._should_give_up)
 
-    def all(self) -> list[FrozenTrial]:
+    def all_trials(self) -> list[FrozenTrial]:
         """Every trial in the storage."""
-        return self._persist(lambda: self.study.get_trials(deepcopy=False))
+        return self._call(lambda: self.study.get_trials(deepcopy=False))
 
-    def begin(self) -> None:
-        """Queue the uniform points that nobody has queued before."""
-        known = [chosen(trial, self.candidates.space) for trial in self.all()]
-        for params in self.candidates.check():
+    def enqueue_starting_points(self) -> None:
+        """Queues the starting points that no process has queued before."""
+        known = [trial_params(trial, self.candidates.space) for trial in self.all_trials()]
+        for params in self.candidates.starting_points():
             if params not in known:
-                self._persist(lambda params=params: self.study.enqueue_trial(params))  # type: ignore[misc]
+                self._call(lambda params=params: self.study.enqueue_trial(params))  # type: ignore[misc]
 
-    def take_up(self) -> None:
-        """Queue again what other processes have lost."""
-        queued = self._persist(self._take_up)
+    def queue_lost_again(self) -> None:
+        """Queues the trials again that other processes have lost."""
+        queued = self._call(self._queue_lost_again)
         if queued:
-            self._say(f"{queued} unfinished trial{'s' * (queued > 1)} taken up again")
+            self._notify(f"{queued} unfinished trial{'s' * (queued > 1)} queued again")
 
-    def _take_up(self) -> int:
-        # This process may have been stopped, or the storage away: then no living process could
-        # give signs, neither this one nor others.
-        self._pulse.beat()
-        if time.monotonic() - self._away < SILENCES * self.config.heartbeat:
+    def _queue_lost_again(self) -> int:
+        # If this process was stopped, its own heartbeats are late. After an outage of the storage
+        # all heartbeats are, so missed ones don't count yet.
+        self._heartbeat.beat()
+        if time.monotonic() - self._last_outage < MISSED_HEARTBEATS * self.config.heartbeat:
             return 0
-        return take_up(self.study, self._own, self._known, self.candidates.space.choices)
+        return queue_lost_again(
+            self.study, self._own_trials, self._signalled, self.candidates.space.choices
+        )
 
-    def are_unfinished(self) -> bool:
-        """Whether any process has a trial to finish, or one is queued or will be."""
-        trials = self.all()
-        return any(not trial.state.is_finished() for trial in trials) or bool(lost(trials))
+    def any_unfinished(self) -> bool:
+        """Whether any trial is running, queued, or lost and about to be queued."""
+        trials = self.all_trials()
+        return any(not trial.state.is_finished() for trial in trials) or bool(lost_trials(trials))
 
-    def count(self, before: float = math.inf) -> int:
-        """How many different points are tried, are being tried or are queued.
+    def count_points(self, before: float = math.inf) -> int:
+        """How many distinct points are done, running or queued.
 
         Args:
-            before: the number of a trial; later ones don't count.
+            before: count only trials with a smaller number than this.
         """
         trials = [
-            trial for trial in self.all() if trial.number < before and TWIN not in trial.user_attrs
+            trial
+            for trial in self.all_trials()
+            if trial.number < before and DUPLICATE not in trial.user_attrs
         ]
-        standing = [
+        counted = [
             trial for trial in trials if trial.state != TrialState.FAIL or ERROR in trial.user_attrs
         ]
-        points = [chosen(trial, self.candidates.space) for trial in standing + lost(trials)]
+        points = [
+            trial_params(trial, self.candidates.space) for trial in counted + lost_trials(trials)
+        ]
         known = {tuple(params.items()) for params in map(self._ordered, filter(None, points))}
         return len(known) + points.count(None)
 
@@ -166,38 +177,41 @@ class Trials:
         return sum(
             trial.state.is_finished()
             and (trial.state != TrialState.FAIL or ERROR in trial.user_attrs)
-            and TWIN not in trial.user_attrs
-            for trial in self.all()
+            and DUPLICATE not in trial.user_attrs
+            for trial in self.all_trials()
         )
 
     def _ordered(self, params: Mapping[str, str]) -> dict[str, str]:
         return {name: params[name] for name in self.candidates.space.choices}
 
-    def next(self) -> Flight | None:
-        """The next trial for this process; None where there is nothing left to begin."""
+    def next_trial(self) -> ActiveTrial | None:
+        """The next trial for this process; None if there is nothing left to start."""
         while True:
-            trials = self.all()
+            trials = self.all_trials()
             are_queued = any(trial.state == TrialState.WAITING for trial in trials)
-            if not are_queued and (self._exhausted or self.count() >= self.config.trials):
+            if not are_queued and (self._exhausted or self.count_points() >= self.config.trials):
                 return None
-            trial = self._persist(self._ask)
-            params, twin = trial.params, self._twin(trial)
-            proposed = not any(t.number == trial.number and was_queued(t) for t in self.all())
-            if twin is not None:
-                self._drop(trial, f"the same point as trial {twin}")
-                # Unless another process has just thought of the same, there is nothing new left.
-                known = any(other.params == params for other in trials)
-                self._exhausted = self._exhausted or (known and proposed)
+            trial = self._call(self._ask)
+            params, duplicate_of = trial.params, self._find_duplicate(trial)
+            was_proposed = not any(
+                other.number == trial.number and was_queued(other) for other in self.all_trials()
+            )
+            if duplicate_of is not None:
+                self._discard(trial, f"the same point as trial {duplicate_of}")
+                # The sampler repeats a point it knew only if no new point is left. A point that
+                # another process has just proposed says nothing.
+                was_known = any(other.params == params for other in trials)
+                self._exhausted = self._exhausted or (was_known and was_proposed)
                 continue
-            if proposed and self.count(before=trial.number) >= self.config.trials:
-                self._drop(trial, "others were asked for at the same time, it is one too many")
+            if was_proposed and self.count_points(before=trial.number) >= self.config.trials:
+                self._discard(trial, "others were asked for at the same time, it is one too many")
                 continue
             try:
                 point = self.candidates.point(params)
-            except ValueError as error:  # a queued point; none that is proposed is like that
+            except ValueError as error:  # only a queued point can fail here
                 self._fail(trial, str(error))
                 continue
-            flight = Flight(
+            active = ActiveTrial(
                 trial, point, point.run(seed=0), self.candidates.space.is_uniform(params)
             )
             for name, value in (
@@ -207,131 +221,135 @@ class Trials:
                 ("macs", point.macs),
                 *([] if point.latency is None else [("latency", point.latency)]),
                 *([] if point.map_at is None else [(MAP_AT, point.map_at)]),
-                (_RUN, flight.run.id),
+                (_RUN_ID, active.run.id),
             ):
-                self._note(trial, name, value)
-            return flight
+                self._set_attr(trial, name, value)
+            return active
 
     def _ask(self) -> optuna.Trial:
         while True:
-            # One that is taken for dead while its point is still looked for is left to that.
+            # A trial that counted as lost while its point was being proposed is left behind.
             with suppress(UpdateFinishedTrialError):
                 trial = self.study.ask(dict(distributions(self.candidates.space)))
-                self._own.add(trial._trial_id)
-                self._pulse.add(trial._trial_id)
+                self._own_trials.add(trial._trial_id)
+                self._heartbeat.add(trial._trial_id)
                 return trial
 
-    def _twin(self, trial: optuna.Trial) -> int | None:
-        """Another trial of the same point, which was there first."""
-        for other in self.all():
-            gone = other.state == TrialState.FAIL and ERROR not in other.user_attrs
-            if gone or other.state == TrialState.WAITING or TWIN in other.user_attrs:
+    def _find_duplicate(self, trial: optuna.Trial) -> int | None:
+        """The number of an earlier trial with the same point; None if there is none."""
+        for other in self.all_trials():
+            is_lost = other.state == TrialState.FAIL and ERROR not in other.user_attrs
+            if is_lost or other.state == TrialState.WAITING or DUPLICATE in other.user_attrs:
                 continue
-            first = other.number < trial.number or _RUN in other.user_attrs
-            known = {**other.system_attrs.get("fixed_params", {}), **other.params}
-            if first and other.number != trial.number and known == trial.params:
+            is_first = other.number < trial.number or _RUN_ID in other.user_attrs
+            params = {**other.system_attrs.get("fixed_params", {}), **other.params}
+            if is_first and other.number != trial.number and params == trial.params:
                 return other.number
         return None
 
-    def replace(self, flight: Flight, trial: optuna.Trial) -> None:
-        """Go on with another trial of the same point, in the place of one that was given up."""
-        self._forget(flight.trial)
-        flight.trial = trial
+    def replace_trial(self, active: ActiveTrial, trial: optuna.Trial) -> None:
+        """Continues an active trial as another Optuna trial of the same point.
 
-    def report(self, flight: Flight, line: Mapping[str, Any]) -> bool:
-        """Tell a line of a run's curve; gives whether the run should go on."""
-        epoch, pruner = int(line["epoch"]), self.config.stops_by
-        if flight.last and epoch <= flight.last["epoch"]:
-            return not flight.pruned  # its process has died, the next one tells it all again
-        flight.last = dict(line)
-        if flight.pruned:
+        Another process has taken the old one for lost and queued it again.
+        """
+        self._release(active.optuna_trial)
+        active.optuna_trial = trial
+
+    def report(self, active: ActiveTrial, line: Mapping[str, Any]) -> bool:
+        """Reports a line of a learning curve and returns whether the run should continue."""
+        epoch, pruner = int(line["epoch"]), self.config.resolved_pruner
+        if active.last and epoch <= active.last["epoch"]:
+            return not active.pruned  # a new worker reports the curve from the checkpoint again
+        active.last = dict(line)
+        if active.pruned:
             return False
-        reached = line[measure_among(line).validation]
-        lags = False
+        score = line[infer_measure_from_names(line).validation_column]
+        falls_behind = False
         if not self.config.minimize:
-            with suppress(UpdateFinishedTrialError):  # taken up by another process
-                self._persist(lambda: flight.trial.report(reached, epoch))
-                lags = self._persist(flight.trial.should_prune)
+            with suppress(UpdateFinishedTrialError):  # another process has taken the trial over
+                self._call(lambda: active.optuna_trial.report(score, epoch))
+                falls_behind = self._call(active.optuna_trial.should_prune)
         if pruner == "rungs" and epoch in rungs(self._epochs):
-            lags = not self._goes_on(flight, epoch, reached)
-        flight.pruned = lags and not flight.spared and epoch < self._epochs
-        return not flight.pruned
+            falls_behind = not self._is_promoted(active, epoch, score)
+        active.pruned = falls_behind and not active.never_pruned and epoch < self._epochs
+        return not active.pruned
 
-    def _goes_on(self, flight: Flight, epoch: int, reached: float) -> bool:
-        key = _RUNG.format(epoch)
-        own = [-reached, *(getattr(flight.point, cost) for cost in self.config.minimize)]
+    def _is_promoted(self, active: ActiveTrial, epoch: int, score: float) -> bool:
+        key = _RUNG_ATTR.format(epoch)
+        own = [-score, *(getattr(active.point, cost) for cost in self.config.minimize)]
         others = [
             trial.user_attrs[key]
-            for trial in self.all()
-            if key in trial.user_attrs and trial.number != flight.trial.number
+            for trial in self.all_trials()
+            if key in trial.user_attrs and trial.number != active.optuna_trial.number
         ]
-        self._note(flight.trial, key, own)
-        return goes_on(own, others)
+        self._set_attr(active.optuna_trial, key, own)
+        return should_promote(own, others)
 
-    def finish(self, flight: Flight, result: Mapping[str, Any]) -> None:
-        """Tell the result of a run, which is final."""
-        trial, status = flight.trial, result["status"]
+    def finish(self, active: ActiveTrial, result: Mapping[str, Any]) -> None:
+        """Tells the final result of a run."""
+        trial, status = active.optuna_trial, result["status"]
         if status == "done":
-            self._note(trial, "epochs", result["epochs"])
-            self._note_reached(trial, result)
-            reached = result[measure_among(result).validation]
-            costs = [getattr(flight.point, cost) for cost in self.config.minimize]
-            self._tell(trial, TrialState.COMPLETE, [reached, *costs])
+            self._set_attr(trial, "epochs", result["epochs"])
+            self._set_scores(trial, result)
+            score = result[infer_measure_from_names(result).validation_column]
+            costs = [getattr(active.point, cost) for cost in self.config.minimize]
+            self._tell(trial, TrialState.COMPLETE, [score, *costs])
         elif status in ("stopped", "diverged"):
-            # A sampler takes a pruned trial for a bad one, which it may learn from.
-            if flight.last:
-                self._note(trial, "epochs", int(flight.last["epoch"]))
-                self._note_reached(trial, flight.last)
+            # A sampler learns from a pruned trial that its point is bad.
+            if active.last:
+                self._set_attr(trial, "epochs", int(active.last["epoch"]))
+                self._set_scores(trial, active.last)
             if status == "diverged":
-                self._note(trial, ERROR, result["error"])
+                self._set_attr(trial, ERROR, result["error"])
             self._tell(trial, TrialState.PRUNED)
         else:
             self._fail(trial, f"{status}: {result['error']}")
 
-    def _note_reached(self, trial: optuna.Trial, found: Mapping[str, Any]) -> None:
-        """Keep the accuracy of a result or a line, and the mean average precision if it has one."""
-        for name in dict.fromkeys((ACCURACY.validation, measure_among(found).validation)):
-            self._note(trial, name, found[name])
+    def _set_scores(self, trial: optuna.Trial, result: Mapping[str, Any]) -> None:
+        """Stores the accuracy of a result or curve line, and its mean average precision if any."""
+        measure = infer_measure_from_names(result)
+        for name in dict.fromkeys((ACCURACY.validation_column, measure.validation_column)):
+            self._set_attr(trial, name, result[name])
 
-    def give_back(self, flight: Flight) -> None:
-        """Queue a trial again that this process won't finish."""
-        self._tell(flight.trial, TrialState.FAIL)
-        self.take_up()
+    def requeue(self, active: ActiveTrial) -> None:
+        """Queues a trial again that this process won't finish."""
+        self._tell(active.optuna_trial, TrialState.FAIL)
+        self.queue_lost_again()
 
-    def _drop(self, trial: optuna.Trial, reason: str) -> None:
-        self._note(trial, TWIN, True)
+    def _discard(self, trial: optuna.Trial, reason: str) -> None:
+        self._set_attr(trial, DUPLICATE, True)
         self._fail(trial, reason)
 
     def _fail(self, trial: optuna.Trial, reason: str) -> None:
-        self._note(trial, ERROR, reason)
+        self._set_attr(trial, ERROR, reason)
         self._tell(trial, TrialState.FAIL)
 
-    def _note(self, trial: optuna.Trial, name: str, value: Any) -> None:
+    def _set_attr(self, trial: optuna.Trial, name: str, value: Any) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             return
         with suppress(UpdateFinishedTrialError):
-            self._persist(lambda: trial.set_user_attr(name, value))
+            self._call(lambda: trial.set_user_attr(name, value))
 
     def _tell(
         self, trial: optuna.Trial, state: TrialState, values: list[float] | None = None
     ) -> None:
-        # It may have been told by the first of two attempts; or this process was silent for so long
-        # that another one has taken the trial up, which finds the result in the store.
+        # The trial may be finished already: by an earlier attempt whose answer was lost, or because
+        # another process has taken it over, which then finds the result in the store.
         with suppress(UpdateFinishedTrialError):
-            self._persist(
-                lambda: self.study.tell(trial.number, values, state, skip_if_finished=True)
-            )
-        self._forget(trial)
+            self._call(lambda: self.study.tell(trial.number, values, state, skip_if_finished=True))
+        self._release(trial)
 
-    def _forget(self, trial: optuna.Trial) -> None:
-        self._pulse.remove(trial._trial_id)
-        self._own.discard(trial._trial_id)
+    def _release(self, trial: optuna.Trial) -> None:
+        self._heartbeat.remove(trial._trial_id)
+        self._own_trials.discard(trial._trial_id)
 
 
 def _make_pruner(config: SearchConfig, epochs: int) -> BasePruner:
-    if config.stops_by == "median":
-        # Neither the first runs nor the first third of a run says enough.
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // KEPT)
-    if config.stops_by == "hyperband":
-        return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=KEPT)
+    if config.resolved_pruner == "median":
+        # The first five trials and the first third of a run say too little.
+        return MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // REDUCTION_FACTOR)
+    if config.resolved_pruner == "hyperband":
+        return HyperbandPruner(
+            min_resource=1, max_resource=epochs, reduction_factor=REDUCTION_FACTOR
+        )
     return NopPruner()

@@ -1,4 +1,4 @@
-"""The command ``python -m spectrum.study``: parse, call, print."""
+"""The command ``python -m spectrum.study``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from spectrum.command import is_shared, make_console, say
+from spectrum.cli import (
+    make_console,
+    print_error,
+    started_by_torchrun,
+    warn_of_other_spectrum,
+)
 
 if TYPE_CHECKING:
     from spectrum.study.config import StudyConfig
@@ -22,73 +27,81 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def study(
     file: Annotated[
         str | None,
-        typer.Argument(metavar="STUDY.toml", help="A study's fields; flags win over them."),
+        typer.Argument(
+            metavar="STUDY.toml", help="A file with fields of the study. Flags override it."
+        ),
     ] = None,
     segments: Annotated[
         str | None,
         typer.Option(
             metavar="POINTS",
-            help="Points of the dial: 1,4,C/8,C or by flow, entry=C+middle=4+exit=C."
-            "  [default: 1,4,32,C]",
+            help="Points of the dial, such as 1,4,C/8,C, or by flow: "
+            "entry=C+middle=4+exit=C.  [default: 1,4,32,C]",
         ),
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(metavar="N", help="How many, from 0.  [default: 5]")
+        str | None,
+        typer.Option(metavar="N", help="Seeds for each point, numbered from 0.  [default: 5]"),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="digits, planted, folder:PATH, parquet:PATH, hub:NAME[@CONFIG] or your own,"
-            " package.module:callable.  [default: digits]",
+            help="Data: digits, planted, folder:PATH, parquet:PATH, hub:NAME[@CONFIG], or "
+            "your own package.module:callable.  [default: digits]",
         ),
     ] = None,
     image_size: Annotated[
         str | None,
         typer.Option(
             metavar="N",
-            help="Height and width that images are brought to.  [default: their own]",
+            help="Height and width of images in pixels, after resizing.  [default: their own]",
         ),
     ] = None,
     bad_images: Annotated[
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="About images that can't be read: stop, or skip them.  [default: stop]",
+            help="What to do with images that can't be read: stop or skip.  [default: stop]",
         ),
     ] = None,
     network: Annotated[
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="tiny, small, paper, vgg_small, resnet50, inception_v3_tiny and others, or a model"
-            " of your own, package.module:callable.  [default: tiny]",
+            help="Network: tiny, small, paper, vgg_small, resnet50, inception_v3_tiny and "
+            "others, or your own model, package.module:callable.  [default: tiny]",
         ),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="small, imagenet or jft.  [default: small]"),
+        typer.Option(
+            metavar="NAMES", help="Training recipe: small, imagenet or jft.  [default: small]"
+        ),
     ] = None,
     match: Annotated[
         str | None,
         typer.Option(
             metavar="COST",
-            help="What all points cost alike: params, macs, latency or none.  [default: params]",
+            help="Cost that all points share, by solving their width: params, macs, "
+            "latency or none.  [default: params]",
         ),
     ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
             metavar="N",
-            help="That cost; of latency, milliseconds a batch of 32 images in inference."
-            "  [default: the first network's at C and width 1]",
+            help="Value of that cost: parameters, MACs, or inference latency in "
+            "milliseconds for a batch of 32 images.  [default: the first network's at"
+            " C and width 1]",
         ),
     ] = None,
     sample: Annotated[
         str | None,
         typer.Option(
             metavar="N",
-            help="Combinations of the other fields to take at random.  [default: all]",
+            help="Number of combinations of the other fields to train, drawn at random.  "
+            "[default: all]",
         ),
     ] = None,
     tune_lr: Annotated[
@@ -101,90 +114,112 @@ def study(
         str | None,
         typer.Option(
             metavar="FIELD",
-            help="What the sentences compare: segments or another field with several values."
-            "  [default: segments]",
+            help="Field whose values are compared: segments, or another field with several"
+            " values.  [default: segments]",
         ),
     ] = None,
     start: Annotated[
         str | None,
         typer.Option(
             metavar="WEIGHTS",
-            help="A file of weights to start from, moved to every point; needs --match none.",
+            help="File of weights to start from, moved to every point; needs --match none.",
         ),
     ] = None,
     epochs: Annotated[
-        str | None, typer.Option(metavar="N", help="Passes over the data.  [default: the recipe's]")
+        str | None,
+        typer.Option(metavar="N", help="Passes over the training data.  [default: the recipe's]"),
     ] = None,
     order: Annotated[
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="spatial_first, pointwise_first or spatial_only.  [default: the network's own]",
+            help="Order of the two convolutions: spatial_first, pointwise_first or "
+            "spatial_only.  [default: the network's own]",
         ),
     ] = None,
     activation: Annotated[
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Between the two convolutions: none, relu or elu.  [default: none]",
+            help="Activation between the two convolutions: none, relu or elu.  [default: none]",
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The folder of the results.  [default: default]"),
+        typer.Option(
+            metavar="NAME",
+            help="Name of the study and of its folder of results.  [default: default]",
+        ),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Takes a folder a study.  [default: outputs]"),
+        typer.Option(
+            metavar="DIR", help="Folder that gets one folder per study.  [default: outputs]"
+        ),
     ] = None,
     runs: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="The store of all runs, shared.  [default: outputs/runs]"),
+        typer.Option(
+            metavar="DIR",
+            help="Folder of all runs, shared by studies and searches.  [default: outputs/runs]",
+        ),
     ] = None,
     workers: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Processes.  [default: one a core, or a GPU]"),
+        typer.Option(
+            metavar="N", help="Number of worker processes.  [default: one per core or GPU]"
+        ),
     ] = None,
     threads: Annotated[
-        str | None, typer.Option(metavar="N", help="CPU threads of a run.  [default: 1]")
+        str | None, typer.Option(metavar="N", help="CPU threads for each run.  [default: 1]")
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.  [default: auto]"),
+        typer.Option(
+            metavar="NAME",
+            help="Device: auto (all GPUs, else the CPU), cpu, cuda or cuda:N.  [default: auto]",
+        ),
     ] = None,
     engine: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Where runs execute: local or ray, a cluster.  [default: local]"
+            metavar="NAME",
+            help="Where runs execute: local, or ray for a Ray cluster.  [default: local]",
         ),
     ] = None,
     address: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Of a Ray cluster.  [default: RAY_ADDRESS, or this machine's]",
+            help="Address of the Ray cluster.  [default: RAY_ADDRESS, or this machine's]",
         ),
     ] = None,
     gpus: Annotated[
         str | None,
         typer.Option(
             metavar="N",
-            help="Of a Ray cluster that a run takes, 0 to 1.  [default: 1 where it has any]",
+            help="GPUs of the Ray cluster for each run, from 0 to 1.  [default: 1 if it has any]",
         ),
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="float32 or bfloat16.  [default: float32]"),
+        typer.Option(
+            metavar="NAMES",
+            help="Precision of the forward pass: float32 or bfloat16.  [default: float32]",
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print the points, their costs and what is done already."),
+        typer.Option(
+            "--dry-run",
+            help="Print the points, their costs and how many runs are done. Train nothing.",
+        ),
     ] = False,
 ) -> int:
     """Train a network at several points of the dial and compare their accuracy.
 
-    Names and numbers separated by commas make a grid. The same fields, and those of the tables
-    [network], [data] and [recipe], can stand in a TOML file.
+    Values separated by commas make a grid. A TOML file can set all of these fields, and those of
+    the tables [network], [data] and [recipe].
     """
     flags = {
         "segments": segments,
@@ -219,46 +254,46 @@ def study(
         config = _configure(file, given)
         return _print_plan(config) if dry_run else _run(config)
     except ValueError as error:
-        # The field that is wrong comes first: as a flag if it was given as one.
+        # The message begins with the wrong field. It is shown as a flag if it was given as one.
         field = str(error).split(" ")[0]
         flag = f"--{field.replace('_', '-')}{str(error).removeprefix(field)}"
         message = flag if field in given else str(error)
-        return say(f"error: {message}", 2)
+        return print_error(f"error: {message}", 2)
 
 
 def _configure(file: str | None, flags: dict[str, Any]) -> StudyConfig:
     from pydantic import ValidationError
 
     from spectrum.study.config import StudyConfig
-    from spectrum.study.grid import explain, merge, read_toml
+    from spectrum.study.grid import first_error, merge_flags, read_toml
 
     fields: dict[str, Any] = {}
     if file:
         fields = {"name": Path(file).stem, **read_toml(Path(file))}
     try:
-        return StudyConfig(**merge(fields, flags))
+        return StudyConfig(**merge_flags(fields, flags))
     except ValidationError as error:
-        message = explain(error, whole=StudyConfig)
+        message = first_error(error, config_class=StudyConfig)
         in_file = file and message.split(" ")[0] not in flags
         raise ValueError(f"{file}: {message}" if in_file else message) from None
 
 
 def _run(config: StudyConfig) -> int:
     from spectrum.report import render_summary
-    from spectrum.study.outputs import FIGURE, PAGE, read_findings
+    from spectrum.study.outputs import FIGURE, PAGE, analyze_study
     from spectrum.study.results import RESULTS
     from spectrum.study.study import Interrupted, run_study
 
     command = shlex.join(["python", "-m", "spectrum.study", *sys.argv[1:]])
     try:
         results = run_study(config, command=command)
-    except Interrupted as stop:
-        return say(f"{stop}; the same command goes on from there", 130)
+    except Interrupted as interrupted:
+        return print_error(f"{interrupted}; run the same command to continue", 130)
     console, folder = make_console(), config.out / config.name
-    found = read_findings(config)
-    console.print(render_summary(found.summary))
+    analysis = analyze_study(config)
+    console.print(render_summary(analysis.summary))
     console.print()
-    for sentence in found.sentences:
+    for sentence in analysis.sentences:
         console.print(sentence, markup=False)
     console.print(
         f"\nresults: {folder / RESULTS}\nfigure:  {folder / FIGURE}\npage:    {folder / PAGE}",
@@ -271,7 +306,7 @@ def _run(config: StudyConfig) -> int:
         f"{len(rows)} {status} ({rows['error'].iloc[0]})"
         for status, rows in failed.groupby("status", sort=False)
     )
-    return say(f"{len(failed)} of {len(results)} runs failed: {reasons}", 1)
+    return print_error(f"{len(failed)} of {len(results)} runs failed: {reasons}", 1)
 
 
 def _print_plan(config: StudyConfig) -> int:
@@ -286,23 +321,24 @@ def _print_plan(config: StudyConfig) -> int:
 
 
 def main() -> int:
-    """Run the command; the exit status: 0 done, 1 some runs failed, 2 bad usage."""
-    if is_shared():
-        from spectrum.study.ranks import share
+    """Runs the command and returns the exit status: 0 done, 1 some runs failed, 2 bad usage."""
+    if started_by_torchrun():
+        from spectrum.executors.distributed import run_on_rank_zero
 
-        return share(_command)
+        return run_on_rank_zero(_command)
     return _command()
 
 
 def _command() -> int:
+    warn_of_other_spectrum()
     try:
         return int(app(standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
-        return say("interrupted before training began; the same command begins again", 130)
+        return print_error("interrupted before training; run the same command to start again", 130)
     except TyperException as error:
-        return say(f"error: {error.format_message()}", 2)
+        return print_error(f"error: {error.format_message()}", 2)
     except OSError as error:
-        return say(f"error: {error.strerror}: {error.filename}", 1)
+        return print_error(f"error: {error.strerror}: {error.filename}", 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""The fields that studies and searches share: networks, data, recipes and where things go."""
+"""The fields that studies and searches share: what is trained, and where it runs.
+
+Lists of values make a grid. A field is addressed by its table in the TOML file (``"network"``,
+``"data"``, ``"recipe"``, or ``""`` for a field outside them) and its name.
+"""
 
 from __future__ import annotations
 
@@ -20,33 +24,36 @@ from pydantic import (
     model_validator,
 )
 
-from spectrum.data import DataConfig
-from spectrum.networks import NetworkConfig
+from spectrum.costs.matching import Matching
+from spectrum.data.config import DataConfig
+from spectrum.networks.config import NetworkConfig
 from spectrum.segments import format_setting, parse_points
-from spectrum.training import Precision, Recipe, dropout_of
+from spectrum.training.recipe import Precision, Recipe, default_dropout
 
 __all__ = [
     "Combination",
     "GridConfig",
-    "Matching",
-    "column",
-    "explain",
-    "merge",
+    "as_text",
+    "column_name",
+    "first_error",
+    "merge_flags",
     "read_toml",
-    "shown",
 ]
 
-Matching: TypeAlias = Literal["params", "macs", "latency", "none"]
 Grid: TypeAlias = dict[str, tuple[Any, ...]]
 
-# Fields whose one value is itself a list: a list of lists makes a grid of them.
-_LISTS = {"hidden"}
-# Fields of a table that can be given beside the tables as well, and as flags.
-_AXES = {
-    **{"segments": "network", "order": "network", "activation": "network", "epochs": "recipe"},
-    **{"image_size": "data", "bad_images": "data"},
+# Fields whose single value is a list. A list of lists makes a grid of them.
+_LIST_FIELDS = {"hidden"}
+# The table of each field that can also be given outside the tables, and as a flag.
+_TABLE_OF = {
+    "segments": "network",
+    "order": "network",
+    "activation": "network",
+    "epochs": "recipe",
+    "image_size": "data",
+    "bad_images": "data",
 }
-_FROM_DATA = {"num_classes", "in_channels"}
+_SET_BY_DATA = {"num_classes", "in_channels"}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -60,40 +67,44 @@ class Combination(NamedTuple):
 
 
 class GridConfig(BaseModel):
-    """What is trained, and where; every list makes a grid.
+    """What is trained, and where it runs.
 
-    ``StudyConfig`` compares all of the grid, ``SearchConfig`` searches in it. From Python,
-    ``segments`` and the other axes take a value, a list of values, or text with commas, as the
-    commands' flags do.
+    ``StudyConfig`` trains every combination of the grid. ``SearchConfig`` searches the grid. In
+    Python, ``segments``, ``order``, ``activation``, ``epochs``, ``image_size``, ``bad_images`` and
+    ``precision`` take one value, a list of values, or text with commas, as the flags do.
 
     Attributes:
-        name: the folder of the results inside ``out``.
-        segments: points of the dial: text, ``"1,4,32,C"``, or a list of settings.
-        order: of the two convolutions; None for the network's own.
-        activation: between them; None for the network's own, ``"none"`` for none.
-        epochs: passes over the training split; None for the recipe's own.
-        image_size: height and width that images are brought to; None for the data's own.
-        bad_images: what to do about images that can't be read, ``"stop"`` (as None has it) or
-            ``"skip"``.
-        network: a name, names, a ``NetworkConfig``, or its fields, each with a value or a list.
-        data: likewise, of ``DataConfig``.
-        recipe: likewise, of ``Recipe``.
-        precision: of the forward pass.
-        match: what all points cost alike, ``"params"``, ``"macs"``, ``"latency"`` (measured here,
-            in inference) or ``"none"``: the budget is the cost of the first combination of the
-            grid at ``"C"`` and width 1.
-        budget: that cost, where another one is wanted; of latency, milliseconds a batch of 32
-            images.
-        seeds: how many.
-        device: where runs execute; ``"auto"`` is the GPUs where there are any.
-        threads: of each run on the CPU.
-        workers: processes; None for one a core (or a GPU), or as many as a cluster holds.
+        name: the folder of the results inside ``out``: letters, digits, spaces and ``-_.+=``.
+        segments: points of the dial, such as ``"1,4,C/8,C"``.
+        order: the order of the two convolutions: ``"spatial_first"``, ``"pointwise_first"`` or
+            ``"spatial_only"``; None for the network's own.
+        activation: the activation between the two convolutions: ``"none"``, ``"relu"`` or
+            ``"elu"``; None for the network's own.
+        epochs: the number of passes over the training split; None for the recipe's own.
+        image_size: the height and width of images in pixels, after resizing; None for their own.
+        bad_images: what to do with images that can't be read: ``"stop"`` with an error, or
+            ``"skip"`` them; None means ``"stop"``.
+        network: the name of a network, a list of names, a ``NetworkConfig``, or a table of its
+            fields with a value or a list of values each.
+        data: the data, given in the same way as a name, names, ``DataConfig`` or table.
+        recipe: the recipe, given in the same way as a name, names, ``Recipe`` or table.
+        precision: the precision of the forward pass: ``"float32"`` or ``"bfloat16"``.
+        match: the cost that all points share, by solving their width: ``"params"``, ``"macs"``,
+            ``"latency"`` (inference, measured on this machine), or ``"none"`` to solve nothing.
+        budget: the value of that cost: a number of parameters or MACs, or the milliseconds for a
+            batch of 32 images. None for the cost of the first combination at ``"C"`` and width 1.
+        seeds: the number of seeds for each point.
+        device: ``"auto"`` (GPUs if there are any, else the CPU), ``"cpu"``, ``"cuda"`` or
+            ``"cuda:N"``.
+        threads: the number of CPU threads for each run.
+        workers: the number of worker processes; None for one per core or GPU, or for as many as a
+            Ray cluster holds.
         engine: where runs execute: ``"local"``, on this machine, or ``"ray"``, on a Ray cluster.
-        address: of the cluster, ``"HOST:PORT"``; None for the one that ``RAY_ADDRESS`` names or
-            that runs on this machine, else one is started here.
-        gpus: of the cluster that a run takes, a fraction where several share one; None for 1
-            where it has GPUs, else 0.
-        out: the folder that takes a folder a study or search.
+        address: the ``"HOST:PORT"`` of the Ray cluster. None for the cluster of ``RAY_ADDRESS`` or
+            the one running on this machine; without either, a cluster is started here.
+        gpus: the GPUs of the Ray cluster for each run, from 0 to 1; a fraction lets runs share a
+            GPU. None for 1 if the cluster has GPUs, else 0.
+        out: the folder that gets one folder per study or search.
         runs: the folder of all runs, shared by studies and searches.
     """
 
@@ -124,26 +135,26 @@ class GridConfig(BaseModel):
 
     @field_validator("name")
     @classmethod
-    def _is_folder_name(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         if not re.fullmatch(r"[\w][\w .+=-]{0,99}", name) or name == "runs":
             raise ValueError("must be letters, digits and -_.+= only, and not 'runs'")
         return name
 
     @field_validator("budget")
     @classmethod
-    def _whole_where_it_is(cls, budget: float | None) -> float | None:
+    def _to_int(cls, budget: float | None) -> float | None:
         return int(budget) if isinstance(budget, float) and budget.is_integer() else budget
 
     @field_validator("device")
     @classmethod
-    def _is_device(cls, device: str) -> str:
+    def _check_device(cls, device: str) -> str:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return device
 
     @field_validator("segments", mode="before")
     @classmethod
-    def _points(cls, value: Any) -> tuple[str, ...]:
+    def _parse_segments(cls, value: Any) -> tuple[str, ...]:
         if isinstance(value, str):
             points = parse_points(value)
         elif isinstance(value, Sequence) and value:
@@ -153,10 +164,10 @@ class GridConfig(BaseModel):
         return tuple(dict.fromkeys(points))
 
     @field_validator(
-        *("order", "activation", "epochs", "image_size", "bad_images", "precision"), mode="before"
+        "order", "activation", "epochs", "image_size", "bad_images", "precision", mode="before"
     )
     @classmethod
-    def _axis(cls, value: Any, info: Any) -> Any:
+    def _parse_axis(cls, value: Any, info: Any) -> Any:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",")]
         if value is None:
@@ -167,7 +178,7 @@ class GridConfig(BaseModel):
 
     @field_validator("network", "data", "recipe", mode="before")
     @classmethod
-    def _grid(cls, value: Any, info: Any) -> Grid:
+    def _parse_table(cls, value: Any, info: Any) -> Grid:
         if isinstance(value, str):
             return {"name": tuple(part.strip() for part in value.split(","))}
         if isinstance(value, list | tuple):
@@ -184,26 +195,26 @@ class GridConfig(BaseModel):
         return {**default, **{key: _values(key, given) for key, given in value.items()}}
 
     @model_validator(mode="after")
-    def _is_grid(self) -> Self:
+    def _check_grid(self) -> Self:
         if "segments" in self.network:
             raise ValueError(
-                f"network.segments (={shown(self.network['segments'])}) must not be given, "
-                "segments stand beside the tables"
+                f"network.segments (={as_text(self.network['segments'])}) must not be given, "
+                "segments belong outside the tables"
             )
-        for field, room in _AXES.items():
-            if field in getattr(self, room) and getattr(self, field) is not None:
+        for field, table in _TABLE_OF.items():
+            if field in getattr(self, table) and getattr(self, field) is not None:
                 raise ValueError(
-                    f"{field} (={shown(getattr(self, field))}) must not be given in the table "
-                    f"'{room}' as well (={shown(getattr(self, room)[field])})"
+                    f"{field} (={as_text(getattr(self, field))}) must not be given in the table "
+                    f"'{table}' as well (={as_text(getattr(self, table)[field])})"
                 )
-        for field in sorted(_FROM_DATA & set(self.network)):
+        for field in sorted(_SET_BY_DATA & set(self.network)):
             raise ValueError(
-                f"network.{field} (={shown(self.network[field])}) must not be given, "
+                f"network.{field} (={as_text(self.network[field])}) must not be given, "
                 "it follows from the data"
             )
         if "width" in self.network and self.match != "none":
             raise ValueError(
-                f"network.width (={shown(self.network['width'])}) must not be given unless "
+                f"network.width (={as_text(self.network['width'])}) must not be given unless "
                 f"match is 'none', since match (={self.match!r}) solves it"
             )
         if self.budget is not None and self.match == "none":
@@ -221,7 +232,7 @@ class GridConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _is_engine(self) -> Self:
+    def _check_engine(self) -> Self:
         for field in ("address", "gpus"):
             value = getattr(self, field)
             if value is not None and self.engine != "ray":
@@ -238,13 +249,13 @@ class GridConfig(BaseModel):
         return self
 
     def axes(self) -> dict[tuple[str, str], tuple[Any, ...]]:
-        """The values of every field that the study sets, by room and field, segments last."""
+        """The values of every field that the grid sets, by table and field, with segments last."""
         axes = {
-            (room, field): values
-            for room in ("data", "network", "recipe")
-            for field, values in getattr(self, room).items()
+            (table, field): values
+            for table in ("data", "network", "recipe")
+            for field, values in getattr(self, table).items()
         }
-        beside = {
+        outside = {
             ("network", "order"): self.order,
             ("network", "activation"): self.activation,
             ("recipe", "epochs"): self.epochs,
@@ -253,102 +264,104 @@ class GridConfig(BaseModel):
             ("", "precision"): self.precision,
             ("network", "segments"): self.segments,
         }
-        axes |= {axis: values for axis, values in beside.items() if values is not None}
-        # A value given twice would count its seeds twice.
+        axes |= {axis: values for axis, values in outside.items() if values is not None}
+        # Duplicates go, since a value given twice would count its seeds twice.
         return {axis: tuple(dict.fromkeys(values)) for axis, values in axes.items()}
 
-    def varied(self) -> list[tuple[str, str]]:
-        """The fields that take more than one value, each with its table ("" for precision)."""
+    def varied_axes(self) -> list[tuple[str, str]]:
+        """The table and name of every field with more than one value."""
         return [axis for axis, values in self.axes().items() if len(values) > 1]
 
     def combinations(self) -> Iterator[Combination]:
-        """Every different combination of the grid, validated, the segments varying fastest."""
+        """Yields every distinct combination of the grid, validated; segments vary fastest."""
         seen = set()
-        for combination in self._combinations():
+        for combination in self._all_combinations():
             if combination not in seen:
                 seen.add(combination)
                 yield combination
 
-    def _combinations(self) -> Iterator[Combination]:
+    def _all_combinations(self) -> Iterator[Combination]:
         axes = self.axes()
         points = axes.pop(("network", "segments"))
-        others = self._chosen(list(itertools.product(*axes.values())))
+        others = self._select_combinations(list(itertools.product(*axes.values())))
         for values, segments in itertools.product(others, points):
-            chosen = dict(zip(axes, values, strict=True)) | {("network", "segments"): segments}
-            yield self.combine(chosen)
+            by_axis = dict(zip(axes, values, strict=True)) | {("network", "segments"): segments}
+            yield self.make_combination(by_axis)
 
-    def combine(self, chosen: Mapping[tuple[str, str], Any]) -> Combination:
-        """The combination of one value a field, as ``varied`` names the fields, validated."""
+    def make_combination(self, values: Mapping[tuple[str, str], Any]) -> Combination:
+        """Builds and validates the combination with the given value of each field."""
 
-        def fields(room: str) -> dict[str, Any]:
-            return {field: value for (owner, field), value in chosen.items() if owner == room}
+        def fields(table: str) -> dict[str, Any]:
+            return {field: value for (owner, field), value in values.items() if owner == table}
 
         network = _validated(NetworkConfig, "network", fields("network"))
         recipe = _validated(Recipe, "recipe", fields("recipe"))
         has_dropout = "dropout" in network.fields_of(network.name)
-        if ("network", "dropout") not in chosen and has_dropout:
-            network = network.model_copy(update={"dropout": dropout_of(recipe.name)})
+        if ("network", "dropout") not in values and has_dropout:
+            network = network.model_copy(update={"dropout": default_dropout(recipe.name)})
         data = _validated(DataConfig, "data", fields("data"))
-        return Combination(network, data, recipe, chosen["", "precision"])
+        return Combination(network, data, recipe, values["", "precision"])
 
-    def _chosen(self, others: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """The combinations of the other fields than ``segments`` that are wanted."""
+    def _select_combinations(self, others: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Selects the combinations of all fields but ``segments`` to use: here all of them."""
         return others
 
 
-def column(room: str, field: str) -> str:
-    """The column of results for a field of a table, or for one that stands beside them ("")."""
-    return room if field == "name" else field
+def column_name(table: str, field: str) -> str:
+    """The column of results for a field of a table; ``table`` is "" outside the tables."""
+    return table if field == "name" else field
 
 
 def _values(field: str, given: Any) -> tuple[Any, ...]:
-    """The grid of one field: a list's items, or the one value."""
+    """The grid of one field: the items of a list, or the one value."""
     if not isinstance(given, list | tuple):
         return (given,)
-    if field in _LISTS and not any(isinstance(item, list | tuple) for item in given):
+    if field in _LIST_FIELDS and not any(isinstance(item, list | tuple) for item in given):
         return (tuple(given),)
     return tuple(tuple(item) if isinstance(item, list) else item for item in given)
 
 
-def _validated(model: type[_Model], room: str, fields: dict[str, Any]) -> _Model:
+def _validated(model: type[_Model], table: str, fields: dict[str, Any]) -> _Model:
     try:
         return model(**fields)
     except ValidationError as error:
-        raise ValueError(explain(error, room)) from None
+        raise ValueError(first_error(error, table)) from None
 
 
-def explain(error: ValidationError, room: str = "", whole: type[GridConfig] = GridConfig) -> str:
-    """The first mistake in a configuration, in one line: the field, its value, what is allowed.
+def first_error(
+    error: ValidationError, table: str = "", config_class: type[GridConfig] = GridConfig
+) -> str:
+    """Describes the first error in a configuration in one line: field, value and what is allowed.
 
     Args:
-        error: what pydantic found.
-        room: the table that the configuration stands in, if it isn't a whole one.
-        whole: what a whole one is.
+        error: the error that pydantic raised.
+        table: the table that was validated; "" for a whole configuration.
+        config_class: the class of the whole configuration, whose fields are listed as known.
     """
     first = error.errors(include_url=False)[0]
     field = str(first["loc"][0]) if first["loc"] else ""
-    name = room if field == "name" and room else f"{room}.{field}" if room else field
-    if name.removeprefix(f"{room}.") in GridConfig.model_fields:
-        name = name.removeprefix(f"{room}.")
+    name = table if field == "name" and table else f"{table}.{field}" if table else field
+    if name.removeprefix(f"{table}.") in GridConfig.model_fields:
+        name = name.removeprefix(f"{table}.")
     message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"] and room and message.split(" ")[0] not in GridConfig.model_fields:
-        return f"{room}.{message}"
+    if not first["loc"] and table and message.split(" ")[0] not in GridConfig.model_fields:
+        return f"{table}.{message}"
     if not first["loc"] or message.startswith(f"{name} (="):
-        return message  # one that names the field itself
+        return message  # it names the field itself
     if first["type"] == "extra_forbidden":
-        known = {"": whole, **_ROOMS}[room].model_fields.keys() - _FROM_DATA
+        known = {"": config_class, **_TABLES}[table].model_fields.keys() - _SET_BY_DATA
         return f"{name} is not a known field; known: {', '.join(sorted(known))}"
     message = message.replace("Input should be", "must be", 1)
-    return f"{name} (={shown(first['input'])}) {message}"
+    return f"{name} (={as_text(first['input'])}) {message}"
 
 
-def shown(value: object) -> str:
-    """A value in a message, short."""
+def as_text(value: object) -> str:
+    """A value as text of at most 60 characters, for a message."""
     text = ",".join(map(str, value)) if isinstance(value, tuple | list) and value else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-_ROOMS: dict[str, type[BaseModel]] = {
+_TABLES: dict[str, type[BaseModel]] = {
     "network": NetworkConfig,
     "data": DataConfig,
     "recipe": Recipe,
@@ -356,10 +369,10 @@ _ROOMS: dict[str, type[BaseModel]] = {
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The fields of a TOML file.
+    """Reads the fields of a TOML file.
 
     Raises:
-        ValueError: it can't be read, or isn't TOML; the message names it and says where.
+        ValueError: the file can't be read or isn't TOML. The message names the file and the place.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -372,17 +385,19 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a TOML file: {error}") from None
 
 
-def merge(fields: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
-    """A file's fields with flags over them, each flag over the same field of a table as well.
+def merge_flags(fields: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """Merges command-line flags into the fields of a file; flags win.
+
+    A flag also replaces the same field inside a table.
 
     Args:
-        fields: of a TOML file.
-        flags: of the command line, those that were given.
+        fields: the fields of a TOML file.
+        flags: the flags that were given.
     """
     merged = {**fields, **flags}
-    for room in ("network", "data", "recipe"):
-        table = fields.get(room)
+    for name in ("network", "data", "recipe"):
+        table = fields.get(name)
         if isinstance(table, dict):
-            kept = {f: value for f, value in table.items() if f not in _AXES or f not in flags}
-            merged[room] = {**kept, "name": flags[room].split(",")} if room in flags else kept
+            kept = {f: value for f, value in table.items() if f not in _TABLE_OF or f not in flags}
+            merged[name] = {**kept, "name": flags[name].split(",")} if name in flags else kept
     return merged

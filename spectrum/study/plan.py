@@ -1,268 +1,116 @@
-"""From a study to its runs: widths solved, costs counted, every run with its identity."""
+"""The plan of a study: its points with their widths solved and costs counted, and its runs."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
-
-from spectrum.costs import Conditions
+from spectrum.costs import LatencyConditions
 from spectrum.data import DataConfig, Dataset, load_data
-from spectrum.networks import NetworkConfig, is_code
+from spectrum.networks import NetworkConfig, is_user_code
+from spectrum.runs.config import RunConfig
+from spectrum.runs.initial_weights import InitialWeights, build_with_weights, read_initial_weights
+from spectrum.runs.latency import LatencyCache, make_latency_cache, run_conditions
+from spectrum.runs.point import Point, for_dataset, make_point
+from spectrum.runs.solve import Solved, reference_cost, solve
 from spectrum.study.config import StudyConfig
-from spectrum.study.latency import Meter, conditions_of, make_meter
-from spectrum.study.solve import Solved, cost_of_reference, solve
-from spectrum.study.start import Start, read_start, started
-from spectrum.training import Precision, Recipe, check_recipe
-from spectrum.training.processes import count
+from spectrum.training import check_recipe
 
-__all__ = ["FORMAT", "Plan", "Point", "RunConfig", "fitted", "make_plan", "make_point"]
-
-FORMAT = 1
-"""The version of what a run is; a change that alters results under the same fields raises it."""
-_NEWER = {
-    "": ("code", "start", "processes"),
-    "network": ("aux_logits",),
-    "data": (
-        *("train_images", "label_noise", "rank", "block", "images", "side", "channels"),
-        *("template", "copies", "signal", "image_seed", "image_size", "image_column"),
-        *("label_column", "bad_images", "loading", "class_weights", "map_at"),
-    ),
-    "recipe": (
-        *("optimizer", "momentum", "schedule", "decay", "decay_every", "decay_unit"),
-        *("precise_bn", "crop", "flip", "cutout", "crop_area", "batch_norm"),
-    ),
-}
-
-
-class RunConfig(BaseModel):
-    """One network x data x recipe x seed: all that its result depends on.
-
-    Attributes:
-        network: with its width solved and the data's classes and channels.
-        data: the source and its division.
-        fingerprint: of the data's content.
-        recipe: how it is trained.
-        seed: of the initial weights, the order of the data and dropout.
-        precision: of the forward pass.
-        code: fingerprint of the files of a user's own model.
-        start: fingerprint of the weights that training starts from; "" for fresh ones.
-        processes: that share each batch, where that changes what is trained: with batch
-            normalisation of each process's own; else 1.
-    """
-
-    # A configuration varied by copy is checked here, before its hash names a run.
-    model_config = ConfigDict(frozen=True, extra="forbid", revalidate_instances="always")
-
-    network: NetworkConfig
-    data: DataConfig
-    fingerprint: str
-    recipe: Recipe
-    seed: NonNegativeInt
-    precision: Precision = "float32"
-    code: str = ""
-    start: str = ""
-    processes: PositiveInt = 1
-
-    def canonical(self) -> dict[str, Any]:
-        """The configuration as plain values, with the format's version."""
-        plain = self.model_dump(mode="json")
-        # Fields newer than the format are left out at rest, so that earlier runs keep their names.
-        for room, fields in _NEWER.items():
-            values, model = (plain[room], getattr(self, room)) if room else (plain, self)
-            for field in fields:
-                if getattr(model, field) == type(model).model_fields[field].default:
-                    del values[field]
-        return {"format": FORMAT, **plain}
-
-    @property
-    def id(self) -> str:
-        """A hash of the configuration: equal runs have equal ids, wherever they were asked for."""
-        plain = self.canonical()
-        # Their content tells images apart: not where they lie, nor what was done about bad ones.
-        plain["data"].pop("bad_images", None)
-        if self.data.kind in ("folder", "parquet"):
-            plain["data"]["name"] = self.data.kind
-        text = json.dumps(plain, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Point:
-    """One combination of a study, ready to run with any seed.
-
-    Attributes:
-        network: with its width solved.
-        data: the source and its division.
-        fingerprint: of the data's content.
-        code: as in ``RunConfig``, and so is ``start``.
-        start: see there.
-        recipe: how it is trained.
-        precision: of the forward pass.
-        params: trainable parameters.
-        macs: multiply-adds of convolutions and linear layers for one example.
-        latency: milliseconds a batch in inference, measured; None where it has no part.
-        miss: the matched cost over the budget less one; None where nothing is matched.
-        notes: what a user should know of it, such as layers that saturate.
-        map_at: where images have several labels, how many predictions their mean average
-            precision looks at; None elsewhere.
-    """
-
-    network: NetworkConfig
-    data: DataConfig
-    fingerprint: str
-    code: str
-    start: str
-    recipe: Recipe
-    precision: Precision
-    params: int
-    macs: int
-    latency: float | None
-    miss: float | None
-    notes: tuple[str, ...]
-    map_at: int | None = None
-
-    def run(self, seed: int) -> RunConfig:
-        """The run of this point with a seed."""
-        return RunConfig(
-            network=self.network,
-            data=self.data,
-            fingerprint=self.fingerprint,
-            recipe=self.recipe,
-            seed=seed,
-            precision=self.precision,
-            code=self.code,
-            start=self.start,
-            processes=count() if self.recipe.batch_norm == "local" else 1,
-        )
+__all__ = ["Plan", "make_plan"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's points and runs.
+    """The points and runs of a study.
 
     Attributes:
-        config: the study.
-        points: in the order of the grid.
-        budget: what each point should cost in ``config.match``, latency in milliseconds; None
-            where nothing is matched.
-        starts: the weights that runs start from; none for fresh ones.
+        config: the configuration of the study.
+        points: the points, in the order of the grid.
+        budget: what each point should cost in ``config.match``, in milliseconds for latency; None
+            if no cost is matched.
+        initial_weights: the weights that runs start from; empty for random weights.
     """
 
     config: StudyConfig
     points: tuple[Point, ...]
     budget: float | None
-    starts: tuple[Start, ...]
+    initial_weights: tuple[InitialWeights, ...]
 
     def runs(self) -> list[tuple[Point, RunConfig]]:
-        """Every run with its point, seed by seed, so that early results cover all points."""
+        """Lists every run with its point, seed by seed, so that early results cover all points."""
         return [(p, p.run(seed)) for seed in range(self.config.seeds) for p in self.points]
 
 
 def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None) -> Plan:
-    """Load the data, solve every width and count every cost; nothing is trained.
+    """Loads the data, solves every width and counts every cost. Nothing is trained.
 
     Latencies are measured, and kept in the store.
 
     Args:
-        config: the study.
-        on_point: called after each point with their number so far.
+        config: the configuration of the study.
+        on_point: called after each point, with the number of points so far.
 
     Raises:
         ValueError: a point can't be built, or its data can't be split.
     """
     datasets: dict[DataConfig, Dataset] = {}
-    solved: dict[tuple[NetworkConfig, DataConfig, Conditions | None], Solved] = {}
+    solved: dict[tuple[NetworkConfig, DataConfig, LatencyConditions | None], Solved] = {}
     budget = config.budget
-    meter: Meter | None = None
+    latencies: LatencyCache | None = None
     points: list[Point] = []
-    starts: dict[bool, Start] = {}
+    initial_weights: dict[bool, InitialWeights] = {}
     for network, data, recipe, precision in config.combinations():
         if data not in datasets:
             datasets[data] = load_data(data)
-            _check_alike(datasets)
+            _check_same_task(datasets)
         dataset = datasets[data]
         check_recipe(recipe, dataset)
-        network = fitted(network, dataset)
-        start = None
+        network = for_dataset(network, dataset)
+        weights = None
         if config.start is not None:
-            own = is_code(network.name)
-            if own not in starts:
-                starts[own] = read_start(config.start, network.name)
-            start = starts[own]
-            network = start.configure(network)
-        with _naming(config, network.name, data.name):
+            is_own_model = is_user_code(network.name)
+            if is_own_model not in initial_weights:
+                initial_weights[is_own_model] = read_initial_weights(config.start, network.name)
+            weights = initial_weights[is_own_model]
+            network = weights.configure(network)
+        with _name_fields_in_errors(config, network.name, data.name):
             if config.match == "latency":
-                conditions = conditions_of(config, precision, recipe.channels_last)
-                meter = (
-                    replace(meter, conditions=conditions)
-                    if meter
-                    else make_meter(config.runs, network, dataset.shape, conditions)
+                conditions = run_conditions(
+                    config.device, config.threads, precision, recipe.channels_last
+                )
+                latencies = (
+                    replace(latencies, conditions=conditions)
+                    if latencies
+                    else make_latency_cache(config.runs, network, dataset.shape, conditions)
                 )
             if budget is None:
-                budget = cost_of_reference(network, dataset, config.match, meter)
-            key = (network, data, meter.conditions if meter else None)
-            if key not in solved:
-                wanted = config.budget if meter else budget
-                solved[key] = solve(network, dataset, config.match, wanted, meter)
-                if start is not None:
-                    _check_start(config, network, start)
-        fingerprint = start.fingerprint if start else ""
-        points.append(make_point(solved[key], data, dataset, recipe, precision, fingerprint))
+                budget = reference_cost(network, dataset, config.match, latencies)
+            solved_key = (network, data, latencies.conditions if latencies else None)
+            if solved_key not in solved:
+                wanted = config.budget if latencies else budget
+                solved[solved_key] = solve(network, dataset, config.match, wanted, latencies)
+                if weights is not None:
+                    _check_initial_weights(config, network, weights)
+        fingerprint = weights.fingerprint if weights else ""
+        points.append(make_point(solved[solved_key], data, dataset, recipe, precision, fingerprint))
         if on_point:
             on_point(len(points))
-    return Plan(config, tuple(points), budget, tuple(starts.values()))
+    return Plan(config, tuple(points), budget, tuple(initial_weights.values()))
 
 
-def fitted(network: NetworkConfig, dataset: Dataset) -> NetworkConfig:
-    """A network for the classes and the channels of a data set."""
-    shape = {"num_classes": len(dataset.classes), "in_channels": dataset.shape[0]}
-    return network.model_copy(update=shape)
-
-
-def make_point(
-    solved: Solved,
-    data: DataConfig,
-    dataset: Dataset,
-    recipe: Recipe,
-    precision: Precision,
-    start: str = "",
-) -> Point:
-    """A point of a network that is solved; ``start`` is as in ``RunConfig``."""
-    return Point(
-        network=solved.network,
-        data=data,
-        fingerprint=dataset.fingerprint,
-        code=solved.code,
-        start=start,
-        recipe=recipe,
-        precision=precision,
-        params=solved.params,
-        macs=solved.macs,
-        latency=solved.latency,
-        miss=solved.miss,
-        notes=(*dataset.notes, *solved.notes),
-        map_at=dataset.map_at if dataset.is_multi_label else None,
-    )
-
-
-def _check_alike(datasets: Mapping[DataConfig, Dataset]) -> None:
-    """Raise a ValueError for data that no one measure can compare."""
+def _check_same_task(datasets: Mapping[DataConfig, Dataset]) -> None:
+    """Raises a ValueError if some data have one label per image and others several."""
     if len({dataset.is_multi_label for dataset in datasets.values()}) > 1:
         names = ",".join(dict.fromkeys(data.name for data in datasets))
         raise ValueError(
-            f"data (={names}) must all have one label an image, or all any number of them"
+            f"data (={names}) must all have one label per image, or all several labels"
         )
 
 
 @contextmanager
-def _naming(config: StudyConfig, network: str, data: str) -> Iterator[None]:
-    """Name what the study was given, which the rooms that find fault don't know."""
+def _name_fields_in_errors(config: StudyConfig, network: str, data: str) -> Iterator[None]:
+    """Rephrases errors about costs and shapes by the study's fields ``budget`` and ``network``."""
     try:
         yield
     except ValueError as error:
@@ -273,10 +121,12 @@ def _naming(config: StudyConfig, network: str, data: str) -> Iterator[None]:
         raise ValueError(f"network (={network}) can't take the images of {data}: {error}") from None
 
 
-def _check_start(config: StudyConfig, network: NetworkConfig, start: Start) -> None:
-    """Raise a ValueError for weights that don't fit a network, before anything is trained."""
+def _check_initial_weights(
+    config: StudyConfig, network: NetworkConfig, weights: InitialWeights
+) -> None:
+    """Raises a ValueError if weights don't fit a network, before anything is trained."""
     try:
-        started(network, start.tensors)
+        build_with_weights(network, weights.tensors)
     except ValueError as error:
         reason = str(error).removeprefix("source (=a state dict) doesn't fit the network: ")
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A study's results as rows, and the files they are read back from."""
+"""The rows of a study's results, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spectrum.report.measure import ACCURACY, MAP_AT, measure_among, precision_at
+from spectrum.analysis.measure import (
+    ACCURACY,
+    MAP_AT,
+    infer_measure_from_names,
+    mean_average_precision,
+)
+from spectrum.runs.config import RunConfig
+from spectrum.runs.point import Point
 from spectrum.study.config import StudyConfig
-from spectrum.study.grid import GridConfig, column
-from spectrum.study.plan import Point, RunConfig
+from spectrum.study.grid import GridConfig, column_name
 
 __all__ = [
     "AVERAGE_PRECISION",
@@ -28,7 +34,7 @@ __all__ = [
     "load_curves",
     "load_results",
     "make_row",
-    "varied",
+    "varied_values",
 ]
 
 RESULTS = "results.csv"
@@ -36,36 +42,84 @@ CURVES = "curves.csv"
 CORRECT = "correct.npz"
 AVERAGE_PRECISION = "average_precision.npz"
 LATENCY = "latency"
-"""The column of milliseconds a batch in inference, where latency has a part in a study."""
+"""The column of milliseconds per batch in inference, in studies that measure latency."""
 
-# What a run measures; a failed one lacks the figures.
+# What a run measures. A failed run lacks the numbers.
 _MEASURED = (
-    *("val_top1", "test_top1", "test_top5", "test_loss", "train_seconds", "images_per_second"),
-    *("device", "threads", "status", "error"),
+    "val_top1",
+    "test_top1",
+    "test_top5",
+    "test_loss",
+    "train_seconds",
+    "images_per_second",
+    "device",
+    "threads",
+    "status",
+    "error",
 )
 COLUMNS = (
-    *("run_id", "study", "network", "data", "order", "segments", "match", "activation"),
-    *("residual", "hidden", "dropout", "width", "recipe", "seed", "params", "macs", "epochs"),
+    "run_id",
+    "study",
+    "network",
+    "data",
+    "order",
+    "segments",
+    "match",
+    "activation",
+    "residual",
+    "hidden",
+    "dropout",
+    "width",
+    "recipe",
+    "seed",
+    "params",
+    "macs",
+    "epochs",
     *_MEASURED[:6],
-    *("device", "precision", "threads", "status", "error"),
+    "device",
+    "precision",
+    "threads",
+    "status",
+    "error",
 )
 CURVE_COLUMNS = (
-    *("run_id", "epoch", "samples", "lr"),
-    *("train_loss", "val_loss", "val_top1", "seconds"),
+    "run_id",
+    "epoch",
+    "samples",
+    "lr",
+    "train_loss",
+    "val_loss",
+    "val_top1",
+    "seconds",
 )
-# Where images have several labels there are these as well.
-_PRECISION = precision_at()
-_OF_PRECISION = (_PRECISION.validation, _PRECISION.test)
+# Results of images with several labels have these columns as well.
+_PRECISION = mean_average_precision()
+_MULTI_LABEL = (_PRECISION.validation_column, _PRECISION.test_column)
 _TEXT = {
-    *("run_id", "study", "network", "data", "order", "segments", "match", "activation"),
-    *("hidden", "recipe", "device", "precision", "status", "error"),
+    "run_id",
+    "study",
+    "network",
+    "data",
+    "order",
+    "segments",
+    "match",
+    "activation",
+    "hidden",
+    "recipe",
+    "device",
+    "precision",
+    "status",
+    "error",
 }
 
 
 def make_row(
     config: GridConfig, point: Point, run: RunConfig, result: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """One row of results: what was asked for, then what came out (missing where it failed)."""
+    """Makes one row of results: the configuration of a run, then what it measured.
+
+    What a failed run didn't measure is missing.
+    """
     network, recipe = point.network, point.recipe
     row = {
         "run_id": run.id,
@@ -88,49 +142,52 @@ def make_row(
         "precision": point.precision,
         **{name: result.get(name, "" if name in _TEXT else None) for name in _MEASURED},
     }
-    others = {name: value for name, value in varied(config, point).items() if name not in COLUMNS}
+    extra = {
+        name: value for name, value in varied_values(config, point).items() if name not in COLUMNS
+    }
     measured: dict[str, Any] = {} if point.latency is None else {LATENCY: point.latency}
     if point.map_at is not None:
-        measured |= {name: result.get(name) for name in _OF_PRECISION} | {MAP_AT: point.map_at}
-    return {name: row[name] for name in COLUMNS} | others | measured
+        measured |= {name: result.get(name) for name in _MULTI_LABEL} | {MAP_AT: point.map_at}
+    return {name: row[name] for name in COLUMNS} | extra | measured
 
 
-def varied(config: GridConfig, point: Point) -> dict[str, Any]:
-    """What tells a point from the others of its grid, segments aside, by column."""
+def varied_values(config: GridConfig, point: Point) -> dict[str, Any]:
+    """The values, by column, that distinguish a point from others of its grid, except segments."""
     found: dict[str, Any] = {}
-    for room, field in config.varied():
-        value = getattr(getattr(point, room) if room else point, field)
+    for table, field in config.varied_axes():
+        value = getattr(getattr(point, table) if table else point, field)
         if field != "segments":
             unset = "own" if field == "order" else "none"
-            found[column(room, field)] = unset if value is None else value
+            found[column_name(table, field)] = unset if value is None else value
     if isinstance(config, StudyConfig) and config.tune_lr:
         found["tuned_lr"] = point.recipe.lr
     return found
 
 
 def load_results(folder: Path | str) -> pd.DataFrame:
-    """The results of a study, a row a run.
+    """Loads the results of a study.
 
     Args:
-        folder: of the study, as in ``outputs/default``.
+        folder: the folder of the study, such as ``outputs/default``.
 
     Returns:
-        The columns of ``COLUMNS``, one for any other field that the study varies, and
-        ``latency`` (milliseconds, measured) where that was matched; of images with several labels
-        also ``val_map`` and ``test_map``, the mean average precision of the first ``map_at``
-        predictions. What a failed run has no figure for is missing (NaN).
+        One row per run with the columns of ``COLUMNS``, one column for each other field that the
+        study varies, and ``latency`` (milliseconds, measured) if latency was matched. For images
+        with several labels there are also ``val_map`` and ``test_map``, the mean average precision
+        of the first ``map_at`` predictions, and ``map_at``. What a failed run didn't measure is
+        missing (NaN).
 
     Raises:
-        ValueError: there are no results in the folder, or they can't be read as such.
+        ValueError: the folder holds no results, or they can't be read.
     """
     path = Path(folder) / RESULTS
-    figures = [name for name in (*_MEASURED, *_OF_PRECISION) if name not in _TEXT]
+    numeric = [name for name in (*_MEASURED, *_MULTI_LABEL) if name not in _TEXT]
     try:
         results = pd.read_csv(
             path,
             dtype=dict.fromkeys(_TEXT, str),
-            keep_default_na=False,  # "none" and "" are values here
-            na_values={name: [""] for name in figures},
+            keep_default_na=False,  # "none" and "" are values, not missing
+            na_values={name: [""] for name in numeric},
         )
     except FileNotFoundError:
         raise ValueError(
@@ -138,8 +195,8 @@ def load_results(folder: Path | str) -> pd.DataFrame:
         ) from None
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} can't be read: {error}") from error
-    several = measure_among(results.columns) != ACCURACY
-    _check_columns(path, results, [*COLUMNS, *(_OF_PRECISION if several else ())])
+    is_multi_label = infer_measure_from_names(results.columns) != ACCURACY
+    _check_columns(path, results, [*COLUMNS, *(_MULTI_LABEL if is_multi_label else ())])
     return results
 
 
@@ -150,17 +207,17 @@ def _check_columns(path: Path, rows: pd.DataFrame, expected: Sequence[str]) -> N
 
 
 def load_curves(folder: Path | str) -> pd.DataFrame:
-    """The learning curves of a study's runs, a row an evaluation.
+    """Loads the learning curves of a study's runs.
 
     Args:
-        folder: of the study, as in ``outputs/default``.
+        folder: the folder of the study, such as ``outputs/default``.
 
     Returns:
-        ``run_id, epoch, samples, lr, train_loss, val_loss, val_top1, seconds``, and ``val_map``
-        of images with several labels.
+        One row per evaluation with the columns ``run_id, epoch, samples, lr, train_loss,
+        val_loss, val_top1, seconds``, and ``val_map`` for images with several labels.
 
     Raises:
-        ValueError: they aren't there or can't be read.
+        ValueError: the folder holds no curves, or they can't be read.
     """
     path = Path(folder) / CURVES
     try:
@@ -174,22 +231,25 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
 
 
 def load_correct(folder: Path | str) -> dict[str, NDArray[np.bool_]]:
-    """Which test examples each finished run of a study classifies correctly, (N,), by its id.
+    """Loads which test examples each finished run of a study classifies correctly.
+
+    Returns:
+        An array (N,) for each run id.
 
     Raises:
-        ValueError: they aren't there or can't be read.
+        ValueError: the file doesn't exist or can't be read.
     """
     return _load_answers(folder, CORRECT, np.dtype(bool))
 
 
 def load_average_precision(folder: Path | str) -> dict[str, NDArray[np.float32]]:
-    """The average precision of every test image in each finished run of a study, by its id.
+    """Loads the average precision of every test image in each finished run of a study.
 
     Returns:
-        (N,), missing (NaN) for an image without labels.
+        An array (N,) for each run id, NaN for an image without labels.
 
     Raises:
-        ValueError: they aren't there or can't be read.
+        ValueError: the file doesn't exist or can't be read.
     """
     return _load_answers(folder, AVERAGE_PRECISION, np.dtype(np.float32))
 
@@ -201,8 +261,8 @@ def _load_answers(folder: Path | str, name: str, dtype: np.dtype[Any]) -> dict[s
             answers = {run_id: file[run_id] for run_id in file.files}
     except FileNotFoundError:
         raise ValueError(f"folder (={folder}) must hold a study's answers; no {name}") from None
-    except Exception as error:  # a damaged archive makes its readers raise all kinds
-        raise ValueError(f"{path} is damaged: no archive of arrays") from error
+    except Exception as error:  # a damaged archive can raise many kinds
+        raise ValueError(f"{path} is damaged: not an archive of arrays") from error
     for run_id, array in answers.items():
         if array.dtype != dtype or array.ndim != 1:
             raise ValueError(

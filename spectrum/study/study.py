@@ -1,4 +1,4 @@
-"""A study from its configuration to its results, table and figure."""
+"""A study from its configuration to its results, page and figures."""
 
 from __future__ import annotations
 
@@ -12,46 +12,49 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from spectrum.executors.base import Engine
+from spectrum.executors.engines import execute_runs, open_engine
+from spectrum.executors.progress import ProgressDisplay, describe_test
+from spectrum.runs.config import RunConfig
+from spectrum.runs.events import RunEvent
+from spectrum.runs.initial_weights import InitialWeights
+from spectrum.runs.point import Point
+from spectrum.runs.store import Store
 from spectrum.study.config import StudyConfig
-from spectrum.study.display import Display, describe_test
-from spectrum.study.engine import Engine, execute_runs, open_engine
-from spectrum.study.events import Event
 from spectrum.study.grid import GridConfig
 from spectrum.study.outputs import TUNING, write_study
-from spectrum.study.plan import Plan, Point, RunConfig, make_plan
-from spectrum.study.results import make_row, varied
-from spectrum.study.start import Start
-from spectrum.study.store import Store
-from spectrum.study.tune import Rate, choose_rates, tuning_runs
+from spectrum.study.plan import Plan, make_plan
+from spectrum.study.results import make_row, varied_values
+from spectrum.study.tune import RateCandidate, choose_learning_rates, tuning_runs
 
-__all__ = ["Interrupted", "dry_run", "execute_all", "make_writable", "run_study"]
+__all__ = ["Interrupted", "dry_run", "execute_all", "prepare_folder", "run_study"]
 
 
 class Interrupted(KeyboardInterrupt):
-    """A study was interrupted; the message says how far it came."""
+    """A study or search was interrupted. The message says how much is done."""
 
 
 def run_study(
     config: StudyConfig, *, console: Console | None = None, command: str = ""
 ) -> pd.DataFrame:
-    """Execute a study: every run that isn't done yet, then its results, figures and page.
+    """Executes every run of a study that isn't done yet, then writes its results, figures and page.
 
-    What was done before, by this study or another, is taken from the store. A stopped study goes
-    on where it was when it is called again.
+    Results that this study or another has already are taken from the store. Call it again to
+    continue an interrupted study.
 
     Args:
-        config: the study.
-        console: where progress is shown; None for the standard error.
-        command: what was typed to ask for it, for the page to tell.
+        config: the configuration of the study.
+        console: the console that shows progress; None for standard error.
+        command: the command line that asked for the study, shown on its page.
 
     Returns:
-        A row a run, as ``load_results`` reads it back from ``config.out / config.name``.
+        One row per run, as ``load_results`` reads it from ``config.out / config.name``.
 
     Raises:
-        ValueError: the study can't be planned, its device or cluster isn't there, or a folder
+        ValueError: the study can't be planned, its device or cluster isn't available, or a folder
             can't be written.
-        Interrupted: it was interrupted; all that is finished is kept.
-        OSError: the results can't be written; the runs are kept.
+        Interrupted: the study was interrupted. Everything finished is kept.
+        OSError: the results can't be written. The runs are kept.
     """
     console = console or Console(stderr=True)
     with open_engine(config) as engine:
@@ -61,31 +64,33 @@ def run_study(
 def _run(config: StudyConfig, engine: Engine, console: Console, command: str) -> pd.DataFrame:
     folder = config.out / config.name
     for field, needed in (("out", folder), ("runs", config.runs)):
-        make_writable(field, needed)
-    plan = _plan(config, console)
-    notes = _notes(plan)
+        prepare_folder(field, needed)
+    plan = _make_plan(config, console)
+    notes = _collect_notes(plan)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    tried: list[Rate] = []
+    candidates: list[RateCandidate] = []
     if config.tune_lr:
-        wanted = tuning_runs(plan.points, config.tune_lr, config.seeds)
-        found = execute_all(config, wanted, engine, console, plan.starts)
-        tried = choose_rates(plan.points, config.tune_lr, config.seeds, found)
-        plan = _at_rates(plan, tried)
-        failed = [rate.point.network.segments for rate in tried if rate.reached is None]
+        runs = tuning_runs(plan.points, config.tune_lr, config.seeds)
+        tuning_results = execute_all(config, runs, engine, console, plan.initial_weights)
+        candidates = choose_learning_rates(
+            plan.points, config.tune_lr, config.seeds, tuning_results
+        )
+        plan = _use_chosen_rates(plan, candidates)
+        failed = [rate.point.network.segments for rate in candidates if rate.score is None]
         if failed:
             points = ", ".join(dict.fromkeys(failed))
             notes.append(
-                f"{len(failed)} of {len(tried)} learning rates tried weren't chosen from, since "
-                f"runs of them failed (at {points}); {TUNING} has them"
+                f"{len(failed)} of {len(candidates)} learning rates were left out of the choice, "
+                f"since runs with them failed (at {points}); {TUNING} lists them"
             )
             console.print(f"note: {notes[-1]}", highlight=False, markup=False, soft_wrap=True)
-    results = execute_all(config, plan.runs(), engine, console, plan.starts)
+    results = execute_all(config, plan.runs(), engine, console, plan.initial_weights)
     with console.status("drawing the figures and the page"):
-        return write_study(plan, results, tried, notes, command)
+        return write_study(plan, results, candidates, notes, command)
 
 
-def _plan(config: StudyConfig, console: Console) -> Plan:
+def _make_plan(config: StudyConfig, console: Console) -> Plan:
     if not console.is_terminal:
         return make_plan(config)
     with console.status("solving widths and counting costs") as status:
@@ -93,25 +98,31 @@ def _plan(config: StudyConfig, console: Console) -> Plan:
 
 
 def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
-    """What a study would do: its points with their costs and what is done, and notes on them."""
-    with open_engine(config):
+    """Plans a study without training.
+
+    Returns:
+        A table of its points with their costs and how many of their runs are done, and notes.
+    """
+    with open_engine(config):  # it raises a ValueError for a missing device or cluster
         pass
-    plan = _plan(config, Console(stderr=True))
-    store, notes, tuned = Store(config.runs), _notes(plan), True
+    plan = _make_plan(config, Console(stderr=True))
+    store, notes, tuned = Store(config.runs), _collect_notes(plan), True
     if config.tune_lr:
         wanted = tuning_runs(plan.points, config.tune_lr, config.seeds)
         found = {run.id: store.result(run.id) for _, run in wanted}
         done = {run_id: result for run_id, result in found.items() if result is not None}
         tuned = len(done) == len(found)
-        notes.append(f"{len(done)} of {len(found)} runs that learning rates are chosen by are done")
+        notes.append(f"{len(done)} of {len(found)} runs that tune the learning rates are done")
         if tuned:
-            plan = _at_rates(plan, choose_rates(plan.points, config.tune_lr, config.seeds, done))
-    columns = [c for c in varied(config, plan.points[0]) if tuned or c != "tuned_lr"]
+            plan = _use_chosen_rates(
+                plan, choose_learning_rates(plan.points, config.tune_lr, config.seeds, done)
+            )
+    columns = [c for c in varied_values(config, plan.points[0]) if tuned or c != "tuned_lr"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (*columns, "segments"):
         table.add_column(name, overflow="fold")
-    timed = [] if plan.points[0].latency is None else ["ms"]
-    for name in ("width", "params", "MACs", *timed, "miss", "done"):
+    latency_column = [] if plan.points[0].latency is None else ["ms"]
+    for name in ("width", "params", "MACs", *latency_column, "miss", "done"):
         table.add_column(name, justify="right", no_wrap=True)
     for point in plan.points:
         runs = [point.run(seed) for seed in range(config.seeds)]
@@ -131,16 +142,20 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
     return table, notes
 
 
-def _at_rates(plan: Plan, tried: Sequence[Rate]) -> Plan:
-    return replace(plan, points=tuple(rate.point for rate in tried if rate.chosen))
+def _use_chosen_rates(plan: Plan, candidates: Sequence[RateCandidate]) -> Plan:
+    return replace(plan, points=tuple(rate.point for rate in candidates if rate.chosen))
 
 
-def _notes(plan: Plan) -> list[str]:
+def _collect_notes(plan: Plan) -> list[str]:
     return list(dict.fromkeys(note for point in plan.points for note in point.notes))
 
 
-def make_writable(field: str, folder: Path) -> None:
-    """Make a folder, so that one that can't be written is told before anything is trained."""
+def prepare_folder(field: str, folder: Path) -> None:
+    """Creates a folder and checks that it is writable, before anything is trained.
+
+    Raises:
+        ValueError: the folder can't be created or written; the message names the field.
+    """
     probe = folder / f".writable.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,30 +170,30 @@ def execute_all(
     wanted: Sequence[tuple[Point, RunConfig]],
     engine: Engine,
     console: Console,
-    starts: Sequence[Start] = (),
+    initial_weights: Sequence[InitialWeights] = (),
 ) -> dict[str, dict[str, Any]]:
-    """The result of every run that is wanted, by its id: from the store, or by training.
+    """Returns the result of every wanted run by its id, from the store or by training it.
 
     Raises:
-        Interrupted: it was interrupted; all that is finished is kept.
+        Interrupted: the work was interrupted. Everything finished is kept.
     """
     store = Store(config.runs)
     found = {run.id: store.result(run.id) for _, run in wanted}
     results = {run_id: result for run_id, result in found.items() if result is not None}
     for run_id in results:
-        store.drop_checkpoint(run_id)  # left by a process killed after its last rename
+        store.drop_checkpoint(run_id)  # a process killed right after its result leaves one behind
     pending = {run.id: (point, run) for point, run in wanted if run.id not in results}
     runs: list[RunConfig] = [run for _, run in pending.values()]
     if not runs:
         return results
-    for start in starts:
-        store.keep_start(start.fingerprint, start.tensors)
-    display = Display(console, len(found), len(results), describe_test)
+    for weights in initial_weights:
+        store.save_initial_weights(weights.fingerprint, weights.tensors)
+    display = ProgressDisplay(console, len(found), len(results), describe_test)
     for point, run in pending.values():
-        display.expect(run.id, _name(config, point, run), point.recipe.epochs)
+        display.expect(run.id, _describe(config, point, run), point.recipe.epochs)
     with display.progress:
 
-        def report(event: Event) -> None:
+        def report(event: RunEvent) -> None:
             if event.kind == "finished":
                 results[event.run_id] = event.values
             display.report(event)
@@ -192,6 +207,6 @@ def execute_all(
     return results
 
 
-def _name(config: GridConfig, point: Point, run: RunConfig) -> str:
-    parts = {**varied(config, point), "segments": run.network.segments, "seed": run.seed}
+def _describe(config: GridConfig, point: Point, run: RunConfig) -> str:
+    parts = {**varied_values(config, point), "segments": run.network.segments, "seed": run.seed}
     return ", ".join(f"{name} {value}" for name, value in parts.items())

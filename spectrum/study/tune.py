@@ -1,4 +1,4 @@
-"""A learning rate for each point of a study, chosen by the validation split."""
+"""The choice of a learning rate for each point of a study, by the validation split."""
 
 from __future__ import annotations
 
@@ -7,74 +7,78 @@ from dataclasses import replace
 from statistics import mean
 from typing import Any, NamedTuple
 
-from spectrum.report.measure import measure_among
-from spectrum.study.plan import Point, RunConfig
+from spectrum.analysis.measure import infer_measure_from_names
+from spectrum.runs.config import RunConfig
+from spectrum.runs.point import Point
 from spectrum.training import Recipe
 
-__all__ = ["TUNING_SEEDS", "Rate", "choose_rates", "tuning_runs"]
+__all__ = ["TUNING_SEEDS", "RateCandidate", "choose_learning_rates", "tuning_runs"]
 
 TUNING_SEEDS = 2
-"""How many of a study's seeds the rates are compared on; their runs are the study's own as well."""
+"""How many of a study's seeds the rates are compared on. The study uses the same runs."""
 
 
-class Rate(NamedTuple):
-    """A learning rate tried at a point.
+class RateCandidate(NamedTuple):
+    """A learning rate that was tried at a point.
 
     Attributes:
-        point: the point with this rate.
-        reached: the mean over the tuning seeds of the measure on the validation split; None where
-            a run of it has failed.
-        chosen: whether it is the point's.
+        point: the point with this learning rate.
+        score: the measure on the validation split, averaged over the tuning seeds; None if one of
+            their runs failed.
+        chosen: whether the study uses this rate at the point.
     """
 
     point: Point
-    reached: float | None
+    score: float | None
     chosen: bool = False
 
 
 def tuning_runs(
     points: Sequence[Point], factors: Sequence[float], seeds: int
 ) -> list[tuple[Point, RunConfig]]:
-    """Every run that the rates are chosen by, with its point at that rate."""
-    tried = [at for point in points for at in _rates(point, factors)]
-    return [(point, point.run(seed)) for seed in range(min(seeds, TUNING_SEEDS)) for point in tried]
+    """Lists every run that the rates are chosen by, with its point at that rate."""
+    tuned = [candidate for point in points for candidate in _rates(point, factors)]
+    return [(point, point.run(seed)) for seed in range(min(seeds, TUNING_SEEDS)) for point in tuned]
 
 
-def choose_rates(
+def choose_learning_rates(
     points: Sequence[Point],
     factors: Sequence[float],
     seeds: int,
     results: Mapping[str, Mapping[str, Any]],
-) -> list[Rate]:
-    """Every rate tried, point by point, the best of each chosen.
+) -> list[RateCandidate]:
+    """Chooses the learning rate of each point.
 
-    That is the one of the highest mean on the validation split, of accuracy or of mean average
-    precision, the lowest of equal ones; where runs of every rate have failed, the lowest of all.
+    The rate with the highest score wins. Of equal scores the lowest rate wins, and so does the
+    lowest rate if runs failed at every rate.
 
     Args:
-        points: at the recipe's rate.
-        factors: of that rate.
-        seeds: of the study.
-        results: of the runs of ``tuning_runs``, by their ids.
+        points: the points at the recipe's rate.
+        factors: the factors of that rate to try.
+        seeds: the number of seeds of the study.
+        results: the results of ``tuning_runs``, by run id.
+
+    Returns:
+        Every candidate, point by point, rates ascending.
     """
-    tried = []
+    candidates = []
     for point in points:
         rates = []
-        for at in _rates(point, factors):
-            of_seeds = [results[at.run(seed).id] for seed in range(min(seeds, TUNING_SEEDS))]
+        for tuned in _rates(point, factors):
+            of_seeds = [results[tuned.run(seed).id] for seed in range(min(seeds, TUNING_SEEDS))]
             failed = any(result["status"] != "done" for result in of_seeds)
-            rates.append(Rate(at, None if failed else mean(map(_reached, of_seeds))))
-        best = max(rates, key=lambda rate: -1.0 if rate.reached is None else rate.reached)
-        tried += [rate._replace(chosen=rate is best) for rate in rates]
-    return tried
+            rates.append(RateCandidate(tuned, None if failed else mean(map(_score, of_seeds))))
+        best = max(rates, key=lambda rate: -1.0 if rate.score is None else rate.score)
+        candidates += [rate._replace(chosen=rate is best) for rate in rates]
+    return candidates
 
 
-def _reached(result: Mapping[str, Any]) -> float:
-    return float(result[measure_among(result).validation])
+def _score(result: Mapping[str, Any]) -> float:
+    return float(result[infer_measure_from_names(result).validation_column])
 
 
 def _rates(point: Point, factors: Sequence[float]) -> list[Point]:
-    """The point at every rate, rising."""
+    """The point at every rate, ascending."""
     lr = point.recipe.lr
     return [
         replace(point, recipe=Recipe(**{**point.recipe.model_dump(), "lr": lr * factor}))

@@ -1,20 +1,6 @@
-"""How a network is trained and measured: the recipe, the loop, the metrics."""
+"""How a network is trained and evaluated: the recipe, the training loop, the metrics."""
 
-from spectrum.training.fit import Diverged, Evaluation, Fitted, check_recipe, fit
-from spectrum.training.metrics import Metrics, evaluate
-from spectrum.training.recipe import PRECISIONS, RECIPES, Precision, Recipe, dropout_of
+import lazy_loader
 
-__all__ = [
-    "PRECISIONS",
-    "RECIPES",
-    "Diverged",
-    "Evaluation",
-    "Fitted",
-    "Metrics",
-    "Precision",
-    "Recipe",
-    "check_recipe",
-    "dropout_of",
-    "evaluate",
-    "fit",
-]
+# __init__.pyi lists the public names. Each is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""The averaged weights that a network is evaluated with, and their statistics."""
+"""The averaged weights that a network is evaluated with, and their normalisation statistics."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from spectrum.training.metrics import autocast
 from spectrum.training.recipe import Precision
 
-__all__ = ["averaged_model", "renew_statistics"]
+__all__ = ["averaged_model", "recompute_bn_statistics"]
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 def averaged_model(network: nn.Module, decay: float) -> AveragedModel:
-    """A copy of a network whose weights and buffers follow it as an exponential moving average."""
+    """Returns a copy of a network for the exponential moving average of its weights and buffers."""
     return AveragedModel(network, multi_avg_fn=_moving_average(decay), use_buffers=True)
 
 
 def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """An exponential moving average that forgets the first, untrained weights.
+    """Returns the update of an exponential moving average that forgets the untrained weights.
 
-    Step n decays by (1 + n) / (10 + n) until that reaches ``decay``, as TensorFlow's
-    ExponentialMovingAverage does, which trained the paper's networks.
+    Step n decays by (1 + n) / (10 + n) until that reaches ``decay``. TensorFlow's
+    ExponentialMovingAverage, which trained the paper's networks, does the same.
     """
 
     @torch.no_grad()
@@ -34,21 +34,22 @@ def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int]
         weight = 1 - min(decay, (1 + float(n)) / (10 + float(n)))
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, weight)
-        else:  # counters of batches
+        else:  # batch counters
             torch._foreach_copy_(averaged, current)
 
     return update
 
 
-def renew_statistics(
+def recompute_bn_statistics(
     network: nn.Module, batches: Iterable[Tensor], precision: Precision = "float32"
 ) -> None:
-    """Compute batch normalisation's statistics anew: the mean of those of batches of images.
+    """Replaces batch normalisation's running statistics by the mean over batches of images.
 
-    The average of running statistics isn't the statistic of the averaged weights.
+    The averaged weights need this: the average of their running statistics isn't their statistic.
 
     Args:
-        network: whose running means and variances are replaced; its mode is given back.
+        network: the network, whose running means and variances are replaced; it stays in its mode
+            (training or evaluation).
         batches: images (N, C, H, W), on the network's device.
         precision: of the forward pass.
     """

@@ -12,45 +12,45 @@ import torch
 from torch import Tensor, nn
 
 from spectrum.data import Augmentation, Dataset, Examples
-from spectrum.training.averaging import renew_statistics
+from spectrum.training.averaging import recompute_bn_statistics
 from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
-from spectrum.training.metrics import evaluate
-from spectrum.training.processes import (
-    count,
-    from_first,
-    gather,
-    mean_buffers,
-    mean_over,
-    number,
+from spectrum.training.distributed import (
+    all_gather,
+    all_reduce_mean,
+    average_buffers,
+    on_rank_zero,
+    rank,
+    world_size,
 )
+from spectrum.training.metrics import evaluate
 from spectrum.training.recipe import Precision, Recipe
-from spectrum.training.seeding import random_state, restore_random_state, seeded
-from spectrum.training.state import Trainee, begin
+from spectrum.training.seeding import get_random_state, seeded, set_random_state
+from spectrum.training.state import TrainState, init_train_state
 
-__all__ = ["Diverged", "Evaluation", "Fitted", "check_recipe", "fit"]
+__all__ = ["Diverged", "Evaluation", "FitResult", "check_recipe", "fit"]
 
 Evaluation: TypeAlias = dict[str, float]
-"""``epoch, samples, lr, train_loss, val_loss, val_top1, seconds``, and ``val_map`` where images
-have several labels.
+"""A line of the learning curve.
 
-Samples and seconds are those of training so far, without the evaluations; the learning rate is
-the one that training goes on with.
+Its keys are ``epoch, samples, lr, train_loss, val_loss, val_top1, seconds``, and ``val_map`` if
+images have several labels. ``samples`` and ``seconds`` count training from its start, without the
+evaluations. ``lr`` is the learning rate of the next step.
 """
 
-_SAVED_EVERY = 600.0  # seconds within an epoch
-_ASKED_EVERY = 50  # steps until processes agree whether to save
+_SAVE_EVERY = 600.0  # seconds between checkpoints within an epoch
+_CHECK_EVERY = 50  # steps after which several processes agree whether to save
 
 
 class Diverged(RuntimeError):
     """The loss is no longer a finite number."""
 
 
-class Fitted(NamedTuple):
-    """What ``fit`` gives.
+class FitResult(NamedTuple):
+    """The result of ``fit``.
 
     Attributes:
-        curve: an evaluation on the validation split after every epoch.
-        network: the trained network, its weights averaged where the recipe says so.
+        curve: the learning curve: an evaluation on the validation split after every epoch.
+        network: the trained network, with averaged weights if the recipe has them.
     """
 
     curve: list[Evaluation]
@@ -70,84 +70,93 @@ def fit(
     precision: Precision = "float32",
     checkpoint: Path | str | None = None,
     on_evaluation: Callable[[Evaluation], None] | None = None,
-) -> Fitted:
-    """Train a classifier on the training split; the test split is never touched.
+) -> FitResult:
+    """Trains a classifier on the training split; the test split is never read.
 
     The order of the data and the random numbers of an epoch follow from ``seed`` and the epoch
-    alone, so a training that goes on from its checkpoint ends with the same weights as one that
-    was never stopped. torch's own random state is left as it was.
+    alone. So a run that is resumed from its checkpoint ends with the same weights as one that was
+    never stopped. torch's own random state is left as it was.
 
-    Where ``torch.distributed`` is initialised, its processes train together: each on its share of
-    every batch, with the result that one process has, up to rounding and to dropout, which each
-    draws for itself. All must call this alike; the first alone reads and writes ``checkpoint``
-    and calls ``on_evaluation``.
+    If ``torch.distributed`` is initialised, its processes train together, each on its share of
+    every batch. The result is that of one process, except for rounding and for dropout, which
+    each process draws for itself. All processes must call this function with the same arguments.
+    Only rank zero reads and writes ``checkpoint`` and calls ``on_evaluation``.
 
     Args:
-        network: images (N, C, H, W) to logits (N, classes); it is trained in place. In training
-            mode it may give a tuple, the main logits and those of auxiliary heads.
-        dataset: its splits are taken to the device once, or stream there.
+        network: maps images (N, C, H, W) to logits (N, classes); it is trained in place. In
+            training mode it may return a tuple, the main logits and those of auxiliary heads.
+        dataset: the data; its splits move to the device, or are streamed to it.
         recipe: the optimiser, the schedule and the rest.
-        seed: of the order of the data, its augmentation and dropout; initial weights are the
+        seed: of the order of the data, the augmentation and dropout. Initial weights are the
             network's own.
         device: where to train.
         precision: of the forward pass; weights and optimiser stay float32.
-        checkpoint: a file to save the state to after every epoch, and every ten minutes of a long
-            one, and to go on from.
-        on_evaluation: called with each line of the curve, also with those of a checkpoint.
+        checkpoint: a file to resume from. The state is saved to it after every epoch, and every
+            ten minutes within an epoch.
+        on_evaluation: called with each line of the learning curve, those of the checkpoint
+            included.
 
     Returns:
-        The curve and the network to use.
+        The learning curve and the network to use.
 
     Raises:
-        Diverged: the training or validation loss is not finite after some epoch.
-        Abandoned: another process, the first, has ended the training.
-        ValueError: an unknown precision, a checkpoint of another recipe, seed or precision, a
-            batch that can't be shared by the processes, or an augmentation that needs images that
-            stream.
+        Diverged: the training or validation loss is not finite after an epoch.
+        RankZeroFailed: rank zero has ended the run; the other processes raise this.
+        ValueError: the precision is unknown, the checkpoint is of another recipe, seed or
+            precision, the processes can't share a batch evenly, or the augmentation needs images
+            that are streamed.
     """
     device = torch.device(device)
     train = dataset.train.to(device, channels_last=recipe.channels_last)
     validation = dataset.validation.to(device, channels_last=recipe.channels_last)
     augmentation, batch = check_recipe(recipe, dataset)
     steps = len(train) // batch
-    trainee = begin(network, recipe, device, steps, batch)
+    state = init_train_state(network, recipe, device, steps, batch)
     curve: list[Evaluation] = []
     origin = {"recipe": recipe.model_dump(), "seed": seed, "precision": precision}
     path = Path(checkpoint) if checkpoint else None
-    state = from_first(lambda: load_checkpoint(path)) if path else None
-    unfinished: dict[str, Any] = {}
-    if state is not None:
-        saved = state.get("origin", {})
-        if {**saved, "recipe": Recipe(**saved.get("recipe", {})).model_dump()} != origin:
+    saved = on_rank_zero(lambda: load_checkpoint(path)) if path else None
+    partial_epoch: dict[str, Any] = {}
+    if saved is not None:
+        saved_origin = saved.get("origin", {})
+        saved_recipe = Recipe(**saved_origin.get("recipe", {})).model_dump()
+        if {**saved_origin, "recipe": saved_recipe} != origin:
             raise ValueError(f"checkpoint (={path}) must be of the same recipe, seed and precision")
-        trainee.restore(state)
-        curve, unfinished = state["curve"], state.get("unfinished", {})
+        state.load_state_dict(saved)
+        curve, partial_epoch = saved["curve"], saved.get("unfinished", {})
         if on_evaluation:
-            from_first(lambda: [on_evaluation(line) for line in curve])
+            on_rank_zero(lambda: [on_evaluation(line) for line in curve])
 
-    def save(unfinished: dict[str, Any]) -> None:
+    def save(partial_epoch: dict[str, Any]) -> None:
         if path:
-            whole = {"origin": origin, **trainee.state(), "curve": curve, "unfinished": unfinished}
-            save_checkpoint(path, whole)
+            progress = {"curve": curve, "unfinished": partial_epoch}
+            save_checkpoint(path, {"origin": origin, **state.state_dict(), **progress})
 
     for epoch in range(len(curve) + 1, recipe.epochs + 1):
         loss, seconds = _train_epoch(
-            *(trainee, train, augmentation, recipe, precision, steps, batch),
+            state,
+            train,
+            augmentation,
+            recipe,
+            precision,
+            steps,
+            batch,
             seed=seed * 1_000_003 + epoch,
-            unfinished=unfinished,
+            partial_epoch=partial_epoch,
             save=save if path else None,
         )
-        unfinished = {}
+        partial_epoch = {}
         if recipe.precise_bn:
-            with seeded(seed):  # dropout draws numbers here too
+            with seeded(seed):  # dropout draws random numbers here too
                 n = min(max(recipe.precise_bn, batch), len(train)) // batch * batch
-                own = _share(torch.arange(n).view(-1, batch))
-                some = train.batches(batch // count(), own, augmentation, seed)
-                renew_statistics(trainee.evaluated, (images for images, _ in some), precision)
+                own = _own_share(torch.arange(n).view(-1, batch))
+                batches = train.batches(batch // world_size(), own, augmentation, seed)
+                images_only = (images for images, _ in batches)
+                recompute_bn_statistics(state.eval_network, images_only, precision)
             if recipe.batch_norm == "local":
-                mean_buffers(trainee.evaluated)
-        measured = evaluate(
-            trainee.evaluated,
+                average_buffers(state.eval_network)
+        metrics = evaluate(
+            state.eval_network,
             validation,
             precision=precision,
             class_weights=dataset.class_weights,
@@ -156,51 +165,54 @@ def fit(
         line = {
             "epoch": epoch,
             "samples": epoch * steps * batch,
-            "lr": float(trainee.schedule.get_last_lr()[0]),
+            "lr": float(state.schedule.get_last_lr()[0]),
             "train_loss": loss,
-            "val_loss": measured.loss,
-            "val_top1": measured.top1,
-            **({} if measured.map is None else {"val_map": measured.map}),
+            "val_loss": metrics.loss,
+            "val_top1": metrics.top1,
+            **({} if metrics.map is None else {"val_map": metrics.map}),
             "seconds": seconds + (curve[-1]["seconds"] if curve else 0.0),
         }
-        for split, value in (("training", loss), ("validation", measured.loss)):
+        for split, value in (("training", loss), ("validation", metrics.loss)):
             if not math.isfinite(value):
                 raise Diverged(f"{split} loss is {value} in epoch {epoch} of {recipe.epochs}")
         curve.append(line)
 
-        def conclude(line: Evaluation = line) -> None:
+        def finish_epoch(line: Evaluation = line) -> None:
             save({})
             if on_evaluation:
                 on_evaluation(line)
 
-        from_first(conclude)
-    averaged = trainee.averaged
-    return Fitted(curve, averaged.module if averaged is not None else trainee.network)
+        on_rank_zero(finish_epoch)
+    averaged = state.averaged
+    return FitResult(curve, averaged.module if averaged is not None else state.network)
 
 
 def check_recipe(recipe: Recipe, dataset: Dataset) -> tuple[Augmentation, int]:
-    """How images are varied, and how many there are in a batch of all processes.
+    """Checks that a recipe fits the data and the processes that train.
+
+    Returns:
+        The augmentation of the training images, and the batch size over all processes.
 
     Raises:
-        ValueError: the recipe doesn't fit the data, or the processes that train.
+        ValueError: the recipe doesn't fit.
     """
-    augmentation = recipe.augmentation(dataset.train.streams)
+    augmentation = recipe.augmentation(dataset.train.is_streamed)
     side = min(dataset.shape[1:])
     if recipe.cutout > side:
         raise ValueError(
             f"recipe.cutout (={recipe.cutout}) must be at most {side}, an image's side"
         )
     batch = min(recipe.batch_size, len(dataset.train))
-    if batch % count():
+    if batch % world_size():
         raise ValueError(
-            f"recipe.batch_size (={batch}) must be a multiple of {count()}, the processes that "
-            "share it"
+            f"recipe.batch_size (={batch}) must be a multiple of {world_size()}, the "
+            "processes that share it"
         )
     return augmentation, batch
 
 
 def _train_epoch(
-    trainee: Trainee,
+    state: TrainState,
     train: Examples,
     augmentation: Augmentation,
     recipe: Recipe,
@@ -209,52 +221,65 @@ def _train_epoch(
     batch: int,
     *,
     seed: int,
-    unfinished: dict[str, Any],
+    partial_epoch: dict[str, Any],
     save: Callable[[dict[str, Any]], None] | None,
 ) -> tuple[float, float]:
-    """One pass over the data, from where an unfinished one was saved.
+    """Trains for one epoch, or for the rest of one that was saved within it.
+
+    Args:
+        state: what is trained.
+        train: the training split.
+        augmentation: how its images are varied.
+        recipe: how to train.
+        precision: of the forward pass.
+        steps: batches per epoch.
+        batch: images per batch, over all processes.
+        seed: of this epoch.
+        partial_epoch: what ``save`` was given within this epoch; empty to start at its beginning.
+        save: saves the progress within the epoch to the checkpoint; None if there is none.
 
     Returns:
-        The mean training loss, and the seconds it took.
+        The mean training loss, and the seconds that the whole epoch took.
     """
-    device = next(trainee.network.parameters()).device
-    trainee.called.train()
-    begun, spent = unfinished.get("step", 0), unfinished.get("seconds", 0.0)
-    total = unfinished.get("loss", torch.zeros(())).to(device)
-    started = saved = time.perf_counter()
+    device = next(state.network.parameters()).device
+    state.parallel_network.train()
+    first_step, spent = partial_epoch.get("step", 0), partial_epoch.get("seconds", 0.0)
+    total_loss = partial_epoch.get("loss", torch.zeros(())).to(device)
+    started = last_saved = time.perf_counter()
     with seeded(seed):
         order = torch.randperm(len(train))[: steps * batch].view(steps, batch)
-        if number():
-            torch.manual_seed(seed + number() * 1_000_000_007)  # its dropout is its own
-        if len(unfinished.get("random", [])) == count():
-            restore_random_state(unfinished["random"][number()], device)
-        batches = train.batches(batch // count(), _share(order[begun:]), augmentation, seed)
-        for step, (images, labels) in enumerate(batches, begun + 1):
-            total += trainee.step(images, labels, recipe, precision)
-            if save and step < steps and _is_due(step, saved):
-                unfinished = {
+        if rank():
+            torch.manual_seed(seed + rank() * 1_000_000_007)  # for dropout of its own
+        if len(partial_epoch.get("random", [])) == world_size():
+            set_random_state(partial_epoch["random"][rank()], device)
+        own = _own_share(order[first_step:])
+        batches = train.batches(batch // world_size(), own, augmentation, seed)
+        for step, (images, labels) in enumerate(batches, first_step + 1):
+            total_loss += state.step(images, labels, recipe, precision)
+            if save and step < steps and _should_save(step, last_saved):
+                progress = {
                     "step": step,
                     "seconds": spent + time.perf_counter() - started,
-                    "loss": total,
-                    "random": gather(random_state(device)),
+                    "loss": total_loss,
+                    "random": all_gather(get_random_state(device)),
                 }
-                from_first(lambda unfinished=unfinished: save(unfinished))  # type: ignore[misc]
-                saved = time.perf_counter()
-    mean_over(total)
+                on_rank_zero(lambda progress=progress: save(progress))  # type: ignore[misc]
+                last_saved = time.perf_counter()
+    all_reduce_mean(total_loss)
     if recipe.batch_norm == "local":
-        mean_buffers(trainee.network)
-        if trainee.averaged is not None:
-            mean_buffers(trainee.averaged)
-    return total.item() / steps, spent + time.perf_counter() - started
+        average_buffers(state.network)
+        if state.averaged is not None:
+            average_buffers(state.averaged)
+    return total_loss.item() / steps, spent + time.perf_counter() - started
 
 
-def _share(batches: Tensor) -> Tensor:
-    """This process's share of every batch, (steps, batch) -> (steps x batch / processes,)."""
-    return batches.chunk(count(), dim=1)[number()].flatten()
+def _own_share(batches: Tensor) -> Tensor:
+    """Returns this process's share of every batch: (steps, batch) to (n,)."""
+    return batches.chunk(world_size(), dim=1)[rank()].flatten()
 
 
-def _is_due(step: int, saved: float) -> bool:
-    """Whether the state should be saved in the middle of an epoch."""
-    if count() > 1 and step % _ASKED_EVERY:
+def _should_save(step: int, last_saved: float) -> bool:
+    """Returns whether the state should be saved now, within an epoch."""
+    if world_size() > 1 and step % _CHECK_EVERY:
         return False
-    return from_first(lambda: time.perf_counter() - saved >= _SAVED_EVERY)
+    return on_rank_zero(lambda: time.perf_counter() - last_saved >= _SAVE_EVERY)

@@ -1,4 +1,4 @@
-"""What a training step makes small."""
+"""The training loss."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from spectrum.training.recipe import Recipe
 __all__ = ["AUXILIARY_WEIGHT", "criterion", "training_loss"]
 
 AUXILIARY_WEIGHT = 0.4
-"""Of an auxiliary head's loss beside the main one; what Inception V3's own training code takes."""
+"""The weight of an auxiliary head's loss, as in Inception V3's own training code."""
 
 
 def criterion(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy; of images with several labels, the mean binary one over all classes.
+    """Computes the mean cross-entropy; for images with several labels, the binary one.
 
     Args:
         logits: (N, K), float32.
-        labels: (N,) int64, or (N, K) bool where an image has any number of labels.
-        smoothing: the share of the target that is spread: over all classes, or, of each label that
-            an image has or hasn't, over the two.
+        labels: (N,) int64, or (N, K) bool if an image may have several labels.
+        smoothing: the share of the target that is spread over all classes. With several labels,
+            the share that is spread over the two answers (label or no label) for each class.
     """
     if labels.ndim == 1:
         return F.cross_entropy(logits, labels, label_smoothing=smoothing)
@@ -29,7 +29,13 @@ def criterion(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
 
 
 def training_loss(output: Tensor | tuple[Tensor, ...], labels: Tensor, recipe: Recipe) -> Tensor:
-    """The loss of a network's output: the main logits (N, K), or those and auxiliary heads'."""
+    """Computes the loss of a network's output.
+
+    Args:
+        output: the logits (N, K), or a tuple of the main logits and those of auxiliary heads.
+        labels: as ``criterion`` takes them.
+        recipe: its label smoothing is used.
+    """
     heads = output if isinstance(output, tuple) else (output,)
     losses = [criterion(logits.float(), labels, recipe.label_smoothing) for logits in heads]
     return losses[0] + AUXILIARY_WEIGHT * sum(losses[1:])

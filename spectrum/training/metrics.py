@@ -1,4 +1,4 @@
-"""How well a network classifies a split."""
+"""Evaluation: how well a network classifies the examples of a split."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from spectrum.data import Examples
+from spectrum.training.distributed import all_gather_rows, rank, world_size
 from spectrum.training.loss import criterion
-from spectrum.training.processes import count, gather_rows, number
 from spectrum.training.ranking import average_precision
 from spectrum.training.recipe import PRECISIONS, Precision
 
@@ -20,17 +20,18 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures over a split.
+    """The metrics of a network on a split.
 
     Attributes:
-        top1: share of examples whose highest logit is their class's, or one of theirs where they
-            have several labels.
-        top5: share for which one of the five highest is (or of all, where there are fewer).
-        loss: mean cross-entropy, without label smoothing; binary where there are several labels.
-        correct: (N,) bool, on the CPU, whether each example's highest logit is its class's.
-        map: mean of ``precision``; None where each example has one class.
-        precision: (N,) float32, on the CPU, the average precision of each example's highest
-            logits, NaN for one without labels; None where each has one class.
+        top1: the share of examples whose highest logit is that of their class, or of one of their
+            labels if they have several.
+        top5: the same for any of the five highest logits (of all, if there are fewer classes).
+        loss: the mean cross-entropy without label smoothing; the binary one if examples have
+            several labels.
+        correct: (N,) bool, on the CPU, whether each example counts in ``top1``.
+        map: the mean of ``average_precision``; None if each example has one class.
+        average_precision: (N,) float32, on the CPU, the average precision (AP@k) of each example,
+            NaN for one without labels; None if each example has one class.
     """
 
     top1: float
@@ -38,14 +39,14 @@ class Metrics:
     loss: float
     correct: Tensor
     map: float | None = None
-    precision: Tensor | None = None
+    average_precision: Tensor | None = None
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which a forward pass runs in ``precision``.
+    """Returns the context in which a forward pass runs in ``precision``.
 
     Raises:
-        ValueError: an unknown precision.
+        ValueError: the precision is unknown.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision (={precision!r}) must be one of {', '.join(PRECISIONS)}")
@@ -61,27 +62,27 @@ def evaluate(
     class_weights: Tensor | None = None,
     map_at: int = 100,
 ) -> Metrics:
-    """Measure a classifier on a split, in eval mode; its mode is given back.
+    """Evaluates a classifier on a split, in evaluation mode; its modules' modes are restored.
 
-    Processes that train together share the examples, and all get the figures.
+    Processes that train together share the examples, and all of them get the metrics.
 
     Args:
-        network: images (N, C, H, W) to logits (N, classes); the split is taken to its device.
+        network: maps images (N, C, H, W) to logits (N, classes); the split moves to its device.
         split: the examples.
         precision: of the forward pass; the loss is computed in float32.
-        class_weights: (classes,), in the average precision of examples with several labels; None
-            for equal ones.
-        map_at: how many predictions that looks at.
+        class_weights: (classes,), the weights of the classes in the average precision of examples
+            with several labels; None for equal weights.
+        map_at: k, how many of the highest logits the average precision (AP@k) looks at.
 
     Raises:
-        ValueError: the split is empty, or an unknown precision.
+        ValueError: the split is empty, or the precision is unknown.
     """
     if len(split) == 0:
         raise ValueError("split (=0 examples) must have at least one example")
     modes = [(module, module.training) for module in network.modules()]
     device = next((p.device for p in network.parameters()), split.labels.device)
     split = split.to(device)
-    own = torch.arange(number(), len(split), count()) if count() > 1 else None
+    own = torch.arange(rank(), len(split), world_size()) if world_size() > 1 else None
     logits = []
     network.eval()
     try:
@@ -91,20 +92,20 @@ def evaluate(
     finally:
         for module, training in modes:
             module.training = training
-    scores = gather_rows(torch.cat(logits), len(split))  # (N, classes)
+    scores = all_gather_rows(torch.cat(logits), len(split))  # (N, classes)
     labels = split.labels
     ranked = scores.topk(min(5, scores.shape[1]), dim=1).indices  # (N, 5)
     if labels.ndim == 2:
         hits = labels.gather(1, ranked)
         weights = None if class_weights is None else class_weights.to(device)
-        each = average_precision(scores, labels, map_at, weights)
+        precisions = average_precision(scores, labels, map_at, weights)
     else:
-        hits, each = ranked == labels[:, None], None
+        hits, precisions = ranked == labels[:, None], None
     return Metrics(
         top1=hits[:, 0].float().mean().item(),
         top5=hits.any(dim=1).float().mean().item(),
         loss=criterion(scores, labels).item(),
         correct=hits[:, 0].cpu(),
-        map=None if each is None else each.nanmean().item(),
-        precision=None if each is None else each.float().cpu(),
+        map=None if precisions is None else precisions.nanmean().item(),
+        average_precision=None if precisions is None else precisions.float().cpu(),
     )

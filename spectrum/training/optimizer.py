@@ -1,4 +1,4 @@
-"""The optimiser of a recipe and the schedule of its learning rate."""
+"""The optimiser that a recipe names, and the schedule of its learning rate."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from spectrum.training.recipe import Recipe
 __all__ = ["make_optimizer", "make_schedule"]
 
 
-class _Eager(Optimizer):
-    """An optimiser whose methods don't load torch's compiler.
+class _WithoutDynamo(Optimizer):
+    """An optimiser whose methods don't import torch's compiler.
 
-    torch wraps them so that ``torch.compile`` leaves them out, and the wrappers import all of
-    ``torch._dynamo``: more than a second for every process that trains, where nothing is compiled.
+    torch wraps these methods so that ``torch.compile`` leaves them out. The wrappers import all of
+    ``torch._dynamo``, which takes more than a second in every process that trains. Nothing is
+    compiled here, so the wrappers are removed.
     """
 
     add_param_group = inspect.unwrap(Optimizer.add_param_group)
@@ -27,20 +28,20 @@ class _Eager(Optimizer):
     load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
 
 
-class _SGD(_Eager, SGD):
+class _SGD(_WithoutDynamo, SGD):
     step = torch.no_grad()(inspect.unwrap(SGD.step))
 
 
-class _RMSprop(_Eager, RMSprop):
+class _RMSprop(_WithoutDynamo, RMSprop):
     step = torch.no_grad()(inspect.unwrap(RMSprop.step))
 
 
-class _AdamW(_Eager, AdamW):
+class _AdamW(_WithoutDynamo, AdamW):
     step = torch.no_grad()(inspect.unwrap(AdamW.step))
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
-    """The optimiser of a network's parameters."""
+    """Makes the recipe's optimiser of a network's parameters."""
     parameters, lr, decay = network.parameters(), recipe.lr, recipe.weight_decay
     if recipe.optimizer == "sgd":
         return _SGD(parameters, lr, recipe.momentum, weight_decay=decay, fused=True)
@@ -50,13 +51,13 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def make_schedule(optimizer: Optimizer, recipe: Recipe, steps: int, batch: int) -> LRScheduler:
-    """The schedule of the learning rate, to be stepped after every batch.
+    """Makes the recipe's schedule of the learning rate, to be stepped after every batch.
 
     Args:
-        optimizer: whose learning rate it sets.
-        recipe: what it is.
-        steps: batches an epoch.
-        batch: images a batch.
+        optimizer: the optimiser whose learning rate it sets.
+        recipe: which schedule, and its settings.
+        steps: batches per epoch.
+        batch: images per batch.
     """
     if recipe.schedule == "exponential":
         every = recipe.decay_every * (steps * batch if recipe.decay_unit == "epochs" else 1)
@@ -66,7 +67,7 @@ def make_schedule(optimizer: Optimizer, recipe: Recipe, steps: int, batch: int) 
         optimizer,
         recipe.lr,
         total_steps=total,
-        # OneCycleLR divides by the steps of the warm-up less one.
+        # OneCycleLR divides by the number of warm-up steps minus one, which mustn't be 0.
         pct_start=max(recipe.warmup, 1.5 / total),
         cycle_momentum=recipe.optimizer == "adamw",
     )

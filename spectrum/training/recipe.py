@@ -1,4 +1,4 @@
-"""What a network is trained with, as a value."""
+"""The recipe: how a network is trained, as a configuration."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pydantic import (
     model_validator,
 )
 
-from spectrum.data import Augmentation
+from spectrum.data.augmentation import Augmentation
 
-__all__ = ["PRECISIONS", "RECIPES", "Precision", "Recipe", "dropout_of"]
+__all__ = ["PRECISIONS", "RECIPES", "Precision", "Recipe", "default_dropout"]
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -31,8 +31,8 @@ _PAPER = {
     "precise_bn": 8192,
     "clip": 0.0,
 }
-# What each recipe has where nothing else is said; "small" has the defaults of the fields.
-_NAMED: dict[str, dict[str, Any]] = {
+# The defaults that each name sets; those of "small" are the fields' own.
+_DEFAULTS: dict[str, dict[str, Any]] = {
     "small": {},
     "imagenet": {
         **_PAPER,
@@ -51,9 +51,9 @@ _NAMED: dict[str, dict[str, Any]] = {
         "decay_unit": "samples",
     },
 }
-RECIPES: tuple[str, ...] = tuple(_NAMED)
-# Fields that say something under one value of another alone.
-_ONLY_WITH = {
+RECIPES: tuple[str, ...] = tuple(_DEFAULTS)
+# Fields that have an effect only if another field has one of these values.
+_NEEDS = {
     "momentum": ("optimizer", ("sgd", "rmsprop")),
     "warmup": ("schedule", ("one_cycle",)),
     "decay": ("schedule", ("exponential",)),
@@ -63,46 +63,53 @@ _ONLY_WITH = {
 
 
 class Recipe(BaseModel):
-    """The optimiser, its schedule, and what else shapes the weights.
+    """The optimiser, the learning rate's schedule, and all else that shapes the weights.
 
-    ``"small"`` is AdamW under a one-cycle schedule, evaluated with averaged weights as the paper
-    does; its defaults were chosen on the validation split of digits (studies/recipe.md).
-    ``"imagenet"`` and ``"jft"`` are the paper's (sections 4.2 and 4.3): SGD or RMSprop with
-    momentum, a learning rate that falls by steps, averaged weights, and for ``"imagenet"`` a
-    dropout of 0.5 in the network (``dropout_of``). The paper gives neither epochs nor batch size,
-    nor the decay of its average; 100, 32 and 0.9999 are ours. Its weight decay for Inception V3
-    is 4e-5. Every field can be set under any name.
+    The name sets the defaults of the other fields; each of them can still be given.
+
+    - ``"small"`` is AdamW under a one-cycle schedule, evaluated with averaged weights as the paper
+      does. Its defaults were chosen on the validation split of digits (studies/recipe.md).
+    - ``"imagenet"`` and ``"jft"`` are the paper's (sections 4.2 and 4.3): SGD or RMSprop with
+      momentum, a learning rate that falls in steps, and averaged weights. ``"imagenet"`` also
+      puts a dropout of 0.5 into the network (``default_dropout``). The paper doesn't give the
+      number of epochs, the batch size or the decay of the average; 100, 32 and 0.9999 are ours.
+      Its weight decay for Inception V3 is 4e-5.
 
     Attributes:
-        name: ``"small"``, ``"imagenet"`` or ``"jft"``: the values of the fields not given.
+        name: ``"small"``, ``"imagenet"`` or ``"jft"``: the defaults of the other fields.
         epochs: passes over the training split.
-        batch_size: images a step; the last, smaller batch of an epoch is left out.
+        batch_size: images per step. The last batch of an epoch is left out if it is smaller.
         optimizer: ``"adamw"``, ``"sgd"`` or ``"rmsprop"``, as in ``torch.optim``.
-        lr: the first learning rate; of a cycle, the highest.
-        momentum: of SGD and RMSprop. AdamW's betas are torch's, the first cycled with the rate.
-        schedule: ``"one_cycle"``, or ``"exponential"``: times ``decay`` every ``decay_every``.
-        warmup: the share of the steps of a cycle in which the learning rate rises.
-        decay: factor of the learning rate.
-        decay_every: after how many epochs or samples, as ``decay_unit`` says.
-        decay_unit: ``"epochs"`` or ``"samples"`` seen in training.
-        weight_decay: decoupled from the gradient in AdamW, added to it in the others (L2).
-        label_smoothing: the share of the target spread over all classes.
-        average: decay a step of the moving average of the weights; 0 for no average.
-        precise_bn: training images from which batch normalisation's statistics are computed anew
-            for the evaluated weights (Wu and Johnson, arXiv:2105.07576); 0 for the running ones,
-            averaged with the weights.
+        lr: the initial learning rate; under ``"one_cycle"``, the highest.
+        momentum: of SGD and RMSprop. AdamW has torch's betas; one-cycle also cycles the first.
+        schedule: of the learning rate: ``"one_cycle"``, or ``"exponential"``, which multiplies it
+            by ``decay`` after every ``decay_every``.
+        warmup: under ``"one_cycle"``, the share of all steps in which the learning rate rises.
+        decay: under ``"exponential"``, the factor of the learning rate.
+        decay_every: under ``"exponential"``, the number of epochs or samples between two decays.
+        decay_unit: what ``decay_every`` counts: ``"epochs"``, or ``"samples"`` seen in training.
+        weight_decay: decoupled from the gradient in AdamW, added to the gradient in SGD and
+            RMSprop (L2).
+        label_smoothing: the share of the target that is spread evenly over all classes.
+        average: the decay per step of the moving average of the weights, with which the network
+            is evaluated; 0 for no average.
+        precise_bn: the number of training images from which batch normalisation's statistics are
+            recomputed for the evaluated weights (Wu and Johnson, arXiv:2105.07576); 0 for the
+            running statistics, which are averaged with the weights.
         clip: the largest norm of the gradient; 0 for no clipping.
-        channels_last: whether images and weights lie in memory channels last.
-        crop: pixels of padding around a training image, of which a window of the image's own size
-            is cut out at random.
-        flip: whether half of the training images are mirrored; None where images stream alone.
-        cutout: side of the square that is blanked out at random in a training image.
-        crop_area: the least share of an image that a random crop of it takes before it is brought
-            to the size of the others (RandomResizedCrop); only images that stream have pixels to
-            spare for that, and None stands for 0.08 there.
-        batch_norm: in training on several processes, over which of the images of a step batch
-            normalisation's statistics are: ``"synchronised"``, all, as one process has it; or
-            ``"local"``, each process over its own.
+        channels_last: whether images and weights have the channels-last memory layout.
+        crop: pixels of padding on each side of a training image, out of which a random window of
+            the image's own size is cut.
+        flip: whether half of the training images are mirrored. None stands for True if images
+            are streamed, and for False if they are in memory.
+        cutout: side of the square that is blanked out at a random place of a training image, in
+            pixels; 0 for none.
+        crop_area: the smallest share of an image's area that a random crop takes before it is
+            resized (RandomResizedCrop). Only streamed images are cropped so, because only they
+            have more pixels than are needed; None stands for 0.08 there.
+        batch_norm: the images over which batch normalisation computes its statistics if several
+            processes train: ``"synchronised"``, the whole batch, as in one process; or
+            ``"local"``, each process's own share.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -132,50 +139,49 @@ class Recipe(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill(cls, given: Any) -> Any:
+    def _set_defaults(cls, given: Any) -> Any:
         if not isinstance(given, dict) or given.get("name", "small") not in RECIPES:
             return given
-        filled = {**_NAMED[given.get("name", "small")], **given}
-        for field, (other, values) in _ONLY_WITH.items():
-            if (
-                field not in given
-                and filled.get(other, cls.model_fields[other].default) not in values
-            ):
-                filled.pop(field, None)  # another optimiser or schedule was asked for
-        return filled
+        values = {**_DEFAULTS[given.get("name", "small")], **given}
+        for field, (other, allowed) in _NEEDS.items():
+            other_value = values.get(other, cls.model_fields[other].default)
+            if field not in given and other_value not in allowed:
+                values.pop(field, None)  # a default that is for another optimiser or schedule
+        return values
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        for field, (other, values) in _ONLY_WITH.items():
-            value, chosen = getattr(self, field), getattr(self, other)
-            if chosen not in values and value != type(self).model_fields[field].default:
+    def _check_fields(self) -> Self:
+        for field, (other, allowed) in _NEEDS.items():
+            value, other_value = getattr(self, field), getattr(self, other)
+            if other_value not in allowed and value != type(self).model_fields[field].default:
                 raise ValueError(
-                    f"{field} (={value}) needs {other} {' or '.join(values)}, not {chosen}"
+                    f"{field} (={value}) needs {other} {' or '.join(allowed)}, not {other_value}"
                 )
         return self
 
-    def augmentation(self, streams: bool) -> Augmentation:
-        """How training images are varied.
+    def augmentation(self, is_streamed: bool) -> Augmentation:
+        """Returns how training images are varied.
 
         Args:
-            streams: whether they stream.
+            is_streamed: whether they are streamed rather than in memory.
 
         Raises:
-            ValueError: ``crop_area`` is given and they don't.
+            ValueError: ``crop_area`` is given and images are in memory.
         """
-        if self.crop_area is not None and not streams:
+        if self.crop_area is not None and not is_streamed:
             raise ValueError(
-                f"recipe.crop_area (={self.crop_area}) needs images that stream (data.loading "
-                "'stream'): those in memory have no pixels to spare"
+                f"recipe.crop_area (={self.crop_area}) needs images that are streamed "
+                "(data.loading 'stream'); those in memory have no pixels to spare"
             )
+        crop_area = 0.08 if self.crop_area is None else self.crop_area
         return Augmentation(
             crop=self.crop,
-            flip=streams if self.flip is None else self.flip,
+            flip=is_streamed if self.flip is None else self.flip,
             cutout=self.cutout,
-            area=(0.08 if self.crop_area is None else self.crop_area) if streams else 1.0,
+            crop_area=crop_area if is_streamed else 1.0,
         )
 
 
-def dropout_of(recipe: str) -> float:
-    """The dropout before the classifier that a recipe's name stands for (section 4.2)."""
+def default_dropout(recipe: str) -> float:
+    """Returns the dropout before the classifier that goes with a recipe's name (section 4.2)."""
     return 0.5 if recipe == "imagenet" else 0.0

@@ -1,4 +1,4 @@
-"""What changes while a network is trained, as one thing to save and to go on from."""
+"""Everything that changes while a network is trained, to be saved and restored as one."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from spectrum.training.averaging import averaged_model
+from spectrum.training.distributed import parallelize
 from spectrum.training.loss import training_loss
 from spectrum.training.metrics import autocast
 from spectrum.training.optimizer import make_optimizer, make_schedule
-from spectrum.training.processes import in_parallel
 from spectrum.training.recipe import Precision, Recipe
 
-__all__ = ["Trainee", "begin"]
+__all__ = ["TrainState", "init_train_state"]
 
 
 @dataclass(frozen=True)
-class Trainee:
-    """A network with all that its training keeps.
+class TrainState:
+    """A network in training, with its optimiser, schedule and averaged weights.
 
     Attributes:
-        network: whose weights are trained.
-        called: what is called in its stead in training; the network itself, unless several
-            processes train it.
-        averaged: the moving average of its weights, if there is one.
-        optimizer: of its weights.
-        schedule: of the learning rate.
+        network: the network whose weights are trained.
+        parallel_network: ``network`` wrapped in ``DistributedDataParallel``, which training steps
+            call; ``network`` itself if one process trains it.
+        averaged: the moving average of the network's weights; None if the recipe has none.
+        optimizer: the optimiser of the network's weights.
+        schedule: the schedule of the learning rate.
     """
 
     network: nn.Module
-    called: nn.Module
+    parallel_network: nn.Module
     averaged: AveragedModel | None
     optimizer: Optimizer
     schedule: LRScheduler
 
     @property
-    def evaluated(self) -> nn.Module:
-        """The network that is evaluated: the average, if there is one."""
+    def eval_network(self) -> nn.Module:
+        """The network to evaluate: the averaged one if there is one."""
         return self.network if self.averaged is None else self.averaged
 
-    def state(self) -> dict[str, Any]:
-        """All of it as plain values and tensors."""
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the whole state as plain values and tensors."""
         return {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
@@ -54,8 +54,8 @@ class Trainee:
             "schedule": self.schedule.state_dict(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to what ``state`` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what ``state_dict`` returned."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -63,9 +63,9 @@ class Trainee:
             self.averaged.load_state_dict(state["averaged"])
 
     def step(self, images: Tensor, labels: Tensor, recipe: Recipe, precision: Precision) -> Tensor:
-        """Train on a batch; its loss, on the device."""
+        """Trains on one batch and returns its loss, on the device."""
         with autocast(images.device, precision):
-            output = self.called(images)  # (batch, classes), of an auxiliary head as well
+            output = self.parallel_network(images)  # logits, or a tuple with auxiliary heads'
         loss = training_loss(output, labels, recipe)
         self.optimizer.zero_grad()
         loss.backward()
@@ -78,25 +78,27 @@ class Trainee:
         return loss.detach()
 
 
-def begin(
+def init_train_state(
     network: nn.Module, recipe: Recipe, device: torch.device, steps: int, batch: int
-) -> Trainee:
-    """A network on its device, ready to be trained.
+) -> TrainState:
+    """Moves a network to its device and makes the state of a training run that hasn't begun.
 
     Args:
-        network: it is trained in place.
-        recipe: how.
-        device: where.
-        steps: of an epoch.
-        batch: images a step, of all processes.
+        network: the network; it is trained in place.
+        recipe: how it is trained.
+        device: where it is trained.
+        steps: batches per epoch.
+        batch: images per batch, over all processes.
     """
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
-    network, called = in_parallel(network, synchronised=recipe.batch_norm == "synchronised")
+    network, parallel_network = parallelize(
+        network, synchronised=recipe.batch_norm == "synchronised"
+    )
     optimizer = make_optimizer(network, recipe)
-    return Trainee(
+    return TrainState(
         network=network,
-        called=called,
+        parallel_network=parallel_network,
         averaged=averaged_model(network, recipe.average) if recipe.average else None,
         optimizer=optimizer,
         schedule=make_schedule(optimizer, recipe, steps, batch),

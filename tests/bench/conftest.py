@@ -1,4 +1,4 @@
-"""What the tests of the benchmarks share."""
+"""Fixtures for the tests of the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from spectrum.bench import roofline
 from spectrum.bench.__main__ import main
 
 
-class Said(NamedTuple):
+class Result(NamedTuple):
     status: int
     out: str
     err: str
 
 
-Bench = Callable[..., Said]
+Bench = Callable[..., Result]
 
 
 @pytest.fixture
 def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ceilings measured with small matrices and buffers: their values don't matter here."""
+    """Measure the ceilings with small matrices and buffers, since their values don't matter."""
     monkeypatch.setattr(roofline, "_SIDES", {"cpu": (32, 64)})
     monkeypatch.setattr(roofline, "_BUFFERS", (2**16,))
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Bench:
-    """Call the command in this process."""
+    """Run the command in this process."""
 
-    def call(*arguments: str) -> Said:
+    def call(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["spectrum.bench", *arguments])
-        return Said(main(), *capsys.readouterr())
+        return Result(main(), *capsys.readouterr())
 
     return call

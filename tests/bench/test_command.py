@@ -1,4 +1,4 @@
-"""The command as a user starts it: what it prints, writes and refuses."""
+"""The command line: what it prints, writes and refuses."""
 
 from __future__ import annotations
 
@@ -63,51 +63,53 @@ def test_bad_usage_is_one_line_and_status_2(
     arguments: tuple[str, ...], bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = bench(*arguments)
-    assert said.status == 2
-    assert said.err.count("\n") == 1
-    assert said.err.startswith(f"error: {REFUSED[arguments]}")
-    assert said.out == ""
+    result = bench(*arguments)
+    assert result.status == 2
+    assert result.err.count("\n") == 1
+    assert result.err.startswith(f"error: {REFUSED[arguments]}")
+    assert result.out == ""
     assert not list(tmp_path.rglob("*.csv"))
 
 
 @pytest.mark.usefixtures("_quick_probes")
 def test_a_layer_is_printed_written_and_drawn(bench: Bench, tmp_path: Path) -> None:
-    said = bench("layer", *SMALL, "--segments=1,5,C", f"--out={tmp_path}", "--threads=1")
-    assert (said.status, said.err) == (0, "")
-    what, machine, limits, *_ = said.out.splitlines()
-    assert what == "3x3 convolution, 12 channels, 6x6, batch 2, float32, forward and backward"
+    result = bench("layer", *SMALL, "--segments=1,5,C", f"--out={tmp_path}", "--threads=1")
+    assert (result.status, result.err) == (0, "")
+    title, machine, limits, *_ = result.out.splitlines()
+    assert title == "3x3 convolution, 12 channels, 6x6, batch 2, float32, forward and backward"
     assert ", 1 thread, torch " in machine
     assert limits.startswith("ceilings in this run: ")
-    assert "geometric means of the library's time over ours: " in said.out
-    assert "time rises" in said.out
-    assert "uneven segments take at most " in said.out
-    assert "* nn.Conv2d has no uneven groups" in said.out
+    assert "geometric means of the library's time over ours: " in result.out
+    assert "time rises" in result.out
+    assert "uneven segments take at most " in result.out
+    assert "* nn.Conv2d has no uneven groups" in result.out
     rows = pd.read_csv(tmp_path / "bench" / "layer.csv", dtype={"segments": str})
     assert rows["segments"].tolist() == ["1", "5", "C"]
     assert rows["machine"].unique().tolist() == [machine]
     assert rows[["channels", "size", "batch", "kernel"]].iloc[0].tolist() == [12, 6, 2, 3]
     assert (rows["passes"] == "forward and backward").all()
     assert (tmp_path / "bench" / "layer.png").read_bytes().startswith(b"\x89PNG")
-    assert str(tmp_path / "bench" / "layer.csv") in said.out
+    assert str(tmp_path / "bench" / "layer.csv") in result.out
     for value in rows["ms"]:
-        assert f"{value:.3g}"[:3] in said.out
+        assert f"{value:.3g}"[:3] in result.out
 
 
 @pytest.mark.usefixtures("_quick_probes")
-def test_flags_of_a_layer_change_what_they_say(bench: Bench, tmp_path: Path) -> None:
+def test_flags_of_a_layer_take_effect(bench: Bench, tmp_path: Path) -> None:
     flags = ("--precision=bfloat16", "--forward-only", "--kernel=5", "--plan=native")
-    said = bench("layer", *SMALL, "--segments=3", f"--out={tmp_path}", *flags)
-    assert said.out.startswith("5x5 convolution, 12 channels, 6x6, batch 2, bfloat16, forward, pl")
+    result = bench("layer", *SMALL, "--segments=3", f"--out={tmp_path}", *flags)
+    assert result.out.startswith(
+        "5x5 convolution, 12 channels, 6x6, batch 2, bfloat16, forward, pl"
+    )
     rows = pd.read_csv(tmp_path / "bench" / "layer.csv")
     assert rows["macs"].tolist() == [25 * 12 * 4 * 36]
     assert rows["plan"].tolist() == ["native"]
 
 
 def test_networks_are_printed_written_and_drawn(bench: Bench, tmp_path: Path) -> None:
-    said = bench("network", "tiny@1", "tiny", *TINY, f"--out={tmp_path}", "--match=params")
-    assert (said.status, said.err) == (0, "")
-    assert said.out.startswith(
+    result = bench("network", "tiny@1", "tiny", *TINY, f"--out={tmp_path}", "--match=params")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith(
         "input 1x8x8, equal parameters, precision float32, layout channels_last, plan auto, batch 2"
     )
     rows = pd.read_csv(tmp_path / "bench" / "network.csv", dtype={"segments": str})
@@ -118,13 +120,13 @@ def test_networks_are_printed_written_and_drawn(bench: Bench, tmp_path: Path) ->
 
 @pytest.mark.parametrize("mode", ["training", "inference"])
 def test_one_mode_alone_can_be_timed(bench: Bench, tmp_path: Path, mode: str) -> None:
-    said = bench("network", "no_stem", *TINY, f"--out={tmp_path}", f"--{mode}")
-    assert said.status == 0, said.err
+    result = bench("network", "no_stem", *TINY, f"--out={tmp_path}", f"--{mode}")
+    assert result.status == 0, result.err
     rows = pd.read_csv(tmp_path / "bench" / "network.csv")
     assert rows["mode"].tolist() == [mode]
 
 
-def test_what_a_model_prints_and_what_saturates_stay_out_of_the_table(
+def test_a_models_output_and_notes_stay_out_of_the_table(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "from torch import nn\ndef net():\n    print('hello')\n    return nn.Sequential("
@@ -132,11 +134,11 @@ def test_what_a_model_prints_and_what_saturates_stay_out_of_the_table(
     (tmp_path / "talking_networks.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     flags = (*TINY, f"--out={tmp_path}", "--inference")
-    said = bench("network", "talking_networks:net", "tiny@200", *flags)
-    assert said.status == 0
-    assert "hello" in said.err
-    assert "hello" not in said.out
-    assert "note: tiny: segments (=200): 9 of 9 layers have fewer channels" in said.out
+    result = bench("network", "talking_networks:net", "tiny@200", *flags)
+    assert result.status == 0
+    assert "hello" in result.err
+    assert "hello" not in result.out
+    assert "note: tiny: segments (=200): 9 of 9 layers have fewer channels" in result.out
 
 
 def test_a_study_is_printed_written_and_drawn(
@@ -144,33 +146,43 @@ def test_a_study_is_printed_written_and_drawn(
 ) -> None:
     times = pd.DataFrame(
         {
-            **{"program": [OURS, PLAIN], "repeat": [1, 1], "runs": [8, 8]},
-            **{"seconds": [24.0, 96.0], "runs_a_minute": [20.0, 5.0], "test_top1": [0.95, 0.97]},
+            "program": [OURS, PLAIN],
+            "repeat": [1, 1],
+            "runs": [8, 8],
+            "seconds": [24.0, 96.0],
+            "runs_a_minute": [20.0, 5.0],
+            "test_top1": [0.95, 0.97],
         }
     )
     runs = pd.DataFrame(
         {
-            **{"program": [OURS, PLAIN], "segments": ["C", "C"], "seed": [0, 0]},
-            **{"params": [79777, 79777], "test_top1": [0.95, 0.97]},
+            "program": [OURS, PLAIN],
+            "segments": ["C", "C"],
+            "seed": [0, 0],
+            "params": [79777, 79777],
+            "test_top1": [0.95, 0.97],
         }
     )
-    asked = {}
+    passed = {}
 
-    def made_up(script: Path, **given: object) -> StudyTimes:
-        asked.update(given, script=script)
+    def fake_bench(script: Path, **arguments: object) -> StudyTimes:
+        passed.update(arguments, script=script)
         return StudyTimes(times, runs)
 
-    monkeypatch.setattr(run, "bench_study", made_up)
+    monkeypatch.setattr(run, "bench_study", fake_bench)
     script = tmp_path / "script.py"
     script.touch()
     flags = ("--seeds=2", "--epochs=3", "--repeats=1", f"--script={script}", f"--out={tmp_path}")
-    said = bench("study", *flags)
-    assert (said.status, said.err) == (0, "")
-    assert {name: asked[name] for name in ("script", "seeds", "epochs", "repeats")} == {
-        **{"script": script, "seeds": 2, "epochs": 3, "repeats": 1},
+    result = bench("study", *flags)
+    assert (result.status, result.err) == (0, "")
+    assert {name: passed[name] for name in ("script", "seeds", "epochs", "repeats")} == {
+        "script": script,
+        "seeds": 2,
+        "epochs": 3,
+        "repeats": 1,
     }
-    assert "4.00 times as many runs a minute as the plain script" in said.out
-    assert "test top-1 less the script's: -0.0200\n" in said.out
+    assert "4.00 times as many runs a minute as the plain script" in result.out
+    assert "test top-1 less the script's: -0.0200\n" in result.out
     folder = tmp_path / "bench"
     assert pd.read_csv(folder / "study.csv")["runs_a_minute"].tolist() == [20, 5]
     assert pd.read_csv(folder / "study_runs.csv")["program"].tolist() == [OURS, PLAIN]
@@ -184,9 +196,9 @@ def test_a_script_that_fails_is_one_line_and_status_1(
     script.write_text("raise SystemExit('no time')")
     runs = pd.DataFrame({"segments": ["C"], "seed": [0], "params": [79777], "test_top1": [0.9]})
     monkeypatch.setattr("spectrum.bench.study._run_ours", lambda *_: (1.0, runs))
-    said = bench("study", f"--script={script}", f"--out={tmp_path}")
-    assert said.status == 1
-    assert said.err == f"error: {script} ended with status 1: no time\n"
+    result = bench("study", f"--script={script}", f"--out={tmp_path}")
+    assert result.status == 1
+    assert result.err == f"error: {script} ended with status 1: no time\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["layer"], ["network"], ["study"]])
@@ -196,16 +208,16 @@ def test_help_needs_no_torch_and_no_pandas(arguments: list[str]) -> None:
         "from spectrum.bench.__main__ import main\n"
         "status = main(); assert not {'torch', 'pandas'} & set(sys.modules); sys.exit(status)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr
-    assert "Usage: " in said.stdout
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "Usage: " in result.stdout
 
 
-def test_bad_usage_is_answered_before_torch_is_imported() -> None:
+def test_bad_usage_is_refused_before_torch_is_imported() -> None:
     code = (
         "import sys; sys.argv = ['spectrum.bench', 'layer', '--segments=999']\n"
         "from spectrum.bench.__main__ import main\n"
         "status = main(); assert 'torch' not in sys.modules; sys.exit(status)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert said.returncode == 2, said.stderr
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr

@@ -1,4 +1,4 @@
-"""The figures draw what was measured, and nothing of it hides."""
+"""The figures show all measurements, and nothing overlaps."""
 
 from __future__ import annotations
 
@@ -37,10 +37,17 @@ def network_rows(speeds: dict[tuple[str, str], float], **changes: Any) -> pd.Dat
     """Made-up images a second by network and point, half as many in training."""
     rows = [
         {
-            **{"network": network, "segments": point, "precision": "float32", "batch": 8},
-            **{"layout": "channels_last", "plan": "auto", "mode": mode},
-            **{"images_per_second": share * speed, "images_per_second_low": 0.9 * share * speed},
-            **{"images_per_second_high": 1.2 * share * speed, **changes},
+            "network": network,
+            "segments": point,
+            "precision": "float32",
+            "batch": 8,
+            "layout": "channels_last",
+            "plan": "auto",
+            "mode": mode,
+            "images_per_second": share * speed,
+            "images_per_second_low": 0.9 * share * speed,
+            "images_per_second_high": 1.2 * share * speed,
+            **changes,
         }
         for mode, share in (("training", 0.5), ("inference", 1.0))
         for (network, point), speed in speeds.items()
@@ -49,12 +56,12 @@ def network_rows(speeds: dict[tuple[str, str], float], **changes: Any) -> pd.Dat
 
 
 def curves(figure: Figure, panel: int = 0) -> list[tuple[list[float], list[float]]]:
-    """What stands as a mark, a list a curve."""
+    """The x and y values of the marks of each curve."""
     lines = [bars.lines[0] for bars in figure.axes[panel].containers]  # type: ignore[attr-defined]
     return [(list(line.get_xdata()), list(line.get_ydata())) for line in lines]
 
 
-def test_a_layers_time_stands_against_its_work_beside_the_librarys_and_the_floor() -> None:
+def test_a_layers_time_is_drawn_with_the_librarys_and_the_roofline() -> None:
     rows = layer_rows(("C", 8, 0.5), ("1", 64, 4.0), ("2", 32, 1.0))
     figure = figure_of_layer(rows, "a title")
     ours, default, last = curves(figure)
@@ -75,7 +82,7 @@ def test_a_layers_time_stands_against_its_work_beside_the_librarys_and_the_floor
     }
 
 
-def test_the_labels_of_a_layers_points_keep_apart() -> None:
+def test_the_labels_of_a_layers_points_do_not_overlap() -> None:
     points = [(str(n), 10**7 // n, 40 / n**0.8) for n in (1, 2, 4, 7, 8, 14, 28, 52, 91, 182, 364)]
     figure = figure_of_layer(layer_rows(*points, ("C", 10**7 // 728, 0.4)), "a title")
     canvas = FigureCanvasAgg(figure)
@@ -89,7 +96,7 @@ def test_the_labels_of_a_layers_points_keep_apart() -> None:
         assert not (a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 - 2 and b.y0 < a.y1 - 2)
 
 
-def test_networks_are_curves_along_the_dial_in_a_panel_a_mode() -> None:
+def test_networks_are_curves_in_one_panel_per_mode() -> None:
     speeds = {("a", "1"): 40.0, ("a", "C"): 10.0, ("b", "1"): 20.0, ("b", "C"): 30.0}
     figure = figure_of_networks(network_rows(speeds), "a title")
     assert [ax.get_ylabel() for ax in figure.axes] == [
@@ -102,7 +109,7 @@ def test_networks_are_curves_along_the_dial_in_a_panel_a_mode() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
 
-def test_a_model_without_a_dial_is_a_line_beside_those_that_have_one() -> None:
+def test_an_unconverted_model_is_a_horizontal_line() -> None:
     speeds = {("theirs", "-"): 8.0, ("a", "1"): 40.0, ("a", "C"): 10.0}
     figure = figure_of_networks(network_rows(speeds), "a title")
     level = [line for line in figure.axes[1].lines if line.get_linestyle() == "--"]
@@ -110,7 +117,7 @@ def test_a_model_without_a_dial_is_a_line_beside_those_that_have_one() -> None:
     assert [y for _, y in curves(figure, 1)] == [[40, 10]]
 
 
-def test_networks_of_one_point_each_are_bars_in_the_order_given() -> None:
+def test_networks_of_one_point_each_are_bars_in_order() -> None:
     speeds = {("b", "C"): 10.0, ("a.b:c", "-"): 40.0, ("b", "1"): 20.0}
     rows = network_rows(speeds)
     rows["precision"] = ["float32", "float32", "bfloat16"] * 2
@@ -122,7 +129,7 @@ def test_networks_of_one_point_each_are_bars_in_the_order_given() -> None:
     assert [text.get_text() for text in inference.texts] == ["10.0", "40.0", "20.0"]
 
 
-def test_what_tells_series_apart_is_in_their_names() -> None:
+def test_settings_that_differ_are_in_the_names_of_series() -> None:
     rows = network_rows({("a", "1"): 1.0, ("a", "C"): 2.0})
     both = pd.concat([rows, rows.assign(plan="native")])
     assert [name for name, _ in network_series(rows)] == ["a"]

@@ -1,4 +1,4 @@
-"""The benchmark of a layer: what is timed is the same convolution, and the figures follow."""
+"""The benchmark of a layer: the timed layers are one function, and the numbers agree."""
 
 from __future__ import annotations
 
@@ -8,22 +8,35 @@ import pytest
 import torch
 from torch import nn
 
+from spectrum import kernels
 from spectrum.bench.arguments import PLANS
-from spectrum.bench.layer import LayerBench, _calls, _ours, bench_layer, default_points
+from spectrum.bench.layer import (
+    LayerBenchConfig,
+    _make_layer,
+    _make_steps,
+    bench_layer,
+    default_points,
+)
 from spectrum.costs import count_costs
 from spectrum.layers import SegmentedConv
-from spectrum.layers import plans as layer_plans
 
 pytestmark = pytest.mark.usefixtures("_quick_probes")
 
 
-def case(*segments: str, **changes: Any) -> LayerBench:
+def make_config(*segments: str, **changes: Any) -> LayerBenchConfig:
     made: dict[str, Any] = {
-        **{"channels": 12, "size": 6, "batch": 3, "kernel": 3, "segments": segments},
-        **{"precision": "float32", "plan": "auto", "device": "cpu", "training": True},
+        "channels": 12,
+        "size": 6,
+        "batch": 3,
+        "kernel": 3,
+        "segments": segments,
+        "precision": "float32",
+        "plan": "auto",
+        "device": "cpu",
+        "training": True,
         "seconds": 0.01,
     }
-    return LayerBench(**made | changes)
+    return LayerBenchConfig(**made | changes)
 
 
 def test_the_default_points_are_divisors_and_powers_and_end_with_one_a_channel() -> None:
@@ -35,11 +48,11 @@ def test_the_default_points_are_divisors_and_powers_and_end_with_one_a_channel()
     assert default_points(728) == of_the_paper
 
 
-def test_a_row_says_what_its_layer_costs_and_how_it_compares() -> None:
-    rows, ceiling = bench_layer(case("1", "3", "5", "C"))
+def test_a_row_has_the_costs_of_its_layer_and_its_ratios() -> None:
+    rows, ceiling = bench_layer(make_config("1", "3", "5", "C"))
     assert rows["segments"].tolist() == ["1", "3", "5", "C"]
     assert rows["segment_count"].tolist() == [1, 3, 5, 12]
-    assert rows["channels_a_segment"].tolist() == [12, 4, 2.4, 1]
+    assert rows["channels_per_segment"].tolist() == [12, 4, 2.4, 1]
     for segments, macs in zip(rows["segments"], rows["macs"], strict=True):
         conv = SegmentedConv(12, 12, segments=segments, order="spatial_only")
         assert macs == count_costs(conv, (12, 6, 6)).macs  # fvcore's
@@ -49,10 +62,10 @@ def test_a_row_says_what_its_layer_costs_and_how_it_compares() -> None:
     flops = 3 * 2 * rows["macs"] * 3  # three images, three passes
     assert (rows["gflops"] * 1e6).tolist() == pytest.approx((flops / rows["ms"]).tolist())
     assert (rows["roofline"] * rows["ms"]).tolist() == pytest.approx(rows["allowed_ms"].tolist())
-    moved = [4 * (2 * 3 * 12 * 36 + macs // 36) for macs in rows["macs"]]
+    bytes_moved = [4 * (2 * 3 * 12 * 36 + macs // 36) for macs in rows["macs"]]
     least = [
         3 * max(2 * 3 * macs / ceiling.flops, size / ceiling.bandwidth)
-        for macs, size in zip(rows["macs"], moved, strict=True)
+        for macs, size in zip(rows["macs"], bytes_moved, strict=True)
     ]
     assert (rows["allowed_ms"] / 1000).tolist() == pytest.approx(least)
     for name in ("ms", "default_ms", "channels_last_ms", "ratio_default", "ratio_best"):
@@ -63,12 +76,12 @@ def test_a_row_says_what_its_layer_costs_and_how_it_compares() -> None:
 
 @pytest.mark.parametrize("segments", ["1", "4", "5", "C"])
 @pytest.mark.parametrize("kernel", [3, 2])
-def test_all_that_is_timed_at_a_point_is_the_same_function(segments: str, kernel: int) -> None:
-    config = case(segments, kernel=kernel)
-    ours = _ours(config, segments)
+def test_all_layers_timed_at_a_point_are_the_same_function(segments: str, kernel: int) -> None:
+    config = make_config(segments, kernel=kernel)
+    ours = _make_layer(config, segments)
     x = torch.randn(3, 12, 6, 6)
     for training in (False, True):
-        calls = _calls(case(segments, kernel=kernel, training=training), [ours], x)
+        calls = _make_steps(make_config(segments, kernel=kernel, training=training), [ours], x)
         assert len(calls) == 4
         if not training:
             for call in calls.values():
@@ -80,7 +93,7 @@ def test_all_that_is_timed_at_a_point_is_the_same_function(segments: str, kernel
             assert sum(w.numel() for w in by_weights) == sum(p.numel() for p in ours.parameters())
 
 
-def test_the_librarys_even_layer_is_its_own_class_and_in_its_own_layout() -> None:
+def test_the_library_layer_is_nn_conv2d_in_each_layout() -> None:
     x = torch.randn(3, 12, 6, 6)
     called: list[tuple[type[nn.Module], bool]] = []
     handle = nn.modules.module.register_module_forward_pre_hook(
@@ -89,8 +102,8 @@ def test_the_librarys_even_layer_is_its_own_class_and_in_its_own_layout() -> Non
         )
     )
     try:
-        config = case("3", training=False)
-        calls = _calls(config, [_ours(config, "3")], x)
+        config = make_config("3", training=False)
+        calls = _make_steps(config, [_make_layer(config, "3")], x)
         for layout, is_last in (("contiguous", False), ("channels_last", True)):
             called.clear()
             calls["native", 0, layout]()
@@ -102,17 +115,17 @@ def test_the_librarys_even_layer_is_its_own_class_and_in_its_own_layout() -> Non
         handle.remove()
 
 
-def test_plans_are_those_of_the_layers() -> None:
-    assert set(PLANS) == {"auto", *layer_plans.PLANS}
-    rows = bench_layer(case("1", "3", "5", plan="native")).rows
+def test_plans_are_those_of_the_kernels() -> None:
+    assert set(PLANS) == {"auto", *kernels.PLANS}
+    rows = bench_layer(make_config("1", "3", "5", plan="native")).rows
     assert rows["plan"].tolist() == ["native"] * 3
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_narrow_types_are_computed_in(precision: str) -> None:
-    config = case("3", precision=precision, training=False)
+def test_half_precision_types_are_computed_in(precision: str) -> None:
+    config = make_config("3", precision=precision, training=False)
     x = torch.randn(3, 12, 6, 6, dtype=getattr(torch, precision))
-    for call in _calls(config, [_ours(config, "3")], x).values():
+    for call in _make_steps(config, [_make_layer(config, "3")], x).values():
         out = call()
         assert isinstance(out, torch.Tensor)
         assert out.dtype == getattr(torch, precision)
@@ -120,10 +133,10 @@ def test_narrow_types_are_computed_in(precision: str) -> None:
 
 def test_random_numbers_are_left_as_they_were() -> None:
     before = torch.get_rng_state()
-    bench_layer(case("3"))
+    bench_layer(make_config("3"))
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_memory_that_runs_out_is_told_as_the_batch_that_is_too_large() -> None:
+def test_running_out_of_memory_names_the_batch() -> None:
     with pytest.raises(ValueError, match=r"batch \(=1000000\) must be smaller"):
-        bench_layer(case("1", batch=1_000_000, size=100_000))
+        bench_layer(make_config("1", batch=1_000_000, size=100_000))

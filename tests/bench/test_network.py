@@ -1,4 +1,4 @@
-"""Networks side by side: what is timed, what it costs, and how the first compares."""
+"""Networks timed in turns: which are timed, what they cost, and the ratios to the first."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from spectrum.bench.names import parse_entry
+from spectrum.bench.cases import NetworkBenchConfig, build_case, make_cases
+from spectrum.bench.names import parse_network_spec
 from spectrum.bench.network import bench_networks
-from spectrum.bench.subjects import NetworkBench, build_subject, make_subjects
 from spectrum.costs import count_config, match_budget
 from spectrum.costs.measure import measure_costs
 from spectrum.costs.timing import Timing
-from spectrum.layers.plans import plan_of, using_plan
+from spectrum.kernels.plans import plan_of, using_plan
 from spectrum.networks import NetworkConfig, build
 
 CODE = """
@@ -42,22 +42,27 @@ def _users_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def how(**changes: Any) -> NetworkBench:
+def make_bench(**changes: Any) -> NetworkBenchConfig:
     made: dict[str, Any] = {
-        **{"input_shape": (3, 8, 8), "classes": 10, "batch": 2, "modes": ("training", "inference")},
-        **{"match": "none", "device": "cpu", "seconds": 0.0},
+        "input_shape": (3, 8, 8),
+        "classes": 10,
+        "batch": 2,
+        "modes": ("training", "inference"),
+        "match": "none",
+        "device": "cpu",
+        "seconds": 0.0,
     }
-    return NetworkBench(**made | changes)
+    return NetworkBenchConfig(**made | changes)
 
 
 def timed(*names: str, points: list[str] | None = None, **changes: Any) -> pd.DataFrame:
-    bench = how(**changes)
-    entries = [parse_entry(name) for name in names]
-    subjects = make_subjects(entries, points, "float32", "channels_last", bench)
-    return bench_networks(subjects, bench).rows
+    bench = make_bench(**changes)
+    specs = [parse_network_spec(name) for name in names]
+    cases = make_cases(specs, points, "float32", "channels_last", bench)
+    return bench_networks(cases, bench).rows
 
 
-def test_rows_are_mode_by_mode_and_compare_with_the_first() -> None:
+def test_rows_are_ordered_by_mode_and_have_ratios_to_the_first() -> None:
     rows = timed("tiny", "tiny@1", "no_stem@4@bfloat16@contiguous@native")
     assert rows["mode"].tolist() == ["training"] * 3 + ["inference"] * 3
     assert rows["network"].tolist() == ["tiny", "tiny", "no_stem"] * 2
@@ -74,7 +79,7 @@ def test_rows_are_mode_by_mode_and_compare_with_the_first() -> None:
     assert (rows["rounds"] == 7).all()
 
 
-def test_costs_and_memory_are_those_that_others_find() -> None:
+def test_costs_and_memory_are_those_of_the_costs_package() -> None:
     rows = timed("tiny@4", modes=("inference",), batch=3)
     config = NetworkConfig(name="tiny", segments="4", num_classes=10)
     costs = count_config(config, (3, 8, 8))
@@ -90,20 +95,20 @@ def test_costs_and_memory_are_those_that_others_find() -> None:
 def test_a_network_is_timed_as_it_was_published_unless_points_are_given(
     name: str, point: str
 ) -> None:
-    bench = how()
+    bench = make_bench()
     for points, expected in ((None, [point]), (["2", "C"], ["2", "C"])):
-        subjects = make_subjects([parse_entry(name)], points, "float32", "contiguous", bench)
-        assert [subject.segments for subject in subjects] == expected
-    own = make_subjects([parse_entry(f"{name}@3")], ["2"], "float32", "contiguous", bench)
-    assert [subject.segments for subject in own] == ["3"]
+        cases = make_cases([parse_network_spec(name)], points, "float32", "contiguous", bench)
+        assert [case.segments for case in cases] == expected
+    own = make_cases([parse_network_spec(f"{name}@3")], ["2"], "float32", "contiguous", bench)
+    assert [case.segments for case in own] == ["3"]
 
 
-def test_what_is_named_twice_is_timed_once() -> None:
+def test_a_network_named_twice_is_timed_once() -> None:
     assert len(timed("tiny", "tiny@C", "tiny@float32", modes=("inference",))) == 1
 
 
 @pytest.mark.parametrize("cost", ["params", "macs"])
-def test_widths_are_solved_to_what_each_network_costs_at_one_a_channel(cost: str) -> None:
+def test_widths_are_solved_for_the_cost_of_each_network_at_c(cost: str) -> None:
     rows = timed("tiny", "no_stem", points=["1", "C"], match=cost, modes=("inference",))
     for name in ("tiny", "no_stem"):
         part = rows[rows["network"] == name]
@@ -115,7 +120,7 @@ def test_widths_are_solved_to_what_each_network_costs_at_one_a_channel(cost: str
 
 
 @pytest.mark.usefixtures("_users_code")
-def test_a_users_model_is_timed_as_it_is_or_where_it_is_put_on_the_dial() -> None:
+def test_a_users_model_is_timed_unconverted_and_converted() -> None:
     rows = timed("users_networks:net", "users_networks:net@C", modes=("training",))
     assert rows["segments"].tolist() == ["-", "C"]
     assert rows["width"].isna().tolist() == [True, False]
@@ -126,7 +131,7 @@ def test_a_users_model_is_timed_as_it_is_or_where_it_is_put_on_the_dial() -> Non
 
 
 @pytest.mark.usefixtures("_users_code")
-def test_a_model_whose_operators_cost_who_knows_what_is_timed_all_the_same() -> None:
+def test_a_model_with_operators_of_unknown_cost_is_timed() -> None:
     rows = timed("users_networks:odd", "tiny", modes=("inference",))
     assert rows["macs"].isna().tolist() == [True, False]
 
@@ -148,18 +153,18 @@ def test_ratios_are_of_images_a_second_round_by_round(monkeypatch: pytest.Monkey
     assert rows["images_per_second"].tolist() == [2, 2]
     assert rows["images_per_second_low"].tolist() == [1, 0.5]
     assert rows["images_per_second_high"].tolist() == [2, 4]
-    # 4, 2 and 8 times as fast a batch, which is a quarter of the first's.
+    # A batch is 4, 2 and 8 times as fast, and has a quarter of the images of the first's.
     assert rows[["ratio", "ratio_low", "ratio_high"]].iloc[1].tolist() == [1, 0.5, 2]
 
 
-def test_a_plan_is_in_force_while_a_network_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_holds_during_the_steps_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def watched(conv: Any, x: torch.Tensor) -> Any:
         seen.append(plan_of(conv, x))
         return seen[-1]
 
-    monkeypatch.setattr("spectrum.layers.execute.plan_of", watched)
+    monkeypatch.setattr("spectrum.kernels.execute.plan_of", watched)
     timed("tiny@native", modes=("inference",))
     assert set(seen) == {"native"}
     seen.clear()
@@ -175,17 +180,17 @@ def test_a_plan_is_in_force_while_a_network_steps(monkeypatch: pytest.MonkeyPatc
 
 
 def test_layers_that_saturate_are_noted() -> None:
-    bench = how(modes=("inference",))
-    subjects = make_subjects([parse_entry("tiny@200")], None, "float32", "contiguous", bench)
-    assert bench_networks(subjects, bench).notes == (
-        "tiny: segments (=200): 9 of 9 layers have fewer channels and take one segment a channel",
+    bench = make_bench(modes=("inference",))
+    cases = make_cases([parse_network_spec("tiny@200")], None, "float32", "contiguous", bench)
+    assert bench_networks(cases, bench).notes == (
+        "tiny: segments (=200): 9 of 9 layers have fewer channels and get one segment per channel",
     )
 
 
 def test_a_network_is_built_with_its_classes_and_channels() -> None:
-    bench = how(input_shape=(1, 8, 8), classes=7)
-    (subject,) = make_subjects([parse_entry("tiny")], None, "float32", "contiguous", bench)
-    network = build_subject(subject, bench).network
+    bench = make_bench(input_shape=(1, 8, 8), classes=7)
+    (case,) = make_cases([parse_network_spec("tiny")], None, "float32", "contiguous", bench)
+    network = build_case(case, bench).network
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
 
 
@@ -200,7 +205,7 @@ def test_a_network_is_built_with_its_classes_and_channels() -> None:
         (["tiny"], {"batch": 1_000_000, "input_shape": (3, 90_000, 90_000)}, r"batch \(=1000000\)"),
     ],
 )
-def test_what_cannot_be_timed_is_told(
+def test_a_network_that_cannot_be_timed_is_an_error(
     names: list[str], changes: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(ValueError, match=reason):

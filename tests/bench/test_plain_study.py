@@ -33,7 +33,7 @@ def plain() -> ModuleType:
 
 
 def in_order(network: nn.Module) -> Iterator[nn.Module]:
-    """The modules that hold weights, each network's in the order in which it runs them."""
+    """The modules with weights in the order in which a network runs them, shortcuts last."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear) and "shortcut" not in name:
             yield module

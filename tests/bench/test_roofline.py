@@ -1,4 +1,4 @@
-"""The ceilings, and the time that they allow."""
+"""The ceilings, and the least time that they allow."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 
 from spectrum.bench.roofline import (
     Ceilings,
-    Pass,
+    LayerPass,
     Probe,
-    allowed_seconds,
-    ceilings,
     layer_passes,
-    probes,
+    make_probes,
+    measured_ceilings,
+    roofline_seconds,
 )
 from spectrum.costs.timing import Timing
 
@@ -23,52 +23,52 @@ def nothing() -> None: ...
 
 
 def test_ceilings_are_the_best_rates_by_the_median_of_each_probe() -> None:
-    probed = {
+    probes = {
         "multiply": Probe(nothing, 600, 0),
         "larger": Probe(nothing, 4000, 0),
         "copy": Probe(nothing, 0, 90),
     }
     before = {"multiply": Timing((1, 2, 9)), "larger": Timing((20, 20)), "copy": Timing((3,))}
     after = {"multiply": Timing((3, 3, 3)), "larger": Timing((8, 10)), "copy": Timing((9,))}
-    assert ceilings(probed, before) == Ceilings(300, 30)
-    assert ceilings(probed, before, after) == Ceilings(4000 / 9, 30)
+    assert measured_ceilings(probes, before) == Ceilings(300, 30)
+    assert measured_ceilings(probes, before, after) == Ceilings(4000 / 9, 30)
 
 
-def test_each_pass_takes_the_longer_of_computing_and_moving() -> None:
+def test_each_pass_takes_the_longer_of_computing_and_moving_data() -> None:
     ceiling = Ceilings(flops=100, bandwidth=10)
-    assert allowed_seconds([Pass(500, 1)], ceiling) == 5
-    assert allowed_seconds([Pass(1, 30)], ceiling) == 3
-    assert allowed_seconds([Pass(500, 1), Pass(1, 30)], ceiling) == 8
+    assert roofline_seconds([LayerPass(500, 1)], ceiling) == 5
+    assert roofline_seconds([LayerPass(1, 30)], ceiling) == 3
+    assert roofline_seconds([LayerPass(500, 1), LayerPass(1, 30)], ceiling) == 8
 
 
-def test_a_layer_has_one_pass_or_three_that_each_move_every_tensor_but_one_role() -> None:
+def test_a_layer_has_one_or_three_passes_that_move_three_tensors() -> None:
     # 4 images of 6 channels and 5x5, 3x3 kernel in 2 segments, float32.
     macs, numbers, weights = 4 * 25 * 9 * 6 * 3, 4 * 6 * 25, 6 * 3 * 9
     forward = layer_passes(macs, numbers, numbers, weights, 4, training=False)
-    assert forward == [Pass(2 * macs, 4 * (600 + 600 + 162))]
+    assert forward == [LayerPass(2 * macs, 4 * (600 + 600 + 162))]
     assert layer_passes(macs, numbers, numbers, weights, 4, training=True) == forward * 3
 
 
-def test_probes_compute_and_move_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probes_compute_and_move_what_they_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spectrum.bench.roofline._SIDES", {"cpu": (16,)})
     monkeypatch.setattr("spectrum.bench.roofline._BUFFERS", (2**22,))
-    probed = probes("cpu", torch.bfloat16, 2**21)
-    product = probed.pop("multiply 16")
-    assert (product.flops, product.moved) == (2 * 16**3, 0)
+    probes = make_probes("cpu", torch.bfloat16, 2**21)
+    product = probes.pop("multiply 16")
+    assert (product.flops, product.bytes_moved) == (2 * 16**3, 0)
     out = product.call()
     assert isinstance(out, torch.Tensor)
     assert (out.shape, out.dtype) == ((16, 16), torch.bfloat16)
-    for name, probe in probed.items():
+    for name, probe in probes.items():
         kind, size = name.split()
-        moved = probe.call()
-        assert isinstance(moved, torch.Tensor)
-        assert moved.numel() == int(size)
-        assert probe.moved == {"copy": 2, "add": 3}[kind] * moved.numel() * 2
+        bytes_moved = probe.call()
+        assert isinstance(bytes_moved, torch.Tensor)
+        assert bytes_moved.numel() == int(size)
+        assert probe.bytes_moved == {"copy": 2, "add": 3}[kind] * bytes_moved.numel() * 2
         assert probe.flops == 0
-    assert {int(name.split()[1]) for name in probed} == {2**20, 2**21}
+    assert {int(name.split()[1]) for name in probes} == {2**20, 2**21}
 
 
 def test_no_buffer_is_smaller_than_a_layers_input() -> None:
-    sizes = [int(n.split()[1]) for n in probes("cpu", torch.float32, 2**26) if "copy" in n]
+    sizes = [int(n.split()[1]) for n in make_probes("cpu", torch.float32, 2**26) if "copy" in n]
     assert min(sizes) == 2**24
     assert all(math.log2(size) >= 24 for size in sizes)

@@ -1,4 +1,4 @@
-"""The default study beside a script, as processes, and what their times and accuracies come to."""
+"""The default study and a script as processes, and the comparison of times and accuracies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from spectrum.bench import study
-from spectrum.bench.programs import Failed, time_program
+from spectrum.bench.programs import ProgramFailed, time_program
 from spectrum.bench.study import OURS, PLAIN, bench_study, compare_accuracy, speedup
 
 SCRIPT = """
@@ -31,7 +31,7 @@ with open(given.out, "w", newline="") as file:
 
 
 def accuracies(program: str, *values: float) -> pd.DataFrame:
-    """Made-up runs, a seed a value, at two points that lie 0.1 apart."""
+    """Made-up runs, one seed per value, at two points whose accuracies differ by 0.1."""
     rows = [
         {"program": program, "segments": point, "seed": seed, "test_top1": value + shift}
         for seed, value in enumerate(values)
@@ -40,32 +40,34 @@ def accuracies(program: str, *values: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_the_study_and_a_script_are_run_by_turns(
+def test_the_study_and_a_script_run_in_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study, "SEGMENTS", "C")  # one of its points is enough here
     script = tmp_path / "script.py"
     script.write_text(SCRIPT % 79777)
-    begun: list[tuple[str, int]] = []
+    started: list[tuple[str, int]] = []
     times, runs = bench_study(
         script,
         seeds=1,
         epochs=1,
         repeats=1,
-        on_program=lambda program, repeat: begun.append((program, repeat)),
+        on_program=lambda program, repeat: started.append((program, repeat)),
     )
-    assert begun == [(OURS, 1), (PLAIN, 1)]
+    assert started == [(OURS, 1), (PLAIN, 1)]
     assert times["program"].tolist() == [OURS, PLAIN]
     assert times["runs"].tolist() == [1, 1]
     rates = 60 * times["runs"] / times["seconds"]
     assert times["runs_a_minute"].tolist() == pytest.approx(rates.tolist())
     assert runs["segments"].tolist() == ["C"] * 2
     assert runs["params"].tolist() == [79777] * 2
-    told = runs[runs["program"] == PLAIN]["test_top1"]
-    assert told.tolist() == [0.5]  # of the width that it was given
+    accuracy = runs[runs["program"] == PLAIN]["test_top1"]
+    assert accuracy.tolist() == [0.5]  # half the width that the script was given
 
 
-def test_the_one_that_begins_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_the_programs_alternates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = pd.DataFrame({"segments": ["C"], "seed": [0], "params": [79777], "test_top1": [0.9]})
     monkeypatch.setattr(study, "_run_ours", lambda *_: (1.0, runs))
     monkeypatch.setattr(study, "_run_plain", lambda *_: (4.0, runs))
@@ -75,23 +77,27 @@ def test_the_one_that_begins_changes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert speedup(times) == 4
 
 
-def test_a_script_that_trains_another_network_is_found_out(
+def test_a_script_that_trains_another_network_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT % 80000)
     runs = pd.DataFrame({"segments": ["C"], "seed": [0], "params": [79777], "test_top1": [0.9]})
     monkeypatch.setattr(study, "_run_ours", lambda *_: (1.0, runs))
-    with pytest.raises(Failed, match="plain script trained 80,000 parameters at C segments, the "):
+    with pytest.raises(
+        ProgramFailed, match="plain script trained 80,000 parameters at C segments, the "
+    ):
         bench_study(script, seeds=1, epochs=1, repeats=1)
 
 
-def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_failed_program_gives_its_reason(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import sys; sys.exit('no room\\nat all')")
-    with pytest.raises(Failed, match=r"script.py ended with status 1: at all"):
+    with pytest.raises(ProgramFailed, match=r"script.py ended with status 1: at all"):
         time_program(str(script))
-    with pytest.raises(Failed, match=r"no.such.module ended with status 1: .*No module named"):
+    with pytest.raises(
+        ProgramFailed, match=r"no.such.module ended with status 1: .*No module named"
+    ):
         time_program("-m", "no.such.module")
     script.write_text("")
     assert time_program(str(script)) > 0

@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 from spectrum import measure_costs, xception
 from spectrum.costs import find_batch_size, make_workload
-from spectrum.costs.batch_size import largest_tried, peak_by_size
-from spectrum.layers import using_plan
+from spectrum.costs.batch_size import largest_fitting_size, peak_memory_by_size
+from spectrum.kernels import using_plan
 
 SHAPE = (1, 8, 8)
 
 
 @pytest.fixture(autouse=True)
 def _natively() -> Iterator[None]:
-    # The kernels' own buffers grow with small batches only, so more is predicted than is held.
+    # The kernels' buffers grow with small batches only, so the prediction would be too large.
     with using_plan("native"):
         yield
 
@@ -29,29 +29,29 @@ def peak(batch_size: int, training: bool) -> int:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_peak_of_a_batch_follows_from_two_small_ones(training: bool) -> None:
-    predicted = peak_by_size(lambda n: make_workload(network(), SHAPE, n, training=training))
+def test_the_peak_of_a_batch_is_predicted_from_two_small_ones(training: bool) -> None:
+    predicted = peak_memory_by_size(lambda n: make_workload(network(), SHAPE, n, training=training))
     for size in (2, 8, 32):
         assert predicted(size) == pytest.approx(peak(size, training), rel=0.03)
 
 
 def test_the_peak_may_be_at_another_moment_for_large_batches() -> None:
-    # Few images: the gradients of the wide layers; many: the activations before them.
+    # The peak of few images is at the gradients of the wide layers, that of many images before.
     layers = [nn.Flatten(), nn.Linear(16, 4096), nn.ReLU(), nn.Linear(4096, 2)]
     model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), *layers)
-    predicted = peak_by_size(lambda n: make_workload(model, SHAPE, n, training=True))
+    predicted = peak_memory_by_size(lambda n: make_workload(model, SHAPE, n, training=True))
     slopes = [predicted(n + 1) - predicted(n) for n in (2, 512)]
     assert slopes[1] > 1.1 * slopes[0]
     measured = measure_costs(model, SHAPE, 256, training=True, seconds=0).peak_memory
     assert predicted(256) == pytest.approx(measured, rel=0.02)
 
 
-def test_a_step_that_differs_by_size_is_taken_for_as_large_as_it_can_be() -> None:
+def test_the_prediction_is_an_upper_bound_where_steps_differ_by_size() -> None:
     class Growing(nn.Module):
         def forward(self, x: Tensor) -> list[Tensor]:
             return [image + 1 for image in x]  # as many tensors as images
 
-    predicted = peak_by_size(lambda n: make_workload(Growing(), SHAPE, n))
+    predicted = peak_memory_by_size(lambda n: make_workload(Growing(), SHAPE, n))
     for size in (1, 2, 4, 8, 64):
         assert make_workload(Growing(), SHAPE, size).peak_memory() <= predicted(size)
 
@@ -64,26 +64,26 @@ def test_the_size_is_the_largest_that_fits(training: bool, size: int) -> None:
         assert find_batch_size(network(), SHAPE, training=training, memory=int(memory)) == found
 
 
-def test_without_a_limit_it_is_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_limit_the_free_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     free = int(1.05 * peak(8, True) / 0.8)
     monkeypatch.setattr("spectrum.costs.batch_size.memory_available", lambda: free)
     assert find_batch_size(network(), SHAPE) == 8
     assert find_batch_size(network(), SHAPE, largest=4) == 4
     assert find_batch_size(network(), SHAPE, largest=7) == 4
     monkeypatch.setattr("spectrum.costs.batch_size.memory_available", lambda: 2**40)
-    assert find_batch_size(network(), SHAPE, largest=2**14) == 2**14  # nothing so large is run
+    assert find_batch_size(network(), SHAPE, largest=2**14) == 2**14  # no such batch is run
 
 
-def test_what_does_not_fit_at_all_is_refused() -> None:
+def test_a_limit_that_no_batch_fits_is_refused() -> None:
     with pytest.raises(
         ValueError,
-        match=r"memory \(=1000 bytes\) must have room for a batch of 2, which holds \d+ bytes",
+        match=r"memory \(=1000 bytes\) must have room for a batch of 2, which needs \d+ bytes",
     ):
         find_batch_size(network(), SHAPE, memory=1000)
 
 
 def filling(most: int, error: Exception) -> tuple[list[int], Callable[[int], int]]:
-    """A GPU with room for so many images of 10 bytes, and the sizes that were tried on it."""
+    """A fake GPU with room for ``most`` images of 10 bytes, and the sizes tried on it."""
     tried: list[int] = []
 
     def peak(size: int) -> int:
@@ -98,22 +98,22 @@ def filling(most: int, error: Exception) -> tuple[list[int], Callable[[int], int
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("out of memory")]
 )
-def test_running_out_of_memory_ends_the_trying(error: Exception) -> None:
+def test_running_out_of_memory_ends_the_search(error: Exception) -> None:
     tried, peak = filling(37, error)
-    assert largest_tried(peak, 2, 1024, memory=None) == 32
+    assert largest_fitting_size(peak, 2, 1024, memory=None) == 32
     assert tried == [2, 4, 8, 16, 32, 64]
-    assert largest_tried(peak, 1, 16, memory=None) == 16
-    assert largest_tried(peak, 1, 1024, memory=100) == 8
+    assert largest_fitting_size(peak, 1, 16, memory=None) == 16
+    assert largest_fitting_size(peak, 1, 1024, memory=100) == 8
     with pytest.raises(ValueError, match=r"memory \(=all there is\) must have room for a batch of"):
-        largest_tried(peak, 64, 1024, memory=None)
-    with pytest.raises(ValueError, match=r"memory \(=5 bytes\) must have .* which holds 20 bytes"):
-        largest_tried(peak, 2, 1024, memory=5)
+        largest_fitting_size(peak, 64, 1024, memory=None)
+    with pytest.raises(ValueError, match=r"memory \(=5 bytes\) must have .* which needs 20 bytes"):
+        largest_fitting_size(peak, 2, 1024, memory=5)
 
 
-def test_other_errors_are_no_lack_of_memory() -> None:
+def test_other_errors_are_raised() -> None:
     _, peak = filling(4, RuntimeError("a kernel failed"))
     with pytest.raises(RuntimeError, match="a kernel failed"):
-        largest_tried(peak, 1, 1024, memory=None)
+        largest_fitting_size(peak, 1, 1024, memory=None)
 
 
 @pytest.mark.parametrize(

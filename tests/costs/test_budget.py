@@ -1,4 +1,4 @@
-"""The width that meets a budget, and what it misses by."""
+"""The width that meets a budget, and its miss."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def test_the_papers_network_meets_its_parameters_within_one_per_cent(
         ("entry=C+middle=4+exit=C/2", "spatial_first"),
     ],
 )
-def test_multiply_adds_are_met_and_the_stated_misses_are_counted_ones(
-    segments: Any, order: Any
-) -> None:
+def test_multiply_adds_are_met_and_misses_are_as_stated(segments: Any, order: Any) -> None:
     params, macs = cost(tiny())
     config, miss = match_budget(tiny(segments, order), (3, 8, 8), macs=macs)
     assert abs(miss) < 0.02

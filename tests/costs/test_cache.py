@@ -1,4 +1,4 @@
-"""Counts on the disk: found again, never trusted blindly, never an error."""
+"""Counts kept on disk: they are read back, checked, and never cause an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Grows by the input each time that something is counted indeed."""
+    """The input shapes of all counts that weren't taken from the cache."""
     calls: list[tuple[int, ...]] = []
     count = fast._count_on_meta
 
@@ -42,11 +42,14 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_what_was_counted_is_found_again(folder: Path, counted: list[object]) -> None:
+def test_a_count_is_read_back(folder: Path, counted: list[object]) -> None:
     first, again = count_config(TINY, SHAPE), count_config(TINY, list(SHAPE))
     assert len(counted) == 1
     assert (first.params, first.macs, first.fvcore_total, first.activations) == (
-        *(again.params, again.macs, again.fvcore_total, again.activations),
+        again.params,
+        again.macs,
+        again.fvcore_total,
+        again.activations,
     )
     pd.testing.assert_frame_equal(first.table, again.table)
     assert len(files(folder)) == 1
@@ -63,7 +66,7 @@ def test_what_was_counted_is_found_again(folder: Path, counted: list[object]) ->
     ],
     ids=["segments", "classes", "input", "sources", "torch"],
 )
-def test_another_count_is_another_file(
+def test_each_count_has_its_own_file(
     change: Callable[[pytest.MonkeyPatch], object],
     folder: Path,
     counted: list[object],
@@ -76,7 +79,7 @@ def test_another_count_is_another_file(
     assert len(counted) == len(files(folder)) == 2
 
 
-def test_the_sources_of_a_count_are_all_that_it_depends_on(
+def test_the_hashed_sources_are_all_that_a_count_depends_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = Path(cache.spectrum.__file__).parent
@@ -86,11 +89,11 @@ def test_the_sources_of_a_count_are_all_that_it_depends_on(
         target = tmp_path / path.relative_to(package)
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(path.read_bytes())
-    whole = cache._hash_of_sources.__wrapped__()
+    expected = cache._hash_of_sources.__wrapped__()
     monkeypatch.setattr(cache.spectrum, "__file__", str(tmp_path / "__init__.py"))
-    assert cache._hash_of_sources.__wrapped__() == whole
+    assert cache._hash_of_sources.__wrapped__() == expected
     (tmp_path / "layers" / "spatial.py").write_text("changed")
-    assert cache._hash_of_sources.__wrapped__() != whole
+    assert cache._hash_of_sources.__wrapped__() != expected
 
 
 @pytest.mark.parametrize(
@@ -105,20 +108,20 @@ def test_the_sources_of_a_count_are_all_that_it_depends_on(
         lambda text: text.replace('"params"', '"parameters"'),
     ],
 )
-def test_a_damaged_file_is_counted_afresh_and_mended(
+def test_a_damaged_file_is_counted_again_and_replaced(
     damage: Callable[[str], str],
     folder: Path,
     counted: list[object],
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    whole = count_config(TINY, SHAPE)
+    expected = count_config(TINY, SHAPE)
     (path,) = files(folder)
     text = path.read_text()
     path.write_text(damage(text))
     with caplog.at_level(logging.INFO):
         again = count_config(TINY, SHAPE)
-    assert again.table.equals(whole.table)
+    assert again.table.equals(expected.table)
     assert len(counted) == 2
     assert path.read_text() == text
     assert [record.levelname for record in caplog.records] == ["INFO"]

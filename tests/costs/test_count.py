@@ -1,4 +1,4 @@
-"""Counts against published integers and against arithmetic done here by hand."""
+"""Counts compared with published numbers and with arithmetic by hand."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from spectrum.costs import Costs, count_costs
 from spectrum.layers import ORDERS, SegmentedConv, spatial_conv
 from spectrum.networks import PRESETS, xception
 
-COLUMNS = [*("layer", "kind", "output_shape", "segments", "params", "macs", "activations", "share")]
+COLUMNS = ["layer", "kind", "output_shape", "segments", "params", "macs", "activations", "share"]
 
-# The stem's (channels, kernel, stride, padding), the entry modules, the middle ones, the exit flow.
+# The stem's (channels, kernel, stride, padding), the entry blocks, the middle blocks, the exit.
 FIGURE_5 = (
     ((32, 3, 2, 0), (64, 3, 1, 0)),
     ((128, 128), (256, 256), (728, 728)),
@@ -39,8 +39,8 @@ def near_equal(channels: int, n: int) -> list[int]:
     return [len(range(i, channels, n)) for i in range(n)]
 
 
-def dialled_weights(segments: Any, order: str, c_in: int, c_out: int) -> int:
-    """Weights of one dialled layer."""
+def segmented_weights(segments: Any, order: str, c_in: int, c_out: int) -> int:
+    """The weights of one segmented layer."""
     channels = {"spatial_first": c_in, "pointwise_first": c_out}.get(order, min(c_in, c_out))
     if isinstance(segments, int):
         n = segments
@@ -68,7 +68,7 @@ def by_hand(
         activations += c_out * at * at
 
     def layer(c_in: int, c_out: int) -> None:
-        add(dialled_weights(segments, order, c_in, c_out), c_out, side)
+        add(segmented_weights(segments, order, c_in, c_out), c_out, side)
         # The second convolution of the pair puts out as many values as its channels.
         nonlocal activations
         if order != "spatial_only":
@@ -154,7 +154,7 @@ def test_counts_equal_the_sum_over_figure_5_by_hand(
     check_table(costs)
 
 
-def test_a_layers_rows_show_its_two_convolutions_and_its_point_of_the_dial() -> None:
+def test_a_layer_has_a_row_for_each_convolution_with_its_segments() -> None:
     network = nn.Sequential(SegmentedConv(16, 24, segments=5, stride=2), nn.BatchNorm2d(24))
     table = count_costs(network, (16, 8, 6)).table
     spatial = 9 * (4 * 4 + 4 * 3 * 3)  # 16 channels in 5: one of four, four of three
@@ -185,7 +185,7 @@ def test_activations_are_what_convolutions_and_linear_layers_put_out() -> None:
 def test_counting_leaves_modes_weights_buffers_random_state_and_hooks_alone() -> None:
     network = xception(5, preset="tiny", dropout=0.5).double()
     network.exit.eval()
-    network.stem[1].eval()
+    network.stem[0].bn.eval()
     modes = {name: module.training for name, module in network.named_modules()}
     assert len(set(modes.values())) == 2
     state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -209,7 +209,7 @@ def test_counting_leaves_modes_weights_buffers_random_state_and_hooks_alone() ->
 
 
 class Apply(nn.Module):
-    """A convolution, then a function."""
+    """A convolution followed by a function."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -220,7 +220,7 @@ class Apply(nn.Module):
         return self.function(self.conv(x))
 
 
-def test_random_numbers_that_a_network_draws_are_given_back() -> None:
+def test_the_random_state_is_restored_after_a_network_draws() -> None:
     network = Apply(lambda x: F.dropout(x, training=True))
     before = torch.get_rng_state()
     network(torch.zeros(1, 3, 8, 8))
@@ -249,15 +249,15 @@ def test_a_meta_network_counts_as_the_same_one_with_weights_and_stays_meta() -> 
 
 def test_a_frozen_parameter_is_not_counted_and_its_multiplications_are() -> None:
     network = on_meta(preset="tiny")
-    whole = count_costs(network, (3, 8, 8))
+    trainable = count_costs(network, (3, 8, 8))
     network.classifier.weight.requires_grad_(False)
     frozen = count_costs(network, (3, 8, 8))
-    assert whole.params - frozen.params == network.classifier.weight.numel() > 0
-    assert whole.macs == frozen.macs
+    assert trainable.params - frozen.params == network.classifier.weight.numel() > 0
+    assert trainable.macs == frozen.macs
     check_table(frozen)
 
 
-def test_counting_says_nothing(
+def test_counting_prints_and_warns_nothing(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     network = xception(5, preset="tiny", activation="elu", pooling="keras", dropout=0.5)
@@ -290,7 +290,7 @@ def test_elementwise_operations_multiply_nothing() -> None:
     assert (costs.macs, costs.fvcore_total) == (3 * 3 * 64, 3 * 3 * 64)
 
 
-def test_a_shared_module_costs_each_time_it_runs_and_has_its_parameters_once() -> None:
+def test_a_shared_module_counts_macs_for_each_run_and_parameters_once() -> None:
     conv = nn.Conv2d(3, 3, 3, padding=1)
     network = nn.Sequential(nn.Sequential(conv, nn.ReLU()), nn.Sequential(conv, nn.ReLU()), conv)
     costs = count_costs(network, (3, 8, 8))

@@ -1,4 +1,4 @@
-"""That counting without computing gives what fvcore's trace gives, row for row."""
+"""Fast counts equal fvcore's trace, row for row."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
 
-from spectrum.costs import Costs, build_on_meta, count_config, count_costs
+from spectrum.costs import Costs, count_config, count_costs
 from spectrum.layers import ORDERS
-from spectrum.networks import NETWORKS, NetworkConfig, build
+from spectrum.networks import NETWORKS, NetworkConfig, build, build_on_meta
 
 
 def totals(costs: Costs) -> tuple[int, int, int, int]:
     return costs.params, costs.macs, costs.fvcore_total, costs.activations
 
 
-# Those that repeat the blocks of another network are traced at one point only.
+# These repeat the blocks of another network, so one point is enough.
 DEEPER = {"vgg19", "vgg19_bn", "resnet101", "resnet152"}
 POINTS = list(zip(("3", "C/2", "1"), ORDERS, strict=True))
 
 
-# Thin networks: the trace takes its time by the layer, weights take theirs besides.
+# Narrow networks, since a trace takes time for each layer and for each weight.
 @pytest.mark.parametrize(
     ("name", "segments", "order"),
     [(name, *point) for name in NETWORKS for point in (POINTS[-1:] if name in DEEPER else POINTS)],
@@ -48,7 +48,7 @@ def test_counts_equal_fvcores_trace_row_for_row(name: str, segments: str, order:
     ],
     ids=str,
 )
-def test_every_field_of_a_network_is_heeded(fields: dict[str, Any]) -> None:
+def test_every_field_of_a_network_is_used(fields: dict[str, Any]) -> None:
     config = NetworkConfig(name="tiny", **fields)
     shape = (config.in_channels, 9, 8)
     fast, traced = count_config(config, shape), count_costs(build(config), shape)
@@ -103,7 +103,7 @@ def test_counting_leaves_the_random_state_alone() -> None:
 
 
 def test_a_users_model_is_traced_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What it computes outside of modules only the trace sees, and its code may change.
+    # Only the trace sees what is computed outside of modules, and the code may change.
     code = (
         "import torch, torch.nn.functional as F\n"
         "class Net(torch.nn.Module):\n"
@@ -117,9 +117,9 @@ def test_a_users_model_is_traced_each_time(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = NetworkConfig(name="traced_net:Net")
-    with pytest.warns(UserWarning, match="no convolution of module is put on the dial"):
+    with pytest.warns(UserWarning, match="no convolution of module is converted"):
         costs = count_config(config, (3, 8, 8))
-    with pytest.warns(UserWarning, match="no convolution of module is put on the dial"):
+    with pytest.warns(UserWarning, match="no convolution of module is converted"):
         network = build(config)
     assert totals(costs) == (216, 216 * 16, 216 * 16 + 3 * 64, 8 * 16)
     analysis = FlopCountAnalysis(network, torch.zeros(1, 3, 8, 8))

@@ -1,4 +1,4 @@
-"""What is said of an input that a network can't take."""
+"""The error for an input that a network can't process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def refusal(network: nn.Module, *shape: int) -> str:
 
 
 def valid(*kernels: int) -> nn.Module:
-    """3x3 convolutions and the like without padding: a square of 1 + sum(k - 1) is the least."""
+    """Convolutions without padding, whose smallest input has a side of 1 + sum(k - 1)."""
     return nn.Sequential(*(nn.Conv2d(3, 3, k) for k in kernels))
 
 
@@ -25,22 +25,22 @@ def valid(*kernels: int) -> nn.Module:
     ("kernels", "side"),
     [((2,), 2), ((3, 3), 5), ((7, 3), 9), ((32, 2), 33), ((200, 100, 2), 300), ((1024,), 1024)],
 )
-def test_the_least_side_is_told(kernels: tuple[int, ...], side: int) -> None:
+def test_the_smallest_side_is_named(kernels: tuple[int, ...], side: int) -> None:
     network = valid(*kernels)
     assert f", which needs at least {side}x{side}: " in refusal(network, 3, 1, 1)
     assert f" {side}x{side}: " in refusal(network, 3, side - 1, side + 90)
     assert count_costs(network, (3, side, side)).macs > 0
 
 
-def test_a_size_that_alone_fits_is_found() -> None:
+def test_a_side_within_a_narrow_range_is_found() -> None:
     network = nn.Sequential(nn.Conv2d(3, 2, 3, stride=32), nn.Flatten(), nn.Linear(2 * 49, 5))
     # (side - 3) // 32 + 1 = 7 from 195 to 226.
     assert "which needs at least 195x195: " in refusal(network, 3, 32, 32)
-    assert "needs" not in refusal(network, 3, 299, 299)  # nothing larger would do
+    assert "needs" not in refusal(network, 3, 299, 299)  # no larger side fits
 
 
 @pytest.mark.parametrize("kernel", [1, 1025], ids=["channels", "beyond 1024"])
-def test_where_no_size_helps_only_the_reason_is_given(kernel: int) -> None:
+def test_only_the_reason_is_given_if_no_size_fits(kernel: int) -> None:
     said = refusal(nn.Conv2d(3, 3, kernel), 4 if kernel == 1 else 3, 8, 8)
     assert "doesn't fit the network: " in said
 
@@ -76,7 +76,7 @@ class Failing(nn.Module):
     ],
     ids=repr,
 )
-def test_whatever_a_module_raises_is_told_in_one_line(error: Exception, reason: str) -> None:
+def test_any_exception_of_a_module_becomes_one_line(error: Exception, reason: str) -> None:
     assert refusal(Failing(error), 3, 8, 8).endswith(f"doesn't fit the network: {reason}")
 
 

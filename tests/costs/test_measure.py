@@ -16,7 +16,7 @@ def network() -> nn.Module:
 
 
 class Recorder(nn.Module):
-    """Says what it is called with."""
+    """Records what it is called with."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,9 +24,9 @@ class Recorder(nn.Module):
         self.seen: list[tuple[object, ...]] = []
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Recorder":
-        twin = Recorder()
-        twin.seen = self.seen  # shared, so that what the copy sees is known
-        return twin
+        duplicate = Recorder()
+        duplicate.seen = self.seen  # shared with the copy
+        return duplicate
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.linear(x.flatten(1))
@@ -39,7 +39,7 @@ class Recorder(nn.Module):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_figures_belong_together(training: bool, precision: str) -> None:
+def test_latency_and_images_per_second_agree(training: bool, precision: str) -> None:
     costs = measure_costs(network(), (1, 8, 8), 4, "cpu", precision, training=training, **QUICK)
     low, high = costs.latency_interval
     assert 0 < low <= costs.latency <= high
@@ -50,12 +50,14 @@ def test_figures_belong_together(training: bool, precision: str) -> None:
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_it_runs_what_was_asked_for(training: bool, channels_last: bool, precision: str) -> None:
+def test_the_step_has_the_given_options(
+    training: bool, channels_last: bool, precision: str
+) -> None:
     model = Recorder()
     options = {"training": training, "channels_last": channels_last}
     measure_costs(model, (3, 2, 2), 5, precision=precision, **options, **QUICK)
-    shown = ((5, 3, 2, 2), channels_last, getattr(torch, precision), training, training)
-    assert set(model.seen) == {shown}
+    expected = ((5, 3, 2, 2), channels_last, getattr(torch, precision), training, training)
+    assert set(model.seen) == {expected}
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -74,7 +76,7 @@ def test_the_network_and_the_random_state_stay_as_they_were(training: bool) -> N
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_steps_of_training_leave_the_weights_that_they_measure() -> None:
+def test_training_steps_leave_the_weights_unchanged() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     seen: list[Tensor] = []
     model[1].register_forward_hook(lambda module, *_: seen.append(module.weight.detach().clone()))
@@ -89,8 +91,8 @@ def linear_chain(*sizes: int) -> nn.Sequential:
 
 
 def test_peak_memory_of_inference_by_hand() -> None:
-    # Weights, images, and at the worst moment a layer's input and output; the input of the
-    # first is the images themselves.
+    # Weights, images, and at the peak a layer's input and output; the input of the first layer is
+    # the images.
     costs = measure_costs(linear_chain(100, 500, 300, 50), (100, 1, 1), 8, **QUICK)
     weights = 100 * 500 + 500 * 300 + 300 * 50
     assert costs.peak_memory == 4 * (weights + 8 * 100 + 8 * (500 + 300))
@@ -105,8 +107,8 @@ def test_peak_memory_of_convolutions_by_hand() -> None:
 
 
 def test_peak_memory_of_training_by_hand() -> None:
-    # The worst moment: the gradient of the wide weight is made from that of its output, the
-    # gradient of the narrow weight is there already, the activations are gone.
+    # At the peak the gradient of the wide weight is computed from that of its output. The gradient
+    # of the narrow weight exists already, and the activations are released.
     batch, wide, classes = 64, 2000, 2
     costs = measure_costs(
         linear_chain(1000, wide, classes), (1000, 1, 1), batch, training=True, **QUICK
@@ -117,7 +119,7 @@ def test_peak_memory_of_training_by_hand() -> None:
     assert expected <= costs.peak_memory <= expected + 8 * logits + 8 * batch
 
 
-def test_gradients_that_the_network_has_are_no_part_of_its_peak() -> None:
+def test_existing_gradients_are_not_part_of_the_peak() -> None:
     model = linear_chain(50, 40, 3)
     clean = make_workload(model, (50, 1, 1), 4, training=True).peak_memory()
     model(torch.ones(1, 50, 1, 1)).sum().backward()

@@ -3,17 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from spectrum.costs.memory import (
-    held_in_call,
-    is_out_of_memory,
-    memory_available,
-    peak_in_call,
-)
+from spectrum.costs.memory import max_memory_allocated, memory_available, memory_trace
+from spectrum.machine import is_out_of_memory
 
 GIB = 2**30
 
 
-def test_what_a_call_holds_goes_up_and_down() -> None:
+def test_the_trace_follows_allocations_and_releases() -> None:
     def call() -> None:
         a = torch.empty(1000)
         b = torch.empty(500)
@@ -21,19 +17,19 @@ def test_what_a_call_holds_goes_up_and_down() -> None:
         c = torch.empty(100)
         del b, c
 
-    assert held_in_call(call) == [0, 4000, 6000, 2000, 2400, 400, 0]
-    assert peak_in_call(call, torch.device("cpu")) == 6000
-    assert held_in_call(int) == [0]
+    assert memory_trace(call) == [0, 4000, 6000, 2000, 2400, 400, 0]
+    assert max_memory_allocated(call, torch.device("cpu")) == 6000
+    assert memory_trace(int) == [0]
 
 
-def test_the_profiler_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    held_in_call(lambda: torch.empty(1))
+def test_the_profiler_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    memory_trace(lambda: torch.empty(1))
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture
 def system(tmp_path: Path) -> Path:
-    """What a system tells of its memory: 8 GiB available, and no groups."""
+    """The files of a system that reports 8 GiB available and has no control groups."""
     proc = tmp_path / "proc" / "self"
     proc.mkdir(parents=True)
     (proc.parent / "meminfo").write_text(
@@ -49,11 +45,11 @@ def group(folder: Path, limit: str, used: int, caches: int = 0) -> None:
     (folder / "memory.stat").write_text(f"anon 1\ninactive_file {caches}\nactive_file 7\n")
 
 
-def test_memory_is_what_the_system_says(system: Path) -> None:
+def test_available_memory_is_what_the_system_reports(system: Path) -> None:
     assert memory_available(system / "proc", system / "groups") == 8 * GIB
 
 
-def test_a_container_has_its_limit(system: Path) -> None:
+def test_a_control_group_limits_the_memory(system: Path) -> None:
     group(system / "groups", str(4 * GIB), 3 * GIB, 2 * GIB)
     assert memory_available(system / "proc", system / "groups") == 3 * GIB
     group(system / "groups", str(4 * GIB), 5 * GIB)
@@ -64,7 +60,7 @@ def test_a_container_has_its_limit(system: Path) -> None:
     assert memory_available(system / "proc", system / "groups") == 8 * GIB
 
 
-def test_a_group_has_the_limits_of_those_above(system: Path) -> None:
+def test_the_limits_of_parent_groups_hold(system: Path) -> None:
     (system / "proc" / "self" / "cgroup").write_text("0::/users/me/shell\n")
     groups = system / "groups"
     group(groups / "users" / "me" / "shell", "max", GIB)
@@ -75,7 +71,7 @@ def test_a_group_has_the_limits_of_those_above(system: Path) -> None:
     assert memory_available(system / "proc", groups) == 3 * GIB
 
 
-def test_a_system_that_tells_nothing_has_all_its_memory(tmp_path: Path) -> None:
+def test_a_system_that_reports_nothing_has_all_its_memory(tmp_path: Path) -> None:
     assert memory_available(tmp_path, tmp_path) > 2**20
     assert 0 < memory_available() <= memory_available(tmp_path, tmp_path)
 
@@ -90,5 +86,5 @@ def test_a_system_that_tells_nothing_has_all_its_memory(tmp_path: Path) -> None:
         (ValueError("can't allocate memory"), False),
     ],
 )
-def test_what_running_out_of_memory_looks_like(error: Exception, ran_out: bool) -> None:
+def test_out_of_memory_errors_are_recognised(error: Exception, ran_out: bool) -> None:
     assert is_out_of_memory(error) == ran_out

@@ -1,4 +1,4 @@
-"""Rows of layers against arithmetic done here by hand."""
+"""The rows of layers, compared with counts by hand."""
 
 from __future__ import annotations
 
@@ -10,15 +10,33 @@ import pytest
 import torch
 
 from spectrum.costs import cost_grid, cost_rows, count_config
-from spectrum.costs.rows import rows_as_it_is
+from spectrum.costs.rows import unconverted_rows
 from spectrum.networks import NETWORKS, NetworkConfig
 
 COLUMNS = [
-    *("network", "order", "segments", "width", "classes", "input"),
-    *("flow", "layer", "kind", "output_shape", "segment_count"),
-    *("params", "macs", "flops", "activations", "weight_bytes"),
-    *("spatial_params", "pointwise_params", "spatial_macs", "pointwise_macs"),
-    *("dialled_macs", "regular_macs", "separable_macs"),
+    "network",
+    "order",
+    "segments",
+    "width",
+    "classes",
+    "input",
+    "flow",
+    "layer",
+    "kind",
+    "output_shape",
+    "segment_count",
+    "params",
+    "macs",
+    "flops",
+    "activations",
+    "weight_bytes",
+    "spatial_params",
+    "pointwise_params",
+    "spatial_macs",
+    "pointwise_macs",
+    "segmented_macs",
+    "regular_macs",
+    "separable_macs",
 ]
 
 CODE = """
@@ -79,45 +97,58 @@ def test_the_rows_add_up_to_the_costs(name: str) -> None:
     assert (rows["weight_bytes"] == 4 * rows["params"]).all()  # float32, none frozen
     assert rows["layer"].is_unique
     assert (rows["flow"] == rows["layer"].str.split(".").str[0]).all()
-    dialled = rows["kind"] == "SegmentedConv"
-    assert (rows["dialled_macs"] == rows["macs"].where(dialled, 0)).all()
-    assert (rows.loc[dialled, ["regular_macs", "separable_macs"]] > 0).all(axis=None)
-    assert (rows.loc[~dialled, ["regular_macs", "separable_macs"]] == 0).all(axis=None)
+    segmented = rows["kind"] == "SegmentedConv"
+    assert (rows["segmented_macs"] == rows["macs"].where(segmented, 0)).all()
+    assert (rows.loc[segmented, ["regular_macs", "separable_macs"]] > 0).all(axis=None)
+    assert (rows.loc[~segmented, ["regular_macs", "separable_macs"]] == 0).all(axis=None)
 
 
 @pytest.mark.parametrize(
     ("order", "spatial", "activations"),
     [
-        # From 51 channels to 64 at 8 x 8, in 4: 13, 13, 13, 12 or four of 16, or one on the other.
+        # From 51 to 64 channels at 8 x 8 in 4 segments: 13, 13, 13, 12 of 51; four of 16; or both.
         ("spatial_first", 9 * (3 * 13 * 13 + 12 * 12), 64 * (51 + 64)),
         ("pointwise_first", 9 * 4 * 16 * 16, 64 * (64 + 64)),
         ("spatial_only", 9 * (3 * 13 + 12) * 16, 64 * 64),
     ],
 )
-def test_a_dialled_layer_by_hand(order: Any, spatial: int, activations: int) -> None:
+def test_a_segmented_layer_by_hand(order: Any, spatial: int, activations: int) -> None:
     config = NetworkConfig(name="tiny", segments="4", order=order, num_classes=9)
     pointwise = 0 if order == "spatial_only" else 51 * 64
-    assert layer(cost_rows(config, (3, 8, 8)), "entry.0.branch.0") == {
-        **{"network": "tiny", "order": order, "segments": "4", "width": 1.0, "classes": 9},
-        **{"input": "3x8x8", "flow": "entry", "layer": "entry.0.branch.0"},
-        **{"kind": "SegmentedConv", "output_shape": "64x8x8", "segment_count": 4},
-        **{"params": spatial + pointwise, "macs": 64 * (spatial + pointwise)},
-        **{"flops": 128 * (spatial + pointwise), "activations": activations},
-        **{"weight_bytes": 4 * (spatial + pointwise)},
-        **{"spatial_params": spatial, "pointwise_params": pointwise},
-        **{"spatial_macs": 64 * spatial, "pointwise_macs": 64 * pointwise},
-        **{"dialled_macs": 64 * (spatial + pointwise)},
-        **{"regular_macs": 64 * 9 * 51 * 64, "separable_macs": 64 * (9 * 51 + 51 * 64)},
+    assert layer(cost_rows(config, (3, 8, 8)), "entry.0.conv1") == {
+        "network": "tiny",
+        "order": order,
+        "segments": "4",
+        "width": 1.0,
+        "classes": 9,
+        "input": "3x8x8",
+        "flow": "entry",
+        "layer": "entry.0.conv1",
+        "kind": "SegmentedConv",
+        "output_shape": "64x8x8",
+        "segment_count": 4,
+        "params": spatial + pointwise,
+        "macs": 64 * (spatial + pointwise),
+        "flops": 128 * (spatial + pointwise),
+        "activations": activations,
+        "weight_bytes": 4 * (spatial + pointwise),
+        "spatial_params": spatial,
+        "pointwise_params": pointwise,
+        "spatial_macs": 64 * spatial,
+        "pointwise_macs": 64 * pointwise,
+        "segmented_macs": 64 * (spatial + pointwise),
+        "regular_macs": 64 * 9 * 51 * 64,
+        "separable_macs": 64 * (9 * 51 + 51 * 64),
     }
 
 
 def test_the_papers_depthwise_separable_layers_are_what_its_formula_says() -> None:
     rows = cost_rows(NetworkConfig(), (3, 299, 299))
-    dialled = rows[rows["kind"] == "SegmentedConv"]
-    assert len(dialled) == 34
-    assert (dialled["macs"] == dialled["separable_macs"]).all()
-    outputs = dialled["output_shape"].str.split("x").str[0].astype(int)
-    ratio = dialled["macs"] / dialled["regular_macs"]
+    segmented = rows[rows["kind"] == "SegmentedConv"]
+    assert len(segmented) == 34
+    assert (segmented["macs"] == segmented["separable_macs"]).all()
+    outputs = segmented["output_shape"].str.split("x").str[0].astype(int)
+    ratio = segmented["macs"] / segmented["regular_macs"]
     assert ratio.tolist() == pytest.approx((1 / outputs + 1 / 9).tolist())
 
 
@@ -126,7 +157,7 @@ def test_the_flows_are_the_networks_own() -> None:
     assert list(dict.fromkeys(rows["flow"])) == ["stem", "entry", "middle", "exit", "classifier"]
 
 
-def test_the_order_is_the_one_asked_for() -> None:
+def test_the_order_column_is_the_given_order() -> None:
     own = cost_rows(NetworkConfig(name="vgg_small", width=0.1), (3, 32, 32))
     given = cost_rows(
         NetworkConfig(name="vgg_small", width=0.1, order="pointwise_first"), (3, 32, 32)
@@ -136,8 +167,8 @@ def test_the_order_is_the_one_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("code")
-def test_a_users_model_as_it_is_by_hand() -> None:
-    rows = rows_as_it_is(users("net", segments="4", num_classes=5), (3, 9, 8))
+def test_an_unconverted_model_by_hand() -> None:
+    rows = unconverted_rows(users("net", segments="4", num_classes=5), (3, 9, 8))
     assert list(rows.columns) == COLUMNS
     assert rows["layer"].tolist() == ["0", "2", "3", "4", "7"]
     assert rows["segments"].unique().tolist() == rows["order"].unique().tolist() == ["-"]
@@ -149,7 +180,7 @@ def test_a_users_model_as_it_is_by_hand() -> None:
     assert rows["pointwise_params"].tolist() == [0, 0, 0, 36, 0]
     assert rows["pointwise_macs"].tolist() == [0, 0, 0, at * 32, 0]
     assert rows["segment_count"].tolist() == [1, 1, pd.NA, 1, pd.NA]
-    assert rows[["dialled_macs", "regular_macs"]].sum().tolist() == [0, 0]
+    assert rows[["segmented_macs", "regular_macs"]].sum().tolist() == [0, 0]
 
 
 @pytest.mark.usefixtures("code")
@@ -160,16 +191,16 @@ def test_a_kernel_that_is_not_square_counts_its_area() -> None:
 
 
 @pytest.mark.usefixtures("code")
-def test_weight_bytes_are_those_of_the_parameters_type_frozen_ones_too() -> None:
-    rows = rows_as_it_is(users("half"), (3, 8, 8))
+def test_weight_bytes_follow_the_type_and_include_frozen_parameters() -> None:
+    rows = unconverted_rows(users("half"), (3, 8, 8))
     frozen = layer(rows, "3")
     assert (frozen["params"], frozen["weight_bytes"]) == (0, 2 * 16)
     assert layer(rows, "7")["weight_bytes"] == 2 * 30
-    assert pd.isna(layer(rows_as_it_is(users("wide"), (3, 8, 8)), "0")["classes"])
+    assert pd.isna(layer(unconverted_rows(users("wide"), (3, 8, 8)), "0")["classes"])
 
 
 @pytest.mark.usefixtures("code")
-def test_a_layer_that_runs_twice_replaces_a_convolution_that_runs_twice() -> None:
+def test_the_alternatives_of_a_layer_that_runs_twice_run_twice() -> None:
     (row,) = cost_rows(users("shared", segments="3", order="spatial_only"), (3, 8, 8)).to_dict(
         "records"
     )
@@ -188,7 +219,7 @@ def tiny(segments: str, **fields: Any) -> NetworkConfig:
     return NetworkConfig(name="tiny", segments=segments, num_classes=10, **fields)
 
 
-def test_a_grid_is_its_points_in_order() -> None:
+def test_a_grid_has_its_points_in_order() -> None:
     configs = [tiny("C"), tiny("1"), tiny("4", order="pointwise_first")]
     done: list[int] = []
     grid = cost_grid(configs, (3, 8, 8), on_point=done.append)
@@ -201,7 +232,7 @@ def test_a_grid_is_its_points_in_order() -> None:
 
 
 @pytest.mark.parametrize("cost", ["params", "macs"])
-def test_all_points_cost_what_the_first_does_at_one_a_channel(cost: Any) -> None:
+def test_matched_points_cost_what_the_first_does_at_c_and_width_1(cost: Any) -> None:
     budget = getattr(count_config(tiny("C"), (3, 16, 16)), cost)
     configs = [tiny("1"), tiny("C"), NetworkConfig(name="vgg_small", segments="8")]
     grid = cost_grid(configs, (3, 16, 16), match=cost)
@@ -218,7 +249,7 @@ def test_all_points_cost_what_the_first_does_at_one_a_channel(cost: Any) -> None
 
 
 @pytest.mark.usefixtures("code")
-def test_a_users_model_comes_first_as_it_is_once() -> None:
+def test_the_unconverted_model_precedes_its_points_once() -> None:
     configs = [users("wide", segments=s, order="spatial_first") for s in ("2", "C")]
     grid = cost_grid([tiny("C"), *configs], (3, 8, 8))
     points = grid.rows[["network", "segments"]].drop_duplicates().to_numpy().tolist()
@@ -242,15 +273,22 @@ def test_a_users_model_without_a_width_is_not_matched() -> None:
         cost_grid([tiny("C"), users("net")], (3, 8, 8), match="params")
 
 
+def test_a_grid_of_matched_latencies_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"\Amatch \(='latency'\) must be one of params, macs, none"
+    ):
+        cost_grid([tiny("C")], (3, 8, 8), match="latency")
+
+
 def test_layers_that_saturate_are_noted_with_their_network() -> None:
     configs = [tiny("200"), tiny("200", order="pointwise_first")]
     assert cost_grid(configs, (3, 8, 8)).notes == (
-        "tiny: segments (=200): 9 of 9 layers have fewer channels and take one segment a channel",
+        "tiny: segments (=200): 9 of 9 layers have fewer channels and get one segment per channel",
     )
 
 
 @pytest.mark.parametrize("match", ["none", "macs"])
-def test_an_error_tells_its_network(match: Any) -> None:
+def test_an_error_names_its_network(match: Any) -> None:
     configs = [NetworkConfig(name="tiny"), NetworkConfig(name="paper")]
     with pytest.raises(ValueError, match=r"\Ainput_shape \(=\(3, 5, 5\)\)[^\n]*\[paper\]\Z"):
         cost_grid(configs, (3, 5, 5), match=match)

@@ -9,7 +9,7 @@ from spectrum.costs.timing import WARM_UPS, median_interval
 
 
 class Clock:
-    """A clock that calls set forward, in place of the machine's."""
+    """A fake clock that calls set forward."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -26,7 +26,7 @@ class Clock:
         return call
 
 
-def test_samples_are_the_times_of_the_calls_after_their_warm_up(
+def test_samples_are_the_times_of_calls_after_the_warm_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock(monkeypatch)
@@ -49,7 +49,7 @@ def test_another_clock_times_the_calls() -> None:
     assert timed[""].samples == (3.0, 3.0, 3.0)
 
 
-def test_every_round_has_every_call_in_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_round_has_every_call_in_a_random_order(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     time_interleaved({n: clock.taking(n, 1.0) for n in "abcd"}, seconds=0, min_repeats=20)
     timed = clock.called[WARM_UPS * 4 :]
@@ -62,7 +62,7 @@ def test_every_round_has_every_call_in_an_order_of_its_own(monkeypatch: pytest.M
     assert clock.called == first
 
 
-def test_it_goes_on_until_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timing_continues_until_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     timed = time_interleaved({"a": clock.taking("a", 1.0)}, seconds=30, min_repeats=3)
     assert len(timed["a"].samples) == 30
@@ -88,14 +88,14 @@ def test_the_interval_is_that_of_the_sign_test(n: int) -> None:
     assert abs(ranks[1] - ranks[3]) <= 1  # scipy takes the one above, which is wider
 
 
-def test_few_samples_give_all_they_have() -> None:
+def test_few_samples_give_their_full_range() -> None:
     assert median_interval([3.0]) == (3.0, 3.0)
     assert Timing((1.0, 3.0, 2.0)).interval == (1.0, 3.0)
 
 
-def test_a_slow_spell_leaves_the_ratio() -> None:
-    spell = [1.0] * 10 + [5.0] * 10
-    a, b = (Timing(tuple(k * s for s in spell)) for k in (3.0, 2.0))
+def test_a_slow_phase_does_not_change_the_ratio() -> None:
+    slowdown = [1.0] * 10 + [5.0] * 10
+    a, b = (Timing(tuple(k * s for s in slowdown)) for k in (3.0, 2.0))
     assert ratio(a, b) == (1.5, (1.5, 1.5))
 
 
@@ -123,5 +123,5 @@ def test_ratios_and_intervals_need_samples_of_the_same_rounds() -> None:
         median_interval([])
 
 
-def test_the_processor_is_always_there() -> None:
+def test_every_machine_has_a_cpu() -> None:
     assert str(checked_device("cpu")) == "cpu"

@@ -1,4 +1,4 @@
-"""From files to splits: what is left out, what is refused, and what the splits then hold."""
+"""Files become splits: what is left out, what is refused, and what the splits hold."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from spectrum import DataConfig, Dataset, Split, load_data
 from spectrum.data import assemble as assemble_module
 from spectrum.data.assemble import assemble
 from spectrum.data.folder import read_folder
-from spectrum.data.source import TEST, TRAIN, UNDIVIDED, VALIDATION
-from spectrum.data.stream import Stream
+from spectrum.data.memory import _write
+from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION
+from spectrum.data.stream import StreamedSplit
 from tests.data.pictures import encoded, noise, write_classes
 
 
@@ -45,7 +46,7 @@ def refused(root: Path, reason: str, **fields: Any) -> None:
     assert str(caught.value) == reason.replace("HERE", f"folder:{root}")
 
 
-def bytes_of(split: Any) -> Tensor:
+def images_of(split: Any) -> Tensor:
     assert isinstance(split, Split)
     return split.images
 
@@ -71,7 +72,7 @@ def test_each_image_is_in_one_split_with_its_class(root: Path) -> None:
     for split, counts in ((data.train, [12, 6, 6]), (data.validation, [4, 2, 2])):
         assert np.bincount(split.labels).tolist() == counts
     for split in (data.train, data.validation, data.test):
-        images = bytes_of(split)
+        images = images_of(split)
         assert images.dtype == torch.uint8
         for image, label in zip(images, split.labels, strict=True):
             seen.append(image.numpy().tobytes())
@@ -81,13 +82,13 @@ def test_each_image_is_in_one_split_with_its_class(root: Path) -> None:
 
 def test_pixels_are_normalised_by_those_for_training(root: Path) -> None:
     data = load(root)
-    pixels = bytes_of(data.train).double()
+    pixels = images_of(data.train).double()
     assert isinstance(data.train, Split)
     assert data.train.mean is not None
-    assert data.train.deviation is not None
+    assert data.train.std is not None
     assert torch.allclose(data.train.mean.flatten().double(), pixels.mean(dim=(0, 2, 3)))
     expected = pixels.std(dim=(0, 2, 3), correction=0)
-    assert torch.allclose(data.train.deviation.flatten().double(), expected)
+    assert torch.allclose(data.train.std.flatten().double(), expected)
     images = torch.cat([images for images, _ in data.train.batches(10)])
     assert torch.allclose(images.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
     assert torch.allclose(images.std(dim=(0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
@@ -102,29 +103,29 @@ def test_a_stream_holds_the_same_as_memory(root: Path) -> None:
     assert stream.shape == memory.shape
     for name in ("train", "validation", "test"):
         one, other = getattr(memory, name), getattr(stream, name)
-        assert isinstance(other, Stream)
+        assert isinstance(other, StreamedSplit)
         assert torch.equal(one.labels, other.labels)
         assert torch.allclose(one.mean, other.mean, rtol=1e-5)
-        assert torch.allclose(one.deviation, other.deviation, rtol=1e-5)
+        assert torch.allclose(one.std, other.std, rtol=1e-5)
         for (images, _), (others, _) in zip(one.batches(9), other.batches(9), strict=True):
             assert torch.allclose(images, others, atol=1e-4)
 
 
-def test_large_sets_stream_unless_told_otherwise(
+def test_large_data_sets_are_streamed_by_default(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assemble_module, "_MEMORY", 40 * 3 * 8 * 8)
+    monkeypatch.setattr(assemble_module, "_MAX_IN_MEMORY", 40 * 3 * 8 * 8)
     assert isinstance(load(root).train, Split)
-    monkeypatch.setattr(assemble_module, "_MEMORY", 40 * 3 * 8 * 8 - 1)
-    assert isinstance(load(root).train, Stream)
+    monkeypatch.setattr(assemble_module, "_MAX_IN_MEMORY", 40 * 3 * 8 * 8 - 1)
+    assert isinstance(load(root).train, StreamedSplit)
     assert isinstance(load(root, channels=1).train, Split)
     assert isinstance(load(root, loading="memory").train, Split)
 
 
-def test_the_division_is_by_the_seed_alone(root: Path) -> None:
+def test_the_split_depends_on_its_seed_alone(root: Path) -> None:
     one, same, other = load(root), load(root), load(root, split_seed=1)
-    assert torch.equal(bytes_of(one.train), bytes_of(same.train))
-    assert not torch.equal(bytes_of(one.train), bytes_of(other.train))
+    assert torch.equal(images_of(one.train), images_of(same.train))
+    assert not torch.equal(images_of(one.train), images_of(other.train))
     assert one.fingerprint == other.fingerprint
 
 
@@ -134,24 +135,24 @@ def test_fewer_images_and_wrong_labels(root: Path) -> None:
     known = files(root)
     right = [
         known[image.numpy().tobytes()] == whole.classes[label]
-        for image, label in zip(bytes_of(fewer.train), fewer.train.labels, strict=True)
+        for image, label in zip(images_of(fewer.train), fewer.train.labels, strict=True)
     ]
     assert right.count(False) == 3
-    assert torch.equal(bytes_of(fewer.test), bytes_of(whole.test))
+    assert torch.equal(images_of(fewer.test), images_of(whole.test))
     assert fewer.fingerprint == whole.fingerprint
 
 
-def divided(tmp_path: Path, *splits: str, n: int = 10) -> Path:
-    root = tmp_path / "divided"
+def write_splits(tmp_path: Path, *splits: str, n: int = 10) -> Path:
+    root = tmp_path / "splits"
     return write_classes(root, {f"{split}/{c}": n for split in splits for c in "ab"})
 
 
-def test_given_splits_stay(tmp_path: Path) -> None:
-    root = divided(tmp_path, "train", "val", "test")
+def test_given_splits_are_kept(tmp_path: Path) -> None:
+    root = write_splits(tmp_path, "train", "val", "test")
     data = load(root)
     assert data.notes == ()
     for split, name in ((data.train, "train"), (data.validation, "val"), (data.test, "test")):
-        found = {image.numpy().tobytes() for image in bytes_of(split)}
+        found = {image.numpy().tobytes() for image in images_of(split)}
         assert found == set(files(root, f"{name}/**/*.png"))
 
 
@@ -159,18 +160,18 @@ def test_given_splits_stay(tmp_path: Path) -> None:
 def test_of_two_splits_one_is_for_testing_and_validation_is_drawn(
     tmp_path: Path, given: str
 ) -> None:
-    root = divided(tmp_path, "train", given)
+    root = write_splits(tmp_path, "train", given)
     data = load(root, validation=0.3)
-    assert {i.numpy().tobytes() for i in bytes_of(data.test)} == set(
+    assert {i.numpy().tobytes() for i in images_of(data.test)} == set(
         files(root, f"{given}/**/*.png")
     )
     assert np.bincount(data.validation.labels).tolist() == [3, 3]
     assert np.bincount(data.train.labels).tolist() == [7, 7]
-    drawn = {i.numpy().tobytes() for s in (data.train, data.validation) for i in bytes_of(s)}
+    drawn = {i.numpy().tobytes() for s in (data.train, data.validation) for i in images_of(s)}
     assert drawn == set(files(root, "train/**/*.png"))
     if given == "val":
         [note] = data.notes
-        assert note.startswith("there is no test split: the validation split that is given is for")
+        assert note.startswith("there is no test split: the given validation split is used for")
     else:
         assert data.notes == ()
 
@@ -194,7 +195,7 @@ def test_bad_images_are_named_or_left_out(root: Path) -> None:
     data = load(root, bad_images="skip")
     assert data.notes == (f"4 of 44 images can't be read and are left out: {which}",)
     assert data.fingerprint == clean.fingerprint
-    assert torch.equal(bytes_of(data.train), bytes_of(clean.train))
+    assert torch.equal(images_of(data.train), images_of(clean.train))
 
 
 def test_no_image_can_be_read(tmp_path: Path) -> None:
@@ -250,26 +251,26 @@ def test_a_class_that_isnt_in_every_split(tmp_path: Path) -> None:
     )
 
 
-def test_too_few(tmp_path: Path) -> None:
+def test_too_few_classes_or_images_are_refused(tmp_path: Path) -> None:
     one = write_classes(tmp_path / "one", {"a": 9})
     refused(one, "data (=HERE): must have at least two classes to train on, has a")
     few = write_classes(tmp_path / "few", {"a": 30, "b": 1})
-    refused(few, "data (=HERE): class b has too few images (=1) to be divided")
+    refused(few, "data (=HERE): class b has too few images (=1) to be split")
     refused(
         write_classes(tmp_path / "tiny", {"a": 2, "b": 2}),
         "data (=HERE): test (=0.2) must be at least 0.5, one image of 4 for each of 2 classes",
     )
 
 
-def test_grey_images_have_one_channel_unless_told_otherwise(tmp_path: Path) -> None:
+def test_grey_images_have_one_channel_by_default(tmp_path: Path) -> None:
     root = write_classes(tmp_path / "grey", {"a": 8, "b": 8}, channels=1)
     data = load(root)
     assert data.shape == (1, 8, 8)
-    assert {i.numpy().tobytes() for i in bytes_of(data.test)} <= set(files(root))
+    assert {i.numpy().tobytes() for i in images_of(data.test)} <= set(files(root))
     three = load(root, channels=3)
     assert three.shape == (3, 8, 8)
-    assert torch.equal(bytes_of(three.train)[:, 1:2], bytes_of(data.train))
-    assert isinstance(load(root, loading="stream").train, Stream)
+    assert torch.equal(images_of(three.train)[:, 1:2], images_of(data.train))
+    assert isinstance(load(root, loading="stream").train, StreamedSplit)
     (root / "a" / "colour.png").write_bytes(encoded(noise(0, 8, 8)))
     assert load(root).shape == (3, 8, 8)
     grey = load(root, channels=1, loading="stream")
@@ -289,26 +290,21 @@ def test_the_size_is_the_common_one_or_must_be_given(tmp_path: Path) -> None:
         assert next(data.train.batches(4))[0].shape == (4, 3, 6, 6)
 
 
-def test_decoded_images_are_kept_and_mapped(root: Path, cache: Path) -> None:
+def test_decoded_images_are_cached(root: Path, cache: Path) -> None:
     before = load(root, image_size=6)
     [path] = cache.glob("*.npy")
     assert path.name == f"{before.fingerprint}-3x6.npy"
     kept = np.load(path)
-    # Read from there, and nothing is decoded again.
+    # If the cache has the images, nothing is decoded again.
     kept[:] = 7
-    rewritten(path, kept)
+    with path.open("wb") as file:
+        _write(file, kept)
     after = load(root, image_size=6)
-    assert (bytes_of(after.train) == 7).all()
-    assert (bytes_of(load(root, image_size=7).train) != 7).any()
+    assert (images_of(after.train) == 7).all()
+    assert (images_of(load(root, image_size=7).train) != 7).any()
     # The same images elsewhere are the same.
     shutil.copytree(root, root.parent / "elsewhere")
-    assert (bytes_of(load(root.parent / "elsewhere", image_size=6).test) == 7).all()
-
-
-def rewritten(path: Path, images: Any) -> None:
-    from spectrum.data.memory import _write
-
-    _write(path, images)
+    assert (images_of(load(root.parent / "elsewhere", image_size=6).test) == 7).all()
 
 
 @pytest.mark.parametrize(
@@ -320,18 +316,20 @@ def rewritten(path: Path, images: Any) -> None:
         lambda content: b"\x80\x04 a pickle",
     ],
 )
-def test_damaged_decoded_images_are_made_anew(
+def test_damaged_images_in_the_cache_are_decoded_again(
     root: Path, cache: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     before = load(root)
     [path] = cache.glob("*.npy")
     content = path.read_bytes()
     path.write_bytes(damage(content))
-    assert torch.equal(bytes_of(load(root).train), bytes_of(before.train))
+    assert torch.equal(images_of(load(root).train), images_of(before.train))
     assert path.read_bytes() == content
 
 
-def test_an_image_that_goes_while_it_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_is_removed_after_the_scan_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = DataConfig(name=f"folder:{root}")
     source = read_folder(str(root), config)
     scanned = assemble_module.scan
@@ -346,17 +344,17 @@ def test_an_image_that_goes_while_it_is_read(root: Path, monkeypatch: pytest.Mon
         assemble(source, config)
 
 
-def several(root: Path, targets: Any, **fields: Any) -> Dataset:
+def assemble_multi_label(root: Path, targets: Any, **fields: Any) -> Dataset:
     config = DataConfig(name=f"folder:{root}", **fields)
     source = read_folder(str(root), config)
     names = tuple("pqrst"[: targets.shape[1]])
-    splits = np.full(len(targets), UNDIVIDED, np.int8)
+    splits = np.full(len(targets), UNASSIGNED, np.int8)
     return assemble(replace(source, targets=targets, classes=names, splits=splits), config)
 
 
 def test_images_with_several_labels(root: Path) -> None:
     targets = np.random.default_rng(0).random((40, 3)) < [0.5, 0.3, 0.6]
-    data = several(root, targets, class_weights="frequency", map_at=7)
+    data = assemble_multi_label(root, targets, class_weights="frequency", map_at=7)
     assert data.is_multi_label
     assert data.train.labels.dtype == torch.bool
     assert (len(data.train), len(data.validation), len(data.test)) == (24, 8, 8)
@@ -364,11 +362,11 @@ def test_images_with_several_labels(root: Path) -> None:
     positives = data.train.labels.sum(dim=0).double()
     assert data.class_weights is not None
     assert torch.allclose(data.class_weights.double(), positives / positives.mean())
-    assert several(root, targets).class_weights is None
+    assert assemble_multi_label(root, targets).class_weights is None
     total = sum(s.labels.sum(dim=0) for s in (data.train, data.validation, data.test))
     assert torch.equal(total, torch.from_numpy(targets.sum(axis=0)))
-    with pytest.raises(ValueError, match=r"\Alabel_noise \(=0.1\) must be 0, [^\n]*\Z"):
-        several(root, targets, label_noise=0.1)
+    with pytest.raises(ValueError, match=r"\Alabel_noise \(=0.1\) must be 0 for [^\n]*\Z"):
+        assemble_multi_label(root, targets, label_noise=0.1)
 
 
 def test_a_label_that_no_image_has(root: Path) -> None:
@@ -376,8 +374,8 @@ def test_a_label_that_no_image_has(root: Path) -> None:
     with pytest.raises(
         ValueError, match=re.escape("no images of class q; bad_images skip leaves it out")
     ):
-        several(root, targets)
-    data = several(root, targets, bad_images="skip")
+        assemble_multi_label(root, targets)
+    data = assemble_multi_label(root, targets, bad_images="skip")
     assert data.classes == ("p", "r")
     assert data.train.labels.shape == (24, 2)
     assert data.notes == ("no images of class q, left out",)
@@ -396,5 +394,5 @@ def test_a_constant_channel_can_be_normalised(tmp_path: Path) -> None:
         assert (images[:, 1] == 0).all()
 
 
-def test_the_codes_of_splits_are_those_that_sources_use() -> None:
-    assert (UNDIVIDED, TRAIN, VALIDATION, TEST) == (-1, 0, 1, 2)
+def test_the_numbers_of_the_splits() -> None:
+    assert (UNASSIGNED, TRAIN, VALIDATION, TEST) == (-1, 0, 1, 2)

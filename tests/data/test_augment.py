@@ -1,4 +1,4 @@
-"""Variation on the device against a slow version of it, image by image."""
+"""Augmentation against a slow version that loops over pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from spectrum import Split
-from spectrum.data.augment import Augmentation, augment, draw
+from spectrum.data.augment import augment, sample_parameters
+from spectrum.data.augmentation import Augmentation
 
 EVERYTHING = Augmentation(crop=2, flip=True, cutout=4)
 
@@ -35,36 +36,38 @@ def slowly(image: Tensor, augmentation: Augmentation, shift: Tensor, flip: bool,
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_it_is_what_loops_over_pixels_give(layout: torch.memory_format) -> None:
+def test_augment_equals_the_slow_version(layout: torch.memory_format) -> None:
     given = images().to(memory_format=layout)
-    draws = draw(EVERYTHING, len(given), (7, 5), 3, torch.device("cpu"))
-    assert draws.shift is not None
-    assert draws.mirrored is not None
-    assert draws.hole is not None
-    found = augment(given, EVERYTHING, draws)
+    parameters = sample_parameters(EVERYTHING, len(given), (7, 5), 3, torch.device("cpu"))
+    assert parameters.offset is not None
+    assert parameters.flipped is not None
+    assert parameters.hole is not None
+    found = augment(given, EVERYTHING, parameters)
     for i, image in enumerate(given):
-        expected = slowly(image, EVERYTHING, draws.shift[i], bool(draws.mirrored[i]), draws.hole[i])
+        flipped = bool(parameters.flipped[i])
+        expected = slowly(image, EVERYTHING, parameters.offset[i], flipped, parameters.hole[i])
         assert torch.equal(found[i], expected), i
 
 
-def test_every_shift_mirroring_and_place_is_drawn_alike() -> None:
-    draws = draw(EVERYTHING, 20_000, (7, 5), 0, torch.device("cpu"))
-    assert draws.shift is not None
-    assert draws.mirrored is not None
-    assert draws.hole is not None
-    for drawn, n in [(draws.shift[:, 0], 5), (draws.shift[:, 1], 5), (draws.mirrored, 2)]:
-        counts = drawn.long().bincount(minlength=n)
+def test_all_values_of_a_parameter_are_equally_likely() -> None:
+    parameters = sample_parameters(EVERYTHING, 20_000, (7, 5), 0, torch.device("cpu"))
+    assert parameters.offset is not None
+    assert parameters.flipped is not None
+    assert parameters.hole is not None
+    rows, columns = parameters.offset.unbind(1)
+    for values, n in [(rows, 5), (columns, 5), (parameters.flipped, 2)]:
+        counts = values.long().bincount(minlength=n)
         assert len(counts) == n
         assert counts.min() > 20_000 / n * 0.9
-    assert draws.hole.amax(0).tolist() == [6, 4]
-    assert draws.hole.amin(0).tolist() == [0, 0]
+    assert parameters.hole.amax(0).tolist() == [6, 4]
+    assert parameters.hole.amin(0).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("part", [{"crop": 2}, {"flip": True}, {"cutout": 3}])
-def test_each_part_stands_alone(part: dict[str, int]) -> None:
+def test_each_part_works_alone(part: dict[str, int]) -> None:
     augmentation = Augmentation(**part)
-    draws = draw(augmentation, 20, (7, 5), 1, torch.device("cpu"))
-    changed = augment(images(), augmentation, draws)
+    parameters = sample_parameters(augmentation, 20, (7, 5), 1, torch.device("cpu"))
+    changed = augment(images(), augmentation, parameters)
     assert changed.shape == (20, 3, 7, 5)
     assert not torch.equal(changed, images())
     if part == {"flip": True}:

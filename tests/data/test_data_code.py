@@ -1,4 +1,4 @@
-"""A user's own data by name: every form that is taken, and one line for every other."""
+"""What a user's callable may return, and the one-line errors for everything else."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from spectrum import DataConfig, Dataset, Split, load_data
-from spectrum.data.code import read_code
-from spectrum.data.dataset import split_images
+from spectrum.data.code import read_callable
+from spectrum.data.dataset import dataset_from_arrays
 
 HEAD = """
 import sys
@@ -51,41 +51,41 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Datas
     """Loads what a callable of a user's module returns, or an expression of it."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def loading(returned: str, head: str = "", **fields: Any) -> Dataset:
+    def load_returned(returned: str, head: str = "", **fields: Any) -> Dataset:
         module = f"users_data_{next(COUNT)}"
         body = f"{HEAD}{head}\ndef f():\n    return {returned}\n"
         (tmp_path / f"{module}.py").write_text(body)
         importlib.invalidate_caches()
         return load_data(DataConfig(name=f"{module}:f", **fields))
 
-    yield loading
+    yield load_returned
     for name in [name for name in sys.modules if name.startswith("users_data_")]:
         del sys.modules[name]
 
 
-def restored(part: Split) -> np.ndarray[Any, Any]:
+def pixels_of(split: Split) -> np.ndarray[Any, Any]:
     """The pixels of a split as the user had them."""
-    assert isinstance(part, Split)
-    return part.images.numpy()
+    assert isinstance(split, Split)
+    return split.images.numpy()
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 3, 6, 4), dtype=np.uint8)
 
 
-def test_bytes_stay_bytes_with_the_moments_of_the_training_split(load: Any) -> None:
+def test_bytes_stay_bytes_with_the_mean_and_std_of_the_training_split(load: Any) -> None:
     data = load("pixels, labels")
     assert (data.shape, data.classes) == ((3, 6, 4), ("0", "1", "2"))
     assert [len(p) for p in (data.train, data.validation, data.test)] == [36, 12, 12]
     content = {image.tobytes(): i for i, image in enumerate(PIXELS)}
     seen = []
     for part in (data.train, data.validation, data.test):
-        numbers = [content[image.tobytes()] for image in restored(part)]
+        numbers = [content[image.tobytes()] for image in pixels_of(part)]
         assert part.labels.tolist() == [i % 3 for i in numbers]
         seen += numbers
     assert sorted(seen) == list(range(60))
-    train = restored(data.train).astype(np.float64)
+    train = pixels_of(data.train).astype(np.float64)
     assert data.train.images.dtype == torch.uint8
-    for found, axis in ((data.train.mean, "mean"), (data.train.deviation, "std")):
+    for found, axis in ((data.train.mean, "mean"), (data.train.std, "std")):
         expected = getattr(train, axis)(axis=(0, 2, 3))
         assert found.dtype == torch.float32
         np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-6)
@@ -94,19 +94,19 @@ def test_bytes_stay_bytes_with_the_moments_of_the_training_split(load: Any) -> N
     np.testing.assert_allclose(images.mean((0, 2, 3)), 0, atol=1e-5)
 
 
-def test_floats_are_divided_and_normalised_as_digits_are(load: Any) -> None:
+def test_floats_are_split_and_normalised_as_digits_are(load: Any) -> None:
     found = load("torch.from_numpy(floats), torch.from_numpy(labels).int()")
     rng = np.random.default_rng(0)
     rng.integers(0, 256, (60, 3, 6, 4), dtype=np.uint8)
     floats = rng.normal(size=(60, 2, 5, 5)).astype(np.float32)
-    same = split_images(floats, np.arange(60) % 3, "012", validation=0.2, test=0.2, seed=0)
+    same = dataset_from_arrays(floats, np.arange(60) % 3, "012", validation=0.2, test=0.2, seed=0)
     assert found.fingerprint == same.fingerprint
     for name in ("train", "validation", "test"):
         assert torch.equal(getattr(found, name).images, getattr(same, name).images)
         assert torch.equal(getattr(found, name).labels, getattr(same, name).labels)
 
 
-def test_labels_that_are_no_numbers_of_classes_are_classes_by_themselves(load: Any) -> None:
+def test_the_values_of_labels_name_the_classes(load: Any) -> None:
     data = load("pixels, labels * 10 - 10")
     assert data.classes == ("-10", "0", "10")
     assert sorted(data.train.labels.unique().tolist()) == [0, 1, 2]
@@ -115,7 +115,7 @@ def test_labels_that_are_no_numbers_of_classes_are_classes_by_themselves(load: A
     assert torch.equal(named.train.labels, data.train.labels)
 
 
-def test_fields_of_the_division_reach_it(load: Any) -> None:
+def test_the_fields_of_the_split_take_effect(load: Any) -> None:
     base = load("pixels, labels")
     fewer = load("pixels, labels", validation=0.1, test=0.3, train_images=20, label_noise=0.5)
     assert [len(p) for p in (fewer.train, fewer.validation, fewer.test)] == [20, 6, 18]
@@ -131,7 +131,7 @@ def test_images_of_several_labels(kind: str, load: Any) -> None:
     assert data.is_multi_label
     assert (data.train.labels.dtype, data.train.labels.shape) == (torch.bool, (36, 3))
     content = {image.tobytes(): i for i, image in enumerate(PIXELS)}
-    for image, labels in zip(restored(data.test), data.test.labels.tolist(), strict=True):
+    for image, labels in zip(pixels_of(data.test), data.test.labels.tolist(), strict=True):
         number = content[image.tobytes()]
         assert labels == [number % k == 0 for k in (2, 3, 5)]
     positives = data.train.labels.float().sum(0)
@@ -143,12 +143,12 @@ def test_images_of_several_labels(kind: str, load: Any) -> None:
 def test_given_splits_are_kept(load: Any) -> None:
     train, rest = "(pixels[:40], labels[:40])", "(pixels[40:50], labels[40:50])"
     data = load(f"{{'train': {train}, 'val': {rest}, 'test': (pixels[50:], labels[50:])}}")
-    assert np.array_equal(restored(data.train), PIXELS[:40])
-    assert np.array_equal(restored(data.validation), PIXELS[40:50])
-    assert np.array_equal(restored(data.test), PIXELS[50:])
+    assert np.array_equal(pixels_of(data.train), PIXELS[:40])
+    assert np.array_equal(pixels_of(data.validation), PIXELS[40:50])
+    assert np.array_equal(pixels_of(data.test), PIXELS[50:])
     assert data.notes == ()
     other = load(f"{{'train': {train}, 'dev': {rest}}}")
-    assert np.array_equal(restored(other.test), PIXELS[40:50])
+    assert np.array_equal(pixels_of(other.test), PIXELS[40:50])
     assert len(other.validation) == 8
     assert "no test split" in other.notes[0]
     assert load(f"{{'train': {train}, 'test': {rest}}}").fingerprint != other.fingerprint
@@ -156,7 +156,7 @@ def test_given_splits_are_kept(load: Any) -> None:
     assert torch.equal(alone.train.images, load("pixels, labels").train.images)
 
 
-def test_tensors_of_a_torch_dataset_are_read_through(load: Any) -> None:
+def test_the_tensors_of_a_torch_dataset_are_read(load: Any) -> None:
     data = load("TensorDataset(torch.from_numpy(pixels), torch.from_numpy(labels))")
     plain = load("pixels, labels")
     assert data.fingerprint == plain.fingerprint
@@ -168,10 +168,10 @@ def test_tensors_of_a_torch_dataset_are_read_through(load: Any) -> None:
 def test_pictures_of_a_torch_dataset_become_bytes(load: Any) -> None:
     grey = load("Items(lambda i: (picture(i, 'L'), int(labels[i])))")
     assert grey.shape == (1, 6, 6)
-    assert sorted(restored(grey.test)[:, 0, 0, 0] // 4 % 3) == sorted(grey.test.labels.tolist())
+    assert sorted(pixels_of(grey.test)[:, 0, 0, 0] // 4 % 3) == sorted(grey.test.labels.tolist())
     mixed = load("Items(lambda i: (picture(i, 'L' if i else 'RGBA'), int(labels[i])))")
     assert mixed.shape == (3, 6, 6)
-    assert (restored(mixed.test)[:, 0] == restored(mixed.test)[:, 2]).all()
+    assert (pixels_of(mixed.test)[:, 0] == pixels_of(mixed.test)[:, 2]).all()
     sized = load("Items(lambda i: (picture(i, size=(6 + i, 9)), int(labels[i])))", image_size=5)
     assert sized.shape == (3, 5, 5)
     forced = load("Items(lambda i: (picture(i), int(labels[i])))", channels=1)
@@ -180,7 +180,7 @@ def test_pictures_of_a_torch_dataset_become_bytes(load: Any) -> None:
     assert [len(p) for p in (split.train, split.validation, split.test)] == [16, 4, 20]
 
 
-def test_names_of_classes_are_those_of_a_torch_dataset(load: Any) -> None:
+def test_class_names_are_those_of_a_torch_dataset(load: Any) -> None:
     head = "class Named(Items):\n    classes = ['ant', 'bee', 'cow']\n"
     data = load("Named(lambda i: (picture(i), int(labels[i])))", head)
     assert data.classes == ("ant", "bee", "cow")
@@ -211,7 +211,9 @@ def test_a_dataset_is_taken_as_it_is(load: Any) -> None:
         "replace(spectrum.load_data(spectrum.DataConfig(split_seed=1)), fingerprint='')", head
     )
     assert other.fingerprint != unnamed.fingerprint
-    with pytest.raises(ValueError, match=r"returns a Dataset, label_noise \(=0.1\) must not be"):
+    with pytest.raises(
+        ValueError, match=r"label_noise \(=0.1\) must not be given, because it returns a Dataset"
+    ):
         load(whole, label_noise=0.1)
 
 
@@ -229,48 +231,46 @@ def load_digits() -> Dataset:
         ("(pixels,)", "must return .* not tuple"),
         ("3 / 0", "failed: ZeroDivisionError"),
         ("sys.exit('bye')", "failed: SystemExit: bye"),
-        ("pixels[:, 0], labels", r"images must be \(N, C, H, W\) .*are \(60, 6, 4\) of uint8"),
+        ("pixels[:, 0], labels", r"images must be \(N, C, H, W\) .*not \(60, 6, 4\) of uint8"),
         ("floats.astype(float), labels", "images must be .* of float64"),
         ("np.zeros((60, 9, 9, 3), np.uint8), labels", r"looks like \(N, H, W, C\)"),
         ("pixels[:0], labels[:0]", "images must be"),
         ("'no', labels", "images must be an array or a tensor, not str"),
-        ("[[1], [1, 2]], labels", "images must be an array, the list's items differ in shape"),
+        ("[[1], [1, 2]], labels", "images must be an array; the list's items differ in shape"),
         ("np.where(floats == floats[7, 0, 0, 0], np.nan, floats), labels", "image 7 must have"),
         ("floats * 0, labels", "every pixel is the same"),
-        ("pixels, labels[:50]", "50 are not 60"),
+        ("pixels, labels[:50]", r"labels \(=50\) must be as many as images \(=60\)"),
         ("pixels, labels / 2", r"labels must be \(N,\) integers .* of float64"),
         ("pixels, labels[:, None]", r"labels must be \(N,\) integers"),
         ("pixels, several * 2", "those of image 0 aren't"),
         ("pixels, ['a'] * 60", "labels must be"),
-        ("pixels, labels * 0", "must have at least two classes, has 0 alone"),
+        ("pixels, labels * 0", "must have at least two classes, has only 0"),
         ("pixels, labels, ['a', 'b']", r"labels must be in 0..1, .* that of image 2 is 2"),
         ("pixels, labels - 1, ['a', 'b', 'c']", "that of image 0 is -1"),
         ("pixels, labels, ['a', 'b', 'c', 'd']", "must have images to train on of class d"),
         ("pixels, labels, ['a', 'a', 'b']", "class names must differ"),
-        ("pixels, labels, 'abc'", "class names must be a list of text"),
-        ("pixels, several, ['a', 'b']", "class names must be 3, one for each column, are 2"),
+        ("pixels, labels, 'abc'", "class names must be a list of strings"),
+        ("pixels, several, ['a', 'b']", r"class names \(=2\) must be 3, one for each column"),
         ("pixels, several & [True, True, False]", "must have images to train on of class 2"),
         ("pixels, np.arange(60)", r"test \(=0.2\) must be at least 1"),
         ("{'train': (pixels, labels), 'extra': (pixels, labels)}", "a dict with 'extra', its keys"),
         ("{'val': (pixels, labels), 'dev': (pixels, labels)}", "a dict with 'dev' again"),
         ("{'test': (pixels, labels)}", "must have train"),
-        ("{'train': (pixels, labels), 'test': (floats, labels)}", "images must be alike in all"),
-        ("{'train': (pixels, labels), 'test': (pixels, several)}", "labels must be alike in all"),
+        ("{'train': (pixels, labels), 'test': (floats, labels)}", "images must have one type"),
+        ("{'train': (pixels, labels), 'test': (pixels, several)}", "labels must have one type"),
         ("{'train': (pixels, labels % 2), 'test': (pixels, labels)}", "to train on of class 2"),
         ("{'train': (pixels, labels), 'test': 7}", "test: must return"),
-        ("Items(lambda i: pixels[i])", r"item 0 must be \(image, label\), is ndarray"),
-        ("Items(lambda i: (pixels[i, 0], 0))", r"image of item 0 must be \(C, H, W\), is \(6, 4\)"),
+        ("Items(lambda i: pixels[i])", r"item 0 must be \(image, label\), not ndarray"),
+        ("Items(lambda i: (pixels[i, 0], 0))", r"item 0 must be \(C, H, W\), not \(6, 4\)"),
         ("Items(lambda i: ('no', 0))", "image of item 0 must be an array or a tensor, not str"),
         ("Items(lambda i: (pixels[i], 'a'))", "label of item 0 must be an integer"),
         ("Items(lambda i: (pixels[i], 0), 0)", "has no items"),
         ("Items(lambda i: (picture(i, size=(5 + i, 9)), 0))", r"5x9 and 6x9 pixels, image_size"),
-        ("Items(lambda i: (np.zeros((3, 4 + i, 4), np.uint8), 0))", "4x4 and 4x5 pixels, must be"),
+        ("Items(lambda i: (np.zeros((3, 4 + i, 4), np.uint8), 0))", "pixels, must be of one size"),
         ("Items(lambda i: (rng.normal(size=(1, 2, 2)), 0))", "item 0 must be the same whenever"),
     ],
 )  # fmt: skip
-def test_whatever_else_is_returned_is_refused_in_a_line(
-    returned: str, said: str, load: Any
-) -> None:
+def test_anything_else_is_refused_in_one_line(returned: str, said: str, load: Any) -> None:
     with pytest.raises(ValueError, match=rf"\Adata \(=users_data_\d+:f\): .*{said}") as caught:
         load(returned)
     assert "\n" not in str(caught.value)
@@ -280,8 +280,8 @@ def test_whatever_else_is_returned_is_refused_in_a_line(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"channels": 1}, r"images of 3 channels, channels \(=1\) differs"),
-        ({"image_size": 6}, r"images of 4x6 pixels, image_size \(=6\) differs"),
+        ({"channels": 1}, r"channels \(=1\) must be 3, as its images have"),
+        ({"image_size": 6}, r"image_size \(=6\) must be the size of its images, 4x6 pixels"),
         ({"loading": "stream"}, r"loading \(=stream\) must be memory or auto"),
         ({"train_images": 100}, r"train_images \(=100\) must be in 3..36"),
     ],
@@ -294,7 +294,7 @@ def test_fields_that_do_not_fit_arrays_are_refused(
 
 
 @pytest.mark.parametrize("field", [{"class_weights": "frequency"}, {"map_at": 3}], ids=str)
-def test_what_is_for_several_labels_needs_them(field: dict[str, Any], load: Any) -> None:
+def test_fields_for_several_labels_need_several_labels(field: dict[str, Any], load: Any) -> None:
     assert load("pixels, several", **field).is_multi_label
     with pytest.raises(ValueError, match="whose images have one label each"):
         load("pixels, labels", **field)
@@ -314,10 +314,10 @@ def test_a_split_must_have_labels(load: Any) -> None:
         ("math:nothing", r"can't be imported: AttributeError"),
         ("math:pi", r"must be callable, not float"),
         ("__main__:f", r"can't be imported: ImportError: other processes"),
-        ("textwrap:fill", r"must take no arguments, it needs text"),
+        ("textwrap:fill", r"must take no arguments, but needs text"),
         ("builtins:dict", "a dict, which must have train"),
     ],
 )
-def test_what_is_no_callable_without_arguments_is_refused(name: str, said: str) -> None:
+def test_a_name_must_be_of_a_callable_without_arguments(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=rf"\Adata \(={name}\): [^\n]*{said}[^\n]*\Z"):
-        read_code(name, DataConfig(name=name))
+        read_callable(name, DataConfig(name=name))

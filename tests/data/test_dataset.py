@@ -1,4 +1,4 @@
-"""Fewer training images and wrong labels: what is changed, and that nothing else is."""
+"""Fewer training images and label noise change nothing else; DataConfig checks its fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spectrum import DataConfig, Dataset, Split, load_data
-from spectrum.data.dataset import split_images
+from spectrum.data.dataset import dataset_from_arrays
 
 COUNTS = (120, 60, 20)  # of each class
 LABELS = np.repeat(np.arange(3), COUNTS).astype(np.int64)
@@ -20,7 +20,9 @@ def split(seed: int = 0, **changes: Any) -> Dataset:
     """Images of three pixels, 0, 1 and their number, so that each tells which one it is."""
     images = np.zeros((200, 1, 1, 3), np.float32)
     images[:, 0, 0, 1], images[:, 0, 0, 2] = 1, np.arange(200)
-    return split_images(images, LABELS, "abc", validation=0.2, test=0.1, seed=seed, **changes)
+    return dataset_from_arrays(
+        images, LABELS, "abc", validation=0.2, test=0.1, seed=seed, **changes
+    )
 
 
 def numbers(part: Split) -> Tensor:
@@ -47,7 +49,7 @@ def test_fewer_images_are_trained_on_in_proportion_and_the_rest_stays(n: int) ->
     assert fewer.fingerprint == whole.fingerprint
 
 
-def test_fewer_images_are_drawn_by_the_seed_of_the_division() -> None:
+def test_fewer_images_are_drawn_by_the_seed_of_the_split() -> None:
     assert torch.equal(split(train_images=50).train.images, split(train_images=50).train.images)
     assert not torch.equal(
         numbers(split(train_images=50).train), numbers(split(1, train_images=50).train)
@@ -55,7 +57,7 @@ def test_fewer_images_are_drawn_by_the_seed_of_the_division() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 141])
-def test_as_many_as_there_are_and_one_a_class_at_least(n: int) -> None:
+def test_train_images_has_bounds(n: int) -> None:
     with pytest.raises(
         ValueError, match=rf"\Atrain_images \(={n}\) must be in 3\.\.140, what the other splits"
     ):
@@ -82,7 +84,7 @@ def test_a_wrong_label_is_any_other_class() -> None:
     assert not torch.equal(noisy.train.labels, split(2, label_noise=0.9).train.labels)
 
 
-def test_a_configuration_passes_both_on() -> None:
+def test_both_fields_of_the_configuration_take_effect() -> None:
     data = load_data(DataConfig(train_images=100, label_noise=0.3))
     clean = load_data(DataConfig(train_images=100))
     assert len(data.train) == 100
@@ -136,7 +138,7 @@ def test_a_bad_configuration_is_named(fields: dict[str, Any], at: str, said: str
     assert said in message if at else message.startswith(said)
 
 
-def test_each_kind_has_what_it_has_where_nothing_else_is_said() -> None:
+def test_each_kind_of_planted_images_has_its_defaults() -> None:
     rank, block = DataConfig(name="planted"), DataConfig(name="planted", block=8)
     fields = ("rank", "block", "channels", "template", "copies", "signal")
     assert tuple(getattr(rank, name) for name in fields) == (1, None, 8, 5, 3, 4.0)
@@ -151,8 +153,15 @@ def test_each_kind_has_what_it_has_where_nothing_else_is_said() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"image_seed": 1}, {"signal": 3.0}, {"copies": 2}, {"template": 4}, {"channels": 9}),
-        *({"side": 13}, {"images": 101}, {"rank": 2}, {"rank": None, "block": 8, "channels": 8}),
+        {"image_seed": 1},
+        {"signal": 3.0},
+        {"copies": 2},
+        {"template": 4},
+        {"channels": 9},
+        {"side": 13},
+        {"images": 101},
+        {"rank": 2},
+        {"rank": None, "block": 8, "channels": 8},
     ],
     ids=str,
 )

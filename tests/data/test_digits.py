@@ -46,7 +46,7 @@ def test_images_are_normalised_by_the_training_split() -> None:
     assert images.std(correction=0).item() == pytest.approx(1, abs=1e-5)
 
 
-def test_the_division_follows_its_own_seed() -> None:
+def test_the_split_follows_its_own_seed() -> None:
     first, same = load_data(), load_data(DataConfig())
     other = load_data(DataConfig(split_seed=1))
     assert torch.equal(first.test.images, same.test.images)
@@ -60,14 +60,14 @@ def test_shares_can_be_chosen() -> None:
 
 
 def test_the_fingerprint_follows_the_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    from spectrum.data import config
+    from spectrum.data import load
     from spectrum.data.digits import read_digits
 
     images, labels, classes = read_digits()
     changed = images.copy()
     changed[0, 0, 0, 0] += 1
     before = load_data().fingerprint
-    monkeypatch.setattr(config, "read_digits", lambda: (changed, labels, classes))
+    monkeypatch.setattr(load, "read_digits", lambda: (changed, labels, classes))
     assert load_data().fingerprint != before
 
 

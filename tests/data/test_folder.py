@@ -11,7 +11,7 @@ import pytest
 
 from spectrum import DataConfig
 from spectrum.data.folder import read_folder
-from spectrum.data.source import TEST, TRAIN, UNDIVIDED, VALIDATION, Source
+from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source
 from tests.data.pictures import encoded, noise, write_classes
 
 
@@ -35,7 +35,7 @@ def test_classes_are_folders_by_name_and_images_lie_at_any_depth(tmp_path: Path)
     assert source.classes == ("Ant", "cat", "dog")
     assert names(source) == ["Ant/a.PNG", "cat/b", "cat/deep/er/x.webp", "dog/1.jpg", "dog/2.jpg"]
     assert source.targets.tolist() == [0, 1, 1, 2, 2]
-    assert source.splits.tolist() == [UNDIVIDED] * 5
+    assert source.splits.tolist() == [UNASSIGNED] * 5
     assert source.notes == ()
     assert source.reader.read(2) == b"cat/deep/er/x.webp"
 
@@ -68,7 +68,7 @@ def test_splits_are_folders(
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
     touch(tmp_path, "train/1", "bus/1", "tram/1")
     assert read(tmp_path).classes == ("bus", "train", "tram")
-    assert set(read(tmp_path).splits) == {UNDIVIDED}
+    assert set(read(tmp_path).splits) == {UNASSIGNED}
 
 
 def test_what_isnt_used_is_noted(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_what_isnt_used_is_noted(tmp_path: Path) -> None:
     source = read(tmp_path)
     assert names(source) == ["train/a/1", "train/b/1"]
     assert source.notes == (
-        "test has no folders of classes and isn't used",
+        "test has no class folders and isn't used",
         "extra beside train isn't used",
-        "2 files beside the folders of classes aren't used",
+        "2 files beside the class folders aren't used",
     )
 
 
@@ -114,7 +114,7 @@ def test_a_folder_that_isnt_there_or_is_a_file(tmp_path: Path) -> None:
         read(tmp_path / "file")
 
 
-def test_names_in_any_script_and_in_none(tmp_path: Path) -> None:
+def test_names_in_any_script_and_names_that_are_no_text(tmp_path: Path) -> None:
     written = [
         "猫/子猫 一.png", "кот/кошка.png", "قطة/قط.png", "γάτα/x y  z.png", "a\tb/new\nline.png",
         "e/" + "n" * 251 + ".png", "😀/👩‍🚀.png",
@@ -158,12 +158,19 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     source = read(root)
     own = [name for name in names(source) if "up/" not in name]
     assert own == [
-        *("a/0", "a/folder/1", "a/folder/deep/2", "a/link"),
-        *("b/0", "b/itself", "b/missing", "c/1", "c/deep/2"),
+        "a/0",
+        "a/folder/1",
+        "a/folder/deep/2",
+        "a/link",
+        "b/0",
+        "b/itself",
+        "b/missing",
+        "c/1",
+        "c/deep/2",
     ]
     assert not any("circle" in name or "up/a/" in name for name in names(source))
     assert source.reader.read(own.index("a/link")) == b"elsewhere/1"
-    assert source.reader.mark(names(source).index("b/missing")) == ""
+    assert source.reader.version(names(source).index("b/missing")) == ""
 
 
 def test_a_directory_with_an_images_name_is_a_folder(tmp_path: Path) -> None:
@@ -172,7 +179,7 @@ def test_a_directory_with_an_images_name_is_a_folder(tmp_path: Path) -> None:
     assert names(read(tmp_path)) == ["a/x.png/y.png", "b/1"]
 
 
-def test_the_reader_travels_to_another_process(tmp_path: Path) -> None:
+def test_the_reader_can_be_pickled(tmp_path: Path) -> None:
     write_classes(tmp_path, {"a": 2, "b": 1}, height=5, width=7)
     reader = pickle.loads(pickle.dumps(read(tmp_path).reader))
     assert len(reader) == 3
@@ -181,14 +188,14 @@ def test_the_reader_travels_to_another_process(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(image), noise(2, 5, 7))
 
 
-def test_a_mark_tells_a_file_that_has_changed(tmp_path: Path) -> None:
+def test_the_version_changes_with_the_file(tmp_path: Path) -> None:
     write_classes(tmp_path, {"a": 1, "b": 1})
     reader = read(tmp_path).reader
-    marks = [reader.mark(i) for i in range(2)]
-    assert marks == [reader.mark(i) for i in range(2)]
+    versions = [reader.version(i) for i in range(2)]
+    assert versions == [reader.version(i) for i in range(2)]
     (tmp_path / "b" / "0.png").write_bytes(encoded(noise(9, 8, 9)))
-    assert reader.mark(0) == marks[0]
-    assert reader.mark(1) != marks[1]
+    assert reader.version(0) == versions[0]
+    assert reader.version(1) != versions[1]
 
 
 def test_ten_thousand_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What pixels mean, beside plain numpy, and how they are cut and resized."""
+"""Decoding, cropping and resizing, compared with plain NumPy."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from spectrum.data.images import (
-    EVALUATED,
+    EVALUATION_CROP,
     UnknownRange,
-    centred,
     decode,
     is_grey,
-    random_box,
-    random_crop,
+    random_crop_box,
+    random_resized_crop,
+    resize_and_center_crop,
     to_array,
 )
 from tests.data.pictures import encoded, noise, resized
@@ -110,12 +110,12 @@ def test_numbers_without_a_range_are_refused(dtype: type) -> None:
         decode(image, 3)
 
 
-@pytest.mark.parametrize("share", [1.0, EVALUATED])
+@pytest.mark.parametrize("share", [1.0, EVALUATION_CROP])
 @pytest.mark.parametrize(("height", "width"), [(40, 61), (61, 40), (17, 17), (9, 30)])
-def test_the_middle_is_that_of_the_resized_image(height: int, width: int, share: float) -> None:
+def test_the_centre_is_that_of_the_resized_image(height: int, width: int, share: float) -> None:
     size = 16
     pixels = noise(4, height, width)
-    found = np.asarray(centred(Image.fromarray(pixels), size, share))
+    found = np.asarray(resize_and_center_crop(Image.fromarray(pixels), size, share))
     # Resize as a whole, then cut.
     shorter = round(size / share)
     assert shorter == (16 if share == 1 else 18)
@@ -135,20 +135,20 @@ def test_the_middle_is_that_of_the_resized_image(height: int, width: int, share:
 
 def test_an_image_of_the_size_stays() -> None:
     image = Image.fromarray(COLOURS[:16, :16])
-    assert centred(image, 16) is image
-    assert centred(image, 16, EVALUATED) is image
+    assert resize_and_center_crop(image, 16) is image
+    assert resize_and_center_crop(image, 16, EVALUATION_CROP) is image
 
 
 def test_a_line_of_pixels_can_be_brought_to_a_size() -> None:
     line = Image.fromarray(noise(5, 1, 20_000))
-    assert centred(line, 32).size == (32, 32)
+    assert resize_and_center_crop(line, 32).size == (32, 32)
     rng = np.random.default_rng(0)
-    assert random_crop(line, 32, 3, 0.08, rng).size == (32, 32)
+    assert random_resized_crop(line, 32, 3, 0.08, rng).size == (32, 32)
 
 
 def test_random_boxes_have_the_areas_and_sides_asked_for() -> None:
     rng = np.random.default_rng(0)
-    boxes = np.array([random_box(1000, 800, 0.25, rng) for _ in range(3000)])
+    boxes = np.array([random_crop_box(1000, 800, 0.25, rng) for _ in range(3000)])
     left, upper, right, lower = boxes.T
     assert (left >= 0).all()
     assert (upper >= 0).all()
@@ -165,18 +165,20 @@ def test_random_boxes_have_the_areas_and_sides_asked_for() -> None:
     assert upper.max() > 300
 
 
-def test_where_no_box_fits_the_middle_is_taken() -> None:
+def test_if_no_box_fits_the_centre_is_taken() -> None:
     rng = np.random.default_rng(0)
-    assert random_box(400, 30, 1.0, rng) == (180, 0, 220, 30)
-    assert random_box(30, 400, 1.0, rng) == (0, 180, 30, 220)
-    assert random_box(1, 1, 0.5, rng) == (0, 0, 1, 1)
+    assert random_crop_box(400, 30, 1.0, rng) == (180, 0, 220, 30)
+    assert random_crop_box(30, 400, 1.0, rng) == (0, 180, 30, 220)
+    assert random_crop_box(1, 1, 0.5, rng) == (0, 0, 1, 1)
 
 
 def test_a_random_crop_is_its_box_resized() -> None:
     pixels = noise(6, 60, 80)
     for seed in range(5):
-        box = random_box(80, 60, 0.1, np.random.default_rng(seed))
-        found = random_crop(Image.fromarray(pixels), 24, 3, 0.1, np.random.default_rng(seed))
+        box = random_crop_box(80, 60, 0.1, np.random.default_rng(seed))
+        found = random_resized_crop(
+            Image.fromarray(pixels), 24, 3, 0.1, np.random.default_rng(seed)
+        )
         assert np.abs(np.asarray(found) - resized(pixels, 24, box)).max() <= 1.5
 
 
@@ -185,9 +187,9 @@ def test_a_small_crop_of_a_large_file_is_decoded_at_a_smaller_scale(size: int) -
     pixels = noise(7, 300, 400)
     content = encoded(pixels, "JPEG")
     for seed in range(2):
-        box = random_box(400, 300, 0.5, np.random.default_rng(seed))
+        box = random_crop_box(400, 300, 0.5, np.random.default_rng(seed))
         image = Image.open(BytesIO(content))
-        found = random_crop(image, size, 3, 0.5, np.random.default_rng(seed))
+        found = random_resized_crop(image, size, 3, 0.5, np.random.default_rng(seed))
         least = min(box[2] - box[0], box[3] - box[1]) / size
         scale = 400 // image.size[0]
         assert scale == max(s for s in (1, 2, 4, 8) if s <= least)

@@ -1,4 +1,4 @@
-"""Planted images taken apart: what was added to the noise, where, and what its class decides."""
+"""Planted images taken apart: what is added to the noise, where, and what the class decides."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from spectrum.data.planted import CLASSES, Planting, plant, templates
+from spectrum.data.planted import generate_planted, templates
+from spectrum.data.planted_config import NUM_CLASSES, PlantedConfig
 
-RANK = Planting(
+RANK = PlantedConfig(
     **{"rank": 2, "block": None, "images": 200, "side": 9, "channels": 6, "template": 3},
     **{"copies": 1, "signal": 4.0, "image_seed": 3},
 )
 BLOCK = replace(RANK, rank=None, block=8, channels=16)
-BOTH = pytest.mark.parametrize("planting", [RANK, BLOCK], ids=["rank", "block"])
+BOTH = pytest.mark.parametrize("config", [RANK, BLOCK], ids=["rank", "block"])
 Floats = NDArray[np.float64]
 
 
-def taken_apart(planting: Planting) -> tuple[Floats, Floats, NDArray[np.int64]]:
+def taken_apart(config: PlantedConfig) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """The noise, what a signal of 1 adds, and the classes: images are linear in the signal."""
-    weak, labels = plant(planting)
-    strong, again = plant(replace(planting, signal=2 * planting.signal))
+    weak, labels = generate_planted(config)
+    strong, again = generate_planted(replace(config, signal=2 * config.signal))
     assert np.array_equal(labels, again)
-    added = (strong.astype(float) - weak) / planting.signal
+    added = (strong.astype(float) - weak) / config.signal
     return 2 * weak.astype(float) - strong, added, labels
 
 
@@ -38,24 +39,24 @@ def test_templates_have_the_rank_asked_for_and_norm_1(
     channels: int, size: int, seed: int, data: Any
 ) -> None:
     rank = data.draw(st.integers(1, min(channels, size * size)))
-    planting = replace(RANK, rank=rank, channels=channels, template=size, image_seed=seed)
-    found = templates(planting)
-    assert found.shape == (CLASSES, 1, 1, channels, size, size)
-    matrices = found.reshape(CLASSES, channels, size * size)
-    assert np.linalg.matrix_rank(matrices, tol=1e-9).tolist() == [rank] * CLASSES
+    config = replace(RANK, rank=rank, channels=channels, template=size, image_seed=seed)
+    found = templates(config)
+    assert found.shape == (NUM_CLASSES, 1, 1, channels, size, size)
+    matrices = found.reshape(NUM_CLASSES, channels, size * size)
+    assert np.linalg.matrix_rank(matrices, tol=1e-9).tolist() == [rank] * NUM_CLASSES
     assert np.allclose(np.linalg.norm(matrices, axis=(1, 2)), 1)
 
 
 def test_every_class_has_a_template_of_its_own() -> None:
-    flat = templates(RANK).reshape(CLASSES, -1)
-    assert np.abs(flat @ flat.T - np.eye(CLASSES)).max() < 0.9
+    flat = templates(RANK).reshape(NUM_CLASSES, -1)
+    assert np.abs(flat @ flat.T - np.eye(NUM_CLASSES)).max() < 0.9
 
 
 @pytest.mark.parametrize(("block", "channels"), [(4, 4), (8, 16), (12, 36), (16, 16)])
 def test_a_class_is_the_signs_of_a_blocks_quarters_up_to_its_own(block: int, channels: int) -> None:
     found = templates(replace(BLOCK, block=block, channels=channels))
     blocks = channels // block
-    assert found.shape == (CLASSES, blocks, 2, channels, 3, 3)
+    assert found.shape == (NUM_CLASSES, blocks, 2, channels, 3, 3)
     assert np.allclose((found**2).sum(axis=(3, 4, 5)), 1)
     assert np.array_equal(found[:, :, 0], -found[:, :, 1])
     pattern = found[0, 0, 0, 0]
@@ -66,10 +67,10 @@ def test_a_class_is_the_signs_of_a_blocks_quarters_up_to_its_own(block: int, cha
         signs = (own * pattern).sum(axis=(2, 3)) / (pattern**2).sum()  # (8, block)
         assert np.allclose(own, signs[:, :, None, None] * pattern)
         assert np.allclose(np.abs(signs), 1)
-        quarters = signs.reshape(CLASSES, 4, -1)
+        quarters = signs.reshape(NUM_CLASSES, 4, -1)
         assert np.allclose(quarters, quarters[:, :, :1])  # one sign a quarter
         relative = np.rint(quarters[:, 1:, 0] * quarters[:, :1, 0]).astype(int)
-        assert len({tuple(row) for row in relative.tolist()}) == CLASSES == 2**3
+        assert len({tuple(row) for row in relative.tolist()}) == NUM_CLASSES == 2**3
         if i == 0:
             first = relative
         assert np.array_equal(relative, first)
@@ -93,43 +94,45 @@ def test_turning_a_quarter_changes_the_class_and_no_part_of_fewer() -> None:
 
 
 @BOTH
-def test_the_same_seed_gives_the_same_images_and_another_others(planting: Planting) -> None:
-    images, labels = plant(planting)
-    again, same = plant(planting)
+def test_the_same_seed_gives_the_same_images_and_another_others(config: PlantedConfig) -> None:
+    images, labels = generate_planted(config)
+    again, same = generate_planted(config)
     assert np.array_equal(images, again)
     assert np.array_equal(labels, same)
-    others, other_labels = plant(replace(planting, image_seed=4))
+    others, other_labels = generate_planted(replace(config, image_seed=4))
     assert not np.array_equal(labels, other_labels)
-    noise, added, _ = taken_apart(planting)
-    other_noise, other_added, _ = taken_apart(replace(planting, image_seed=4))
+    noise, added, _ = taken_apart(config)
+    other_noise, other_added, _ = taken_apart(replace(config, image_seed=4))
     assert abs(np.corrcoef(noise.ravel(), other_noise.ravel())[0, 1]) < 0.03
     assert not np.allclose(added, other_added)
     assert (images.dtype, labels.dtype) == (np.float32, np.int64)
-    assert others.shape == images.shape == (200, planting.channels, 9, 9)
+    assert others.shape == images.shape == (200, config.channels, 9, 9)
 
 
 @pytest.mark.parametrize("n", [16, 61, 200])
 def test_classes_are_as_many_of_each_but_for_one_and_in_no_order(n: int) -> None:
-    _, labels = plant(replace(RANK, images=n))
-    counts = np.bincount(labels, minlength=CLASSES)
+    _, labels = generate_planted(replace(RANK, images=n))
+    counts = np.bincount(labels, minlength=NUM_CLASSES)
     assert counts.max() - counts.min() <= 1
     assert counts.sum() == n
-    assert len({*np.diff(labels) % CLASSES}) > 2
+    assert len({*np.diff(labels) % NUM_CLASSES}) > 2
 
 
 @BOTH
-def test_the_noise_is_white_of_variance_1(planting: Planting) -> None:
-    noise, _, _ = taken_apart(replace(planting, images=300))
+def test_the_noise_is_white_of_variance_1(config: PlantedConfig) -> None:
+    noise, _, _ = taken_apart(replace(config, images=300))
     assert stats.kstest(noise.ravel(), "norm").pvalue > 0.001
     assert abs((noise[..., 1:] * noise[..., :-1]).mean()) < 0.01
     assert abs((noise[:, 1:] * noise[:, :-1]).mean()) < 0.01
 
 
 @BOTH
-def test_each_copy_is_the_template_of_its_images_class_whole_and_inside(planting: Planting) -> None:
+def test_each_copy_is_the_template_of_its_images_class_whole_and_inside(
+    config: PlantedConfig,
+) -> None:
     # One copy at each place: found by trying them all.
-    _, added, labels = taken_apart(planting)
-    known = templates(planting)
+    _, added, labels = taken_apart(config)
+    known = templates(config)
     places: list[tuple[int, int]] = []
     signs: list[list[int]] = []
     for image, label in zip(added, labels, strict=True):
@@ -148,7 +151,7 @@ def test_each_copy_is_the_template_of_its_images_class_whole_and_inside(planting
             image[:, y : y + 3, x : x + 3] -= known[label, i, sign]
         assert np.allclose(image, 0, atol=1e-5)
     assert {y for y, _ in places} == {x for _, x in places} == set(range(7))
-    if planting.block:
+    if config.block:
         share = np.mean(signs, axis=0)
         assert np.abs(share - 0.5).max() < 0.15  # 200 coins: a deviation of 0.035
         assert abs(np.corrcoef(np.array(signs).T)[0, 1]) < 0.3  # each block has its own
@@ -165,18 +168,18 @@ def test_there_are_as_many_copies_as_asked_for(copies: int) -> None:
 
 
 def test_a_channel_alone_says_nothing_of_the_class_and_two_quarters_do() -> None:
-    planting = replace(BLOCK, images=1600, signal=12.0, side=5)
-    images, labels = plant(planting)
-    pattern = templates(planting)[0, 0, 0, 0]
+    config = replace(BLOCK, images=1600, signal=12.0, side=5)
+    images, labels = generate_planted(config)
+    pattern = templates(config)[0, 0, 0, 0]
     windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(2, 3))
     found = np.einsum("nchwij,ij->nchw", windows, pattern).reshape(1600, 16, 9)
     strongest = np.abs(found).max(axis=2)
     signed = np.take_along_axis(found, np.abs(found).argmax(axis=2)[..., None], axis=2)[..., 0]
     for statistic in (strongest, signed, images.var(axis=(2, 3)), images.mean(axis=(2, 3))):
-        groups = [statistic[labels == k] for k in range(CLASSES)]
+        groups = [statistic[labels == k] for k in range(NUM_CLASSES)]
         assert stats.f_oneway(*groups).pvalue.min() > 0.001
     together = signed[:, 0] * signed[:, 2]  # channels of the first two quarters
-    groups = [together[labels == k] for k in range(CLASSES)]
+    groups = [together[labels == k] for k in range(NUM_CLASSES)]
     assert stats.f_oneway(*groups).pvalue < 1e-10
 
 
@@ -198,5 +201,5 @@ def test_what_cant_be_planted_is_named(changes: dict[str, Any], said: str) -> No
 
 
 @pytest.mark.parametrize("changes", [{"template": 9}, {"rank": 6}, {"rank": 1}, {"copies": 30}])
-def test_what_is_at_the_bounds_can_be(changes: dict[str, Any]) -> None:
-    assert np.isfinite(plant(replace(RANK, **changes))[0]).all()
+def test_fields_at_their_bounds_are_allowed(changes: dict[str, Any]) -> None:
+    assert np.isfinite(generate_planted(replace(RANK, **changes))[0]).all()

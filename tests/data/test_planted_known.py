@@ -1,4 +1,4 @@
-"""What can be known of planted images: by a matched filter, and by a reader of segments."""
+"""The best accuracy on planted images: of a matched filter, and of a sum over segments."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from spectrum import DataConfig, load_data
-from spectrum.data.config import ceiling
-from spectrum.data.planted import CLASSES, Planting, matched_filter, plant, templates
+from spectrum.data.load import ceiling
+from spectrum.data.planted import generate_planted, matched_filter, templates
+from spectrum.data.planted_config import NUM_CLASSES, PlantedConfig
 
-RANK = Planting(
+RANK = PlantedConfig(
     **{"rank": 2, "block": None, "images": 60, "side": 4, "channels": 3, "template": 2},
     **{"copies": 1, "signal": 2.5, "image_seed": 1},
 )
@@ -23,42 +24,42 @@ BLOCK = replace(RANK, rank=None, block=4, channels=8, signal=3.5)
 
 
 def density(image: NDArray[np.float64], mean: NDArray[np.float64]) -> float:
-    """Of an image in white noise, but for a factor that is the same for all means."""
+    """Density of an image in white noise, up to a factor that is the same for all means."""
     return float(np.exp(-((image - mean) ** 2).sum() / 2 + (image**2).sum() / 2))
 
 
-@pytest.mark.parametrize("planting", [RANK, BLOCK], ids=["rank", "block"])
-def test_the_filter_answers_the_most_likely_class(planting: Planting) -> None:
+@pytest.mark.parametrize("config", [RANK, BLOCK], ids=["rank", "block"])
+def test_the_filter_answers_the_most_likely_class(config: PlantedConfig) -> None:
     # The likelihood of a class written out: the mean over all places and signs of one copy.
-    images, labels = plant(planting)
-    known = planting.signal * templates(planting)
+    images, labels = generate_planted(config)
+    known = config.signal * templates(config)
     _, blocks, signs, channels, size, _ = known.shape
     answers = []
     for image in images.astype(float):
         likelihoods = []
-        for k in range(CLASSES):
+        for k in range(NUM_CLASSES):
             product = 1.0
             for i in range(blocks):
                 total = 0.0
-                for y in range(planting.side - size + 1):
-                    for x in range(planting.side - size + 1):
+                for y in range(config.side - size + 1):
+                    for x in range(config.side - size + 1):
                         for sign in range(signs):
-                            mean = np.zeros((channels, planting.side, planting.side))
+                            mean = np.zeros((channels, config.side, config.side))
                             mean[:, y : y + size, x : x + size] = known[k, i, sign]
                             total += density(image, mean)
                 product *= total
             likelihoods.append(product)
         answers.append(int(np.argmax(likelihoods)))
-    found = matched_filter(images, planting)
+    found = matched_filter(images, config)
     assert found.tolist() == answers
     assert 0.3 < (found == labels).mean() < 0.99  # neither a foregone conclusion
 
 
-def test_many_images_are_answered_as_each_alone() -> None:
-    planting = replace(RANK, images=1203)
-    images, labels = plant(planting)
-    found = matched_filter(images, planting)
-    alone = [int(matched_filter(images[i : i + 1], planting)[0]) for i in (0, 499, 500, 1000, 1202)]
+def test_many_images_are_classified_as_each_alone() -> None:
+    config = replace(RANK, images=1203)
+    images, labels = generate_planted(config)
+    found = matched_filter(images, config)
+    alone = [int(matched_filter(images[i : i + 1], config)[0]) for i in (0, 499, 500, 1000, 1202)]
     assert found[[0, 499, 500, 1000, 1202]].tolist() == alone
     assert found.shape == labels.shape
 
@@ -94,9 +95,9 @@ def test_a_sum_over_segments_tells_no_more_than_its_segments_hold(
 ) -> None:
     # All that an image of a pixel can be without noise, and each segment's part of it by name:
     # any function of a segment is linear in these, so the fit is the best sum over segments.
-    planting = replace(BLOCK, block=8, channels=8, template=1, side=1)
-    patterns = np.sign(templates(planting)[:, 0]).reshape(16, 8)  # of 8 classes and both signs
-    labels = np.repeat(np.arange(CLASSES), 2)
+    config = replace(BLOCK, block=8, channels=8, template=1, side=1)
+    patterns = np.sign(templates(config)[:, 0]).reshape(16, 8)  # of 8 classes and both signs
+    labels = np.repeat(np.arange(NUM_CLASSES), 2)
     parts = patterns.reshape(16, segments, -1)
     features = []
     for i in range(segments):
@@ -113,8 +114,8 @@ def test_planted_images_are_a_data_set_like_any_other() -> None:
     assert data.classes == tuple("01234567")
     assert [len(part) for part in (data.train, data.validation, data.test)] == [240, 80, 80]
     assert load_data("planted").shape == (8, 12, 12)
-    images, labels = plant(
-        Planting(None, 16, 400, 12, 16, template=3, copies=2, signal=5.0, image_seed=0)
+    images, labels = generate_planted(
+        PlantedConfig(None, 16, 400, 12, 16, template=3, copies=2, signal=5.0, image_seed=0)
     )
     for part in (data.train, data.validation, data.test):
         assert part.labels.bincount(minlength=8).float().std() < 1

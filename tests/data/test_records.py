@@ -21,7 +21,7 @@ from PIL import Image
 
 from spectrum import DataConfig, load_data
 from spectrum.data.records import read_parquet
-from spectrum.data.source import TEST, TRAIN, UNDIVIDED, VALIDATION, Source
+from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source
 from tests.data.hub_server import serving
 
 pytest.importorskip("datasets")
@@ -81,17 +81,17 @@ def test_the_rows_of_a_file_are_read_from_anywhere(tmp_path: Path) -> None:
     source = read(tmp_path / "a.parquet")
     assert source.classes == ("0", "1", "2")
     assert source.targets.tolist() == [i % 3 for i in range(50)]
-    assert set(source.splits) == {UNDIVIDED}
+    assert set(source.splits) == {UNASSIGNED}
     assert len(source.reader) == 50
     copy = pickle.loads(pickle.dumps(source.reader))
     assert len(pickle.dumps(source.reader)) < 1000
     for i in (0, 6, 7, 49):
         assert source.reader.read(i) == copy.read(i) == png(i)
         assert source.reader.open(i).getpixel((0, 0)) == (i, i, i)
-    assert (source.reader.name(17), source.reader.mark(17)) == ("a.parquet row 17", "")
+    assert (source.reader.name(17), source.reader.version(17)) == ("a.parquet row 17", "")
 
 
-def test_files_are_divided_by_their_names_or_their_folders(tmp_path: Path) -> None:
+def test_files_are_assigned_to_splits_by_their_names_or_folders(tmp_path: Path) -> None:
     write(tmp_path / "Train-00001-of-2.parquet", table([1, 0], 2))
     write(tmp_path / "Train-00000-of-2.parquet", table([0, 1], 0))
     write(tmp_path / "data" / "validation" / "0.parquet", table([1, 1, 0], 10))
@@ -116,13 +116,15 @@ def test_paths_may_hold_any_character(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("test-0", "test-1"), ("train", "train2")])
-def test_files_of_one_kind_are_undivided(names: tuple[str, str], tmp_path: Path) -> None:
+def test_files_that_all_name_one_split_are_unassigned(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
     for i, name in enumerate(names):
         write(tmp_path / f"{name}.parquet", table([0, 1], 2 * i))
-    assert read(tmp_path).splits.tolist() == [UNDIVIDED] * 4
+    assert read(tmp_path).splits.tolist() == [UNASSIGNED] * 4
 
 
-def test_splits_whose_labels_are_kept_back_are_left_out(tmp_path: Path) -> None:
+def test_splits_whose_labels_are_withheld_are_left_out(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", table([0, 1, 2, 0]))
     write(tmp_path / "dev.parquet", table([2, 1]))
     write(tmp_path / "test.parquet", table([-1, -1, -1]))
@@ -132,7 +134,7 @@ def test_splits_whose_labels_are_kept_back_are_left_out(tmp_path: Path) -> None:
     assert len(source.reader) == 6
 
 
-def test_what_datasets_itself_writes_keeps_its_names(tmp_path: Path) -> None:
+def test_files_that_datasets_writes_keep_their_class_names(tmp_path: Path) -> None:
     import datasets
 
     pictures = [Image.fromarray(np.full((5, 6), i, np.uint8)) for i in range(6)]
@@ -193,13 +195,13 @@ def test_images_that_are_missing_or_elsewhere(tmp_path: Path) -> None:
     reader = read(tmp_path).reader
     assert [reader.read(i) for i in (0, 1, 5)] == [png(1), png(7), b""]
     for i in (2, 3, 4):
-        assert reader.mark(i) == ""
+        assert reader.version(i) == ""
         with pytest.raises(OSError, match="no image"):
             reader.open(i)
-    before = reader.mark(1)
+    before = reader.version(1)
     assert before.split()[0] == str(len(png(7)))
     os.utime(tmp_path / "one.png", ns=(0, 1))
-    assert reader.mark(1) != before
+    assert reader.version(1) != before
 
 
 def test_another_content_has_another_key(tmp_path: Path) -> None:
@@ -295,18 +297,20 @@ def test_the_extra_is_named_where_it_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     for name in (f"parquet:{tmp_path}", "hub:owner/name"):
-        with pytest.raises(ValueError, match=r"needs datasets: pip install 'spectrum\[data\]'\Z"):
+        with pytest.raises(
+            ValueError, match=r"needs datasets: pip install 'segment-spectrum\[data\]'\Z"
+        ):
             load_data(name)
 
 
-def test_a_full_disk_is_said_wherever_it_is_met() -> None:
+def test_a_full_disk_is_reported_if_another_error_wraps_it() -> None:
     import datasets
 
-    from spectrum.data.hub import _explained
+    from spectrum.data.hub import _explain
 
     error = datasets.exceptions.DatasetGenerationError("An error occurred")
     error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    assert _explained(error, datasets).startswith("no space is left on the disk of ")
+    assert _explain(error, datasets).startswith("no space is left on the disk of ")
 
 
 FETCH = """
@@ -383,7 +387,7 @@ def test_a_data_set_of_the_hub_is_fetched(hub: Any) -> None:
         "the labels of test aren't given, its images aren't used",
     ]
     plain = hub[0]["owner/plain"]
-    assert (plain["classes"], plain["splits"]) == (["a", "b"], [UNDIVIDED] * 3)
+    assert (plain["classes"], plain["splits"]) == (["a", "b"], [UNASSIGNED] * 3)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +397,7 @@ def test_a_data_set_of_the_hub_is_fetched(hub: Any) -> None:
         ("owner/name@huge", "one of small, large"),
         ("owner/gated", "it's gated: ask for access"),
         ("owner/asked", "it's gated: ask for access"),
-        ("owner/script", "it's a script, and no code of others is run"),
+        ("owner/script", "it's a script, and other people's code is never run"),
         ("owner/empty", "doesn't contain any data files"),
         ("owner/none", "the hub has no such data set, or it's private"),
         ("owner/damaged", "Could not open Parquet input source"),
@@ -401,7 +405,7 @@ def test_a_data_set_of_the_hub_is_fetched(hub: Any) -> None:
         ("a/b/c", "must be hub:NAME[@CONFIG]"),
     ],
 )
-def test_what_the_hub_does_not_give_is_said_in_a_line(name: str, said: str, hub: Any) -> None:
+def test_what_the_hub_refuses_is_reported_in_one_line(name: str, said: str, hub: Any) -> None:
     message = hub[0][name]["error"]
     assert message.startswith(f"data (=hub:{name}): ")
     assert said in message
@@ -409,7 +413,7 @@ def test_what_the_hub_does_not_give_is_said_in_a_line(name: str, said: str, hub:
     assert len(message) < 300
 
 
-def test_without_the_hub_what_was_fetched_is_still_there(hub: Any) -> None:
+def test_without_the_hub_downloaded_data_are_read_from_the_cache(hub: Any) -> None:
     online, down, offline, said = hub
     assert down[0] == online["owner/name@small"]
     assert offline[0] == online["owner/plain"]

@@ -1,4 +1,4 @@
-"""Every image is decoded once, whoever asks and however often; what is wrong with one is said."""
+"""Every image is decoded once, and the reason is known for each that can't be read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from PIL import Image
 from spectrum import DataConfig
 from spectrum.data.folder import FolderReader, read_folder
 from spectrum.data.scan import Scan, fingerprint, scan
-from spectrum.data.source import UNDIVIDED, Source
+from spectrum.data.source import UNASSIGNED, Source
 from tests.data.pictures import encoded, noise, write_classes
 
 CONFIG = DataConfig(name="folder:here")
@@ -46,7 +46,7 @@ def reasons(source: Source, found: Scan) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class NeverOpened(FolderReader):
-    """Knows of its images and gives none."""
+    """Knows its images, and refuses to open them."""
 
     def read(self, index: int) -> bytes:
         raise PermissionError(errno.EACCES, f"{self.name(index)} was read")
@@ -75,16 +75,16 @@ class Slow(FolderReader):
 def as_reader(source: Source, kind: type[FolderReader]) -> Source:
     reader = source.reader
     assert isinstance(reader, FolderReader)
-    return replace(source, reader=kind(reader.root, reader.paths, reader.ends))
+    return replace(source, reader=kind(reader.root, reader.paths, reader.offsets))
 
 
-def test_what_is_known_of_each_image(tmp_path: Path) -> None:
+def test_what_a_scan_finds_about_each_image(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     colour, grey = noise(0, 5, 7), noise(1, 9, 4, 1)
     (tmp_path / "a" / "colour.png").write_bytes(encoded(colour))
     (tmp_path / "a" / "grey.png").write_bytes(encoded(grey))
     found = scan(read(tmp_path), CONFIG)
-    assert found.good.all()
+    assert found.readable.all()
     assert found.widths.tolist() == [7, 4]
     assert found.heights.tolist() == [5, 9]
     assert found.grey.tolist() == [False, True]
@@ -99,7 +99,7 @@ def test_what_is_known_of_each_image(tmp_path: Path) -> None:
     assert found.squares[1] == pytest.approx([(grey.astype(float) ** 2).mean()] * 4, rel=1e-6)
 
 
-def test_what_is_wrong_with_an_image(tmp_path: Path) -> None:
+def test_why_an_image_cant_be_read(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
     jpeg, png = encoded(noise(0, 64, 64), "JPEG"), encoded(noise(0, 64, 64))
@@ -147,22 +147,22 @@ def test_only_what_has_changed_is_opened(tmp_path: Path) -> None:
     (root / "a" / "new.png").write_bytes(encoded(noise(51, 7, 7)))
     (root / "b" / "0.png").unlink()
     after = scan(as_reader(read(root), NeverOpened), CONFIG)
-    assert after.good.tolist() == [True, False, True, False, True]
+    assert after.readable.tolist() == [True, False, True, False, True]
     assert np.array_equal(after.digests[[0, 2, 4]], before.digests[[0, 2, 4]])
     assert scan(read(root), CONFIG).widths.tolist() == [8, 6, 8, 7, 8]
 
 
-def test_what_may_pass_isnt_kept(tmp_path: Path) -> None:
+def test_a_missing_image_is_looked_for_again(tmp_path: Path) -> None:
     root = write_classes(tmp_path, {"a": 1})
     target = tmp_path / "target"
     (root / "a" / "link.png").symlink_to(target)
     assert scan(read(root), CONFIG).reason(1) == "not there"
     target.write_bytes(encoded(noise(0, 3, 3)))
-    assert scan(read(root), CONFIG).good.all()
+    assert scan(read(root), CONFIG).readable.all()
 
 
 @pytest.mark.parametrize("damage", ["cut", "turned", "other", "folder", "emptied"])
-def test_a_damaged_cache_counts_as_none(tmp_path: Path, cache: Path, damage: str) -> None:
+def test_a_damaged_cache_is_ignored(tmp_path: Path, cache: Path, damage: str) -> None:
     source = read(write_classes(tmp_path, {"a": 3}))
     first = scan(source, CONFIG)
     [path] = cache.iterdir()
@@ -184,10 +184,10 @@ def test_without_a_place_for_the_cache(tmp_path: Path, monkeypatch: pytest.Monke
     source = read(write_classes(tmp_path, {"a": 3}))
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert scan(source, CONFIG).good.all()
+    assert scan(source, CONFIG).readable.all()
 
 
-def test_a_process_that_dies_is_an_error_and_leaves_none(tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_an_error_and_leaves_no_process(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for i in range(200):
         (tmp_path / "a" / f"{i:03}.png").write_bytes(encoded(noise(0, 3, 3)))
@@ -211,7 +211,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for i in range(1000):
         (tmp_path / "a" / f"{i:03}.png").touch()
@@ -238,7 +238,7 @@ def test_two_scans_at_once(tmp_path: Path) -> None:
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    assert scan(as_reader(source, NeverOpened), CONFIG).good.all()
+    assert scan(as_reader(source, NeverOpened), CONFIG).readable.all()
 
 
 def test_the_fingerprint_is_of_the_content_wherever_it_is(tmp_path: Path) -> None:
@@ -264,4 +264,4 @@ def test_the_fingerprint_is_of_the_content_wherever_it_is(tmp_path: Path) -> Non
     (second / "b" / "2.png").write_bytes(encoded(noise(99, 8, 8)))
     others.add(prints(second))
     assert len(others - {found}) == 5
-    assert read(first).splits.tolist() == [UNDIVIDED] * 5
+    assert read(first).splits.tolist() == [UNASSIGNED] * 5

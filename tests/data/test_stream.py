@@ -1,4 +1,4 @@
-"""Examples that stream: which, in what order, how they look, and what is left when it ends."""
+"""Streamed examples: their order, their pixels, and that no worker outlives the iteration."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from PIL import Image
 from torch import Tensor
 
 from spectrum import DataConfig
-from spectrum.data.augment import NONE, Augmentation, augment, draw
+from spectrum.data.augment import augment, sample_parameters
+from spectrum.data.augmentation import NO_AUGMENTATION, Augmentation
 from spectrum.data.folder import read_folder
-from spectrum.data.images import random_box
-from spectrum.data.stream import Stream
+from spectrum.data.images import random_crop_box
+from spectrum.data.stream import StreamedSplit
 from tests.data.pictures import encoded, noise, resized, write_classes
 
 MEAN = torch.tensor([100.0, 120, 140])[:, None, None]
-DEVIATION = torch.tensor([50.0, 60, 70])[:, None, None]
+STD = torch.tensor([50.0, 60, 70])[:, None, None]
 SIZE = 8
 
 
@@ -37,35 +38,35 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stream(root: Path) -> Stream:
+def stream(root: Path) -> StreamedSplit:
     source = read_folder(str(root), DataConfig(name="folder:x"))
     numbers = np.arange(20, -1, -1)  # an example's number isn't its image's
     labels = torch.from_numpy(source.targets[numbers])
-    return Stream(source.reader, numbers, labels, SIZE, MEAN, DEVIATION)
+    return StreamedSplit(source.reader, numbers, labels, SIZE, MEAN, STD)
 
 
-def pixels(stream: Stream, example: int) -> Any:
+def pixels(stream: StreamedSplit, example: int) -> Any:
     with stream.reader.open(int(stream.numbers[example])) as image:
         return np.asarray(image)
 
 
 def exit_code(work: Callable[[], None]) -> int | None:
-    """Of a process of its own, where signals and threads are of nobody else's concern."""
+    """Runs work in another process, so that its signals and threads affect nothing else."""
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
     process.join(100)
     return process.exitcode
 
 
-def whole(batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def concatenate(batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     images, labels = zip(*batches, strict=True)
     return torch.cat(images), torch.cat(labels)
 
 
-def test_the_middle_is_evaluated_and_normalised(stream: Stream) -> None:
+def test_the_middle_is_evaluated_and_normalised(stream: StreamedSplit) -> None:
     batches = list(stream.batches(8))
     assert [len(labels) for _, labels in batches] == [8, 8, 5]
-    images, labels = whole(iter(batches))
+    images, labels = concatenate(iter(batches))
     assert images.dtype == torch.float32
     assert images.shape == (21, 3, SIZE, SIZE)
     assert torch.equal(labels, stream.labels)
@@ -73,27 +74,27 @@ def test_the_middle_is_evaluated_and_normalised(stream: Stream) -> None:
     box = (2 * 26 / 11, 0, 10 * 26 / 11, 8 * 20 / 9)
     for example in (0, 5, 20):
         slow = torch.from_numpy(resized(pixels(stream, example), SIZE, box)).permute(2, 0, 1)
-        found = images[example] * DEVIATION + MEAN
+        found = images[example] * STD + MEAN
         assert (found - slow).abs().max() <= 1.5
-    bytes_again = images * DEVIATION + MEAN
+    bytes_again = images * STD + MEAN
     assert (bytes_again - bytes_again.round()).abs().max() < 1e-4
 
 
-def test_training_images_are_random_crops_of_each_example(stream: Stream) -> None:
-    varied = Augmentation(area=0.3)
+def test_training_images_are_random_crops_of_each_example(stream: StreamedSplit) -> None:
+    varied = Augmentation(crop_area=0.3)
     order = torch.tensor([4, 0, 17])
-    images, labels = whole(stream.batches(2, order, varied, seed=11))
+    images, labels = concatenate(stream.batches(2, order, varied, seed=11))
     assert torch.equal(labels, stream.labels[order])
     for image, example in zip(images, order.tolist(), strict=True):
-        box = random_box(26, 20, 0.3, np.random.default_rng([11, example]))
+        box = random_crop_box(26, 20, 0.3, np.random.default_rng([11, example]))
         slow = torch.from_numpy(resized(pixels(stream, example), SIZE, box)).permute(2, 0, 1)
-        assert (image * DEVIATION + MEAN - slow).abs().max() <= 1.5
+        assert (image * STD + MEAN - slow).abs().max() <= 1.5
 
 
-def test_an_order_without_variation_is_the_evaluation(stream: Stream) -> None:
+def test_an_order_without_variation_is_the_evaluation(stream: StreamedSplit) -> None:
     order = torch.tensor([3, 1, 20, 3])
-    everything, _ = whole(stream.batches(8))
-    some, labels = whole(stream.batches(3, order, NONE, seed=5))
+    everything, _ = concatenate(stream.batches(8))
+    some, labels = concatenate(stream.batches(3, order, NO_AUGMENTATION, seed=5))
     assert torch.equal(some, everything[order])
     assert torch.equal(labels, stream.labels[order])
 
@@ -107,48 +108,54 @@ def test_an_order_without_variation_is_the_evaluation(stream: Stream) -> None:
         Augmentation(flip=True),
     ],
 )
-def test_the_rest_of_the_variation_is_that_of_examples_in_memory(
-    stream: Stream, varied: Augmentation
+def test_other_augmentation_is_that_of_examples_in_memory(
+    stream: StreamedSplit, varied: Augmentation
 ) -> None:
     order = torch.randperm(21)
-    plain, _ = whole(stream.batches(8, order))
-    draws = draw(varied, 21, (SIZE, SIZE), 4, torch.device("cpu"))
-    found, _ = whole(stream.batches(8, order, varied, seed=4))
-    assert torch.equal(found, augment(plain, varied, draws.of(order)))
+    plain, _ = concatenate(stream.batches(8, order))
+    parameters = sample_parameters(varied, 21, (SIZE, SIZE), 4, torch.device("cpu"))
+    found, _ = concatenate(stream.batches(8, order, varied, seed=4))
+    assert torch.equal(found, augment(plain, varied, parameters.select(order)))
 
 
-@pytest.mark.parametrize("loaders", [0, 2])
-def test_workers_change_nothing(stream: Stream, loaders: int) -> None:
-    varied = Augmentation(area=0.2, flip=True)
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_workers_change_nothing(stream: StreamedSplit, num_workers: int) -> None:
+    varied = Augmentation(crop_area=0.2, flip=True)
     order = torch.randperm(21)
     one = list(stream.batches(4, order, varied, seed=3))
-    other = list(replace(stream, loaders=loaders).batches(4, order, varied, seed=3))
+    other = list(replace(stream, num_workers=num_workers).batches(4, order, varied, seed=3))
     for (images, labels), (others, other_labels) in zip(one, other, strict=True):
         assert torch.equal(images, others)
         assert torch.equal(labels, other_labels)
 
 
-@pytest.mark.parametrize("loaders", [0, 1])
-def test_what_follows_is_the_same_after_a_resumption(stream: Stream, loaders: int) -> None:
-    stream = replace(stream, loaders=loaders)
-    varied = Augmentation(area=0.2, flip=True)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_resumed_epoch_continues_with_the_same_images(
+    stream: StreamedSplit, num_workers: int
+) -> None:
+    stream = replace(stream, num_workers=num_workers)
+    varied = Augmentation(crop_area=0.2, flip=True)
     order = torch.randperm(21)
-    images, _ = whole(stream.batches(4, order, varied, seed=3))
-    rest, _ = whole(stream.batches(4, order[8:], varied, seed=3))
+    images, _ = concatenate(stream.batches(4, order, varied, seed=3))
+    rest, _ = concatenate(stream.batches(4, order[8:], varied, seed=3))
     assert torch.equal(rest, images[8:])
-    another, _ = whole(stream.batches(4, order, varied, seed=4))
+    another, _ = concatenate(stream.batches(4, order, varied, seed=4))
     assert not torch.equal(another, images)
 
 
-def test_the_random_numbers_of_training_are_left_alone(stream: Stream) -> None:
+def test_the_random_numbers_of_training_are_left_alone(stream: StreamedSplit) -> None:
     before = torch.get_rng_state()
-    for loaders in (0, 1):
-        list(replace(stream, loaders=loaders).batches(8, torch.arange(9), Augmentation(area=0.1)))
+    for num_workers in (0, 1):
+        list(
+            replace(stream, num_workers=num_workers).batches(
+                8, torch.arange(9), Augmentation(crop_area=0.1)
+            )
+        )
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_breaking_off_leaves_no_process(stream: Stream) -> None:
-    for _ in replace(stream, loaders=2).batches(2):
+def test_stopping_early_leaves_no_worker(stream: StreamedSplit) -> None:
+    for _ in replace(stream, num_workers=2).batches(2):
         assert len(multiprocessing.active_children()) == 2
         break
     assert not multiprocessing.active_children()
@@ -158,7 +165,7 @@ def test_breaking_off_leaves_no_process(stream: Stream) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_an_error_while_it_is_used_leaves_no_process(stream: Stream) -> None:
+def test_an_error_in_the_loop_leaves_no_worker(stream: StreamedSplit) -> None:
     def use() -> None:
         for _ in stream.batches(2):
             raise KeyError
@@ -169,22 +176,22 @@ def test_an_error_while_it_is_used_leaves_no_process(stream: Stream) -> None:
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("loaders", [0, 1])
-def test_an_image_that_has_gone_is_named(tmp_path: Path, loaders: int) -> None:
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_image_that_cant_be_read_is_named(tmp_path: Path, num_workers: int) -> None:
     root = write_classes(tmp_path, {"a": 3, "b": 3})
     source = read_folder(str(root), DataConfig(name="folder:x"))
     labels = torch.from_numpy(source.targets)
-    stream = Stream(source.reader, np.arange(6), labels, 4, MEAN, DEVIATION, loaders)
+    stream = StreamedSplit(source.reader, np.arange(6), labels, 4, MEAN, STD, num_workers)
     (root / "b" / "1.png").unlink()
     with pytest.raises(OSError, match=r"\Ab/1.png can't be read \(not there\)\Z"):
         list(stream.batches(2))
     (root / "b" / "1.png").write_bytes(encoded(noise(0, 9, 9))[:60])
     with pytest.raises(OSError, match=r"\Ab/1.png can't be read \(\w+\)\Z"):
-        list(stream.batches(2, torch.tensor([4]), Augmentation(area=0.5)))
+        list(stream.batches(2, torch.tensor([4]), Augmentation(crop_area=0.5)))
     assert not multiprocessing.active_children()
 
 
-def kill_worker(stream: Stream) -> None:
+def kill_worker(stream: StreamedSplit) -> None:
     try:
         batches = stream.batches(1)
         next(batches)
@@ -196,34 +203,34 @@ def kill_worker(stream: Stream) -> None:
         sys.exit(7)
 
 
-def test_a_worker_that_is_killed_is_an_error(stream: Stream) -> None:
+def test_a_worker_that_is_killed_is_an_error(stream: StreamedSplit) -> None:
     assert exit_code(lambda: kill_worker(stream)) == 7
 
 
-def test_other_layouts_have_the_same_values(stream: Stream) -> None:
-    images, _ = whole(stream.batches(8))
+def test_other_layouts_have_the_same_values(stream: StreamedSplit) -> None:
+    images, _ = concatenate(stream.batches(8))
     for channels_last in (True, False):
         moved = stream.to("cpu", channels_last=channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         for batch, _ in moved.batches(8, torch.arange(21), Augmentation(flip=True), seed=1):
             assert batch.is_contiguous(memory_format=layout)
-        assert torch.equal(whole(moved.batches(8))[0], images)
+        assert torch.equal(concatenate(moved.batches(8))[0], images)
         assert moved.to("cpu").channels_last is channels_last
 
 
-def test_grey_and_labels_of_several(root: Path) -> None:
+def test_grey_images_with_several_labels(root: Path) -> None:
     reader = read_folder(str(root), DataConfig(name="folder:x")).reader
     labels = torch.rand(21, 4) < 0.5
-    grey = Stream(reader, np.arange(21), labels, SIZE, MEAN[:1], DEVIATION[:1])
-    images, found = whole(grey.batches(10))
+    grey = StreamedSplit(reader, np.arange(21), labels, SIZE, MEAN[:1], STD[:1])
+    images, found = concatenate(grey.batches(10))
     assert images.shape == (21, 1, SIZE, SIZE)
     assert torch.equal(found, labels)
     with reader.open(0) as image:
         middle = np.asarray(image.convert("L"), float).mean()
-    assert (images[0] * DEVIATION[:1] + MEAN[:1]).mean().item() == pytest.approx(middle, abs=8)
+    assert (images[0] * STD[:1] + MEAN[:1]).mean().item() == pytest.approx(middle, abs=8)
 
 
-def test_workers_start_where_torch_has_threads(stream: Stream) -> None:
+def test_workers_start_where_torch_has_threads(stream: StreamedSplit) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
@@ -233,7 +240,7 @@ def test_workers_start_where_torch_has_threads(stream: Stream) -> None:
         torch.set_num_threads(before)
 
 
-def test_a_pickled_stream_gives_the_same(stream: Stream) -> None:
+def test_a_pickled_stream_gives_the_same(stream: StreamedSplit) -> None:
     again = pickle.loads(pickle.dumps(stream))
-    assert torch.equal(whole(again.batches(8))[0], whole(stream.batches(8))[0])
+    assert torch.equal(concatenate(again.batches(8))[0], concatenate(stream.batches(8))[0])
     assert Image.MAX_IMAGE_PIXELS  # nothing was switched off on the way

@@ -1,4 +1,4 @@
-"""What a column of labels says, of each type of column."""
+"""Classes from each type of label column."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from spectrum.data.labels import hidden, read_labels
+from spectrum.data.labels import are_withheld, read_labels
 
 
 def column(values: list[Any], kind: pa.DataType | None = None) -> pa.ChunkedArray:
@@ -107,7 +107,7 @@ def test_lists_of_two_say_it_of_two_classes() -> None:
         ([None, None], None, "row 0 has no label"),
     ],
 )
-def test_what_is_no_label_is_said_with_its_row(values: list[Any], names: Any, said: str) -> None:
+def test_what_is_no_label_is_named_with_its_row(values: list[Any], names: Any, said: str) -> None:
     with pytest.raises(ValueError, match=rf"\A{said}"):
         read_labels(column(values), names, row)
 
@@ -125,6 +125,6 @@ def test_what_is_no_label_is_said_with_its_row(values: list[Any], names: Any, sa
         (["-1"], ["a"], False),
     ],
 )
-def test_labels_that_are_kept_back(values: list[Any], others: list[Any], answer: bool) -> None:
+def test_labels_that_are_withheld(values: list[Any], others: list[Any], answer: bool) -> None:
     kind = pa.array(others).type
-    assert hidden(column(values, kind), column(others, kind)) is answer
+    assert are_withheld(column(values, kind), column(others, kind)) is answer

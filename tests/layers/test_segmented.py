@@ -31,7 +31,7 @@ def spatial_weights(layer: SegmentedConv) -> list[nn.Parameter]:
 
 
 def place(rows: list[Tensor], in_sizes: list[int], out_sizes: list[int]) -> Tensor:
-    """One row an output channel, set into a dense weight that is zero outside the segments."""
+    """One row per output channel, set into a dense weight that is zero outside the segments."""
     dense = torch.zeros(sum(out_sizes), sum(in_sizes), *rows[0].shape[1:], dtype=rows[0].dtype)
     columns = [0, *accumulate(in_sizes)]
     segment_of_row = [i for i, size in enumerate(out_sizes) for _ in range(size)]
@@ -61,18 +61,18 @@ def cases(draw: st.DrawFn) -> Case:
     explicit = draw(st.booleans())
     if order == "spatial_only" and explicit:
         c_out = c_in
-    dialled = {"spatial_first": c_in, "pointwise_first": c_out}.get(order, min(c_in, c_out))
+    divided = {"spatial_first": c_in, "pointwise_first": c_out}.get(order, min(c_in, c_out))
     segments: Any
     if explicit:
-        cuts = draw(st.sets(st.integers(1, dialled - 1))) if dialled > 1 else set()
-        in_sizes = [b - a for a, b in pairwise([0, *sorted(cuts), dialled])]
+        cuts = draw(st.sets(st.integers(1, divided - 1))) if divided > 1 else set()
+        in_sizes = [b - a for a, b in pairwise([0, *sorted(cuts), divided])]
         out_sizes, segments = in_sizes, tuple(in_sizes)
     else:
-        n = draw(st.integers(1, dialled))
+        n = draw(st.integers(1, divided))
         spatial = {"spatial_first": (c_in, c_in), "pointwise_first": (c_out, c_out)}
         sides = spatial.get(order, (c_in, c_out))
         in_sizes, out_sizes = (near_equal(side, n) for side in sides)
-        segments = "C" if n == dialled and draw(st.booleans()) else n
+        segments = "C" if n == divided and draw(st.booleans()) else n
     kernel = draw(st.one_of(st.integers(1, 5), st.tuples(st.integers(1, 4), st.integers(1, 5))))
     padding = draw(st.one_of(st.none(), st.integers(0, 2), PAIRS))
     dilation = draw(st.one_of(st.integers(1, 3), PAIRS))
@@ -169,7 +169,7 @@ def test_one_segment_spatial_only_is_exactly_a_regular_convolution(arguments: An
 
 
 @pytest.mark.parametrize("segments", ["C", 6])
-def test_one_segment_a_channel_is_exactly_a_separable_convolution(segments: Any) -> None:
+def test_one_segment_per_channel_is_exactly_a_separable_convolution(segments: Any) -> None:
     layer = SegmentedConv(6, 9, 3, segments=segments, padding=1, bias=True)
     depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False)
     pointwise = nn.Conv2d(6, 9, 1)
@@ -228,12 +228,12 @@ def test_default_padding_puts_out_the_input_over_the_stride_rounded_up(
 def test_near_equal_segments_run_as_few_grouped_convolutions(
     c_in: int, c_out: int, order: Any, data: st.DataObject
 ) -> None:
-    dialled = {"spatial_first": c_in, "pointwise_first": c_out}.get(order, min(c_in, c_out))
-    n = data.draw(st.integers(1, dialled))
+    divided = {"spatial_first": c_in, "pointwise_first": c_out}.get(order, min(c_in, c_out))
+    n = data.draw(st.integers(1, divided))
     with torch.device("meta"):
         layer = SegmentedConv(c_in, c_out, segments=n, order=order)
     convs = [m for m in layer.spatial.modules() if isinstance(m, nn.Conv2d)]
-    sides = (c_in, c_out) if order == "spatial_only" else (dialled,)
+    sides = (c_in, c_out) if order == "spatial_only" else (divided,)
     uneven = len({side % n for side in sides if side % n})
     assert len(convs) == 1 + uneven
     assert sum(conv.groups for conv in convs) == n
@@ -262,7 +262,7 @@ def test_weights_survive_a_state_dict(order: Any) -> None:
     assert torch.equal(layers[0](x), layers[1](x))
 
 
-def test_repr_shows_the_dial_and_what_differs_from_the_defaults() -> None:
+def test_repr_shows_the_segments_and_what_differs_from_the_defaults() -> None:
     plain = repr(SegmentedConv(10, 16, segments="C/4"))
     assert "10, 16, kernel_size=(3, 3), segments=C/4 (3 of 10 channels)" in plain
     shown = SegmentedConv(10, 16, 5, segments=2, order="pointwise_first", activation="elu",

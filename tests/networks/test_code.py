@@ -1,4 +1,4 @@
-"""A user's own model by name: found, called with what it takes, or refused in one line."""
+"""A user's own network by name: imported and called with its arguments, or refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ import torch
 from torch import nn
 
 from spectrum.layers import SegmentedConv
-from spectrum.networks import NetworkConfig, build, call_code, code_fingerprint, is_code, takes
-from spectrum.networks.code import is_code_name
+from spectrum.networks import (
+    NetworkConfig,
+    build,
+    call_user_code,
+    code_fingerprint,
+    is_user_code,
+    takes_argument,
+)
+from spectrum.user_code import is_callable_name
 
 HEAD = "import functools, sys, torch\nfrom torch import nn\n"
 NET = """
@@ -45,7 +52,7 @@ COUNT = itertools.count()
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Writes a module of the user's and gives its name."""
+    """Writes a user's module and returns its name."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def writing(text: str, name: str = "") -> str:
@@ -61,10 +68,10 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], st
 
 
 def call(name: str, num_classes: int = 5, in_channels: int = 3, width: float = 1.0) -> nn.Module:
-    return call_code(name, num_classes=num_classes, in_channels=in_channels, width=width)
+    return call_user_code(name, num_classes=num_classes, in_channels=in_channels, width=width)
 
 
-def test_a_callable_is_given_the_arguments_that_it_takes(write: Callable[..., str]) -> None:
+def test_a_callable_gets_the_arguments_that_it_has(write: Callable[..., str]) -> None:
     m = write(NET)
     sizes = {"Net": (5, 2, 16), "Net.of_ten": (10, 3, 16), "named": (5, 3, 8), "maker": (5, 3, 8)}
     sizes |= {"plain": (7, 3, 8), "anything": (5, 3, 8), "half": (5, 2, 16)}
@@ -79,19 +86,21 @@ def test_a_callable_is_given_the_arguments_that_it_takes(write: Callable[..., st
         ), path
 
 
-def test_takes_tells_which_arguments_those_are(write: Callable[..., str]) -> None:
+def test_takes_argument_knows_them_from_the_signature(write: Callable[..., str]) -> None:
     m = write(NET)
     expected = {"Net": "num_classes in_channels width", "plain": "", "anything": "num_classes"}
     expected |= {"positional": "", "named": "num_classes", "half": "num_classes in_channels width"}
     for path, names in expected.items():
-        taken = {a for a in ("num_classes", "in_channels", "width") if takes(f"{m}:{path}", a)}
+        taken = {
+            a for a in ("num_classes", "in_channels", "width") if takes_argument(f"{m}:{path}", a)
+        }
         assert taken == set(names.split()), path
-    assert not takes("builtins:dict", "width")  # written in C, without a signature
+    assert not takes_argument("builtins:dict", "width")  # written in C, without a signature
     with pytest.raises(ValueError, match="can't be imported"):
-        takes(f"{m}:missing", "width")
+        takes_argument(f"{m}:missing", "width")
 
 
-def test_a_width_that_it_does_not_take_is_refused(write: Callable[..., str]) -> None:
+def test_a_width_is_refused_for_a_callable_without_one(write: Callable[..., str]) -> None:
     m = write(NET)
     with pytest.raises(ValueError, match=rf"\Awidth \(=2\) must be 1, [^\n]*{m}:plain[^\n]*\Z"):
         call(f"{m}:plain", width=2)
@@ -111,7 +120,7 @@ def test_a_width_that_it_does_not_take_is_refused(write: Callable[..., str]) -> 
         ("cls", r"must return a torch.nn.Module, not type"),
     ],
 )
-def test_a_callable_that_is_none_is_one_clear_line(
+def test_what_is_no_callable_is_refused_in_one_line(
     path: str, reason: str, write: Callable[..., str]
 ) -> None:
     m = write(NET)
@@ -129,7 +138,7 @@ def test_a_callable_that_is_none_is_one_clear_line(
         ("raise ValueError('x' * 5000)", "ValueError: xxx"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_one_clear_line(
+def test_a_module_that_cannot_be_imported_is_refused_in_one_line(
     text: str, reason: str, write: Callable[..., str]
 ) -> None:
     m = write(text)
@@ -146,7 +155,7 @@ def test_what_other_processes_cannot_import_is_refused(monkeypatch: pytest.Monke
             call(name)
 
 
-def test_names_of_code_are_told_from_names_of_networks() -> None:
+def test_names_of_user_code_contain_a_colon() -> None:
     good = ["a:b", "a.b:c", "a.b.c:D.e", "_a1:_b2", "größe:netz"]
     bad = [
         "",
@@ -162,9 +171,9 @@ def test_names_of_code_are_told_from_names_of_networks() -> None:
         "a/b:c",
         "a:b\n",
     ]
-    assert [name for name in good + bad if is_code_name(name)] == good
-    assert is_code("a:b")
-    assert not is_code("paper")
+    assert [name for name in good + bad if is_callable_name(name)] == good
+    assert is_user_code("a:b")
+    assert not is_user_code("paper")
 
 
 def test_the_fingerprint_is_of_the_files_that_define_and_name_it(
@@ -198,7 +207,7 @@ def test_the_fingerprint_is_of_the_files_that_define_and_name_it(
     of_c = code_fingerprint("builtins:dict", nn.ReLU())
     assert of_c == code_fingerprint("builtins:list", nn.Conv2d(1, 1, 1))
     (tmp_path / f"{m}.py").unlink()
-    assert code_fingerprint(f"{m}:Net", nn.ReLU()) == of_c  # there is no file
+    assert code_fingerprint(f"{m}:Net", nn.ReLU()) == of_c  # the file no longer exists
     with pytest.raises(ValueError, match="can't be imported"):
         code_fingerprint(f"{m}:missing", nn.ReLU())
 
@@ -211,7 +220,7 @@ def test_the_fingerprint_is_of_the_files_of_the_models_classes_too(
 
     def fingerprint() -> str:
         return code_fingerprint(
-            f"{m}:net", call_code(f"{m}:net", num_classes=2, in_channels=1, width=1)
+            f"{m}:net", call_user_code(f"{m}:net", num_classes=2, in_channels=1, width=1)
         )
 
     first = fingerprint()
@@ -221,23 +230,23 @@ def test_the_fingerprint_is_of_the_files_of_the_models_classes_too(
     assert first != fingerprint()
 
 
-def test_a_compiled_model_is_taken_as_it_was(write: Callable[..., str]) -> None:
+def test_a_compiled_model_is_unwrapped(write: Callable[..., str]) -> None:
     m = write("def net(): return torch.compile(nn.Conv2d(1, 2, 3))")
-    made = call_code(f"{m}:net", num_classes=2, in_channels=1, width=1)
+    made = call_user_code(f"{m}:net", num_classes=2, in_channels=1, width=1)
     assert type(made) is nn.Conv2d
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit")  # TorchScript is on its way out
-def test_a_scripted_model_and_one_that_is_there_already_are_refused(
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # TorchScript is deprecated
+def test_a_scripted_model_and_an_instance_are_refused(
     write: Callable[..., str],
 ) -> None:
     m = write("net = nn.Conv2d(1, 2, 3)\ndef scripted(): return torch.jit.script(net)")
     for name, said in (("net", "is a module, must be a callable"), ("scripted", "not Recursive")):
         with pytest.raises(ValueError, match=said):
-            call_code(f"{m}:{name}", num_classes=2, in_channels=1, width=1)
+            call_user_code(f"{m}:{name}", num_classes=2, in_channels=1, width=1)
 
 
-def test_build_puts_a_users_model_on_the_dial(write: Callable[..., str]) -> None:
+def test_build_converts_a_users_network(write: Callable[..., str]) -> None:
     m = write(NET)
     config = NetworkConfig(name=f"{m}:Net", segments="C/2", num_classes=4, in_channels=2, width=2)
     network = build(config)

@@ -1,4 +1,4 @@
-"""Networks as values: each name builds what its function does, each takes its own fields."""
+"""Networks as values: each name builds what its function builds and has its own fields."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from spectrum.networks import (
     xception,
 )
 
-# What each name stands for, the options of its own, and the smallest side of an image.
+# The function and the options behind each name, and the smallest side of an image.
 NORMED = {"bn_eps": 0.01, "bn_momentum": 0.2}
 XCEPTION = {**NORMED, "residual": False, "hidden": (6,), "repeats": 2, "pooling": "keras"}
 POOLED = {**NORMED, "pooling": "keras"}
@@ -107,7 +107,7 @@ def test_a_field_that_the_network_does_not_take_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("field", [*OWN, "activation", "dropout", "channel_multiple"])
-def test_a_users_model_takes_none_but_what_convert_and_its_callable_do(field: str) -> None:
+def test_a_users_network_has_the_fields_of_convert_and_its_callable_only(field: str) -> None:
     value = {**XCEPTION, **COMMON, "aux_logits": True}[field]
     with pytest.raises(ValidationError, match=rf"{field} .* must not be given for a.b:c"):
         NetworkConfig(name="a.b:c", **{field: value})
@@ -134,7 +134,7 @@ def test_the_smallest_image_passes_and_every_parameter_learns(name: str) -> None
 
 
 @EACH
-def test_counts_are_those_of_what_runs(name: str) -> None:
+def test_counts_are_those_of_the_built_network(name: str) -> None:
     *_, side = EXPECTED[name]
     torch.manual_seed(0)
     network = build(NetworkConfig(name=name, segments="C/2", num_classes=5, width=0.12)).eval()
@@ -173,7 +173,7 @@ def test_the_default_is_the_papers_network() -> None:
         *((name, "spatial_only", 1e-5) for name in NETWORKS if name.startswith("res")),
         *((name, None, 1e-5) for name in NETWORKS if name.startswith("vgg")),
         *((name, None, 1e-3) for name in NETWORKS if name.startswith("inception")),
-        # Modules of the user's may be called anything.
+        # A user's modules can have any name.
         *((f"{name}.nets:f", None, 1e-5) for name in ("research", "inception", "paper", "vgg16")),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_network_has_its_own_order_and_epsilon(name: str, order: Any, eps: flo
     assert NetworkConfig(name=name, order="pointwise_first").order == "pointwise_first"
 
 
-def test_none_and_own_are_words_for_what_a_flag_cannot_say() -> None:
+def test_the_words_none_and_own_stand_for_none() -> None:
     config = NetworkConfig(name="tiny", activation="none", order="own")  # type: ignore[arg-type]
     assert config == NetworkConfig(name="tiny")
     assert config.activation is None
@@ -220,7 +220,7 @@ def test_segments_are_canonical_text_by_flow_and_by_layer(name: str) -> None:
         assert by_flow.segments == "+".join(f"{flow}=C/2" for flow in flows)
 
 
-def test_resnext_moves_along_the_dial_at_its_width() -> None:
+def test_resnext_keeps_its_width_with_any_segments() -> None:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("error")
         assert size(build(NetworkConfig(name="resnext50_32x4d", segments=32))) == 25_028_904

@@ -1,4 +1,4 @@
-"""Any model on the dial: what changes, what is carried over, and what the log says of it."""
+"""Any model is converted: what changes, which weights are kept, and what the log says."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Padded(nn.Conv2d):
 
 
 class Odd(nn.Module):
-    """All that the dial has to cope with, in one model."""
+    """A model with every kind of convolution that ``convert`` must deal with."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,8 +43,8 @@ class Odd(nn.Module):
         self.reflect = nn.Conv2d(26, 8, 3, padding=1, padding_mode="reflect")
         self.shared = nn.Conv2d(8, 8, 3, padding=1)
         self.again = self.shared
-        self.twins = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=d, dilation=d) for d in (1, 2))
-        self.twins[1].weight = self.twins[0].weight
+        self.pair = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=d, dilation=d) for d in (1, 2))
+        self.pair[1].weight = self.pair[0].weight
         self.tied = nn.Conv2d(8, 4, 2, bias=False)
         self.up = nn.ConvTranspose2d(4, 4, 2)
         self.line = nn.Conv1d(4, 4, 3, padding=1)
@@ -53,14 +53,14 @@ class Odd(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.reflect(self.grouped(self.block(self.stem(x))))
         x = self.again(self.shared(x).relu())
-        for twin in self.twins:
-            x = twin(x)
+        for conv in self.pair:
+            x = conv(x)
         # The kernel of `tied` is used as a matrix too.
         x = self.line((self.up(self.tied(x)) * self.scale).mean(2))
         return x.mean(2) @ self.tied.weight.sum((2, 3))
 
 
-CHANGED = ["stem", "block.1", "block.3", "block.4", "grouped", "shared", "twins.0", "twins.1"]
+CHANGED = ["stem", "block.1", "block.3", "block.4", "grouped", "shared", "pair.0", "pair.1"]
 
 
 def odd() -> Odd:
@@ -75,7 +75,7 @@ def images(n: int = 2, side: int = 16) -> Tensor:
     return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def dialled(network: nn.Module) -> dict[str, SegmentedConv]:
+def segmented_convs(network: nn.Module) -> dict[str, SegmentedConv]:
     return {n: m for n, m in network.named_modules() if isinstance(m, SegmentedConv)}
 
 
@@ -95,7 +95,7 @@ def _log(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
-def test_a_model_never_seen_keeps_its_shapes_at_every_point(
+def test_an_unknown_model_keeps_its_shapes_with_any_segments(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     network = odd()
@@ -104,29 +104,29 @@ def test_a_model_never_seen_keeps_its_shapes_at_every_point(
     for segments in (1, 2, "C/3", "C"):
         caplog.clear()
         converted = convert(network, segments)
-        assert list(dialled(converted)) == CHANGED
+        assert list(segmented_convs(converted)) == CHANGED
         assert converted(images()).shape == y.shape
         assert converted.again is converted.shared
         log = messages(caplog)
         assert {n for n, line in log.items() if "now" in line} == set(CHANGED)
-        left = {n: line for n, line in log.items() if line.startswith("left, ")}
+        left = {n: line for n, line in log.items() if line.startswith("skipped, ")}
         assert left == {
-            "block.2": "left, pointwise",
-            "reflect": "left, padding_mode 'reflect'",
-            "tied": "left, it shares weights with extra",
-            "up": "left, ConvTranspose2d is no nn.Conv2d",
-            "line": "left, Conv1d is no nn.Conv2d",
+            "block.2": "skipped, pointwise",
+            "reflect": "skipped, padding_mode 'reflect'",
+            "tied": "skipped, it shares weights with extra",
+            "up": "skipped, ConvTranspose2d is no nn.Conv2d",
+            "line": "skipped, Conv1d is no nn.Conv2d",
         }
         assert set(left) | set(CHANGED) == set(log)
         assert converted.scale == 2
         assert converted.extra.weight is converted.tied.weight
-    assert not dialled(network)
+    assert not segmented_convs(network)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 
-def test_dense_ones_take_the_order_and_grouped_ones_change_their_segments_alone() -> None:
+def test_dense_ones_get_the_order_and_grouped_ones_change_only_their_segments() -> None:
     for order in ORDERS:
-        converted = dialled(convert(odd(), 2, order=order))
+        converted = segmented_convs(convert(odd(), 2, order=order))
         for name in ("stem", "block.3", "block.4", "shared"):
             assert converted[name].order == order
             assert (converted[name].pointwise is None) == (order == "spatial_only")
@@ -137,7 +137,7 @@ def test_dense_ones_take_the_order_and_grouped_ones_change_their_segments_alone(
         assert {layer.segment_count for layer in converted.values()} == {2}
 
 
-def test_weights_are_drawn_from_torchs_random_state_and_carried_ones_draw_alike() -> None:
+def test_new_weights_come_from_torchs_generator_and_kept_ones_draw_as_many() -> None:
     def drawn(seed: int) -> dict[str, Tensor]:
         network = odd()
         torch.manual_seed(seed)
@@ -154,14 +154,18 @@ def test_where_chooses_by_name_and_module(caplog: pytest.LogCaptureFixture) -> N
     def where(name: str, module: nn.Module) -> bool:
         assert isinstance(module, nn.Conv2d)
         asked.append(name)
-        return name.startswith("block") or name == "twins.1"
+        return name.startswith("block") or name == "pair.1"
 
-    assert list(dialled(convert(odd(), 2, where=where))) == ["block.1", "block.3", "block.4"]
+    assert list(segmented_convs(convert(odd(), 2, where=where))) == [
+        "block.1",
+        "block.3",
+        "block.4",
+    ]
     assert asked == ["stem", "block.1", "block.3", "block.4", "grouped", "shared",
-                     "twins.0", "twins.1", "tied"]  # fmt: skip
+                     "pair.0", "pair.1", "tied"]  # fmt: skip
     log = messages(caplog)
-    assert log["stem"] == "left, not chosen by where"
-    assert log["twins.1"] == "left, it shares weights with twins.0"
+    assert log["stem"] == "skipped, not chosen by where"
+    assert log["pair.1"] == "skipped, it shares weights with pair.0"
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -173,7 +177,7 @@ def test_dtype_mode_and_memory_format_keep(dtype: torch.dtype) -> None:
     assert {p.dtype for p in converted.parameters()} == {dtype}
     assert {n: m.training for n, m in converted.named_modules() if n in modes} == modes
     for order in ORDERS:
-        for name, layer in dialled(convert(network, 2, order=order)).items():
+        for name, layer in segmented_convs(convert(network, 2, order=order)).items():
             assert {module.training for module in layer.modules()} == {modes[name]}
             assert {p.dtype for p in layer.parameters()} == {dtype}
     if dtype == torch.float64:
@@ -183,7 +187,7 @@ def test_dtype_mode_and_memory_format_keep(dtype: torch.dtype) -> None:
             torch.testing.assert_close(converted.eval()(x), network.eval()(x))
 
 
-def test_a_model_without_memory_stays_so() -> None:
+def test_a_model_on_the_meta_device_stays_there() -> None:
     with torch.device("meta"):
         network = Odd()
     for segments in (1, 3):
@@ -191,37 +195,37 @@ def test_a_model_without_memory_stays_so() -> None:
             converted = convert(network, segments, order=order)
             assert all(t.is_meta for t in converted.state_dict().values())
     network = odd()
-    with torch.device("meta"):  # the surroundings' device isn't the model's
+    with torch.device("meta"):  # the default device isn't the model's
         assert not any(t.is_meta for t in convert(network, 2).state_dict().values())
 
 
-def test_a_model_on_the_dial_moves_along_it() -> None:
+def test_a_model_with_segments_gets_others() -> None:
     torch.manual_seed(0)
     network = xception("C", preset="tiny", num_classes=5, width=0.3).eval()
     x = images(side=8)
-    own = dialled(network)
+    own = segmented_convs(network)
 
     def where(name: str, _: nn.Module) -> bool:
         return name in own
 
     moved = convert(network, 4, where=where)
-    assert list(dialled(moved)) == list(own)
-    assert {layer.segment_count for layer in dialled(moved).values()} == {4}
+    assert list(segmented_convs(moved)) == list(own)
+    assert {layer.segment_count for layer in segmented_convs(moved).values()} == {4}
     torch.testing.assert_close(moved(x), network(x))
     torch.testing.assert_close(convert(moved, 2, where=where)(x), network(x))
-    assert list(dialled(convert(network, "C"))) == ["stem.0", *own]
-    twice = dialled(convert(convert(odd(), 3), 2))
-    assert [layer.segment_count for layer in twice.values()] == [2] * 6 + [3] * 2  # the twins
+    assert list(segmented_convs(convert(network, "C"))) == ["stem.0.conv", *own]
+    twice = segmented_convs(convert(convert(odd(), 3), 2))
+    assert [layer.segment_count for layer in twice.values()] == [2] * 6 + [3] * 2  # the pair
 
 
-def test_a_point_by_child_or_by_layer() -> None:
+def test_segments_by_child_or_by_layer() -> None:
     network = odd()
-    points = {"stem": 1, "block": "C", "grouped": 2, "shared": 4, "twins": "C/4"}
+    points = {"stem": 1, "block": "C", "grouped": 2, "shared": 4, "pair": "C/4"}
     counts = [1, 7, 13, 13, 2, 4, 2, 2]
-    layers = dialled(convert(network, points)).values()
+    layers = segmented_convs(convert(network, points)).values()
     assert [layer.segment_count for layer in layers] == counts
-    layers = dialled(convert(network, ["1", "C", "C", 13, 2, 4, 2])).values()
-    assert [layer.segment_count for layer in layers] == counts  # the twins share one
+    layers = segmented_convs(convert(network, ["1", "C", "C", 13, 2, 4, 2])).values()
+    assert [layer.segment_count for layer in layers] == counts  # the pair share one
     assert [str(layer.segments) for layer in layers][:3] == ["1", "C", "C"]
 
 
@@ -240,7 +244,7 @@ def test_a_bad_layer_is_named_and_other_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match=r"\Aorder \(='depth'\)[^\n]*\Z"):
         convert(nn.Conv2d(4, 4, 3, groups=2), 2, order="depth")  # type: ignore[arg-type]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript is on its way out
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
         scripted = torch.jit.script(network)
     for wrong in (5, nn.Conv2d, None):
         with pytest.raises(ValueError, match=r"\Amodule \(=.*must be a torch.nn.Module"):
@@ -251,13 +255,13 @@ def test_a_bad_layer_is_named_and_other_arguments_are_checked() -> None:
         convert(scripted, 2)
 
 
-def test_too_few_channels_and_no_convolution_are_told_at_the_callers_line() -> None:
+def test_too_few_channels_and_no_convolution_give_a_warning_at_the_callers_line() -> None:
     with pytest.warns(UserWarning, match=r"segments \(=8\): 1 of 2 layers") as caught:
         converted = convert(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)), 8)
     assert [w.filename for w in caught] == [__file__]
-    assert [layer.segment_count for layer in dialled(converted).values()] == [3, 8]
+    assert [layer.segment_count for layer in segmented_convs(converted).values()] == [3, 8]
     linear = nn.Linear(2, 2)
-    with pytest.warns(UserWarning, match="put on the dial: it has none") as caught:
+    with pytest.warns(UserWarning, match="is converted: it has none") as caught:
         same = convert(linear, 4)
     assert [w.filename for w in caught] == [__file__]
     assert same is not linear
@@ -269,11 +273,11 @@ def test_a_converted_model_is_exported_pickled_compiled_and_filled() -> None:
     network = convert(odd(), 3).eval()
     x = images()
     y = network(x)
-    twins = [copy.deepcopy(network), pickle.loads(pickle.dumps(network)), convert(odd(), 3).eval()]
-    twins[-1].load_state_dict(network.state_dict())
-    for twin in twins:
-        assert torch.equal(twin(x), y)
-        assert twin.again is twin.shared
-    # Compiled, its layers are the library's.
+    copies = [copy.deepcopy(network), pickle.loads(pickle.dumps(network)), convert(odd(), 3).eval()]
+    copies[-1].load_state_dict(network.state_dict())
+    for copied in copies:
+        assert torch.equal(copied(x), y)
+        assert copied.again is copied.shared
+    # In a compiled model torch's own operators run.
     torch.testing.assert_close(torch.compile(network, backend="eager", fullgraph=True)(x), y)
     torch.testing.assert_close(torch.export.export(network, (x,)).module()(x), y)

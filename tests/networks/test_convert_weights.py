@@ -1,4 +1,4 @@
-"""What of its weights a converted layer keeps: all where it can be the same function."""
+"""A converted layer keeps all of its weights if it can be the same function."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spectrum.layers import ORDERS, SegmentedConv
 from spectrum.networks import convert
 
 
-def dialled(network: nn.Module) -> dict[str, SegmentedConv]:
+def segmented_convs(network: nn.Module) -> dict[str, SegmentedConv]:
     return {n: m for n, m in network.named_modules() if isinstance(m, SegmentedConv)}
 
 
@@ -66,8 +66,15 @@ def test_at_one_segment_a_dense_convolution_with_room_stays_the_same_function(
 @pytest.mark.parametrize(
     ("groups", "segments", "carried"),
     [
-        *((8, 4, True), (8, 1, True), (4, 2, True), (4, 4, True), (8, (3, 5), True)),
-        *((4, 8, False), (4, 3, False), (2, (3, 5), False), (2, "C", False)),
+        (8, 4, True),
+        (8, 1, True),
+        (4, 2, True),
+        (4, 4, True),
+        (8, (3, 5), True),
+        (4, 8, False),
+        (4, 3, False),
+        (2, (3, 5), False),
+        (2, "C", False),
     ],
 )
 def test_grouped_weights_are_carried_over_where_segments_are_unions(
@@ -81,13 +88,13 @@ def test_grouped_weights_are_carried_over_where_segments_are_unions(
     old = {v.item() for v in conv.weight.detach().flatten()}
     for part in layer.spatial.modules():
         if isinstance(part, nn.Conv2d) and not carried:
-            # Drawn as torch draws them, no remnant of the old ones.
+            # Drawn as torch draws them, without any old weight.
             assert part.weight.abs().max() <= part.weight[0].numel() ** -0.5
             assert not old & {v.item() for v in part.weight.detach().flatten()}
             assert part.weight.all()
 
 
-def test_the_log_tells_of_every_layer_what_became_of_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_what_happened_to_every_layer(caplog: pytest.LogCaptureFixture) -> None:
     network = nn.Sequential(
         nn.Conv2d(8, 4, (3, 5)), nn.Conv2d(4, 4, 3, groups=2), SegmentedConv(4, 9, segments=4)
     )
@@ -127,7 +134,7 @@ def test_none_keeps_a_plain_convolution_at_one_segment() -> None:
     network = nn.Sequential(nn.Conv2d(4, 9, 3), nn.Conv2d(9, 4, 3))
     x = torch.randn(1, 4, 9, 9)
     plain = convert(network, 1, order=None)
-    assert {layer.order for layer in dialled(plain).values()} == {"spatial_only"}
+    assert {layer.order for layer in segmented_convs(plain).values()} == {"spatial_only"}
     torch.testing.assert_close(plain(x), network(x))
-    mixed = dialled(convert(network, [1, 3], order=None))
+    mixed = segmented_convs(convert(network, [1, 3], order=None))
     assert [layer.order for layer in mixed.values()] == ["spatial_only", "spatial_first"]

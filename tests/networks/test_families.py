@@ -1,4 +1,4 @@
-"""What VGG, ResNet and Inception have in common: their options, their layers on the dial."""
+"""What VGG, ResNet and Inception have in common: their options, their segmented layers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Family(NamedTuple):
     base: dict[str, Any]
     options: dict[str, tuple[Any, str]]  # another value, and where it shows
     side: int
-    flows: dict[str, int]  # with the number of dialled layers
+    flows: dict[str, int]  # with the number of segmented layers
 
 
 COMMON: dict[str, tuple[Any, str]] = {
@@ -106,12 +106,12 @@ def size(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def dialled(network: nn.Module) -> list[SegmentedConv]:
+def segmented_convs(network: nn.Module) -> list[SegmentedConv]:
     return [m for m in network.modules() if isinstance(m, SegmentedConv)]
 
 
 def calibrated(network: nn.Module, x: Tensor) -> nn.Module:
-    """The network in eval mode with these images' statistics, lest what passes it vanishes."""
+    """The network in eval mode with these images' statistics, so that signals don't vanish."""
     network = copy.deepcopy(network)
     for norm in norms(network):
         norm.momentum = 1.0
@@ -150,7 +150,7 @@ def test_each_option_alone_changes_what_it_should(family: str, option: str) -> N
     same_in_training = torch.equal(base(x), changed(x))
     assert same_in_training == (shows_in == "statistics")
     statistics = [norms(network)[0].running_mean for network in (base, changed)]
-    if shows_in != "output":  # which reaches the first statistics in some families
+    if shows_in != "output":  # these options change the first statistics in some families
         assert torch.equal(*statistics) == (shows_in != "statistics")
 
 
@@ -169,7 +169,7 @@ def test_width_scales_every_channel_count_and_channel_multiple_rounds_it(family:
 
     one = widths(width=1)
     assert len(one) > 5
-    if family != "inception_v3":  # whose tiny preset rounds a share
+    if family != "inception_v3":  # its tiny preset scales the channels too
         assert widths(width=2) == [2 * c for c in one]
     rounded = widths(width=0.3, channel_multiple=8)
     assert all(c % 8 == 0 and c > 0 for c in rounded)
@@ -178,22 +178,22 @@ def test_width_scales_every_channel_count_and_channel_multiple_rounds_it(family:
 
 
 @EACH
-def test_order_and_activation_reach_every_dialled_layer(family: str) -> None:
+def test_order_and_activation_reach_every_segmented_layer(family: str) -> None:
     for order in ("spatial_first", "pointwise_first", "spatial_only"):
-        assert {layer.order for layer in dialled(made(family, order=order))} == {order}
-    layers = dialled(made(family, activation="elu"))
+        assert {layer.order for layer in segmented_convs(made(family, order=order))} == {order}
+    layers = segmented_convs(made(family, activation="elu"))
     assert {layer.activation for layer in layers} == {"elu"}
 
 
 @EACH
-def test_segments_by_flow_change_the_layers_of_that_flow_alone(family: str) -> None:
+def test_segments_by_flow_change_the_layers_of_that_flow_only(family: str) -> None:
     flows = FAMILIES[family].flows
     points = dict(zip(flows, ("1", "C/2", "C", "C/3", "2"), strict=False))
     network = made(family, segments=points)
     for flow, layers in flows.items():
-        taken = [str(layer.segments) for layer in dialled(network.get_submodule(flow))]
+        taken = [str(layer.segments) for layer in segmented_convs(network.get_submodule(flow))]
         assert taken == [points[flow]] * layers
-    assert len(dialled(network)) == sum(flows.values())
+    assert len(segmented_convs(network)) == sum(flows.values())
 
 
 @EACH
@@ -201,22 +201,22 @@ def test_segments_by_layer_are_taken_in_order_of_depth(family: str) -> None:
     n = sum(FAMILIES[family].flows.values())
     points = [f"C/{i}" for i in range(2, n + 2)]
     network = made(family, segments=points)
-    assert [str(layer.segments) for layer in dialled(network)] == points
+    assert [str(layer.segments) for layer in segmented_convs(network)] == points
     called: list[str] = []
-    for layer in dialled(network):
+    for layer in segmented_convs(network):
         layer.register_forward_hook(lambda m, _x, _y: called.append(str(m.segments)))
     network(images(family))
     assert sorted(called) == sorted(points)
-    if not family.startswith("inception"):  # whose branches stand side by side
+    if not family.startswith("inception"):  # its branches are parallel
         assert called == points
     with pytest.raises(ValueError, match=rf"\Asegments \(=2 values\) must be {n} values[^\n]*\Z"):
         made(family, segments=["C", "C"])
 
 
 @EACH
-def test_too_few_channels_take_one_segment_each_with_one_warning_at_the_caller(family: str) -> None:
+def test_too_few_channels_get_one_segment_each_with_one_warning_at_the_caller(family: str) -> None:
     with torch.device("meta"):
-        layers = dialled(made(family, segments="C"))
+        layers = segmented_convs(made(family, segments="C"))
         most = max(layer.segment_count for layer in layers)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -225,7 +225,7 @@ def test_too_few_channels_take_one_segment_each_with_one_warning_at_the_caller(f
     assert 0 < too_few < len(layers)
     assert [w.filename for w in caught] == [__file__]
     assert f"segments (={most}): {too_few} of {len(layers)} layers" in str(caught[0].message)
-    assert [layer.segment_count for layer in dialled(network)] == [
+    assert [layer.segment_count for layer in segmented_convs(network)] == [
         layer.segment_count for layer in layers
     ]
 
@@ -254,8 +254,8 @@ def test_a_network_is_copied_pickled_and_filled_from_a_state(family: str) -> Non
     other = FAMILIES[family].build(**FAMILIES[family].base).eval()
     assert not torch.equal(other(x), y)
     other.load_state_dict(torch.load(file, weights_only=True))
-    for twin in (other, copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
-        assert torch.equal(twin(x), y)
+    for copied in (other, copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert torch.equal(copied(x), y)
 
 
 REFUSED: list[tuple[str, Any]] = [("width", v) for v in (0, -1.0, float("inf"), "1", 1e30)]

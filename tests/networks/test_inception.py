@@ -1,4 +1,4 @@
-"""Inception V2 and V3 against their modules written out by name on the state dict."""
+"""Inception V2 and V3, against their modules written as functions on the state dict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def size(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def dialled(network: nn.Module) -> list[SegmentedConv]:
+def segmented_convs(network: nn.Module) -> list[SegmentedConv]:
     return [m for m in network.modules() if isinstance(m, SegmentedConv)]
 
 
@@ -45,7 +45,7 @@ def test_the_auxiliary_head_adds_its_published_parameters() -> None:
 
 
 def shapes(network: nn.Module, side: int, names: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Channels and height of what some modules put out."""
+    """Channels and height of the outputs of some modules."""
     seen: dict[str, tuple[int, int]] = {}
 
     def keep(name: str) -> Any:
@@ -61,7 +61,13 @@ def test_v2_is_table_1_of_the_paper() -> None:
     network = on_meta(inception_v2)
     stem = [f"stem.{i}" for i in range(7)]
     assert shapes(network, 299, tuple(stem)) == [
-        *((32, 149), (32, 147), (64, 147), (64, 73), (80, 71), (192, 35), (288, 35))
+        (32, 149),
+        (32, 147),
+        (64, 147),
+        (64, 73),
+        (80, 71),
+        (192, 35),
+        (288, 35),
     ]
     modules = [f"mixed5.{i}" for i in range(3)] + [f"mixed6.{i}" for i in range(6)]
     modules += [f"mixed7.{i}" for i in range(3)]
@@ -80,7 +86,7 @@ def test_v3_has_its_published_maps() -> None:
 
 
 class Naive:
-    """The networks' forward pass by the names of torchvision's branches, without modules."""
+    """The networks' forward pass as functions on a state dict, with torchvision's names."""
 
     def __init__(self, network: nn.Module, pooling: str, padded: bool) -> None:
         self.state = {k.replace(".spatial.", "."): v for k, v in network.state_dict().items()}
@@ -187,7 +193,7 @@ def test_the_forward_pass_is_the_papers_modules_written_out(
     assert not torch.allclose(*outputs)
 
 
-def test_factorised_convolutions_lie_as_torchvisions_do() -> None:
+def test_factorised_convolutions_have_torchvisions_directions() -> None:
     wide, tall = {(1, 7), (1, 3)}, {(7, 1), (3, 1)}
     lying = {"branch7x7_2", "branch7x7dbl_3", "branch7x7dbl_5", "branch7x7x3_2"}
     lying |= {"branch3x3_2a", "branch3x3dbl_3a"}
@@ -203,13 +209,13 @@ def test_factorised_convolutions_lie_as_torchvisions_do() -> None:
 
 
 @pytest.mark.parametrize(("preset", "params"), [("small", 2_885_610), ("tiny", 178_418)])
-def test_the_small_presets_stay_as_they_were_measured(preset: str, params: int) -> None:
+def test_the_small_presets_keep_their_parameters(preset: str, params: int) -> None:
     assert size(on_meta(preset=preset, num_classes=10)) == params
 
 
 def test_v3_keeps_a_5x5_where_v2_has_two_3x3() -> None:
     kernels = {
-        build: {m.kernel_size for m in dialled(on_meta(build))}
+        build: {m.kernel_size for m in segmented_convs(on_meta(build))}
         for build in (inception_v2, inception_v3)
     }
     both = {(3, 3), (1, 7), (7, 1), (1, 3), (3, 1)}
@@ -224,7 +230,7 @@ def test_average_pooling_counts_its_padding_or_not(n: int) -> None:
     assert AvgPool("symmetric")(x)[0, 0, 0, 0].item() == pytest.approx(corner)
 
 
-def test_the_auxiliary_head_speaks_in_training_alone_from_the_17x17_grid() -> None:
+def test_the_auxiliary_head_gives_logits_of_the_17x17_grid_in_training_only() -> None:
     torch.manual_seed(0)
     network = inception_v3(5, aux_logits=True, width=0.05)
     grids: list[Tensor] = []
@@ -270,11 +276,11 @@ def test_each_module_convolution_keeps_its_place_and_gains_a_1x1_beyond_one_segm
     segments: Any,
 ) -> None:
     network = on_meta(segments=segments)
-    layers = dialled(network)
+    layers = segmented_convs(network)
     assert len(layers) == 9 + 3 + 4 * 6 + 4 + 2 * 5
     assert {m.order for m in layers} == {"spatial_only" if segments == 1 else "spatial_first"}
     plain = on_meta(segments=1)
-    for layer, other in zip(layers, dialled(plain), strict=True):
+    for layer, other in zip(layers, segmented_convs(plain), strict=True):
         for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding"):
             assert getattr(layer, name) == getattr(other, name)
     if segments == 4:
@@ -283,5 +289,5 @@ def test_each_module_convolution_keeps_its_place_and_gains_a_1x1_beyond_one_segm
             + m.in_channels * m.out_channels
             for m in layers
         )
-        dense = sum(m.spatial.weight.numel() for m in dialled(plain))
+        dense = sum(m.spatial.weight.numel() for m in segmented_convs(plain))
         assert size(network) - size(plain) == weights - dense

@@ -1,4 +1,4 @@
-"""What a convolution may hide from what replaces it: sharing, hooks, computed weights."""
+"""Convolutions that can't simply be replaced: shared or computed weights, hooks."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ HIDDEN: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 @pytest.mark.parametrize("hidden", HIDDEN)
 @pytest.mark.parametrize("move", [convert, resegment])
-def test_what_is_more_than_a_weight_is_left_with_the_reason(
+def test_convolutions_that_compute_more_are_skipped_with_a_reason(
     hidden: str, move: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="spectrum")
@@ -108,7 +108,7 @@ def test_what_is_more_than_a_weight_is_left_with_the_reason(
     network = nn.Sequential(make(), grouped()).eval()
     moved = move(network, 2)
     assert changed(moved) == ["1"]
-    assert any(r.getMessage().startswith(f"0: left, {reason}") for r in caplog.records)
+    assert any(r.getMessage().startswith(f"0: skipped, {reason}") for r in caplog.records)
     assert type(moved[0]) is type(network[0])
     if hidden != "lazy":
         torch.testing.assert_close(moved(images()), network(images()))
@@ -124,7 +124,7 @@ TAKEN_OFF: dict[str, Callable[[nn.Conv2d], Any]] = {
 
 
 @pytest.mark.parametrize("what", TAKEN_OFF)
-def test_what_was_taken_off_leaves_an_ordinary_convolution(what: str) -> None:
+def test_a_convolution_is_converted_after_its_wrapper_was_removed(what: str) -> None:
     conv = grouped()
     TAKEN_OFF[what](conv)
     assert next(iter(conv._parameters)) == "bias"  # the weight was put back behind it
@@ -133,7 +133,7 @@ def test_what_was_taken_off_leaves_an_ordinary_convolution(what: str) -> None:
         torch.testing.assert_close(moved(images()), conv(images()))
 
 
-def test_tensors_that_the_last_pass_left_behind_are_copied() -> None:
+def test_tensors_with_a_gradient_history_are_copied() -> None:
     network = nn.Sequential(grouped())
     network.features = network(images())
     moved = convert(network, 2)
@@ -144,7 +144,7 @@ def test_tensors_that_the_last_pass_left_behind_are_copied() -> None:
 
 @pytest.mark.parametrize("where", ["itself", "spatial", "pointwise"])
 @pytest.mark.parametrize("move", [convert, resegment])
-def test_a_segmented_layer_with_more_inside_is_left_too(where: str, move: Any) -> None:
+def test_a_segmented_layer_with_more_inside_is_skipped(where: str, move: Any) -> None:
     layer = SegmentedConv(8, 8, segments=4)
     part = layer if where == "itself" else layer.get_submodule(where)
     part.register_forward_hook(lambda _m, _x, y: 2 * y)
@@ -162,7 +162,7 @@ def test_a_segmented_layer_with_more_inside_is_left_too(where: str, move: Any) -
     torch.testing.assert_close(moved(images()), network(images()))
 
 
-def test_a_segmented_layer_with_a_forward_of_its_own_is_left() -> None:
+def test_a_segmented_layer_with_a_forward_of_its_own_is_skipped() -> None:
     class Twice(SegmentedConv):
         def forward(self, x: Tensor) -> Tensor:
             return 2 * super().forward(x)
@@ -185,7 +185,7 @@ class Pair(nn.Module):
 
 @pytest.mark.parametrize("segments", [1, 3, "C"])
 @pytest.mark.parametrize("order", ["spatial_first", "pointwise_first", "spatial_only"])
-def test_tied_weights_stay_tied_and_gather_one_gradient(segments: Any, order: Any) -> None:
+def test_tied_weights_stay_tied_and_have_one_gradient(segments: Any, order: Any) -> None:
     network = Pair()
     network.convs[1].weight = network.convs[0].weight
     converted = convert(network, segments, order=order)
@@ -229,21 +229,23 @@ def lines(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
     return dict(record.getMessage().split(": ", 1) for record in caplog.records)
 
 
-def test_layers_that_share_with_one_that_stays_all_stay(caplog: pytest.LogCaptureFixture) -> None:
+def test_layers_that_share_a_weight_with_a_skipped_one_are_skipped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO, logger="spectrum")
     network = Pair(4)
     a, b, c, _ = network.convs
-    b.weight = a.weight  # a and b could change together, but for the bias of a
+    b.weight = a.weight  # a and b could be converted together, if a had no bias
     c.bias = a.bias
     converted = convert(network, 2)
     assert changed(converted) == ["convs.3"]
     assert converted.convs[0].weight is converted.convs[1].weight
     assert converted.convs[0].bias is converted.convs[2].bias
-    left = {name: line for name, line in lines(caplog).items() if "left" in line}
+    left = {name: line for name, line in lines(caplog).items() if "skipped" in line}
     assert left == {
-        "convs.0": "left, it shares weights with convs.2",
-        "convs.1": "left, it shares weights with convs.2",
-        "convs.2": "left, it shares weights with convs.0",
+        "convs.0": "skipped, it shares weights with convs.2",
+        "convs.1": "skipped, it shares weights with convs.2",
+        "convs.2": "skipped, it shares weights with convs.0",
     }
     caplog.clear()
     b.bias = a.bias = c.bias = nn.Parameter(torch.zeros(8))
@@ -260,7 +262,7 @@ def test_shapes_of_different_use_are_not_tied(caplog: pytest.LogCaptureFixture) 
     table.weight = linear.weight
     converted = convert(nn.Sequential(dense, depthwise, table, nn.Conv2d(8, 2, 2)), 1)
     assert changed(converted) == ["3"]
-    assert lines(caplog)["0"] == "left, it shares weights with 1"
+    assert lines(caplog)["0"] == "skipped, it shares weights with 1"
 
 
 def test_layers_that_share_are_not_resegmented(caplog: pytest.LogCaptureFixture) -> None:
@@ -270,11 +272,11 @@ def test_layers_that_share_are_not_resegmented(caplog: pytest.LogCaptureFixture)
     with pytest.warns(UserWarning, match="2 layers share weights and keep their segments"):
         moved = resegment(network, 2)
     assert changed(moved) == ["convs.2"]
-    assert lines(caplog)["convs.0"] == "left, it shares weights"
+    assert lines(caplog)["convs.0"] == "skipped, it shares weights"
     torch.testing.assert_close(moved(images()), network(images()))
 
 
-def test_an_uneven_convolution_of_its_own_is_changed_run_by_run() -> None:
+def test_an_uneven_convolution_outside_a_layer_is_changed_part_by_part() -> None:
     conv = spatial_conv((3, 3, 2), (3, 3, 2), (3, 3), padding=(1, 1))
     for move in (convert, resegment):
         moved = move(nn.Sequential(conv), 1)

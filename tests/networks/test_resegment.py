@@ -1,4 +1,4 @@
-"""Networks moved along the dial: the same function on unions, the closest kernel elsewhere."""
+"""Networks with new segments: the same function on unions, the closest kernel elsewhere."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def images(side: int = 8) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def dialled(network: nn.Module) -> dict[str, SegmentedConv]:
+def segmented_convs(network: nn.Module) -> dict[str, SegmentedConv]:
     return {n: m for n, m in network.named_modules() if isinstance(m, SegmentedConv)}
 
 
@@ -52,18 +52,20 @@ def labels(channels: int, n: int) -> list[int]:
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("point", [1, 3, "C/5", "C"])
-def test_from_one_a_channel_every_point_gives_the_same_outputs(point: Any, order: Any) -> None:
+def test_from_one_segment_per_channel_any_other_gives_the_same_outputs(
+    point: Any, order: Any
+) -> None:
     if order == "spatial_only":  # with unequal sides even the channels don't nest
         point = 1
     network = tiny(order=order)
     moved = resegment(network, point)
     torch.testing.assert_close(moved(images()), network(images()))
     assert projection_loss(network, point).dropped.tolist() == [0.0] * 9
-    assert [str(layer.segments) for layer in dialled(moved).values()] == [str(point)] * 9
-    assert list(dialled(moved)) == list(dialled(network))
+    assert [str(layer.segments) for layer in segmented_convs(moved).values()] == [str(point)] * 9
+    assert list(segmented_convs(moved)) == list(segmented_convs(network))
 
 
-def test_a_network_of_any_family_moves() -> None:
+def test_a_network_of_any_family_is_resegmented() -> None:
     for name in ("vgg_small", "resnet50", "inception_v3_tiny"):
         torch.manual_seed(0)
         config = NetworkConfig(name=name, segments="C/2", num_classes=5, width=0.2)
@@ -80,8 +82,8 @@ def test_what_is_dropped_is_the_share_of_the_masked_kernels_energy() -> None:
     network = tiny(4)
     loss = projection_loss(network, 6)
     assert list(loss.columns) == COLUMNS
-    assert loss.layer.tolist() == list(dialled(network))
-    for row, layer in zip(loss.itertuples(), dialled(network).values(), strict=True):
+    assert loss.layer.tolist() == list(segmented_convs(network))
+    for row, layer in zip(loss.itertuples(), segmented_convs(network).values(), strict=True):
         c = layer.in_channels
         old, new = labels(c, 4), labels(c, 6)
         convs = [m for m in layer.spatial.modules() if isinstance(m, nn.Conv2d)]
@@ -133,7 +135,7 @@ def test_the_original_is_not_changed_and_shares_nothing() -> None:
     assert type(moved) is type(network)
 
 
-def test_plain_depthwise_layers_are_on_the_dial_and_dense_ones_are_not() -> None:
+def test_plain_depthwise_layers_have_segments_and_dense_ones_do_not() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
         nn.Conv2d(8, 8, 5, groups=8, padding=2, stride=2, bias=False),
@@ -154,17 +156,17 @@ def test_plain_depthwise_layers_are_on_the_dial_and_dense_ones_are_not() -> None
     assert projection_loss(SegmentedConv(4, 4), 2).layer.tolist() == [""]
 
 
-def test_points_by_flow_and_by_layer() -> None:
+def test_segments_by_flow_and_by_layer() -> None:
     network = tiny()
     moved = resegment(network, {"entry": 1, "middle": "C/4", "exit": 2})
-    points = [str(layer.segments) for layer in dialled(moved).values()]
+    points = [str(layer.segments) for layer in segmented_convs(moved).values()]
     assert points == ["1"] * 2 + ["C/4"] * 3 + ["2"] * 4
     listed = resegment(network, points)
-    assert [str(layer.segments) for layer in dialled(listed).values()] == points
-    most = max(layer.in_channels for layer in dialled(network).values())
+    assert [str(layer.segments) for layer in segmented_convs(listed).values()] == points
+    most = max(layer.in_channels for layer in segmented_convs(network).values())
     saturated = resegment(network, most)
-    counts = [layer.segment_count for layer in dialled(saturated).values()]
-    assert counts == [layer.in_channels for layer in dialled(network).values()]
+    counts = [layer.segment_count for layer in segmented_convs(saturated).values()]
+    assert counts == [layer.in_channels for layer in segmented_convs(network).values()]
     assert projection_loss(network, most).segments_after.tolist() == counts
 
 
@@ -173,24 +175,24 @@ def test_dtype_mode_frozen_weights_and_buffers_are_kept(dtype: torch.dtype) -> N
     network = tiny().to(dtype)
     network.exit.train()
     network.entry.requires_grad_(False)
-    network.stem[1].running_mean.fill_(3)
+    network.stem[0].bn.running_mean.fill_(3)
     modes = {name: module.training for name, module in network.named_modules()}
     moved = resegment(network, 3)
     assert {name: m.training for name, m in moved.named_modules() if name in modes} == modes
     assert {p.dtype for p in moved.parameters()} == {dtype}
     for name, parameter in moved.named_parameters():
         assert parameter.requires_grad == (not name.startswith("entry"))
-    assert moved.stem[1].running_mean.unique().tolist() == [3]
+    assert moved.stem[0].bn.running_mean.unique().tolist() == [3]
 
 
-def test_without_memory_the_loss_is_unknown() -> None:
+def test_on_the_meta_device_the_loss_is_unknown() -> None:
     with torch.device("meta"):
         network = xception(preset="tiny")
     assert all(t.is_meta for t in resegment(network, 2).state_dict().values())
     assert all(map(math.isnan, projection_loss(network, 2).dropped))
 
 
-def test_a_moved_network_trains_and_is_pickled() -> None:
+def test_a_resegmented_network_trains_and_is_pickled() -> None:
     moved = resegment(tiny(), 3).train()
     moved(images()).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in moved.parameters())
@@ -201,9 +203,9 @@ def test_a_moved_network_trains_and_is_pickled() -> None:
 @pytest.mark.parametrize("function", [resegment, projection_loss])
 def test_what_does_not_fit_is_refused(function: Any) -> None:
     for module in (nn.Linear(2, 2), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1, groups=4)):
-        with pytest.raises(ValueError, match=r"\Amodule must have layers on the dial[^\n]*\Z"):
+        with pytest.raises(ValueError, match=r"\Amodule must have segmented layers[^\n]*\Z"):
             function(module, 2)
-    with pytest.raises(ValueError, match=r"\Asegments \(=2:2\)[^\n]*\(layer entry.0.branch.0\)\Z"):
+    with pytest.raises(ValueError, match=r"\Asegments \(=2:2\)[^\n]*\(layer entry.0.conv1\)\Z"):
         function(tiny(), (2, 2))
     with pytest.raises(ValueError, match=r"\Asegments \(=[^\n]*entry, middle, exit\Z"):
         function(tiny(), {"stem": 1})
@@ -216,7 +218,7 @@ def test_a_stack_loses_in_each_layer_what_its_row_says() -> None:
     network = vgg(16, 1, "spatial_only", preset="small", width=0.1, num_classes=5)
     loss = projection_loss(network, "C")
     assert len(loss) == 13
-    moved = dialled(resegment(network, "C"))
+    moved = segmented_convs(resegment(network, "C"))
     for row in loss.itertuples():
         before = network.get_submodule(row.layer).spatial.weight.detach().double()
         blocks = [m.weight for m in moved[row.layer].spatial.modules() if isinstance(m, nn.Conv2d)]

@@ -74,7 +74,7 @@ def size(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def dialled(network: nn.Module) -> list[SegmentedConv]:
+def segmented_convs(network: nn.Module) -> list[SegmentedConv]:
     return [m for m in network.modules() if isinstance(m, SegmentedConv)]
 
 
@@ -117,15 +117,15 @@ def test_it_is_the_plain_network_of_the_same_weights(
     torch.testing.assert_close(network.train()(x), reference.train()(x))
 
 
-def test_cardinality_sets_the_width_and_segments_the_dial_alone() -> None:
+def test_cardinality_sets_the_width_and_segments_only_the_segments() -> None:
     resnext = on_meta(50, 32, width_per_group=4)
     for points, count in [(32, 32), (1, 1), ("C/8", 16), ("C", 128)]:
         moved = on_meta(50, points, cardinality=32, width_per_group=4)
-        first = dialled(moved)[0]
+        first = segmented_convs(moved)[0]
         assert (first.in_channels, first.out_channels) == (128, 128)
         assert first.segment_count == count
     assert size(on_meta(50, cardinality=32, width_per_group=4)) == size(resnext)
-    assert [layer.segment_count for layer in dialled(resnext)] == [32] * 16
+    assert [layer.segment_count for layer in segmented_convs(resnext)] == [32] * 16
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,11 @@ def test_the_bottleneck_is_as_wide_as_the_rules_say(
     segments: Any, cardinality: int | None, width_per_group: int | None, inner: int, count: int
 ) -> None:
     network = on_meta(50, segments, cardinality=cardinality, width_per_group=width_per_group)
-    for i, stage in enumerate(dialled(network.get_submodule(f"layer{n}")) for n in range(1, 5)):
+    for i, stage in enumerate(
+        segmented_convs(network.get_submodule(f"layer{n}")) for n in range(1, 5)
+    ):
         assert {layer.in_channels for layer in stage} == {inner * 2**i}
-    assert dialled(network)[0].segment_count == count
+    assert segmented_convs(network)[0].segment_count == count
 
 
 @pytest.mark.parametrize("segments", ["C", "C/4", (32, 32), ["C"] * 16, {"layer1": 1}], ids=str)
@@ -157,17 +159,17 @@ def test_a_group_width_alone_needs_a_number_of_segments(segments: Any) -> None:
         on_meta(50, segments, width_per_group=4)
 
 
-def test_the_bottleneck_strides_in_its_dialled_convolution() -> None:
+def test_the_bottleneck_strides_in_its_segmented_convolution() -> None:
     network = on_meta(50, "C", "pointwise_first")
-    strides = {layer.stride for layer in dialled(network.get_submodule("layer2"))}
-    assert [layer.stride for layer in dialled(network)].count((2, 2)) == 3
+    strides = {layer.stride for layer in segmented_convs(network.get_submodule("layer2"))}
+    assert [layer.stride for layer in segmented_convs(network)].count((2, 2)) == 3
     assert strides == {(1, 1), (2, 2)}
     plain = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
-    inside = {id(part) for layer in dialled(network) for part in layer.modules()}
+    inside = {id(part) for layer in segmented_convs(network) for part in layer.modules()}
     assert [m.stride for m in plain if id(m) not in inside].count((2, 2)) == 3  # the shortcuts
 
 
-def test_the_other_orders_add_one_square_1x1_a_bottleneck() -> None:
+def test_the_other_orders_add_one_square_1x1_per_bottleneck() -> None:
     inner = [64 * 2**i for i, n in enumerate(BLOCKS[50]) for _ in range(n)]
     for order in ("spatial_first", "pointwise_first"):
         added = size(on_meta(50, 4, order)) - size(on_meta(50, 4))

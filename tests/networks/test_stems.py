@@ -1,4 +1,4 @@
-"""The presets for planted data: what sees space, and what channels meet."""
+"""The presets for planted data: which layers see space, and which channels they mix."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ OPTIONS = {"num_classes": 8, "in_channels": 16}
 
 
 @pytest.mark.parametrize(("preset", "stem"), [("pointwise_stem", 1), ("no_stem", 0)])
-def test_dialled_layers_alone_see_space(preset: str, stem: int) -> None:
+def test_only_segmented_convolutions_see_space(preset: str, stem: int) -> None:
     network = xception("C", preset=preset, **OPTIONS)
-    dialled = [m for m in network.modules() if isinstance(m, SegmentedConv)]
-    parts = {id(part) for layer in dialled for part in layer.modules()}
+    segmented = [m for m in network.modules() if isinstance(m, SegmentedConv)]
+    parts = {id(part) for layer in segmented for part in layer.modules()}
     others = [
         (name, m.kernel_size)
         for name, m in network.named_modules()
         if isinstance(m, nn.Conv2d) and id(m) not in parts
     ]
-    assert [size for _, size in others] == [(1, 1)] * (stem + 2)  # the shortcuts beside
-    assert [name for name, _ in others if "shortcut" not in name] == ["stem.0"] * stem
-    assert len(dialled) == 6  # no middle flow
+    assert [size for _, size in others] == [(1, 1)] * (stem + 2)  # and two shortcuts
+    assert [name for name, _ in others if "shortcut" not in name] == ["stem.0.conv"] * stem
+    assert len(segmented) == 6  # no middle flow
     assert not len(network.middle)
-    assert dialled[0].in_channels == (37 if stem else 16)
+    assert segmented[0].in_channels == (37 if stem else 16)
     deeper = xception("C", preset=preset, repeats=2, **OPTIONS)
     assert len([m for m in deeper.modules() if isinstance(m, SegmentedConv)]) == 12
 

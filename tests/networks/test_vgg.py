@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.costs import count_costs
-from spectrum.layers import SegmentedConv
+from spectrum.layers import BatchNormReLU, SegmentedConv
 from spectrum.networks import vgg
 
 D = [64, 64, "M", 128, 128, "M", *[256] * 3, "M", *[512] * 3, "M", *[512] * 3, "M"]
@@ -100,7 +100,7 @@ def test_the_separable_forward_pass_is_the_stack_written_out(activation: Any) ->
     y = x
     for stage, convs in enumerate((2, 2, 3, 3, 3), 1):
         for i in range(convs):
-            conv, norm = f"stage{stage}.{3 * i}.", f"stage{stage}.{3 * i + 1}."
+            conv, norm = f"stage{stage}.{2 * i}.", f"stage{stage}.{2 * i + 1}."
             weight = state[conv + "spatial.weight"]
             y = between(F.conv2d(y, weight, padding=1, groups=len(weight)))
             y = F.conv2d(y, state[conv + "pointwise.weight"], state[conv + "pointwise.bias"])
@@ -165,7 +165,7 @@ def test_a_deep_stack_without_normalisation_keeps_its_variance(
     network.stage5.register_forward_hook(lambda _m, _x, y: maps.append(y))
     with torch.no_grad():
         network(torch.randn(4, 3, 24, 24))
-    # Without it, 16 layers would leave a 65,536th; the zeros around small maps take a little.
+    # Without it, 16 layers would reduce it to a 65,536th. Zero padding reduces it a little.
     assert 0.01 < maps[0].square().mean().item() < 20
 
 
@@ -181,7 +181,7 @@ def test_width_and_channel_multiple_scale_the_hidden_units_too() -> None:
     assert units(preset="small") == [(512, 1000)]
 
 
-def test_dropout_stands_after_each_hidden_layer_alone() -> None:
+def test_dropout_follows_hidden_layers_only() -> None:
     def drops(**options: Any) -> list[tuple[str, float]]:
         modules = on_meta(**options).named_modules()
         return [(name, m.p) for name, m in modules if isinstance(m, nn.Dropout)]
@@ -195,5 +195,5 @@ def test_batch_normalisation_follows_every_convolution_before_its_relu() -> None
         network = on_meta(depth, batch_norm=True)
         kinds = [type(m) for i in range(1, 6) for m in network.get_submodule(f"stage{i}")]
         reduced = [kind for kind in kinds if kind is not nn.MaxPool2d]
-        assert reduced == [SegmentedConv, nn.BatchNorm2d, nn.ReLU] * (depth - 3)
+        assert reduced == [SegmentedConv, BatchNormReLU] * (depth - 3)
         assert size(network) - size(on_meta(depth)) == 2 * sum(channels(depth))

@@ -33,7 +33,7 @@ def size(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def dialled(network: nn.Module) -> list[SegmentedConv]:
+def segmented_convs(network: nn.Module) -> list[SegmentedConv]:
     return [m for m in network.modules() if isinstance(m, SegmentedConv)]
 
 
@@ -63,9 +63,9 @@ def test_the_batch_statistics_make_up_the_difference_to_keras() -> None:
     assert size(network) + sum(b.numel() for b in statistics) == 22_910_480
 
 
-def test_the_papers_network_has_34_dialled_layers_of_36_and_12_connections() -> None:
+def test_the_papers_network_has_34_segmented_layers_of_36_and_12_connections() -> None:
     network = on_meta()
-    layers = dialled(network)
+    layers = segmented_convs(network)
     parts = {id(part) for layer in layers for part in layer.modules()}
     stem = [
         module
@@ -74,7 +74,8 @@ def test_the_papers_network_has_34_dialled_layers_of_36_and_12_connections() -> 
     ]
     assert len(layers) == 34
     assert len(layers) + len(stem) == 36
-    assert sum(getattr(m, "shortcut", None) is not None for m in network.modules()) == 12
+    shortcuts = [m for m in network.modules() if getattr(m, "shortcut", None) is not None]
+    assert len(shortcuts) + sum(module.residual for module in network.middle) == 12
 
 
 def test_feature_maps_measure_what_figure_5_says() -> None:
@@ -91,7 +92,7 @@ def test_feature_maps_measure_what_figure_5_says() -> None:
 
 def test_the_forward_pass_is_figure_5_written_out() -> None:
     network = seeded(preset="small", width=0.2, repeats=2, hidden=(6,)).double().eval()
-    inner = {id(part) for layer in dialled(network) for part in layer.children()}
+    inner = {id(part) for layer in segmented_convs(network) for part in layer.children()}
     stateful = (SegmentedConv, nn.Conv2d, nn.BatchNorm2d, nn.Linear)
     parts = iter(m for m in network.modules() if isinstance(m, stateful) and id(m) not in inner)
     for norm in network.modules():
@@ -148,7 +149,7 @@ def test_the_network_pools_alike_where_every_size_is_odd() -> None:
     assert torch.equal(networks[0](x), networks[1](x))
 
 
-# An option's value other than the default, and what shows that it was taken.
+# A value of each option other than the default, and where its effect shows.
 OPTIONS: dict[str, tuple[Any, str]] = {
     "segments": (4, "size"),
     "num_classes": (7, "size"),
@@ -187,17 +188,17 @@ def test_each_option_alone_changes_what_it_should(option: str) -> None:
     assert same_in_eval == (shows_in != "output")
     same_in_training = torch.equal(base.train()(x), changed.train()(x))
     assert same_in_training == (shows_in == "statistics")
-    statistics = [network.state_dict()["stem.1.running_mean"] for network in (base, changed)]
+    statistics = [network.state_dict()["stem.0.bn.running_mean"] for network in (base, changed)]
     assert torch.equal(*statistics) == (shows_in != "statistics")
 
 
-def test_order_and_activation_reach_every_dialled_layer() -> None:
+def test_order_and_activation_reach_every_segmented_layer() -> None:
     outputs = [seeded(activation=a)(images()) for a in ("relu", "elu")]
     assert not torch.allclose(*outputs)
     for order in ORDERS:
-        assert {layer.order for layer in dialled(seeded(order=order))} == {order}
+        assert {layer.order for layer in segmented_convs(seeded(order=order))} == {order}
     for activation, kind in [(None, nn.Identity), ("relu", nn.ReLU), ("elu", nn.ELU)]:
-        layers = dialled(seeded(activation=activation))
+        layers = segmented_convs(seeded(activation=activation))
         assert all(any(type(m) is kind for m in layer.children()) for layer in layers)
 
 
@@ -223,7 +224,7 @@ def test_a_middle_module_adds_three_layers(repeats: int) -> None:
     module = 3 * (9 * 728 + 728 * 728 + 2 * 728)
     network = on_meta(repeats=repeats)
     assert size(network) - size(on_meta(repeats=8)) == (repeats - 8) * module
-    assert len(dialled(network)) == 10 + 3 * repeats
+    assert len(segmented_convs(network)) == 10 + 3 * repeats
 
 
 def widths(**kwargs: Any) -> list[int]:
@@ -244,31 +245,31 @@ def test_batch_normalisation_follows_every_convolution_with_its_options() -> Non
     network = seeded(bn_eps=1e-3, bn_momentum=0.01)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.01)}
-    assert len(norms) == 1 + 9 + 2  # the stem, the dialled layers, the shortcuts
+    assert len(norms) == 1 + 9 + 2  # the stem, the segmented layers, the shortcuts
     assert all(conv.bias is None for conv in convolutions(network))
 
 
-def test_segments_by_flow_change_the_layers_of_that_flow_alone() -> None:
+def test_segments_by_flow_change_the_layers_of_that_flow_only() -> None:
     network = seeded(segments={"entry": 2, "middle": "C/8", "exit": "C"})
     for flow, point, layers in [("entry", "2", 2), ("middle", "C/8", 3), ("exit", "C", 4)]:
-        taken = [str(layer.segments) for layer in dialled(network.get_submodule(flow))]
+        taken = [str(layer.segments) for layer in segmented_convs(network.get_submodule(flow))]
         assert taken == [point] * layers
 
 
 def test_segments_by_layer_are_taken_in_order_of_depth() -> None:
-    channels = [layer.in_channels for layer in dialled(seeded())]
+    channels = [layer.in_channels for layer in segmented_convs(seeded())]
     points = ["1", "C", "2", "C/4", "3", f"{channels[5] - 5}:5", "6", "7", "C/9"]
     network = seeded(segments=points)
-    assert [str(layer.segments) for layer in dialled(network)] == points
+    assert [str(layer.segments) for layer in segmented_convs(network)] == points
     called: list[str] = []
-    for layer in dialled(network):
+    for layer in segmented_convs(network):
         layer.register_forward_hook(lambda m, _x, _y: called.append(str(m.segments)))
     network(images())
     assert called == points
 
 
-def test_layers_with_too_few_channels_take_one_segment_each_with_one_warning() -> None:
-    channels = [layer.in_channels for layer in dialled(seeded(width=0.5))]
+def test_layers_with_too_few_channels_get_one_segment_per_channel_with_one_warning() -> None:
+    channels = [layer.in_channels for layer in segmented_convs(seeded(width=0.5))]
     most = max(channels)
     too_few = sum(c < most for c in channels)
     with warnings.catch_warnings(record=True) as caught:
@@ -279,7 +280,7 @@ def test_layers_with_too_few_channels_take_one_segment_each_with_one_warning() -
     assert f"{too_few} of {len(channels)} layers" in str(caught[0].message)
     assert "\n" not in str(caught[0].message)
     assert [
-        sum(c.groups for c in convolutions(layer.spatial)) for layer in dialled(network)
+        sum(c.groups for c in convolutions(layer.spatial)) for layer in segmented_convs(network)
     ] == channels
 
 
@@ -318,8 +319,13 @@ def test_a_bad_argument_is_refused_with_its_name_in_one_line(name: str, value: A
 @pytest.mark.parametrize(
     ("preset", "side", "width"),
     [
-        *(("tiny", 8, 1), ("tiny", 28, 1), ("small", 32, 1), ("small", 96, 0.3)),
-        *(("pointwise_stem", 12, 1), ("no_stem", 12, 1), ("no_stem", 13, 0.4)),
+        ("tiny", 8, 1),
+        ("tiny", 28, 1),
+        ("small", 32, 1),
+        ("small", 96, 0.3),
+        ("pointwise_stem", 12, 1),
+        ("no_stem", 12, 1),
+        ("no_stem", 13, 0.4),
     ],
 )
 def test_the_presets_take_the_sizes_they_are_for(preset: str, side: int, width: float) -> None:

@@ -1,4 +1,4 @@
-"""The command as a user starts it: what it prints, writes and answers."""
+"""The report command as a user starts it: what it prints and writes, and its exit status."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ answer = 42
 """
 
 
-class Said(NamedTuple):
+class Outcome(NamedTuple):
     status: int
     out: str
     err: str
 
 
-Report = Callable[..., Said]
+Report = Callable[..., Outcome]
 
 
 @pytest.fixture
 def report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Report:
-    """Call the command in this process, in a folder with a model of the user's."""
+    """Calls the command in this process, in a folder with a user's model."""
     (tmp_path / "users_code.py").write_text(CODE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str) -> Said:
+    def call(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["spectrum.report", *arguments])
         status = main()
-        return Said(status, *capsys.readouterr())
+        return Outcome(status, *capsys.readouterr())
 
     return call
 
@@ -71,13 +71,13 @@ def report(
 def rows(report: Report, *arguments: str) -> pd.DataFrame:
     """The CSV of the tiny network at a small input, unless other flags are given."""
     small = ["--network=tiny", "--input=3x8x8", "--segments=1,C", "--classes=10", "--format=csv"]
-    said = report(*small, *arguments)
-    assert said.status == 0, said.err
-    return pd.read_csv(io.StringIO(said.out))
+    outcome = report(*small, *arguments)
+    assert outcome.status == 0, outcome.err
+    return pd.read_csv(io.StringIO(outcome.out))
 
 
 def run(*arguments: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+    """Runs the command in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "spectrum.report", *arguments],
         stdout=stdout,
@@ -133,18 +133,19 @@ REFUSED = {
 @pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
 def test_bad_usage_is_one_line_and_status_2(arguments: tuple[str, ...], report: Report) -> None:
     Path("folder.png").mkdir()
-    said = report(*arguments)
-    assert said.status == 2
-    assert said.err.startswith("error: ")
-    assert REFUSED[arguments] in said.err
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    outcome = report(*arguments)
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: ")
+    assert REFUSED[arguments] in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert outcome.out == ""
     assert sorted(path.name for path in Path().iterdir() if path.suffix != "") == [
-        *("folder.png", "users_code.py"),
+        "folder.png",
+        "users_code.py",
     ]
 
 
-def test_the_points_cost_what_they_are_counted_to_cost(report: Report) -> None:
+def test_the_costs_are_those_of_count_config(report: Report) -> None:
     costs = rows(report, "--segments=1,4,C/8,entry=C+middle=4+exit=C")
     assert costs["segments"].tolist() == ["1", "4", "C/8", "entry=C+middle=4+exit=C"]
     for row in costs.to_dict("records"):
@@ -157,10 +158,10 @@ def test_the_points_cost_what_they_are_counted_to_cost(report: Report) -> None:
 
 
 def test_the_papers_network_is_the_default() -> None:
-    said = run("--segments", "C,32", "--format", "csv")
-    assert said.returncode == 0, said.stderr
-    assert said.stderr == ""
-    costs = pd.read_csv(io.StringIO(said.stdout))
+    outcome = run("--segments", "C,32", "--format", "csv")
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stderr == ""
+    costs = pd.read_csv(io.StringIO(outcome.stdout))
     assert costs["params"].tolist() == [22_855_952, 27_680_240]
     assert costs["macs"].tolist() == [8_357_403_496, 10_200_627_400]
     assert costs["ratio"].iloc[0] == costs["paper_ratio"].iloc[0] < costs["ratio"].iloc[1]
@@ -178,11 +179,11 @@ def test_networks_orders_and_points_make_a_grid(report: Report) -> None:
     assert costs["macs"].nunique() == 8
 
 
-def test_what_is_given_twice_is_shown_once(report: Report) -> None:
+def test_points_given_twice_are_shown_once(report: Report) -> None:
     assert len(rows(report, "--segments=4,4,04", "--network=tiny,tiny")) == 1
 
 
-def test_classes_and_the_input_are_heeded(report: Report) -> None:
+def test_classes_and_the_input_are_used(report: Report) -> None:
     base = rows(report)
     more = rows(report, "--classes=11")
     assert (more["params"] - base["params"]).tolist() == [115, 115]  # 114 features and a bias
@@ -194,7 +195,9 @@ def test_classes_and_the_input_are_heeded(report: Report) -> None:
 
 
 @pytest.mark.parametrize(("by", "lines"), [("network", 2), ("flow", 10), ("layer", 50)])
-def test_rows_by_layer_flow_or_network_add_up_alike(report: Report, by: str, lines: int) -> None:
+def test_rows_by_layer_flow_or_network_have_the_same_sum(
+    report: Report, by: str, lines: int
+) -> None:
     costs = rows(report, f"--by={by}")
     assert len(costs) == lines
     assert costs["params"].sum() == rows(report)["params"].sum()
@@ -215,35 +218,35 @@ def test_widths_are_solved_to_match(report: Report, cost: str) -> None:
     assert rows(report)["miss"].isna().all()
 
 
-def test_a_users_model_stands_beside_ours_as_it_is_first(report: Report) -> None:
+def test_a_users_model_is_counted_unconverted_first(report: Report) -> None:
     costs = rows(report, "--network=users_code:net,tiny")
     assert costs["network"].tolist() == ["users_code:net"] * 3 + ["tiny"] * 2
     assert costs["segments"].tolist() == ["-", "1", "C", "1", "C"]
     conv = [9 * 3 * 8 + 8, 9 * 8 * 8 + 8, 8 * 10 + 10]
-    assert costs["params"].tolist()[:2] == [sum(conv)] * 2  # its own order keeps it at 1
+    assert costs["params"].tolist()[:2] == [sum(conv)] * 2  # its own order leaves it unchanged at 1
     assert costs["macs"].iloc[0] == 36 * 9 * 3 * 8 + 16 * 9 * 8 * 8 + 80
     assert costs["ratio"].isna().tolist() == [True, False, False, False, False]
 
 
-def test_what_a_model_prints_stays_out_of_the_table(report: Report) -> None:
+def test_output_of_a_model_stays_out_of_the_table(report: Report) -> None:
     found = rows(report, "--network=users_code:talking")
     assert found["segments"].tolist() == ["-", "1", "C"]
 
 
 @pytest.mark.filterwarnings("ignore:no convolution")
-def test_a_model_without_costs_is_a_row_still(report: Report) -> None:
+def test_a_model_without_costs_still_has_a_row(report: Report) -> None:
     found = rows(report, "--network=users_code:free", "--segments=1")
     assert found["macs"].tolist() == [0, 0]
 
 
-def test_layers_that_saturate_are_noted_apart_from_the_table(report: Report) -> None:
-    said = report("--network=tiny", "--segments=200", "--input=3x8x8", "--format=csv")
-    assert said.status == 0
-    assert said.err == (
-        "note: tiny: segments (=200): 9 of 9 layers have fewer channels and take one segment a "
+def test_layers_that_saturate_are_noted_on_stderr(report: Report) -> None:
+    outcome = report("--network=tiny", "--segments=200", "--input=3x8x8", "--format=csv")
+    assert outcome.status == 0
+    assert outcome.err == (
+        "note: tiny: segments (=200): 9 of 9 layers have fewer channels and get one segment per "
         "channel\n"
     )
-    assert len(pd.read_csv(io.StringIO(said.out))) == 1
+    assert len(pd.read_csv(io.StringIO(outcome.out))) == 1
 
 
 def test_every_format_shows_the_same_numbers(report: Report) -> None:
@@ -252,7 +255,7 @@ def test_every_format_shows_the_same_numbers(report: Report) -> None:
         for name in ("table", "csv", "markdown", "html")
     }
     costs = count_config(NetworkConfig(name="tiny", segments="4"), (3, 8, 8))
-    assert all((said.status, said.err) == (0, "") for said in shown.values())
+    assert all((outcome.status, outcome.err) == (0, "") for outcome in shown.values())
     assert f",{costs.params},{costs.macs}," in shown["csv"].out
     assert f"| {costs.params:,} | {costs.macs:,} |" in shown["markdown"].out
     assert f">{costs.params:,}</td><td class=n>{costs.macs:,}<" in shown["html"].out
@@ -264,27 +267,27 @@ def test_every_format_shows_the_same_numbers(report: Report) -> None:
 @pytest.mark.parametrize(
     ("suffix", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
 )
-def test_a_plot_is_written_as_its_suffix_says(report: Report, suffix: str, start: bytes) -> None:
-    said = report("--network=tiny", "--segments=1", "--input=3x8x8", "--plot", f"a.{suffix}")
-    assert said.status == 0
-    assert said.err == f"figure: a.{suffix}\n"
+def test_a_plot_has_the_format_of_its_suffix(report: Report, suffix: str, start: bytes) -> None:
+    outcome = report("--network=tiny", "--segments=1", "--input=3x8x8", "--plot", f"a.{suffix}")
+    assert outcome.status == 0
+    assert outcome.err == f"figure: a.{suffix}\n"
     assert Path(f"a.{suffix}").read_bytes().startswith(start)
 
 
-def test_a_plot_that_is_there_is_kept_when_counting_fails(report: Report) -> None:
+def test_an_existing_plot_is_kept_when_counting_fails(report: Report) -> None:
     Path("a.png").write_text("an older one")
     assert report("--plot=a.png", "--input=3x2x2").status == 2
     assert Path("a.png").read_text() == "an older one"
 
 
-def test_bad_usage_is_answered_before_torch_is_imported() -> None:
+def test_bad_usage_is_refused_before_torch_is_imported() -> None:
     code = (
         "import sys; sys.argv = ['spectrum.report', '--plot', 'a.jpg']\n"
         "from spectrum.report.__main__ import main\n"
         "status = main(); assert 'torch' not in sys.modules; sys.exit(status)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert said.returncode == 2, said.stderr
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert outcome.returncode == 2, outcome.stderr
 
 
 def test_help_needs_no_torch_and_no_pandas() -> None:
@@ -293,27 +296,27 @@ def test_help_needs_no_torch_and_no_pandas() -> None:
         "from spectrum.report.__main__ import main\n"
         "status = main(); assert not {'torch', 'pandas'} & set(sys.modules); sys.exit(status)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr
     flags = ("segments", "network", "order", "match", "input", "classes", "by", "format", "plot")
-    assert all(f"--{flag} " in said.stdout for flag in flags)
+    assert all(f"--{flag} " in outcome.stdout for flag in flags)
 
 
 def test_a_reader_that_stops_early_gets_no_traceback() -> None:
     report = f"{sys.executable} -m spectrum.report --network=tiny --input=3x8x8"
-    said = subprocess.run(
+    outcome = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{report} | true"], capture_output=True, text=True
     )
-    assert (said.returncode, said.stderr) == (0, "")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
 
 
 def test_output_that_cannot_be_written_is_one_line(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = open("/dev/full", "w")  # noqa: SIM115, closing it fails as writing does
+    full = open("/dev/full", "w")  # noqa: SIM115, closing it fails too
     monkeypatch.setattr(sys, "stdout", full)
-    said = report("--network=tiny", "--input=3x8x8")
+    outcome = report("--network=tiny", "--input=3x8x8")
     monkeypatch.undo()
-    assert (said.status, said.err) == (1, "error: can't write: No space left on device\n")
+    assert (outcome.status, outcome.err) == (1, "error: can't write: No space left on device\n")
     with pytest.raises(OSError, match="No space left"):
         full.close()

@@ -1,4 +1,4 @@
-"""Rows of layers brought together, against sums done here by hand."""
+"""Sums over rows of layers, against sums by hand."""
 
 from __future__ import annotations
 
@@ -9,20 +9,30 @@ import pandas as pd
 import pytest
 
 from spectrum.report import group_costs
-from spectrum.report.costs import bars
+from spectrum.report.costs import cost_parts
 
 SUMS = [
-    *("params", "macs", "flops", "activations", "weight_bytes"),
-    *("spatial_params", "pointwise_params", "spatial_macs", "pointwise_macs"),
-    *("dialled_macs", "regular_macs", "separable_macs"),
+    "params",
+    "macs",
+    "flops",
+    "activations",
+    "weight_bytes",
+    "spatial_params",
+    "pointwise_params",
+    "spatial_macs",
+    "pointwise_macs",
+    "segmented_macs",
+    "regular_macs",
+    "separable_macs",
 ]
 POINT = ["network", "order", "segments", "width", "miss", "classes", "input"]
 
 
 def point(segments: str, times: int = 1, **changes: Any) -> list[dict[str, Any]]:
-    """A stem, two dialled layers in flow a, one in b, and a classifier; costs made up."""
+    """Made-up costs of a stem, two segmented layers in flow a, one in b, and a classifier."""
     layers = [
-        # flow, layer, segments, params, MACs, spatial and pointwise params; dialled, regular, sep.
+        # flow, layer, segments, params, MACs, spatial and pointwise params; then the MACs of
+        # segmented, regular and separable layers
         ("stem", "stem.0", 1, 10, 100, 10, 0, 0, 0, 0),
         ("a", "a.0", 4, 50, 500, 30, 20, 500, 1000, 300),
         ("a", "a.1", 4, 60, 300, 40, 20, 300, 2000, 400),
@@ -33,16 +43,29 @@ def point(segments: str, times: int = 1, **changes: Any) -> list[dict[str, Any]]
     return [
         {
             **shared,
-            **{"classes": 10, "input": "3x8x8", "flow": flow, "layer": layer, "kind": "Conv2d"},
-            **{"output_shape": "4x8x8", "segment_count": n, "params": times * params},
-            **{"macs": times * macs, "flops": 2 * times * macs, "activations": times * 7},
-            **{"weight_bytes": 4 * times * params, "spatial_params": times * spatial},
-            **{"pointwise_params": times * pointwise, "spatial_macs": times * spatial * 5},
-            **{"pointwise_macs": times * pointwise * 5, "dialled_macs": times * dialled},
-            **{"regular_macs": times * regular, "separable_macs": times * separable},
-            **{"miss": math.nan, **changes},
+            "classes": 10,
+            "input": "3x8x8",
+            "flow": flow,
+            "layer": layer,
+            "kind": "Conv2d",
+            "output_shape": "4x8x8",
+            "segment_count": n,
+            "params": times * params,
+            "macs": times * macs,
+            "flops": 2 * times * macs,
+            "activations": times * 7,
+            "weight_bytes": 4 * times * params,
+            "spatial_params": times * spatial,
+            "pointwise_params": times * pointwise,
+            "spatial_macs": times * spatial * 5,
+            "pointwise_macs": times * pointwise * 5,
+            "segmented_macs": times * own,
+            "regular_macs": times * regular,
+            "separable_macs": times * separable,
+            "miss": math.nan,
+            **changes,
         }
-        for flow, layer, n, params, macs, spatial, pointwise, dialled, regular, separable in layers
+        for flow, layer, n, params, macs, spatial, pointwise, own, regular, separable in layers
     ]
 
 
@@ -51,7 +74,7 @@ def frame(*points: list[dict[str, Any]]) -> pd.DataFrame:
     return rows.astype({"segment_count": "Int64", "classes": "Int64"})
 
 
-def test_a_row_a_network() -> None:
+def test_one_row_per_network() -> None:
     rows = frame(point("4"), point("C", times=3, width=0.5, miss=0.01))
     costs = group_costs(rows, "network")
     assert list(costs.columns) == [*POINT, *SUMS, "ratio", "paper_ratio"]
@@ -69,20 +92,20 @@ def test_a_row_a_network() -> None:
     assert costs["paper_ratio"].tolist() == pytest.approx([1200 / 4400] * 2)
 
 
-def test_a_row_a_flow() -> None:
+def test_one_row_per_flow() -> None:
     costs = group_costs(frame(point("4"), point("C")), "flow")
     assert list(costs.columns) == [*POINT, "flow", *SUMS, "ratio", "paper_ratio"]
     assert costs["flow"].tolist() == ["stem", "a", "b", "classifier"] * 2
     assert costs["segments"].tolist() == ["4"] * 4 + ["C"] * 4
     assert costs["macs"].tolist() == [100, 800, 700, 10] * 2
     assert costs["ratio"].tolist()[1:3] == pytest.approx([800 / 3000, 0.5])
-    # Weighted by what the regular convolutions cost, it isn't the mean of 0.3 and 0.2.
+    # It is weighted by the regular convolutions' MACs, so it isn't the mean of 0.3 and 0.2.
     assert costs["paper_ratio"].iloc[1] == pytest.approx(700 / 3000)
     assert costs["ratio"].isna().tolist() == [True, False, False, True] * 2
     assert costs["paper_ratio"].isna().tolist() == [True, False, False, True] * 2
 
 
-def test_a_row_a_layer() -> None:
+def test_one_row_per_layer() -> None:
     rows = frame(point("4"), point("C"))
     costs = group_costs(rows, "layer")
     assert costs[rows.columns].equals(rows)
@@ -95,7 +118,7 @@ def test_a_row_a_layer() -> None:
     [{"network": "other"}, {"order": "pointwise_first"}, {"segments": "C"}],
     ids=str,
 )
-def test_points_stay_apart_whatever_tells_them_apart(change: dict[str, Any]) -> None:
+def test_points_that_differ_in_one_column_stay_apart(change: dict[str, Any]) -> None:
     costs = group_costs(frame(point("4"), point(**{"segments": "4", **change})), "network")
     assert len(costs) == 2
 
@@ -104,8 +127,8 @@ def test_a_model_without_a_known_number_of_classes_is_kept() -> None:
     assert group_costs(frame(point("4", classes=None)), "network")["params"].tolist() == [201]
 
 
-def test_the_bars_add_up_to_the_whole() -> None:
-    parts = bars(frame(point("4"), point("C", times=3)))
+def test_the_parts_add_up_to_the_whole() -> None:
+    parts = cost_parts(frame(point("4"), point("C", times=3)))
     for cost, whole in (("params", [201, 603]), ("macs", [1610, 4830])):
         stacked = [parts[f"{part}_{cost}"] for part in ("spatial", "pointwise", "other")]
         assert sum(stacked).tolist() == parts[cost].tolist() == whole
@@ -113,8 +136,8 @@ def test_the_bars_add_up_to_the_whole() -> None:
     assert parts["other_macs"].tolist() == [1610 - 5 * 190, 3 * (1610 - 5 * 190)]
 
 
-def test_a_model_as_it_is_stands_with_the_order_that_follows_it() -> None:
+def test_an_unconverted_model_gets_the_order_of_the_next_point() -> None:
     rows = frame(
         point("-", order="-"), point("C", order="spatial_first"), point("C", order="spatial_only")
     )
-    assert bars(rows)["order"].tolist() == ["spatial_first", "spatial_first", "spatial_only"]
+    assert cost_parts(rows)["order"].tolist() == ["spatial_first", "spatial_first", "spatial_only"]

@@ -1,4 +1,4 @@
-"""Learning curves by hand; that what is drawn is what was computed."""
+"""Learning curves by hand, and that the figures draw what was computed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from spectrum.analysis.measure import ACCURACY
 from spectrum.report import learning_curves, plot_learning_curves
-from spectrum.report.curves import figure_of_curves
-from spectrum.report.measure import ACCURACY
-from spectrum.report.series import dial_styles
+from spectrum.report.curves import learning_curve_figure
+from spectrum.report.figure_style import segment_styles
 
 
 def evaluations(results: pd.DataFrame, epochs: int = 10) -> pd.DataFrame:
-    """Curves that rise to the validation accuracy of each run, far below it at first."""
+    """Curves that start far below the validation accuracy of each run and rise to it."""
     rows = [
         {"run_id": row["run_id"], "epoch": epoch, "lr": 0.1, "val_top1": top1 - 0.5 / epoch**2}
         for _, row in results.iterrows()
@@ -36,7 +36,12 @@ def test_a_curve_is_the_mean_and_the_range_of_its_runs(make_results) -> None:
     )
     found = learning_curves(results, curves)
     assert found.columns.tolist() == [
-        *("segments", "epoch", "val_top1", "val_low", "val_high", "runs"),
+        "segments",
+        "epoch",
+        "val_top1",
+        "val_low",
+        "val_high",
+        "runs",
     ]
     assert found[["segments", "epoch"]].to_numpy().tolist() == [["4", 1], ["4", 2], ["C", 1]]
     assert found["val_top1"].tolist() == pytest.approx([0.3, 0.6, 0.4])
@@ -45,7 +50,7 @@ def test_a_curve_is_the_mean_and_the_range_of_its_runs(make_results) -> None:
     assert found["runs"].tolist() == [3, 3, 1]
 
 
-def test_failed_runs_are_left_out_and_shared_ones_count_once(make_results) -> None:
+def test_failed_runs_are_left_out_and_runs_of_two_studies_count_once(make_results) -> None:
     results = make_results({"4": [0.9, math.nan], "C": [math.nan]})
     curves = evaluations(results.fillna({"val_top1": 0.5}), epochs=1)
     twice = pd.concat([results, results.assign(study="another")])
@@ -55,7 +60,7 @@ def test_failed_runs_are_left_out_and_shared_ones_count_once(make_results) -> No
     assert found["val_top1"].tolist() == pytest.approx([0.39])
 
 
-def test_what_varies_makes_curves_of_their_own(make_results) -> None:
+def test_each_value_of_another_field_has_its_own_curve(make_results) -> None:
     results = pd.concat([make_results({"C": [0.9, 0.8]}, lr=lr) for lr in (0.1, 0.2)])
     found = learning_curves(results, evaluations(results, epochs=3))
     assert found.columns[0] == "lr"
@@ -78,7 +83,7 @@ def test_the_lines_are_the_means_and_the_bands_the_ranges(make_results) -> None:
     assert ax.get_legend().get_title().get_text() == "segments"
 
 
-def test_the_axis_begins_where_the_curves_are_halfway(make_results) -> None:
+def test_the_axis_begins_at_the_value_halfway_through_training(make_results) -> None:
     results = make_results({"C": [0.9, 0.8]})
     curves = learning_curves(results, evaluations(results))
     ax = Figure().subplots()
@@ -90,7 +95,7 @@ def test_the_axis_begins_where_the_curves_are_halfway(make_results) -> None:
     assert curves["val_high"].max() < high < 0.95
 
 
-def test_a_single_evaluation_is_seen(make_results) -> None:
+def test_a_single_evaluation_is_a_mark(make_results) -> None:
     results = make_results({"C": [0.9]})
     ax = Figure().subplots()
     plot_learning_curves(learning_curves(results, evaluations(results, epochs=1)), ax)
@@ -99,7 +104,7 @@ def test_a_single_evaluation_is_seen(make_results) -> None:
     assert low < 0.39 < high
 
 
-def test_series_on_one_axis_differ_in_their_lines(make_results) -> None:
+def test_other_fields_differ_in_line_style_on_one_axis(make_results) -> None:
     results = pd.concat([make_results({"1": [0.8], "C": [0.9]}, lr=lr) for lr in (0.1, 0.2)])
     ax = Figure().subplots()
     plot_learning_curves(learning_curves(results, evaluations(results)), ax)
@@ -110,19 +115,21 @@ def test_series_on_one_axis_differ_in_their_lines(make_results) -> None:
     assert looks["1, lr 0.1"][1] == looks["C, lr 0.1"][1]
 
 
-@pytest.mark.parametrize("series", [1, 2, 3])
-def test_a_figure_has_a_panel_for_each_series_and_one_legend(make_results, series: int) -> None:
-    parts = [make_results({"1": [0.8], "C": [0.9]}, lr=lr) for lr in range(series)]
+@pytest.mark.parametrize("values", [1, 2, 3])
+def test_a_figure_has_a_panel_per_other_field_and_one_legend(make_results, values: int) -> None:
+    parts = [make_results({"1": [0.8], "C": [0.9]}, lr=lr) for lr in range(values)]
     results = pd.concat([*parts[:-1], parts[-1][parts[-1]["segments"] == "C"]])
-    figure = figure_of_curves(learning_curves(results, evaluations(results)), "made up", ACCURACY)
+    figure = learning_curve_figure(
+        learning_curves(results, evaluations(results)), "made up", ACCURACY
+    )
     titles = [ax.get_title(loc="left") for ax in figure.axes]
-    assert titles == ([f"lr {lr}" for lr in range(series)] if series > 1 else [""])
+    assert titles == ([f"lr {lr}" for lr in range(values)] if values > 1 else [""])
     (legend,) = figure.legends
-    names = ["C"] if series == 1 else ["1", "C"]
+    names = ["C"] if values == 1 else ["1", "C"]
     assert [text.get_text() for text in legend.get_texts()] == names
     assert not any(ax.get_legend() for ax in figure.axes)
-    last = figure.axes[-1].lines[0]  # the same look as elsewhere, though it is alone there
-    assert last.get_color() == dial_styles(names)["C"][0] == figure.axes[0].lines[-1].get_color()
-    for ax in figure.axes[-2:]:  # nothing stands below them
+    last = figure.axes[-1].lines[0]  # alone in its panel, yet in the same style
+    assert last.get_color() == segment_styles(names)["C"][0] == figure.axes[0].lines[-1].get_color()
+    for ax in figure.axes[-2:]:  # no panel is below them
         assert ax.get_xlabel() == "epochs"
         assert ax.xaxis.get_tick_params()["labelbottom"]

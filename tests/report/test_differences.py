@@ -1,4 +1,4 @@
-"""That differences are drawn as they are, against the reference that they are taken to."""
+"""Differences are drawn as they were computed, against their reference."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_curve_is_in_percentage_points_along_the_dial(make_evidence) -> None
     assert any(list(line.get_ydata()) == [0, 0] for line in ax.lines)
 
 
-def test_each_series_is_compared_with_its_own_reference(make_evidence) -> None:
+def test_each_curve_is_compared_with_its_own_reference(make_evidence) -> None:
     evidence = pd.concat(
         [
             make_evidence(POINTS),
@@ -83,7 +83,7 @@ def test_over_another_field_its_other_values_are_curves(make_evidence) -> None:
     assert "same as residual True" in labels
 
 
-def test_over_another_field_the_rest_that_varies_is_in_the_names(make_evidence) -> None:
+def test_over_another_field_curves_are_named_by_all_fields_that_vary(make_evidence) -> None:
     evidence = pd.concat(
         [
             make_evidence(
@@ -94,7 +94,7 @@ def test_over_another_field_the_rest_that_varies_is_in_the_names(make_evidence) 
         ],
         ignore_index=True,
     )
-    # Named and coloured as the same curves are elsewhere.
+    # The names and colours are those of the same curves in other figures.
     assert [curve[:2] for curve in difference_curves(evidence, "residual")] == [
         (1, "order a, residual False"),
         (3, "order b, residual False"),
@@ -112,7 +112,7 @@ def test_an_empty_value_is_named_none(make_evidence) -> None:
     assert [name for _, name, _ in difference_curves(evidence, "hidden")] == ["hidden 64"]
 
 
-def test_a_value_is_no_difference_where_it_is_the_reference(make_evidence) -> None:
+def test_the_reference_of_a_point_has_no_difference(make_evidence) -> None:
     evidence = pd.concat(
         [
             make_evidence({"1": 0.0, "C": math.nan}, reference="True"),
@@ -151,7 +151,7 @@ def test_published_curves_are_differences_to_their_own_reference(make_evidence) 
     assert len({line.get_marker() for name, line in curves.items() if "," in name}) == 5
 
 
-def test_published_curves_are_refused_where_they_mean_nothing(make_evidence) -> None:
+def test_published_curves_are_refused_where_they_have_no_meaning(make_evidence) -> None:
     ax = Figure().subplots()
     with pytest.raises(ValueError, match=r"needs over \(='residual'\) to be 'segments'"):
         plot_differences(make_evidence(POINTS), ax, over="residual", published=True)

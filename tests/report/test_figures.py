@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from spectrum.report import study_figures, summarize
-from spectrum.report.figures import describe_figure
+from spectrum.analysis import summarize
+from spectrum.report import study_figures
+from spectrum.report.figures import figure_caption
 
 ALL = ["accuracy_vs_segments", "differences", "heat_map", "accuracy_vs_costs", "learning_curves"]
 POINTS = {"1": [0.7, 0.8], "C": [0.8, 0.9]}
@@ -39,7 +40,7 @@ def two(make, values, name: str = "order") -> pd.DataFrame:
     return pd.concat([make(values, **{name: value}) for value in ("a", "b")], ignore_index=True)
 
 
-def test_a_study_has_its_figures_in_the_order_of_reading(make_results, make_evidence) -> None:
+def test_a_study_has_its_figures_in_reading_order(make_results, make_evidence) -> None:
     found = figures(two(make_results, POINTS), two(make_evidence, {"1": 0.1, "C": 0.0}))
     assert list(found) == ALL
     for figure in found.values():
@@ -72,7 +73,7 @@ def test_without_a_comparison_there_are_no_differences(make_results, make_eviden
     assert "differences" not in figures(results, make_evidence({"1": 0.1, "C": 0.0}).iloc[:0])
 
 
-def test_another_field_is_compared_where_it_was(make_results, make_evidence) -> None:
+def test_differences_are_over_the_compared_field(make_results, make_evidence) -> None:
     evidence = pd.concat(
         [
             make_evidence({"1": 0.0, "C": 0.0}, order="a", reference="a"),
@@ -88,7 +89,7 @@ def test_another_field_is_compared_where_it_was(make_results, make_evidence) -> 
         for stem in ("accuracy_vs_segments", "differences")
         for container in found[stem].axes[0].containers  # type: ignore[attr-defined]
     ]
-    assert marks[1] == marks[2] != marks[0]  # a curve's colour is its own in every figure
+    assert marks[1] == marks[2] != marks[0]  # a curve has the same colour in every figure
 
 
 def test_a_study_without_a_finished_run_has_one_figure(make_results, make_evidence) -> None:
@@ -108,14 +109,14 @@ def test_costs_that_are_matched_have_no_panel(make_results) -> None:
     assert {len(ax.containers) for ax in axes} == {1}
 
 
-def test_every_figure_has_a_sentence_for_its_caption() -> None:
-    sentences = [describe_figure(stem) for stem in ALL]
-    assert len(set(sentences)) == len(ALL)
-    for sentence in sentences:
-        assert sentence.endswith(".")
-        assert 40 < len(sentence) < 250
+def test_every_figure_has_a_caption() -> None:
+    captions = [figure_caption(stem) for stem in ALL]
+    assert len(set(captions)) == len(ALL)
+    for caption in captions:
+        assert caption.endswith(".")
+        assert 40 < len(caption) < 250
     with pytest.raises(ValueError, match=r"stem \(='loss'\) must be one of accuracy_vs_segments, "):
-        describe_figure("loss")
+        figure_caption("loss")
 
 
 def test_figures_need_neither_torch_nor_pyplot() -> None:
@@ -134,7 +135,7 @@ def test_many_runs_have_a_distribution(make_results) -> None:
 
 
 @pytest.mark.parametrize(("name", "drawn"), [("order", True), ("rank", False), ("data", False)])
-def test_points_of_other_data_make_no_front(make_results, name: str, drawn: bool) -> None:
+def test_points_with_different_data_have_no_front(make_results, name: str, drawn: bool) -> None:
     rows = two(make_results, POINTS, name)
     rows.loc[rows["segments"] == "1", "train_seconds"] = 0.5
     found = figures(rows, None)

@@ -1,4 +1,4 @@
-"""The same numbers in every format: exact, or told to be rounded by their unit."""
+"""All formats show the same numbers, exactly or rounded with a unit."""
 
 from __future__ import annotations
 
@@ -11,20 +11,37 @@ import pytest
 from rich.console import Console
 
 from spectrum.report.costs import group_costs
-from spectrum.report.formats import as_csv, as_html, as_markdown, make_sheet, print_table
+from spectrum.report.formats import as_csv, as_html, as_markdown, make_cost_table, print_table
 
 
 def rows(*segments: str, scale: int = 1, **changes: Any) -> pd.DataFrame:
     made = [
         {
-            **{"network": "made|up", "order": "own", "segments": point, "width": 0.25},
-            **{"miss": None, "classes": 1000, "input": "3x299x299", "flow": flow, "layer": layer},
-            **{"kind": "SegmentedConv", "output_shape": "16x8x8", "segment_count": 4},
-            **{"params": 1234567 * scale, "macs": 71419884448 * scale},
-            **{"flops": 142839768896 * scale, "activations": 35825968, "weight_bytes": 4938268},
-            **{"spatial_params": 1000000, "pointwise_params": 234567},
-            **{"spatial_macs": 9, "pointwise_macs": 8, "dialled_macs": 1},
-            **{"regular_macs": 3 if flow == "entry" else 0, "separable_macs": 2, **changes},
+            "network": "made|up",
+            "order": "own",
+            "segments": point,
+            "width": 0.25,
+            "miss": None,
+            "classes": 1000,
+            "input": "3x299x299",
+            "flow": flow,
+            "layer": layer,
+            "kind": "SegmentedConv",
+            "output_shape": "16x8x8",
+            "segment_count": 4,
+            "params": 1234567 * scale,
+            "macs": 71419884448 * scale,
+            "flops": 142839768896 * scale,
+            "activations": 35825968,
+            "weight_bytes": 4938268,
+            "spatial_params": 1000000,
+            "pointwise_params": 234567,
+            "spatial_macs": 9,
+            "pointwise_macs": 8,
+            "segmented_macs": 1,
+            "regular_macs": 3 if flow == "entry" else 0,
+            "separable_macs": 2,
+            **changes,
         }
         for point in segments
         for flow, layer in (("entry", "entry.0"), ("exit", "exit.0"))
@@ -34,7 +51,7 @@ def rows(*segments: str, scale: int = 1, **changes: Any) -> pd.DataFrame:
 
 def table(costs: pd.DataFrame, by: Any, width: int) -> list[str]:
     file = io.StringIO()
-    print_table(make_sheet(costs, by), Console(file=file, width=width))
+    print_table(make_cost_table(costs, by), Console(file=file, width=width))
     return file.getvalue().splitlines()
 
 
@@ -46,22 +63,25 @@ def test_csv_holds_every_column_exactly() -> None:
     assert as_csv(costs).splitlines()[2].endswith(",0,2,,")  # no regular convolution, no ratio
 
 
-def test_what_all_rows_share_stands_once_above() -> None:
-    sheet = make_sheet(group_costs(rows("1", "C"), "flow"), "flow")
-    assert sheet.caption == "made|up, own order, width 0.25, 1,000 classes, input 3x299x299"
-    assert list(sheet.headings)[:3] == ["segments", "flow", "params"]
+def test_values_that_all_rows_share_are_in_the_caption() -> None:
+    cost_table = make_cost_table(group_costs(rows("1", "C"), "flow"), "flow")
+    assert cost_table.caption == "made|up, own order, width 0.25, 1,000 classes, input 3x299x299"
+    assert list(cost_table.headings)[:3] == ["segments", "flow", "params"]
     different = pd.concat([rows("1"), rows("1", width=1.5, miss=-0.02)], ignore_index=True)
-    sheet = make_sheet(group_costs(different, "network"), "network")
-    assert list(sheet.headings)[:4] == ["segments", "width", "miss", "params"]
-    assert "width" not in sheet.caption
-    layers = make_sheet(group_costs(rows("1"), "layer"), "layer")
+    cost_table = make_cost_table(group_costs(different, "network"), "network")
+    assert list(cost_table.headings)[:4] == ["segments", "width", "miss", "params"]
+    assert "width" not in cost_table.caption
+    layers = make_cost_table(group_costs(rows("1"), "layer"), "layer")
     assert "segments 1," in layers.caption
     assert list(layers.headings)[:4] == ["layer", "kind", "output_shape", "segment_count"]
-    assert "classes" not in make_sheet(group_costs(rows("1", classes=None), "flow"), "flow").caption
+    assert (
+        "classes"
+        not in make_cost_table(group_costs(rows("1", classes=None), "flow"), "flow").caption
+    )
 
 
 def test_markdown_has_exact_integers_in_columns() -> None:
-    text = as_markdown(make_sheet(group_costs(rows("1", network="a|b"), "flow"), "flow"))
+    text = as_markdown(make_cost_table(group_costs(rows("1", network="a|b"), "flow"), "flow"))
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert text.startswith("a|b, own order, segments 1, ")
     assert len(lines) == 4
@@ -72,9 +92,9 @@ def test_markdown_has_exact_integers_in_columns() -> None:
     assert lines[3].endswith("| - | - |")
 
 
-def test_markdown_escapes_what_would_end_a_cell() -> None:
+def test_markdown_escapes_the_end_of_a_cell() -> None:
     both = pd.concat([rows("1"), rows("1", network="other")], ignore_index=True)
-    text = as_markdown(make_sheet(group_costs(both, "network"), "network"))
+    text = as_markdown(make_cost_table(group_costs(both, "network"), "network"))
     assert r"| made\|up | 1 |" in text
 
 
@@ -99,7 +119,7 @@ class Reader(html.parser.HTMLParser):
 def test_html_is_one_page_with_escaped_names() -> None:
     wicked = "<script>&"
     both = pd.concat([rows("1", network=wicked), rows("C")], ignore_index=True)
-    text = as_html(make_sheet(group_costs(both, "network"), "network"))
+    text = as_html(make_cost_table(group_costs(both, "network"), "network"))
     reader = Reader()
     reader.feed(text)
     assert not {"script", "link", "img"} & set(reader.tags)
@@ -107,11 +127,11 @@ def test_html_is_one_page_with_escaped_names() -> None:
     assert reader.tags.count("tr") == 3
     assert wicked in reader.cells
     assert reader.cells.count("142,839,768,896") == reader.cells.count("285,679,537,792") == 2
-    alone = as_html(make_sheet(group_costs(rows("1", network=wicked), "network"), "network"))
+    alone = as_html(make_cost_table(group_costs(rows("1", network=wicked), "network"), "network"))
     assert alone.count("&lt;script&gt;&amp;, own order") == 2  # the caption and the title
 
 
-def test_the_table_shortens_only_what_does_not_fit() -> None:
+def test_the_table_shortens_only_counts_that_do_not_fit() -> None:
     costs = group_costs(rows("1", "C"), "network")
     shown = {width: "\n".join(table(costs, "network", width)) for width in (150, 105, 80, 40)}
     exact = ["2,469,134", "142,839,768,896", "285,679,537,792", "71,651,936", "9,876,536"]
@@ -128,21 +148,21 @@ def test_the_table_shortens_only_what_does_not_fit() -> None:
     assert all(len(line) <= 80 for line in shown[80].splitlines())
 
 
-def test_the_table_says_what_its_numbers_are() -> None:
+def test_the_table_explains_its_numbers() -> None:
     lines = table(group_costs(rows("1"), "network"), "network", 200)
     assert lines[0].startswith("made|up, own order, ")
     assert "FLOPs are 2 x MACs" in " ".join(lines)
 
 
-def test_names_are_no_markup() -> None:
+def test_names_are_not_read_as_markup() -> None:
     both = pd.concat([rows("[red]1[/red]"), rows("C")], ignore_index=True)
     assert any("[red]1[/red]" in line for line in table(group_costs(both, "flow"), "flow", 200))
 
 
 @pytest.mark.parametrize("by", ["layer", "flow", "network"])
-def test_a_cell_for_every_heading(by: Any) -> None:
-    sheet = make_sheet(group_costs(rows("1", "C"), by), by)
+def test_every_heading_has_a_cell_in_each_row(by: Any) -> None:
+    cost_table = make_cost_table(group_costs(rows("1", "C"), by), by)
     reader = Reader()
-    reader.feed(as_html(sheet))
+    reader.feed(as_html(cost_table))
     lines = {"layer": 4, "flow": 4, "network": 2}[by]
-    assert len(reader.cells) == (lines + 1) * len(sheet.headings)
+    assert len(reader.cells) == (lines + 1) * len(cost_table.headings)

@@ -1,4 +1,4 @@
-"""Latency in figures and tables, where it has a part: in milliseconds, and nowhere else."""
+"""Latency appears in figures and tables in milliseconds, and only where it was measured."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from spectrum.report import plot_search_front, render_summary, search_front, summarize
+from spectrum.analysis import search_front, summarize
+from spectrum.analysis.statistics import point_columns, varied_columns
+from spectrum.report import plot_search_front, render_summary
 from spectrum.report.page import render_page
-from spectrum.report.plots import figure_of_segments
-from spectrum.report.search_table import render_trials
-from spectrum.report.statistics import point_columns, series_columns
+from spectrum.report.plots import accuracy_figure
+from spectrum.report.search.table import render_trials
 
 POINTS = {"1": [0.8, 0.82], "C": [0.9, 0.91]}
 
@@ -32,10 +33,10 @@ def summary(make_results) -> pd.DataFrame:
     return summarize(results)
 
 
-def test_it_is_a_cost_of_a_point_and_tells_no_points_apart(summary: pd.DataFrame) -> None:
+def test_it_is_a_cost_of_a_point_and_not_part_of_its_configuration(summary: pd.DataFrame) -> None:
     assert list(summary["latency"]) == [4.0512, 4.1]
     assert "latency" not in point_columns(summary)
-    assert series_columns(summary) == []
+    assert varied_columns(summary) == []
 
 
 def test_the_table_of_a_study_has_it_in_milliseconds(summary: pd.DataFrame) -> None:
@@ -46,8 +47,8 @@ def test_the_table_of_a_study_has_it_in_milliseconds(summary: pd.DataFrame) -> N
     assert "ms" not in header
 
 
-def test_the_figure_of_a_study_names_what_all_points_share(summary: pd.DataFrame) -> None:
-    label = figure_of_segments(summary, "made up").axes[0].get_xlabel()
+def test_the_figure_of_a_study_names_the_shared_latency(summary: pd.DataFrame) -> None:
+    label = accuracy_figure(summary, "made up").axes[0].get_xlabel()
     assert label.endswith("parameters and 4.08 ms each)")
 
 
@@ -73,12 +74,18 @@ def test_the_page_of_a_study_has_a_column_for_it(summary: pd.DataFrame) -> None:
 
 @pytest.fixture
 def trials() -> pd.DataFrame:
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     return pd.DataFrame(
         {
-            **{"trial": range(9), "state": "done", "uniform": [True] * 2 + [False] * 7},
-            **{"segments": "C", "width": 1.0, "params": 79_000, "macs": 1_000_000},
-            **{"val_top1": chance.uniform(0.8, 0.9, 9), "latency": chance.uniform(0.4, 0.9, 9)},
+            "trial": range(9),
+            "state": "done",
+            "uniform": [True] * 2 + [False] * 7,
+            "segments": "C",
+            "width": 1.0,
+            "params": 79_000,
+            "macs": 1_000_000,
+            "val_top1": rng.uniform(0.8, 0.9, 9),
+            "latency": rng.uniform(0.4, 0.9, 9),
         }
     )
 

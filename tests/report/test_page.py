@@ -1,4 +1,4 @@
-"""The page of hand-made rows: what stands where, what is escaped, that it needs nothing else."""
+"""The page of made-up rows: its order, its escaping, and that it is self-contained."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from spectrum.analysis.statistics import summarize
 from spectrum.report.page import render_page
-from spectrum.report.statistics import summarize
 
 HOSTILE = "<script>alert(1)</script> \"&' <b>"
 VOID = {"meta", "img", "wbr"}
@@ -27,10 +27,20 @@ def results(**changes: Any) -> pd.DataFrame:
     """Two seeds at each of two points."""
     rows = [
         {
-            **{"run_id": f"{segments}{seed}{changes}", "network": "tiny", "segments": segments},
-            **{"match": "params", "width": width, "seed": seed, "params": 79_801},
-            **{"macs": 1_369_384, "val_top1": 0.75, "test_top1": accuracy},
-            **{"train_seconds": 1234.0 + seed, "status": "done", "error": "", **changes},
+            "run_id": f"{segments}{seed}{changes}",
+            "network": "tiny",
+            "segments": segments,
+            "match": "params",
+            "width": width,
+            "seed": seed,
+            "params": 79_801,
+            "macs": 1_369_384,
+            "val_top1": 0.75,
+            "test_top1": accuracy,
+            "train_seconds": 1234.0 + seed,
+            "status": "done",
+            "error": "",
+            **changes,
         }
         for segments, width, middle in (("4", 0.62751, 0.9), ("C", 1.0, 0.8))
         for seed, accuracy in enumerate((middle - 0.001, middle + 0.001))
@@ -42,7 +52,7 @@ def drawing() -> Figure:
     figure = Figure(layout="constrained")
     ax = figure.subplots()
     ax.plot([1, 2], [3, 4], label="a curve", marker="o")
-    ax.imshow([[0.0, 1.0], [1.0, 0.0]])  # a picture within the picture
+    ax.imshow([[0.0, 1.0], [1.0, 0.0]])  # an image inside the figure
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
@@ -50,11 +60,16 @@ def drawing() -> Figure:
 def page(**changes: Any) -> str:
     rows = results()
     given: dict[str, Any] = {
-        **{"title": "Which point is best?", "sentences": ["4 is better than C."]},
-        **{"figures": {"Along the dial": (drawing(), "Means and intervals.")}},
-        **{"summary": summarize(rows), "failures": rows.iloc[:0], "notes": ["4 saturates."]},
-        **{"configuration": {"seeds": 2}, "versions": {"torch": "2.13.0+cpu"}},
-        **{"command": "python -m spectrum.study", **changes},
+        "title": "Which point is best?",
+        "sentences": ["4 is better than C."],
+        "figures": {"Along the dial": (drawing(), "Means and intervals.")},
+        "summary": summarize(rows),
+        "failures": rows.iloc[:0],
+        "notes": ["4 saturates."],
+        "configuration": {"seeds": 2},
+        "versions": {"torch": "2.13.0+cpu"},
+        "command": "python -m spectrum.study",
+        **changes,
     }
     return render_page(given.pop("title"), **given)
 
@@ -104,10 +119,21 @@ def test_what_the_evidence_supports_comes_first() -> None:
     failures = results(status="diverged", error="loss is nan").iloc[:1]
     text = page(failures=failures)
     in_order = (
-        *("<h1>Which point is best?", "4 is better than C.", "<h2>Figures", "Along the dial"),
-        *("data:image/svg+xml", "Means and intervals.", "<h2>Points", "4 saturates."),
-        *("<h2>Failed runs", "loss is nan", "<h2>Configuration", "python -m spectrum.study"),
-        *(">seeds<", "<h2>Versions", ">torch<"),
+        "<h1>Which point is best?",
+        "4 is better than C.",
+        "<h2>Figures",
+        "Along the dial",
+        "data:image/svg+xml",
+        "Means and intervals.",
+        "<h2>Points",
+        "4 saturates.",
+        "<h2>Failed runs",
+        "loss is nan",
+        "<h2>Configuration",
+        "python -m spectrum.study",
+        ">seeds<",
+        "<h2>Versions",
+        ">torch<",
     )
     body = text[text.index("<body>") :]
     places = [body.index(part) for part in in_order]
@@ -119,30 +145,46 @@ def test_a_point_is_a_row_of_the_table() -> None:
     half = 12.7062 * 0.001  # Student's t with one degree of freedom, and the sem of 0.899 and 0.901
     header, four, last = Reader(page()).cells(0)
     assert header == [
-        *("segments", "width", "params", "MACs", "val top-1", "test top-1", "95% interval"),
-        *("seconds a run", "runs", "failed"),
+        "segments",
+        "width",
+        "params",
+        "MACs",
+        "val top-1",
+        "test top-1",
+        "95% interval",
+        "seconds per run",
+        "runs",
+        "failed",
     ]
     assert four == [
-        *("4", "0.6275", "79.8k", "1.37M", "0.7500", "0.9000"),
-        *(f"{0.9 - half:.4f} to {0.9 + half:.4f}", "1,234.5", "2", "0"),
+        "4",
+        "0.6275",
+        "79.8k",
+        "1.37M",
+        "0.7500",
+        "0.9000",
+        f"{0.9 - half:.4f} to {0.9 + half:.4f}",
+        "1,234.5",
+        "2",
+        "0",
     ]
     assert last[:2] == ["C", "1"]
 
 
-def test_numbers_stand_right_and_settings_left() -> None:
+def test_numbers_are_right_aligned_and_settings_left_aligned() -> None:
     table = Reader(page()).tables[0]
     for row in table:
         assert [name for name, _ in row] == ["key"] + ["number"] * 9
 
 
-def test_an_interval_stays_where_accuracy_can_be_and_need_not_be_even() -> None:
+def test_an_interval_is_clipped_to_0_and_1_and_may_be_asymmetric() -> None:
     summary = summarize(results())
     summary[["test_low", "test_high"]] = [[-0.25, 0.91], [0.7, 1.25]]
     cells = Reader(page(summary=summary)).cells(0)
     assert [row[6] for row in cells[1:]] == ["0.0000 to 0.9100", "0.7000 to 1.0000"]
 
 
-def test_what_varies_has_its_own_columns() -> None:
+def test_fields_that_vary_have_their_own_columns() -> None:
     grid = list(itertools.product((0.5, 1.0), (0.002, 0.5), (True, False)))
     rows = pd.concat(
         [results(width=w, lr=lr, residual=residual, match="none") for w, lr, residual in grid],
@@ -150,7 +192,7 @@ def test_what_varies_has_its_own_columns() -> None:
     )
     rows.loc[31, ["status", "error"]] = "failed", "too large"
     reader = Reader(page(summary=summarize(rows), failures=rows.iloc[31:]))
-    # The width varies too, where no budget solves it, and has its column already.
+    # The width varies too, because no budget solves it, but it always has a column.
     assert reader.cells(0)[0][:5] == ["lr", "residual", "segments", "width", "params"]
     assert [name for name, _ in reader.tables[0][1]][:3] == ["number", "", "key"]
     assert [tuple(row[:4]) for row in reader.cells(0)[1:]] == [
@@ -164,7 +206,7 @@ def test_what_varies_has_its_own_columns() -> None:
     ]
 
 
-def test_what_is_missing_is_a_dash() -> None:
+def test_a_missing_value_is_a_dash() -> None:
     rows = results()
     missing = ["val_top1", "test_top1", "train_seconds"]
     rows.loc[rows["segments"] == "4", missing] = np.nan
@@ -198,7 +240,7 @@ def test_a_mapping_of_the_configuration_is_a_group() -> None:
     assert reader.texts["code", ""] == ["python -m spectrum.study"]
 
 
-def test_what_is_empty_has_no_section() -> None:
+def test_an_empty_argument_has_no_section() -> None:
     empty = pd.DataFrame()
     text = page(
         **{"sentences": [], "figures": {}, "summary": empty, "failures": empty, "notes": []},
@@ -233,7 +275,7 @@ def test_every_text_is_escaped() -> None:
 
 @settings(deadline=None, max_examples=25)
 @given(st.text(), st.text())
-def test_any_text_is_read_back_as_it_is(title: str, sentence: str) -> None:
+def test_any_text_is_read_back_unchanged(title: str, sentence: str) -> None:
     reader = Reader(page(title=title, sentences=[sentence], figures={}, notes=[sentence]))
     assert reader.texts["h1", ""] == [title]
     assert reader.texts["li", ""] == [sentence]
@@ -248,7 +290,7 @@ def pictures(text: str) -> list[ElementTree.Element]:
     return [ElementTree.fromstring(base64.b64decode(s.removeprefix(prefix))) for s in sources]
 
 
-def test_the_page_needs_nothing_else() -> None:
+def test_the_page_is_self_contained() -> None:
     text = page()
     assert not re.search(r"https?:|url\(|@import|//\w", text.replace("data:image/svg+xml", ""))
     tags = {tag for tag, _ in Reader(text).tags}
@@ -281,7 +323,7 @@ def test_the_same_study_is_the_same_page_to_the_byte() -> None:
     assert not [element for element in svg.iter() if element.tag.endswith("}date")]
 
 
-def test_the_page_can_be_read_by_a_machine_that_speaks() -> None:
+def test_a_screen_reader_can_read_the_page() -> None:
     failures = results(status="failed", error="no").iloc[:1]
     reader = Reader(page(failures=failures))
     tags = [tag for tag, _ in reader.tags]

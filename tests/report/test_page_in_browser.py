@@ -1,7 +1,7 @@
-"""The page in Chromium: it fits a screen and a phone, is legible, and asks for nothing.
+"""The page in Chromium: it fits a screen and a phone, is legible, and loads nothing.
 
-A page of the test's own holds the page in frames of both widths and in both colour schemes, which
-a frame takes from its surroundings, and writes down what it measures there.
+Another page shows it in frames of both widths and in both colour schemes, which a frame takes from
+its surroundings, and records what it measures there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from spectrum.analysis.statistics import summarize
 from spectrum.report.page import render_page
-from spectrum.report.statistics import summarize
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 NAME = "<script>parent.executed = 1</script> \"&' <b>name</b>"
-# What would be fetched and executed, were it not for the page's policy.
+# What a browser would fetch and execute without the page's policy.
 INTRUDERS = """\
 <img src="/{name}.png"><link rel="stylesheet" href="/{name}.css"><script src="/{name}.js"></script>
 <script>parent.executed = (parent.executed || "") + "{name}"</script>"""
@@ -87,14 +87,24 @@ onload = () => {
 
 
 def made_up_page() -> str:
-    """What is hardest to fit: a wide figure, long settings, names and reasons, many columns."""
+    """A page that is hard to fit: a wide figure, long settings, names and reasons, many columns."""
     rows = pd.DataFrame(
         [
             {
-                **{"run_id": f"{segments}{lr}{seed}", "segments": segments, "match": "none"},
-                **{"order": NAME, "lr": lr, "width": 1.0, "seed": seed, "params": 79_801},
-                **{"macs": 1_369_384, "val_top1": 0.75, "test_top1": 0.9 + seed / 100},
-                **{"train_seconds": 1234.5, "status": "failed", "error": NAME + "x" * 200},
+                "run_id": f"{segments}{lr}{seed}",
+                "segments": segments,
+                "match": "none",
+                "order": NAME,
+                "lr": lr,
+                "width": 1.0,
+                "seed": seed,
+                "params": 79_801,
+                "macs": 1_369_384,
+                "val_top1": 0.75,
+                "test_top1": 0.9 + seed / 100,
+                "train_seconds": 1234.5,
+                "status": "failed",
+                "error": NAME + "x" * 200,
             }
             for segments in ("1", "entry=C+middle=C/8+exit=C", "+".join(["C/8"] * 34))
             for lr in (0.002, 0.004)
@@ -118,7 +128,7 @@ def made_up_page() -> str:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What was measured in the frames, and the paths that were asked for."""
+    """The measurements in the frames, and the paths that were requested."""
     folder = tmp_path_factory.mktemp("page")
     text = made_up_page()
     bare = "<main>" + INTRUDERS
@@ -132,11 +142,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     }
     for name, content in files.items():
         (folder / name).write_text(content, encoding="utf-8")
-    asked: list[str] = []
+    requested: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
 
     server = ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
@@ -144,22 +154,27 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        dom = look(f"http://127.0.0.1:{server.server_port}/frames.html", folder)
+        dom = dump_dom(f"http://127.0.0.1:{server.server_port}/frames.html", folder)
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
     found = re.search(r'<pre id="measured">(.+?)</pre>', dom, re.DOTALL)
     assert found is not None, dom
-    return {**json.loads(html.unescape(found[1])), "asked": asked}
+    return {**json.loads(html.unescape(found[1])), "requested": requested}
 
 
-def look(address: str, folder: Path) -> str:
-    """The document at an address after it has loaded, as Chromium has it then."""
+def dump_dom(address: str, folder: Path) -> str:
+    """The document at an address after Chromium has loaded it."""
     options = [
-        *("--headless", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
-        *("--disable-dev-shm-usage", f"--user-data-dir={folder / 'profile'}"),
-        *("--window-size=1400,1000", "--dump-dom"),
+        "--headless",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={folder / 'profile'}",
+        "--window-size=1400,1000",
+        "--dump-dom",
     ]
     if os.geteuid() == 0:
         options.append("--no-sandbox")  # Chromium's sandbox doesn't work for root
@@ -182,7 +197,7 @@ def test_tables_scroll_in_their_own_boxes(seen: dict[str, Any]) -> None:
     assert len(phone["boxes"]) == 2
     for shown, whole, caption in phone["boxes"]:
         assert whole > shown
-        assert 0.5 * shown < caption <= shown  # in sight as a whole
+        assert 0.5 * shown < caption <= shown  # all of it is visible
     assert seen["frames"]["screen"]["widest"] < 450  # a long reason goes on in another line
 
 
@@ -195,18 +210,18 @@ def test_figures_load_and_fit(seen: dict[str, Any], frame: str) -> None:
     assert measured["card"] == "rgb(255, 255, 255)"
 
 
-def test_names_appear_as_they_are(seen: dict[str, Any]) -> None:
+def test_names_appear_unchanged(seen: dict[str, Any]) -> None:
     assert NAME in seen["frames"]["screen"]["text"]
-    assert seen["executed"] == "open"  # nothing where the policy stands
+    assert seen["executed"] == "open"  # nothing is executed under the policy
 
 
-def test_nothing_is_asked_for(seen: dict[str, Any]) -> None:
+def test_the_page_requests_nothing(seen: dict[str, Any]) -> None:
     pages = {"/frames.html", "/page.html", "/kept.html", "/open.html"}
-    assert set(seen["asked"]) == pages | {f"/open.{kind}" for kind in ("png", "css", "js")}
+    assert set(seen["requested"]) == pages | {f"/open.{kind}" for kind in ("png", "css", "js")}
 
 
 @pytest.mark.parametrize(("frame", "dark"), [("screen", False), ("phone", False), ("dark", True)])
-def test_text_stands_out(seen: dict[str, Any], frame: str, dark: bool) -> None:
+def test_text_has_contrast(seen: dict[str, Any], frame: str, dark: bool) -> None:
     measured = seen["frames"][frame]
     assert measured["dark"] is dark
     assert (measured["page"] == "rgb(255, 255, 255)") is not dark

@@ -1,4 +1,4 @@
-"""That accuracy is drawn as it was computed, and what stands around it."""
+"""Accuracy is drawn as it was computed, with its costs, labels and legend."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from spectrum.report import pareto_front, plot_accuracy, plot_accuracy_vs_segments, summarize
-from spectrum.report.plots import figure_of_segments
+from spectrum.analysis import pareto_front, summarize
+from spectrum.report import plot_accuracy, plot_accuracy_vs_segments
+from spectrum.report.plots import accuracy_figure
 
 POINTS = {"C": [0.78, 0.8, 0.82], "4": [0.88, 0.9, 0.92]}
 
@@ -37,7 +38,7 @@ def ticks(ax: Axes) -> list[str]:
 
 def test_the_figure_of_segments_draws_the_summary(make_results) -> None:
     summary = summarize(make_results(POINTS))
-    ax = figure_of_segments(summary, "made up").axes[0]
+    ax = accuracy_figure(summary, "made up").axes[0]
     ((_, points),) = drawn(ax)
     # Student's t with 2 degrees of freedom: 4.30265 times the standard error, 0.02 / sqrt(3).
     half = 4.30265 * 0.02 / math.sqrt(3)
@@ -57,16 +58,16 @@ def test_the_figure_of_segments_draws_the_summary(make_results) -> None:
         ([100, 104], [2000, 3000], ["4\n100\n2.00k", "C\n104\n3.00k"], ""),
     ],
 )
-def test_costs_that_differ_stand_below_their_points(
+def test_costs_that_differ_are_below_their_points(
     make_results, params: list[int], macs: list[int], below: list[str], each: str
 ) -> None:
     summary = summarize(make_results({"4": [0.9], "C": [0.8]}))
-    ax = figure_of_segments(summary.assign(params=params, macs=macs), "made up").axes[0]
+    ax = accuracy_figure(summary.assign(params=params, macs=macs), "made up").axes[0]
     assert ticks(ax) == below
     assert ax.get_xlabel() == f"segments of the spatial convolution{each}"
 
 
-def test_each_combination_has_a_curve_and_a_name(make_results) -> None:
+def test_each_combination_has_a_curve_and_a_label(make_results) -> None:
     two = pd.concat([make_results(POINTS), make_results(POINTS, order="pointwise_first")])
     ax = Figure().subplots()
     plot_accuracy_vs_segments(summarize(two), ax)
@@ -83,9 +84,9 @@ def test_a_curve_and_its_points_have_one_colour(make_results) -> None:
     two = pd.concat([make_results(POINTS), make_results(POINTS, order="pointwise_first")])
     ax = Figure().subplots()
     plot_accuracy_vs_segments(summarize(two), ax)
-    joins = [lines for lines in ax.collections if len(lines.get_linestyle()) == 1]
+    connecting = [lines for lines in ax.collections if len(lines.get_linestyle()) == 1]
     points = [container.lines[0] for container in ax.containers]  # type: ignore[attr-defined]
-    for line, point in zip(joins[::2], points, strict=True):
+    for line, point in zip(connecting[::2], points, strict=True):
         assert to_rgb(line.get_color()[0]) == to_rgb(point.get_color())
     assert points[0].get_marker() != points[1].get_marker()
 
@@ -132,7 +133,7 @@ def test_the_front_is_drawn_through_its_points(make_results) -> None:
     assert ax.get_legend() is None  # a front of one point is no line
 
 
-def test_points_of_one_setting_at_one_cost_share_its_name(make_results) -> None:
+def test_points_with_one_setting_and_cost_share_a_label(make_results) -> None:
     two = pd.concat([make_results(POINTS), make_results({"C": [0.1]}, order="pointwise_first")])
     ax = Figure().subplots()
     plot_accuracy(summarize(two), "macs", ax)
@@ -142,7 +143,9 @@ def test_points_of_one_setting_at_one_cost_share_its_name(make_results) -> None:
 
 
 @pytest.mark.parametrize(("most", "scale"), [(3.9, "linear"), (4.1, "log")])
-def test_costs_far_apart_have_a_logarithmic_axis(make_results, most: float, scale: str) -> None:
+def test_costs_that_span_more_have_a_logarithmic_axis(
+    make_results, most: float, scale: str
+) -> None:
     summary = summarize(make_results({"1": [0.5], "C": [0.6]})).assign(train_seconds=[1.0, most])
     ax = Figure().subplots()
     plot_accuracy(summary, "train_seconds", ax)
@@ -151,30 +154,30 @@ def test_costs_far_apart_have_a_logarithmic_axis(make_results, most: float, scal
 
 
 def test_a_single_seed_draws_no_bar(make_results) -> None:
-    ax = figure_of_segments(summarize(make_results({"1": [0.5], "C": [0.6]})), "one seed").axes[0]
+    ax = accuracy_figure(summarize(make_results({"1": [0.5], "C": [0.6]})), "one seed").axes[0]
     _, caps, (bars,) = ax.containers[0].lines  # type: ignore[attr-defined]
     assert not any(segment.size for segment in bars.get_segments())
     assert all(math.isnan(height) for cap in caps for height in cap.get_ydata())
     assert ax.get_ylabel() == "test top-1 accuracy"
 
 
-def test_an_axis_of_accuracy_ends_where_accuracy_does(make_results) -> None:
+def test_an_axis_of_accuracy_ends_at_0_and_1(make_results) -> None:
     seeds = {"1": [0.1, 0.5, 0.9], "C": [0.1, 0.5, 0.9]}  # an interval from below 0 to above 1
-    low, high = figure_of_segments(summarize(make_results(seeds)), "weak runs").axes[0].get_ylim()
+    low, high = accuracy_figure(summarize(make_results(seeds)), "weak runs").axes[0].get_ylim()
     assert -0.01 <= low <= 0
     assert 1 <= high <= 1.01
 
 
-def test_failures_stand_below_their_point(make_results) -> None:
+def test_failures_are_below_their_point(make_results) -> None:
     seeds = {"4": [0.9, math.nan, 0.8], "C": [0.9, 0.8, 0.7]}
-    ax = figure_of_segments(summarize(make_results(seeds)), "one failed").axes[0]
+    ax = accuracy_figure(summarize(make_results(seeds)), "one failed").axes[0]
     assert ticks(ax) == ["4\n1/3\n2.00M", "C\n\n4.00M"]
     assert ax.texts[0].get_text() == "\nfailed\nMACs"
 
 
 def test_a_study_without_a_finished_run_says_so(make_results) -> None:
     summary = summarize(make_results({"4": [math.nan], "C": [math.nan]}))
-    figure = figure_of_segments(summary, "all failed")
+    figure = accuracy_figure(summary, "all failed")
     assert "no run has finished" in [text.get_text() for text in figure.axes[0].texts]
     figure.draw_without_rendering()
     ax = Figure().subplots()
@@ -184,7 +187,7 @@ def test_a_study_without_a_finished_run_says_so(make_results) -> None:
 
 def test_a_long_title_and_many_names_fit(make_results) -> None:
     parts = [make_results(POINTS, order=f"some_order_with_a_long_name_{i}") for i in range(9)]
-    figure = figure_of_segments(summarize(pd.concat(parts)), "digits, " * 30)
+    figure = accuracy_figure(summarize(pd.concat(parts)), "digits, " * 30)
     figure.draw_without_rendering()
     (legend,) = figure.legends
     width, height = figure.get_size_inches() * figure.dpi

@@ -38,7 +38,7 @@ def test_it_is_the_empirical_distribution_function(populations: dict[str, list[f
 
 def test_failed_runs_make_a_population_worse(make_results) -> None:
     results = make_results({"4": [0.9, 0.8, math.nan, math.nan], "C": [math.nan]})
-    results.loc[0, "status"] = "failed"  # whatever it measured before
+    results.loc[0, "status"] = "failed"  # whatever was measured before it failed
     found = error_distribution(results)
     assert found["error"].tolist() == pytest.approx([0.2, 1.0, 1.0])
     assert found["share"].tolist() == pytest.approx([0.25, 1.0, 1.0])
@@ -61,7 +61,10 @@ def test_the_curves_are_the_steps(make_results) -> None:
     assert one.get_drawstyle() == "steps-post"
     assert one.get_xydata().tolist() == [[0.125, 0], [0.125, 1], [1, 1]]
     assert depthwise.get_xydata().tolist() == [
-        *([0.25, 0], [0.25, 0.25], [0.5, 0.75], [1, 0.75]),  # a failed run is never reached
+        [0.25, 0],
+        [0.25, 0.25],
+        [0.5, 0.75],
+        [1, 0.75],  # a failed run is never reached
     ]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
         "1: 1 run, median 0.1250",

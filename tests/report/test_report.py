@@ -1,4 +1,4 @@
-"""Statistics by hand and by simulation; that the table says what they are."""
+"""Statistics by hand and by simulation, and the table that shows them."""
 
 import math
 from typing import Any
@@ -9,20 +9,31 @@ import pytest
 from rich.console import Console
 
 from spectrum import mean_interval, summarize
+from spectrum.analysis.labels import format_count
+from spectrum.analysis.statistics import varied_columns
 from spectrum.report import render_summary
-from spectrum.report.labels import in_units
-from spectrum.report.statistics import series_columns
 
 
 def results(**changes: Any) -> pd.DataFrame:
-    """Made-up rows: three seeds at each of two points."""
+    """Made-up results: three seeds at each of two points."""
     rows = [
         {
-            **{"run_id": f"{segments}{seed}", "study": "made up", "network": "tiny"},
-            **{"order": "spatial_first", "segments": segments, "match": "params"},
-            **{"width": width, "seed": seed, "params": params, "macs": 2_000_000 + params},
-            **{"val_top1": accuracy - 0.01, "test_top1": accuracy, "train_seconds": 2.0 + seed},
-            **{"status": "done", "error": "", **changes},
+            "run_id": f"{segments}{seed}",
+            "study": "made up",
+            "network": "tiny",
+            "order": "spatial_first",
+            "segments": segments,
+            "match": "params",
+            "width": width,
+            "seed": seed,
+            "params": params,
+            "macs": 2_000_000 + params,
+            "val_top1": accuracy - 0.01,
+            "test_top1": accuracy,
+            "train_seconds": 2.0 + seed,
+            "status": "done",
+            "error": "",
+            **changes,
         }
         for segments, width, params, middle in (("4", 0.5, 79_000, 0.9), ("C", 1.0, 80_000, 0.8))
         for seed, accuracy in enumerate((middle - 0.02, middle, middle + 0.02))
@@ -39,7 +50,7 @@ def test_the_interval_is_that_of_the_textbook() -> None:
     assert mean_interval([4.0, 4.0]) == (4.0, 4.0, 4.0)
 
 
-def test_without_seeds_enough_there_is_no_interval() -> None:
+def test_too_few_seeds_have_no_interval() -> None:
     mean, low, high = mean_interval([0.5])
     assert mean == 0.5
     assert math.isnan(low)
@@ -54,7 +65,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(level: float) -> None
     assert np.mean(covered) == pytest.approx(level, abs=0.015)
 
 
-def test_a_summary_has_a_row_a_point() -> None:
+def test_a_summary_has_one_row_per_point() -> None:
     summary = summarize(results())
     assert list(summary["segments"]) == ["4", "C"]
     assert list(summary["runs"]) == [3, 3]
@@ -78,14 +89,14 @@ def test_a_failed_run_is_counted_and_left_out_of_the_mean() -> None:
     assert summarize(rows)["test_top1"].isna().all()
 
 
-def test_what_varies_makes_the_curves() -> None:
+def test_fields_that_vary_make_the_curves() -> None:
     two = pd.concat([results(), results(order="pointwise_first")], ignore_index=True)
-    assert series_columns(results()) == []
-    assert series_columns(two) == ["order"]
-    # A width that was solved is no choice; one that wasn't matched to anything is.
+    assert varied_columns(results()) == []
+    assert varied_columns(two) == ["order"]
+    # A width that was solved for a budget isn't a field that varies; any other width is.
     widths = pd.concat([results(match="none", width=w) for w in (0.5, 1.0)], ignore_index=True)
-    assert series_columns(widths) == ["width"]
-    assert series_columns(widths.assign(match="params")) == []
+    assert varied_columns(widths) == ["width"]
+    assert varied_columns(widths.assign(match="params")) == []
     assert len(summarize(two)) == 4
 
 
@@ -126,4 +137,4 @@ def test_the_table_says_what_the_summary_does() -> None:
     ],
 )
 def test_counts_have_three_digits_and_a_unit(number: float, text: str) -> None:
-    assert in_units(number) == text
+    assert format_count(number) == text

@@ -1,4 +1,4 @@
-"""Searches as real processes: started, watched from outside, and what they leave looked at."""
+"""Searches as real processes: tools to start them, watch them and read what they leave."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 
 from spectrum import SearchConfig, StudyConfig
+from spectrum.runs.execute import result_or_failure
+from spectrum.runs.store import Store
 from spectrum.search.candidates import make_candidates
-from spectrum.search.pulse import Pulse
+from spectrum.search.heartbeat import HeartbeatThread
 from spectrum.search.space import make_space
 from spectrum.search.storage import open_study
 from spectrum.search.trials import Trials
 from spectrum.study.plan import make_plan
-from spectrum.study.run import attempt
-from spectrum.study.store import Store
 from tests.forked import start_forked
 
 __all__ = [
@@ -93,12 +93,12 @@ def run_undisturbed(folder: Path) -> Path:
         runs=folder / "runs",
     )
     for _, run in make_plan(config).runs():
-        assert attempt(run, Store(config.runs), "cpu", lambda _: None)["status"] == "done"
+        assert result_or_failure(run, Store(config.runs), "cpu", lambda _: None)["status"] == "done"
     return config.runs
 
 
 class Driver:
-    """A search in a process of its own; all that it says goes to a file."""
+    """A search in a process of its own, whose output goes to a file."""
 
     def __init__(self, said: Path, arguments: tuple[object, ...]) -> None:
         self.path = said
@@ -107,13 +107,13 @@ class Driver:
 
     @property
     def pid(self) -> int:
-        """The number of this process."""
+        """The id of this process."""
         assert self.process.pid is not None
         return self.process.pid
 
     @property
     def said(self) -> str:
-        """What it has said so far, without the ends of lines."""
+        """Its output so far, on one line."""
         return " ".join(self.path.read_text().split())
 
     def send(self, signal: int) -> None:
@@ -121,7 +121,7 @@ class Driver:
         os.kill(self.pid, signal)
 
     def is_stopped(self) -> bool:
-        """Whether every thread of this process stands still."""
+        """Whether every thread of this process is stopped."""
         try:
             stats = [path.read_text() for path in Path(f"/proc/{self.pid}/task").glob("*/stat")]
         except FileNotFoundError:  # a thread that has just ended
@@ -129,7 +129,7 @@ class Driver:
         return all(stat.rsplit(")", 1)[1].split()[0] == "T" for stat in stats)
 
     def end(self) -> int:
-        """Its exit status, waited for."""
+        """Waits for the process to end and returns its exit status."""
         self.process.join(timeout=300)
         assert self.process.exitcode is not None
         return self.process.exitcode
@@ -151,7 +151,7 @@ def start_driver(said: Path, *arguments: object) -> Iterator[Driver]:
 
 
 class Watch:
-    """Notes every ``result.json`` that appears in a store, so that none is replaced unseen."""
+    """Watches a store for every ``result.json``, so that no replacement goes unnoticed."""
 
     def __init__(self, runs: Path) -> None:
         self._runs = runs
@@ -189,13 +189,13 @@ def workers_of(process: int) -> list[int]:
 def is_worker(process: int) -> bool:
     """Whether a process executes runs, and is alive."""
     try:
-        return b"spectrum.study.worker" in Path(f"/proc/{process}/cmdline").read_bytes()
+        return b"spectrum.executors.local_worker" in Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return False
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait until something is so."""
+    """Waits until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it didn't happen"
@@ -203,7 +203,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
 
 
 def sqlite(folder: Path) -> str:
-    """Where the search of a folder keeps its trials, unless it is told otherwise."""
+    """The URL of the default storage of the search of a folder."""
     return f"sqlite:///{folder / 'out' / 'tested' / 'search.db'}"
 
 
@@ -217,7 +217,7 @@ def read_trials(url: str, name: str = "tested") -> list[FrozenTrial]:
 
 
 def is_over(trials: list[FrozenTrial]) -> bool:
-    """Whether the points that should be tried are done, each once, and no trial is left."""
+    """Whether every point is done exactly once and no trial is left."""
     done = [tuple(trial.params.values()) for trial in trials if trial.state == TrialState.COMPLETE]
     left = [trial for trial in trials if not trial.state.is_finished()]
     return len(done) == len(set(done)) == len(POINTS) and not left
@@ -241,15 +241,15 @@ def change(study: Study, statement: str) -> None:
 
 
 def an_hour_passes(study: Study) -> None:
-    """Let every trial in an SQLite file have begun, and have given its sign, an hour before."""
+    """Moves the start and the heartbeat of every trial in an SQLite file back by an hour."""
     change(study, "UPDATE trials SET datetime_start = datetime(datetime_start, '-1 hour')")
     change(study, "UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-1 hour')")
 
 
 class Sharing:
-    """As many processes as are wanted that share a search, here all in one.
+    """Any number of processes that share a search, simulated in this one.
 
-    Their pulses beat only where they are told to.
+    Their heartbeats are recorded only when a test asks for it.
     """
 
     def __init__(self, config: SearchConfig) -> None:
@@ -259,7 +259,7 @@ class Sharing:
         (config.out / config.name).mkdir(parents=True)
 
     def join(self) -> Trials:
-        """Another process."""
+        """Adds another process."""
         study = open_study(self.config, {"space": "of this test"})
-        pulse = Pulse(study, self.config.heartbeat)
-        return Trials(self.candidates, study, pulse, self.said.append, lambda: False)
+        heartbeat = HeartbeatThread(study, self.config.heartbeat)
+        return Trials(self.candidates, study, heartbeat, self.said.append, lambda: False)

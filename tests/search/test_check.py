@@ -1,4 +1,4 @@
-"""What is said of a winner, on results that are made up; and that its run is kept."""
+"""The verdict on a winner, from made-up results, and the copy of its run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import torch
 from rich.console import Console
 
 from spectrum import load_run
+from spectrum.executors.local import LocalEngine
+from spectrum.runs.store import Store
 from spectrum.search import SearchConfig
 from spectrum.search.candidates import Candidates, make_candidates
 from spectrum.search.check import (
@@ -20,14 +22,12 @@ from spectrum.search.check import (
     WINNER,
     Check,
     Finalist,
-    check,
-    finalists,
-    keep_winner,
+    check_finalists,
+    choose_finalists,
+    copy_winner,
     state_verdict,
 )
 from spectrum.search.space import make_space
-from spectrum.study.engine import Local
-from spectrum.study.store import Store
 
 Search = Callable[..., SearchConfig]
 MIXED = "1 C C"
@@ -42,7 +42,7 @@ def at(candidates: Candidates, values: str) -> dict[str, str]:
 
 
 def trials_of(candidates: Candidates, accuracies: dict[str, float], **fields: Any) -> pd.DataFrame:
-    """A row a trial of an accuracy at a point, given by its values with blanks between."""
+    """One row per trial: an accuracy at a point, given as its values separated by spaces."""
     rows = []
     for number, (values, accuracy) in enumerate(accuracies.items()):
         params = at(candidates, values)
@@ -96,13 +96,13 @@ def test_the_finalists_are_the_best_of_all_and_the_best_uniform_ones(
 ) -> None:
     candidates = candidates_of(small_search(segments="1,4,C", finalists=number))
     trials = trials_of(candidates, ACCURACIES)
-    assert chosen(finalists(trials, candidates)) == expected
+    assert chosen(choose_finalists(trials, candidates)) == expected
 
 
 def test_a_winner_that_is_uniform_has_another_uniform_point_beside_it(small_search: Search) -> None:
     candidates = candidates_of(small_search(finalists=1))
     trials = trials_of(candidates, {"1 1 1": 0.9, "C C C": 0.8, MIXED: 0.7})
-    found = finalists(trials, candidates)
+    found = choose_finalists(trials, candidates)
     assert chosen(found) == [("1", True, True), ("C", False, True)]
 
 
@@ -110,16 +110,16 @@ def test_trials_that_did_not_end_are_no_finalists(small_search: Search) -> None:
     candidates = candidates_of(small_search())
     trials = trials_of(candidates, {"1 1 1": 0.9, "C C C": 0.8, MIXED: 0.95})
     trials.loc[0, "state"], trials.loc[2, "state"] = "failed", "pruned"
-    assert chosen(finalists(trials, candidates)) == [("C", True, True)]
+    assert chosen(choose_finalists(trials, candidates)) == [("C", True, True)]
     with pytest.raises(ValueError, match="no trial is done, so there is no winner"):
-        finalists(trials.assign(state="failed"), candidates)
+        choose_finalists(trials.assign(state="failed"), candidates)
 
 
 def test_with_several_goals_the_finalists_come_from_the_front(small_search: Search) -> None:
     candidates = candidates_of(small_search(minimize="params", finalists=2))
     # Of these "1 1 1" costs most and is beaten, "C C C" costs least.
     trials = trials_of(candidates, {"1 1 1": 0.85, "C C C": 0.6, MIXED: 0.9, "C 1 1": 0.88})
-    assert chosen(finalists(trials, candidates)) == [
+    assert chosen(choose_finalists(trials, candidates)) == [
         (MIX, True, False),
         ("C", True, True),
         ("1", False, True),
@@ -136,10 +136,15 @@ def test_finalists_are_found_again_by_what_was_searched(
         activation=["none", "elu"],
     )
     candidates = candidates_of(config)
-    params = {**candidates.space.uniform()[0], "entry": "C", "activation": "elu", "lr": "0.002"}
+    params = {
+        **candidates.space.uniform_points()[0],
+        "entry": "C",
+        "activation": "elu",
+        "lr": "0.002",
+    }
     params |= {"hidden": "(5,)", "width": str(float(widths[1]))}
     trials = trials_of(candidates, {" ".join(params.values()): 0.5})
-    (found,) = finalists(trials, candidates)
+    (found,) = choose_finalists(trials, candidates)
     assert found.point == candidates.point(params)
     assert found.point.network.width == float(widths[1])
 
@@ -169,7 +174,7 @@ def fail(store: Store, one: Finalist, seed: int) -> None:
 def checked(found: list[Finalist], candidates: Candidates) -> Check:
     """The check of runs that are all in the store."""
     said = StringIO()
-    result = check(found, candidates, Local(["cpu"], 1, 1), Console(file=said))
+    result = check_finalists(found, candidates, LocalEngine(["cpu"], 1, 1), Console(file=said))
     assert said.getvalue() == ""  # nothing was trained
     return result
 
@@ -250,7 +255,7 @@ def test_a_finalist_that_fails_with_a_seed_is_out(small_search: Search, store: S
     assert "; no uniform point has new runs to compare it with." in result.verdict
 
 
-def test_where_all_fail_that_is_what_is_said(small_search: Search, store: Store) -> None:
+def test_the_verdict_says_that_all_finalists_failed(small_search: Search, store: Store) -> None:
     candidates = candidates_of(small_search())
     found = [finalist_of(candidates, values, True) for values in (MIXED, "C C C")]
     for one in found:
@@ -258,12 +263,10 @@ def test_where_all_fail_that_is_what_is_said(small_search: Search, store: Store)
     result = checked(found, candidates)
     assert (result.points, result.evidence) == ({}, None)
     assert result.verdict == "No finalist has finished all seeds: nothing is checked."
-    assert not keep_winner(result, store, store.root.parent / "winner")
+    assert not copy_winner(result, store, store.root.parent / "winner")
 
 
-def test_results_stand_where_what_they_got_right_is_lost(
-    small_search: Search, store: Store
-) -> None:
+def test_results_are_kept_where_predictions_are_lost(small_search: Search, store: Store) -> None:
     candidates = candidates_of(small_search())
     found = [finalist_of(candidates, MIXED, True), finalist_of(candidates, "C C C", True)]
     for one in found:
@@ -324,7 +327,7 @@ def test_the_sentence_claims_what_the_interval_supports(
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.02), (-0.02, 0.0), (0.0, 0.0)])
-def test_an_interval_that_touches_nought_tells_nothing_apart(
+def test_an_interval_that_touches_zero_tells_nothing_apart(
     low: float, high: float, small_search: Search
 ) -> None:
     candidates = candidates_of(small_search())
@@ -358,7 +361,7 @@ def test_points_are_told_apart_by_whatever_differs(small_search: Search) -> None
         recipe={"batch_size": 256, "lr": [0.01, 0.002]},
     )
     candidates = candidates_of(config)
-    first, *_ = candidates.space.uniform()
+    first, *_ = candidates.space.uniform_points()
 
     def named(**changes: str) -> str:
         winner = candidates.point({**first, **changes})
@@ -391,17 +394,21 @@ def test_the_run_of_the_winner_is_kept(small_search: Search, tmp_path: Path) -> 
     config = small_search(seeds=2, finalists=1)
     candidates, store = candidates_of(config), Store(config.runs)
     found = [finalist_of(candidates, MIXED, True), finalist_of(candidates, "C C C", False)]
-    result = check(found, candidates, Local(["cpu"], 1, 1), Console(file=StringIO()))
+    result = check_finalists(
+        found, candidates, LocalEngine(["cpu"], 1, 1), Console(file=StringIO())
+    )
     assert result.results["status"].tolist() == ["done"] * 4
     assert result.evidence is not None
     folder = tmp_path / "winner"
     for _ in range(2):  # a second time over the first
-        assert keep_winner(result, store, folder)
+        assert copy_winner(result, store, folder)
     runs = result.results[result.results["role"] == WINNER].set_index("run_id")
     best = runs["val_top1"].idxmax()
     kept, trained = load_run(folder).state_dict(), load_run(config.runs / str(best)).state_dict()
     assert kept.keys() == trained.keys()
     assert all(torch.equal(kept[name], trained[name]) for name in kept)
     assert {p.name for p in folder.iterdir()} == {
-        *("config.json", "result.json", "weights.safetensors"),
+        "config.json",
+        "result.json",
+        "weights.safetensors",
     }

@@ -1,4 +1,4 @@
-"""The command as a user types it: what is refused, in one line, and what is planned and told."""
+"""The command as a user types it: errors in one line, plans, and output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spectrum.study.results import load_results
 
 Command = Callable[..., tuple[int, str, str]]
 
-# As a user gets it who changes the defaults by these flags.
+# Changes of the defaults by flags, and the errors they cause.
 REFUSED = {
     ("--sampler", "cma"): "--sampler (='cma') must be 'gp', 'tpe', 'nsga2', 'random' or 'grid'",
     ("--pruner", "best"): "--pruner (='best') must be 'none', 'median', 'hyperband' or 'rungs'",
@@ -101,7 +101,7 @@ def test_bad_usage_is_one_line_and_status_2(
 
 @pytest.fixture
 def small_toml(tmp_path: Path) -> Path:
-    """A search of eight points, each of which is trained in no time."""
+    """A search of eight points that train quickly."""
     path = tmp_path / "found.toml"
     path.write_text(
         """
@@ -235,8 +235,10 @@ def test_a_search_says_what_it_found_and_asked_again_does_nothing_anew(
     shown = {line.split()[0] for line in told.splitlines()[1:5]}
     assert shown == {*trials["segments"]}
     for name, file in {
-        **{"trials": "trials.csv", "front": "front.csv"},
-        **{"winner": "winner", "page": "report.html"},
+        "trials": "trials.csv",
+        "front": "front.csv",
+        "winner": "winner",
+        "page": "report.html",
     }.items():
         assert f"{name}: " in told
         assert (folder / file).exists()
@@ -255,8 +257,8 @@ def test_a_search_says_what_it_found_and_asked_again_does_nothing_anew(
     for other in (["--segments=1,4"], ["--per=block"], ["--minimize=macs"], ["--epochs=1"]):
         status, _, said = spectrum_search(small_toml, *other)
         assert status == 2
-        assert said.startswith("error: name (='found') is in this storage already, of a search")
-        assert said.endswith("; another name or storage begins a new one\n")
+        assert said.startswith("error: name (='found') is in this storage already, for a search")
+        assert said.endswith("; use another name or storage for a new search\n")
         assert said.count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""What a search may be, and what it takes for granted."""
+"""The validation and the defaults of a search's configuration."""
 
 from collections.abc import Callable
 from typing import Any, get_args
@@ -6,10 +6,10 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from spectrum.report.measure import ACCURACY
+from spectrum.analysis.measure import ACCURACY
 from spectrum.search import SearchConfig
 from spectrum.search.config import Pruner
-from spectrum.study.grid import explain
+from spectrum.study.grid import first_error
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"segments": "1,C+C"}, "segments (=C+C) must be one setting of the dial, such as 4 or C/8"),
@@ -47,12 +47,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "reason"), REFUSED, ids=str)
-def test_what_is_no_search_is_refused(
+def test_invalid_fields_are_refused(
     changes: dict[str, Any], reason: str, small_search: Callable[..., SearchConfig]
 ) -> None:
     with pytest.raises(ValidationError) as raised:
         small_search(**changes)
-    assert reason in explain(raised.value, whole=SearchConfig)
+    assert reason in first_error(raised.value, config_class=SearchConfig)
 
 
 @pytest.mark.parametrize("cost", ["params", "macs"])
@@ -67,16 +67,16 @@ def test_a_cost_that_is_held_equal_is_no_goal(cost: str) -> None:
 @pytest.mark.parametrize("pruner", get_args(Pruner))
 def test_with_several_goals_only_rungs_can_stop_runs(pruner: Pruner) -> None:
     if pruner in ("none", "rungs"):
-        assert SearchConfig(minimize="macs", pruner=pruner).stops_by == pruner
+        assert SearchConfig(minimize="macs", pruner=pruner).resolved_pruner == pruner
     else:
         with pytest.raises(ValidationError, match=rf"pruner \(='{pruner}'\) compares one goal"):
             SearchConfig(minimize="macs", pruner=pruner)
-    assert SearchConfig(pruner=pruner).stops_by == pruner
+    assert SearchConfig(pruner=pruner).resolved_pruner == pruner
 
 
 def test_runs_are_stopped_by_the_median_where_there_is_one_goal() -> None:
-    assert SearchConfig().stops_by == "median"
-    assert SearchConfig(minimize="macs").stops_by == "none"
+    assert SearchConfig().resolved_pruner == "median"
+    assert SearchConfig(minimize="macs").resolved_pruner == "none"
 
 
 @pytest.mark.parametrize("given", ["macs,params", "macs, params,macs", ["macs", "params"]])
@@ -89,7 +89,10 @@ def test_goals_are_text_or_a_list_and_each_counts_once(given: Any) -> None:
 
 def test_one_candidate_will_do_where_another_field_has_several_values() -> None:
     config = SearchConfig(segments="C", order=["spatial_first", "pointwise_first"])
-    assert config.searched() == {"segments": ("network", "segments"), "order": ("network", "order")}
+    assert config.searched_axes() == {
+        "segments": ("network", "segments"),
+        "order": ("network", "order"),
+    }
 
 
 def test_every_field_with_several_values_is_searched_under_its_column() -> None:
@@ -99,7 +102,7 @@ def test_every_field_with_several_values_is_searched_under_its_column() -> None:
         recipe={"lr": [0.01, 0.02]},
         precision=["float32", "bfloat16"],
     )
-    assert config.searched() == {
+    assert config.searched_axes() == {
         "segments": ("network", "segments"),
         "width": ("network", "width"),
         "lr": ("recipe", "lr"),

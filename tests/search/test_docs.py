@@ -1,4 +1,4 @@
-"""What docs/search.md says holds: its code, its tables, its commands."""
+"""The code, tables and commands of docs/search.md are true."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def printed_by(command: str) -> str:
-    """The block that stands below a command."""
+    """The output block below a command."""
     (found,) = re.findall(
         rf"```sh\n{re.escape(command)}\n```\n\n```text\n(.*?)```", DOCS, re.DOTALL
     )
@@ -68,7 +68,7 @@ def test_the_winner_loads_and_exports(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     assert len(found.trials) == 3
     (code,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
-    exec(compile(code, "<as it stands>", "exec"), {"__name__": "__main__"})
+    exec(compile(code, "docs/search.md", "exec"), {"__name__": "__main__"})
     images = torch.randn(5, 1, 8, 8)  # another batch than the one it was exported with
     with torch.no_grad():
         expected = load_run("outputs/search/winner")(images).numpy()

@@ -1,4 +1,4 @@
-"""What a machine can do to a search: no room, no memory, a database away, files damaged."""
+"""Faults of the machine: a full disk, no memory, an unavailable database, damaged files."""
 
 import io
 import os
@@ -32,7 +32,7 @@ from tests.search.processes import (
 
 
 def limit_worker(limit: int, size: int) -> None:
-    """Limit what this process's worker may take, as soon as there is one."""
+    """Limits a resource of this process's worker, as soon as there is one."""
     wait_for(lambda: workers_of(os.getpid()))
     for worker in workers_of(os.getpid()):
         _, hard = resource.prlimit(worker, limit)
@@ -41,7 +41,7 @@ def limit_worker(limit: int, size: int) -> None:
 
 @contextmanager
 def no_room(runs: Path) -> Iterator[Callable[[], None]]:
-    """A store on a disk too small for a checkpoint; gives what makes room.
+    """A store on a disk too small for a checkpoint. Yields a function that makes room.
 
     Where no disk may be mounted, the files of this process's worker can't grow instead.
     """
@@ -103,7 +103,7 @@ def test_two_drivers_outlast_a_database_that_goes_away(
         assert driver.said.count("the storage can't be reached (") == 1
         assert driver.said.count("the storage is back") == 1
         assert "Traceback" not in driver.said
-        assert "taken up again" not in driver.said  # those who waited for it weren't dead
+        assert "queued again" not in driver.said  # waiting processes aren't lost
     assert is_over(read_trials(postgres_server.url))
     assert weights(runs) == weights(undisturbed)
     assert watch.twice() == []

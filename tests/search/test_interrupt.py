@@ -1,4 +1,4 @@
-"""Ctrl-C: once to end in order, twice to end at once; the same command goes on from either."""
+"""Ctrl-C once ends a search in order, twice at once. The same command continues after either."""
 
 import os
 import signal
@@ -21,9 +21,9 @@ from tests.search.processes import (
 
 
 def interrupt(driver: Driver, times: int, runs: Path) -> None:
-    """Interrupt a search while it trains, and wait until it has ended.
+    """Interrupts a search while it trains, once or twice, and waits until it has ended.
 
-    The second time its worker is as good as hung, and its epoch doesn't end.
+    For two interrupts the worker is stopped first, so that its epoch doesn't end.
     """
     before = {path.parent.name for path in runs.glob("*/checkpoint.pt")}
     wait_for(lambda: {path.parent.name for path in runs.glob("*/checkpoint.pt")} - before)
@@ -31,14 +31,14 @@ def interrupt(driver: Driver, times: int, runs: Path) -> None:
     if times == 2:
         os.kill(workers[0], signal.SIGSTOP)
     driver.send(signal.SIGINT)
-    wait_for(lambda: "nothing new is begun" in driver.said)
+    wait_for(lambda: "no new trial starts" in driver.said)
     if times == 2:
         driver.send(signal.SIGINT)
     assert driver.end() == 130, driver.said
     wait_for(lambda: not any(map(is_worker, workers)), seconds=10)
 
 
-def test_interrupted_it_ends_in_order_or_at_once_and_the_same_command_goes_on(
+def test_an_interrupted_search_ends_in_order_or_at_once_and_can_continue(
     tmp_path: Path, undisturbed: Path
 ) -> None:
     search, runs = write_toml(tmp_path), tmp_path / "runs"
@@ -47,7 +47,7 @@ def test_interrupted_it_ends_in_order_or_at_once_and_the_same_command_goes_on(
             interrupt(driver, 1, runs)
         assert "runs stop at the end of their epoch" in driver.said
         assert driver.said.endswith(
-            "interrupted, 0 of 3 trials are over; the same command goes on from there"
+            "interrupted, 0 of 3 trials are over; run the same command to continue"
         )
         states = [trial.state for trial in read_trials(sqlite(tmp_path))]
         assert TrialState.RUNNING not in states
@@ -57,7 +57,7 @@ def test_interrupted_it_ends_in_order_or_at_once_and_the_same_command_goes_on(
         with start_driver(tmp_path / "twice", search) as driver:
             interrupt(driver, 2, runs)
         assert driver.said.endswith(
-            "interrupted, running trials are queued again; the same command goes on"
+            "interrupted, running trials are queued again; run the same command to continue"
         )
         assert TrialState.RUNNING not in [t.state for t in read_trials(sqlite(tmp_path))]
         assert list(runs.glob("*/checkpoint.pt"))

@@ -1,4 +1,4 @@
-"""Drivers and workers killed or stopped for real: nothing is lost, nothing is trained twice."""
+"""Real drivers and workers killed or stopped: nothing is lost, nothing is trained twice."""
 
 import json
 import os
@@ -25,9 +25,9 @@ from tests.search.processes import (
 
 
 def first_epochs(runs: Path) -> dict[str, float]:
-    """How long the first epoch took of every run that is training, by run.
+    """The seconds of the first epoch of every run that is training, by run id.
 
-    Its curve tells the same at the end if the run wasn't begun again.
+    If the run isn't started anew, its curve still has the same seconds at the end.
     """
     return {
         path.parent.name: torch.load(path, weights_only=True)["curve"][0]["seconds"]
@@ -35,13 +35,13 @@ def first_epochs(runs: Path) -> dict[str, float]:
     }
 
 
-def told_seconds(runs: Path, run_id: str) -> float:
-    """How long the first epoch of a run took by its curve."""
+def recorded_seconds(runs: Path, run_id: str) -> float:
+    """The seconds of the first epoch of a run, from its curve."""
     line = (runs / run_id / "curve.jsonl").read_text().splitlines()[0]
     return float(json.loads(line)["seconds"])
 
 
-def test_a_killed_driver_leaves_no_worker_and_the_same_command_goes_on(
+def test_a_killed_driver_leaves_no_worker_and_can_continue(
     tmp_path: Path, undisturbed: Path
 ) -> None:
     search, runs = write_toml(tmp_path), tmp_path / "runs"
@@ -58,11 +58,11 @@ def test_a_killed_driver_leaves_no_worker_and_the_same_command_goes_on(
 
         with start_driver(tmp_path / "said", search) as driver:
             assert driver.end() == 0, driver.said
-    assert "1 unfinished trial taken up again" in driver.said
+    assert "1 unfinished trial queued again" in driver.said
     assert is_over(read_trials(sqlite(tmp_path)))
     assert weights(runs) == weights(undisturbed)
     assert watch.twice() == []
-    assert begun == {run_id: told_seconds(runs, run_id) for run_id in begun}
+    assert begun == {run_id: recorded_seconds(runs, run_id) for run_id in begun}
 
 
 def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: Path) ->
         wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
         (worker,) = driver.workers()
         os.kill(worker, signal.SIGSTOP)
-        time.sleep(5)  # a trial that gives no sign for three is taken for dead
+        time.sleep(5)  # a trial without a heartbeat for three seconds counts as lost
         os.kill(worker, signal.SIGCONT)
         assert driver.end() == 0, driver.said
     trials = read_trials(sqlite(tmp_path))
@@ -90,10 +90,10 @@ def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: Path) ->
     assert "Warning" not in driver.said
     assert weights(runs) == weights(undisturbed)
     assert watch.twice() == []
-    assert told_seconds(runs, run_id) == begun[run_id]
+    assert recorded_seconds(runs, run_id) == begun[run_id]
 
 
-def test_a_driver_may_be_stopped_while_another_goes_on(tmp_path: Path, undisturbed: Path) -> None:
+def test_a_driver_may_be_stopped_while_another_continues(tmp_path: Path, undisturbed: Path) -> None:
     shared = (write_toml(tmp_path), "--storage", sqlite(tmp_path))
     (tmp_path / "out" / "tested").mkdir(parents=True)
     runs, folders = tmp_path / "runs", (tmp_path / "first", tmp_path / "second")
@@ -104,7 +104,7 @@ def test_a_driver_may_be_stopped_while_another_goes_on(tmp_path: Path, undisturb
         wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
         stop_in_a_trial(stopped, tmp_path / "out" / "tested" / "search.db")
         with start_driver(tmp_path / "b", *shared, "--out", folders[1]) as other:
-            wait_for(lambda: "taken up again" in other.said)
+            wait_for(lambda: "queued again" in other.said)
             stopped.send(signal.SIGCONT)
             assert stopped.end() == 0, stopped.said
             assert other.end() == 0, other.said
@@ -116,9 +116,9 @@ def test_a_driver_may_be_stopped_while_another_goes_on(tmp_path: Path, undisturb
 
 
 def stop_in_a_trial(driver: Driver, database: Path) -> None:
-    """Stop a process while it has a trial, but not while it keeps others from an SQLite file.
+    """Stops a process while it has a trial, but not while it locks the SQLite file.
 
-    One that is stopped in a read keeps others from writing, as one in a write does.
+    A process stopped while it reads keeps others from writing, as one that writes does.
     """
 
     def stop() -> bool:

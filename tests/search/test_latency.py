@@ -1,4 +1,4 @@
-"""Latency as a goal, as a limit and as what all points have alike."""
+"""Latency as a goal, as a limit and as the cost that all points share."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pandas as pd
 import pytest
 
 from spectrum import load_trials, run_search
-from spectrum.costs import Conditions
+from spectrum.costs import LatencyConditions
 from spectrum.search import SearchConfig
 from spectrum.search.candidates import Candidates, make_candidates
 from spectrum.search.search import dry_run
 from spectrum.search.space import make_space
-from tests.study.machine import Machine
+from tests.timing_machine import SimulatedMachine
 
 Search = Callable[..., SearchConfig]
 UNIFORM = {"C": dict.fromkeys(("entry", "middle", "exit"), "C")}
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(monkeypatch)
+def machine(monkeypatch: pytest.MonkeyPatch) -> SimulatedMachine:
+    return SimulatedMachine(monkeypatch)
 
 
 def candidates_of(config: SearchConfig) -> Candidates:
@@ -31,25 +31,29 @@ def candidates_of(config: SearchConfig) -> Candidates:
 
 def latencies(config: SearchConfig) -> dict[str, float | None]:
     candidates = candidates_of(config)
-    points = [candidates.point(params) for params in candidates.space.listed()]
+    points = [candidates.point(params) for params in candidates.space.all_points()]
     return {point.network.segments: point.latency for point in points}
 
 
-def test_latencies_are_those_of_the_networks(small_search: Search, machine: Machine) -> None:
+def test_latencies_are_those_of_the_networks(
+    small_search: Search, machine: SimulatedMachine
+) -> None:
     candidates = candidates_of(small_search(minimize="latency"))
-    for params in candidates.space.listed():
+    for params in candidates.space.all_points():
         point = candidates.point(params)
         expected = 1000 * machine.seconds(point.network, "float32")
         assert point.latency == pytest.approx(expected, rel=0.03)
-    assert {conditions for _, conditions in machine.measured} == {Conditions()}
+    assert {conditions for _, conditions in machine.measured} == {LatencyConditions()}
 
 
-def test_nothing_is_measured_where_nobody_asks(small_search: Search, machine: Machine) -> None:
+def test_nothing_is_measured_where_nobody_asks(
+    small_search: Search, machine: SimulatedMachine
+) -> None:
     assert set(latencies(small_search(minimize="macs", max_params=10**9)).values()) == {None}
     assert machine.measured == []
 
 
-def test_every_driver_sees_one_value(small_search: Search, machine: Machine) -> None:
+def test_every_driver_sees_one_value(small_search: Search, machine: SimulatedMachine) -> None:
     first = latencies(small_search(minimize="latency"))
     asked = len(machine.measured)
     assert latencies(small_search(minimize="latency", name="another")) == first
@@ -61,18 +65,18 @@ def test_what_is_allowed_takes_no_longer(small_search: Search) -> None:
     known = latencies(small_search(minimize="latency"))
     most = sorted(filter(None, known.values()))[len(known) // 2]
     candidates = candidates_of(small_search(max_latency=most))
-    for params in candidates.space.listed():
+    for params in candidates.space.all_points():
         latency = known[candidates.space.segments(params)]
         assert latency is not None
         assert candidates.is_allowed(params) == (latency <= most)
         assert candidates.excess(params) == pytest.approx(max(0, latency / most - 1))
 
 
-def test_what_is_too_large_is_not_measured(small_search: Search, machine: Machine) -> None:
+def test_what_is_too_large_is_not_measured(small_search: Search, machine: SimulatedMachine) -> None:
     counted = candidates_of(small_search())
-    macs = sorted(counted.point(params).macs for params in counted.space.listed())
+    macs = sorted(counted.point(params).macs for params in counted.space.all_points())
     candidates = candidates_of(small_search(max_latency=1000.0, max_macs=macs[3]))
-    for params in candidates.space.listed():
+    for params in candidates.space.all_points():
         point = candidates.point(params)
         assert (point.latency is None) == (point.macs > macs[3])
         assert candidates.is_allowed(params) == (point.macs <= macs[3])
@@ -81,7 +85,7 @@ def test_what_is_too_large_is_not_measured(small_search: Search, machine: Machin
 def test_a_limit_that_cannot_be_met_says_what_is_nearest(small_search: Search) -> None:
     least = min(filter(None, latencies(small_search(minimize="latency")).values()))
     with pytest.raises(ValueError, match=r"^max_latency \(=0.01\) can't be met: the nearest") as no:
-        candidates_of(small_search(max_latency=0.01)).check()
+        candidates_of(small_search(max_latency=0.01)).starting_points()
     assert f"takes {least:.4g} ms" in str(no.value)
 
 
@@ -89,13 +93,13 @@ def test_points_of_equal_latency(small_search: Search) -> None:
     fields: dict[str, Any] = {"network": "tiny", "match": "latency"}
     candidates = candidates_of(small_search(**fields))
     assert candidates.point(UNIFORM["C"]).network.width == 1
-    for params in candidates.space.listed():
+    for params in candidates.space.all_points():
         assert candidates.point(params).latency == pytest.approx(candidates.budget, rel=0.03)
     candidates = candidates_of(small_search(**fields, budget=0.9))
-    for params in candidates.space.listed():
+    for params in candidates.space.all_points():
         assert candidates.point(params).latency == pytest.approx(0.9, rel=0.04)
     with pytest.raises(ValueError, match=r"^budget \(=0.01 ms\) must be near what a width can"):
-        candidates_of(small_search(**fields, budget=0.01)).check()
+        candidates_of(small_search(**fields, budget=0.01)).starting_points()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def test_bad_fields(fields: dict[str, Any], message: str) -> None:
 
 
 def test_a_search_for_fast_networks(
-    small_search: Search, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    small_search: Search, machine: SimulatedMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spectrum.search.outputs._draw", lambda *_: {})
     config = small_search(minimize="latency", trials=4)
@@ -146,7 +150,7 @@ def test_a_search_of_another_processor_is_another_one(
 ) -> None:
     monkeypatch.setattr("spectrum.search.outputs._draw", lambda *_: {})
     run_search(small_search(max_latency=1000.0, trials=3, finalists=1))
-    monkeypatch.setattr("spectrum.search.search.processor", lambda _: "another")
+    monkeypatch.setattr("spectrum.search.search.device_name", lambda _: "another")
     with pytest.raises(ValueError, match="processor"):
         run_search(small_search(max_latency=1000.0, trials=3, finalists=1))
 

@@ -1,4 +1,4 @@
-"""Ranks by brute force, and successive halving as others do it."""
+"""Ranks against brute force, and promotion against Optuna's successive halving."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.pruners import SuccessiveHalvingPruner
 
-from spectrum.search.rungs import KEPT, goes_on, rungs
+from spectrum.search.rungs import REDUCTION_FACTOR, rungs, should_promote
 
 # Few values, so that ties are common.
 goals = st.integers(1, 3).flatmap(
@@ -26,13 +26,13 @@ goals = st.integers(1, 3).flatmap(
 @given(st.integers(1, 3000))
 def test_rungs_are_a_third_of_the_epochs_a_ninth_and_so_on(epochs: int) -> None:
     found = rungs(epochs)
-    shares = (epochs // KEPT**k for k in range(1, 10))
+    shares = (epochs // REDUCTION_FACTOR**k for k in range(1, 10))
     assert found == sorted(rung for rung in shares if rung >= 1)
     assert all(low < high for low, high in pairwise([0, *found, epochs]))
 
 
 def rank(point: list[float], points: list[list[float]]) -> int:
-    """How many fronts have to be taken away until nothing beats a point."""
+    """How many fronts must be removed until nothing beats a point."""
     beaten_by = [
         other
         for other in points
@@ -42,40 +42,42 @@ def rank(point: list[float], points: list[list[float]]) -> int:
 
 
 @given(goals)
-def test_a_run_goes_on_by_its_rank_among_all(points: list[list[float]]) -> None:
+def test_a_run_is_promoted_by_its_rank_among_all(points: list[list[float]]) -> None:
     own, *others = points
-    places = max(1, len(points) // KEPT)
+    places = max(1, len(points) // REDUCTION_FACTOR)
     ranks = [rank(point, points) for point in points]
     better = sum(other < ranks[0] for other in ranks)
     alike = sum(other == ranks[0] for other in ranks)
     if ranks[0] == 0 or better + alike <= places:
-        assert goes_on(own, others)
+        assert should_promote(own, others)
     elif better >= places:
-        assert not goes_on(own, others)
+        assert not should_promote(own, others)
 
 
 @given(goals, st.randoms(use_true_random=False))
-def test_the_order_of_the_others_is_of_no_matter(
+def test_the_order_of_the_others_does_not_matter(
     points: list[list[float]], chance: random.Random
 ) -> None:
     own, *others = points
-    if others.count(own) == 0:  # equal ones have the room that is left by the first of them
-        decided = goes_on(own, others)
+    if others.count(own) == 0:  # the crowding distance of equal points depends on their order
+        decided = should_promote(own, others)
         chance.shuffle(others)
-        assert goes_on(own, others) == decided
+        assert should_promote(own, others) == decided
 
 
 @given(st.lists(st.integers(0, 6).map(float), min_size=1, max_size=15))
-def test_with_one_goal_the_best_third_goes_on(values: list[float]) -> None:
+def test_with_one_goal_the_best_third_is_promoted(values: list[float]) -> None:
     own, *others = values
-    worst_kept = sorted(values)[max(1, len(values) // KEPT) - 1]
-    assert goes_on([own], [[other] for other in others]) == (own <= worst_kept)
+    worst_kept = sorted(values)[max(1, len(values) // REDUCTION_FACTOR) - 1]
+    assert should_promote([own], [[other] for other in others]) == (own <= worst_kept)
 
 
 @pytest.mark.parametrize("epochs", [27, 54])
 def test_with_one_goal_the_runs_stop_that_optuna_stops(epochs: int) -> None:
     chance = np.random.default_rng(epochs)
-    pruner = SuccessiveHalvingPruner(min_resource=rungs(epochs)[0], reduction_factor=KEPT)
+    pruner = SuccessiveHalvingPruner(
+        min_resource=rungs(epochs)[0], reduction_factor=REDUCTION_FACTOR
+    )
     study = optuna.create_study(direction="maximize", pruner=pruner)
     reached: dict[int, list[list[float]]] = {rung: [] for rung in rungs(epochs)}
     stopped = []
@@ -85,7 +87,7 @@ def test_with_one_goal_the_runs_stop_that_optuna_stops(epochs: int) -> None:
         for epoch in range(1, epochs):
             accuracy = float(np.round(skill + math.log(epoch) + chance.normal() / 4, 1))
             trial.report(accuracy, epoch)
-            wanted = epoch not in reached or goes_on([-accuracy], reached[epoch])
+            wanted = epoch not in reached or should_promote([-accuracy], reached[epoch])
             if epoch in reached:
                 reached[epoch].append([-accuracy])
             assert trial.should_prune() != wanted
@@ -99,26 +101,26 @@ def test_with_one_goal_the_runs_stop_that_optuna_stops(epochs: int) -> None:
 BEST = [-1.0, -1.0]
 
 
-def test_among_equals_the_one_with_more_room_goes_on() -> None:
-    """Of nine three may go on: the one that beats all, and the two ends of those behind it."""
+def test_within_a_rank_the_largest_crowding_distance_is_promoted() -> None:
+    """Three of nine are promoted: the point that beats all, and both ends of the next rank."""
     behind = [[0.0, 10.0], [1.0, 9.0], [2.0, 8.0], [5.0, 5.0], [10.0, 0.0]]
     last = [[20.0 + i, 20.0 + i] for i in range(3)]
 
     def go_on(last: list[list[float]]) -> list[list[float]]:
         points = [BEST, *behind, *last]
-        return [p for i, p in enumerate(points) if goes_on(p, points[:i] + points[i + 1 :])]
+        return [p for i, p in enumerate(points) if should_promote(p, points[:i] + points[i + 1 :])]
 
     assert go_on(last) == [BEST, behind[0], behind[-1]]
-    # Where there are three places more the roomiest of the others goes on, and then the next.
+    # With more places, the points with the next largest crowding distances are promoted.
     more = [[30.0 + i, 30.0 + i] for i in range(3)]
     assert go_on(last + more) == [BEST, behind[0], behind[3], behind[-1]]
     assert go_on(last + more + more) == [BEST, behind[0], *behind[2:]]
 
 
-def test_what_may_be_on_the_front_goes_on_whatever_the_room() -> None:
+def test_unbeaten_points_are_all_promoted() -> None:
     front = [[float(i), 8.0 - i] for i in range(9)]
-    assert all(goes_on(p, front[:i] + front[i + 1 :]) for i, p in enumerate(front))
+    assert all(should_promote(p, front[:i] + front[i + 1 :]) for i, p in enumerate(front))
 
 
-def test_the_first_at_a_rung_goes_on() -> None:
-    assert goes_on([1.0, 2.0], [])
+def test_the_first_at_a_rung_is_promoted() -> None:
+    assert should_promote([1.0, 2.0], [])

@@ -1,4 +1,4 @@
-"""That what is proposed is new, allowed and repeatable, whichever sampler is asked."""
+"""Proposed points are new, allowed and reproducible, with every sampler."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 
 from spectrum.search import SearchConfig
 from spectrum.search.config import Sampler
-from spectrum.search.samplers import Proposer, chosen, distributions
-from spectrum.search.space import LISTED, Params, Space, make_space
-from spectrum.search.storage import ERROR, quietly
+from spectrum.search.samplers import NewPointSampler, distributions, trial_params
+from spectrum.search.space import MAX_LISTED, Params, Space, make_space
+from spectrum.search.storage import ERROR, silence_optuna
 
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 ORDERS = ["spatial_first", "pointwise_first"]
@@ -26,7 +26,7 @@ ORDERS = ["spatial_first", "pointwise_first"]
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    with quietly():
+    with silence_optuna():
         yield
 
 
@@ -50,7 +50,7 @@ def study_of(
         directions=[StudyDirection.MAXIMIZE, *costs], load_if_exists=True, **options
     )
     every = lambda: study.get_trials(deepcopy=False)  # noqa: E731
-    study.sampler = Proposer(sampler, space, is_allowed, every, seed)
+    study.sampler = NewPointSampler(sampler, space, is_allowed, every, seed)
     return study
 
 
@@ -61,7 +61,7 @@ def next_point(study: optuna.Study, space: Space) -> tuple[optuna.Trial, tuple[s
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, kind: str = "done") -> None:
-    """End a trial, with goals that follow from its point; some trials are pruned, some fail."""
+    """Ends a trial as done, pruned, failed or lost, with goals derived from its point."""
     point = sorted(trial.params.items())
     goals = [random.Random(f"{goal} {point}").random() for goal in study.directions]
     if kind == "done":
@@ -86,14 +86,14 @@ def test_every_allowed_point_is_proposed_once_and_then_they_repeat(
     sampler: Sampler, goals: int
 ) -> None:
     space = space_of(segments="1,C", order=ORDERS, minimize=("macs",) * (goals - 1))
-    allowed = {tuple(p.values()) for p in space.listed() if few_ones(p)}
+    allowed = {tuple(p.values()) for p in space.all_points() if few_ones(p)}
     assert 0 < len(allowed) < space.size
     study = study_of(space, sampler, few_ones)
     found = []
     for number in range(len(allowed) + 4):
         trial, point = next_point(study, space)
         found.append(point)
-        # Others that are running, that were stopped and that can't be trained aren't new either.
+        # Running, pruned and failed points aren't new either.
         kinds = {2: "pruned", 4: "failed", 6: "running"}
         if kinds.get(number) != "running":
             tell(study, trial, kinds.get(number, "done"))
@@ -143,7 +143,7 @@ def test_a_seed_gives_a_search_and_another_seed_another(sampler: Sampler) -> Non
 
 @pytest.mark.parametrize("goals", [1, 2])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_resumed_search_goes_on_as_it_would_have(
+def test_a_resumed_search_proposes_the_same_points(
     sampler: Sampler, goals: int, tmp_path: Path
 ) -> None:
     space = space_of(segments="1,2,8,C/4,C", order=ORDERS, minimize=("macs",) * (goals - 1))
@@ -171,7 +171,7 @@ def test_queued_points_are_taken_as_they_are() -> None:
     queued = [{"entry": "1", "middle": "C", "exit": "1"}, dict.fromkeys(space.choices, "C")]
     for params in queued:
         study.enqueue_trial(params)
-    assert [chosen(trial, space) for trial in study.get_trials()] == queued
+    assert [trial_params(trial, space) for trial in study.get_trials()] == queued
     assert [next_point(study, space)[0].params for _ in queued] == queued
 
 
@@ -191,14 +191,14 @@ def test_a_trial_of_another_space_has_no_point() -> None:
     study = study_of(other, "random")
     trial, _ = next_point(study, other)
     frozen = study.get_trials()[trial.number]
-    assert chosen(frozen, other) == trial.params
-    assert chosen(frozen, space) is None
+    assert trial_params(frozen, other) == trial.params
+    assert trial_params(frozen, space) is None
     study.enqueue_trial({"entry": "1"})
-    assert chosen(study.get_trials()[-1], space) is None
+    assert trial_params(study.get_trials()[-1], space) is None
 
 
 def cost(space: Space, params: Params) -> int:
-    """A made-up cost: 0 where every layer has the last setting."""
+    """A made-up cost, 0 if every layer has the last setting."""
     return sum(len(space.choices[n]) - 1 - space.choices[n].index(v) for n, v in params.items())
 
 
@@ -206,7 +206,7 @@ def cost(space: Space, params: Params) -> int:
 @pytest.mark.parametrize("limit", [2, 30])
 def test_in_a_large_space_limits_hold_however_narrow(sampler: Sampler, limit: int) -> None:
     space = space_of(per="layer")
-    assert space.size > 1000 * LISTED
+    assert space.size > 1000 * MAX_LISTED
     study = study_of(space, sampler, lambda params: cost(space, params) <= limit)
     study.enqueue_trial(dict.fromkeys(space.choices, "C"))
     found = []
@@ -226,7 +226,7 @@ def test_where_only_one_point_of_a_large_space_is_allowed_it_repeats() -> None:
 
 
 def best_of(sampler: Sampler, seed: int) -> int:
-    """How near 16 trials come to a point that accuracy falls off from on all sides."""
+    """How close 16 trials come to the one point with the best accuracy."""
     space = space_of()
     target = random.Random(seed).choices(range(10), k=3)
     study = study_of(space, sampler, seed=seed)

@@ -1,4 +1,4 @@
-"""A search on images with several labels: its goal, what stops runs and its check are the MAP@k."""
+"""A search on images with several labels: goal, pruning and check use the MAP@k."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import optuna
 import pandas as pd
 import pytest
 
+from spectrum.runs.point import Point
+from spectrum.runs.store import Store
 from spectrum.search import SearchConfig, load_trials, run_search
 from spectrum.search.candidates import make_candidates
 from spectrum.search.check import WINNER, state_verdict
 from spectrum.search.space import make_space
-from spectrum.search.storage import quietly, storage_url
+from spectrum.search.storage import silence_optuna, storage_url
 from spectrum.search.table import make_rows
-from spectrum.study.evidence import gather_evidence
-from spectrum.study.plan import Point
-from spectrum.study.store import Store
+from spectrum.study.comparison import gather_evidence
 from tests.search.processes import Sharing
 from tests.search.test_check import at
 
-SOURCE = "tests.study.labelled:images"
+SOURCE = "tests.labelled:images"
 CHANGES: dict[str, Any] = {
     "data": {"name": SOURCE, "validation": 0.25, "test": 0.4, "map_at": 3},
     "recipe": {"batch_size": 12},
@@ -29,7 +29,7 @@ CHANGES: dict[str, Any] = {
 }
 
 
-def test_a_search_is_led_by_it(small_search: Callable[..., SearchConfig]) -> None:
+def test_the_goal_is_the_mean_average_precision(small_search: Callable[..., SearchConfig]) -> None:
     config = small_search(**CHANGES, pruner="none", trials=3, epochs=1)
     found = run_search(config)
     folder, store = config.out / config.name, Store(config.runs)
@@ -64,43 +64,43 @@ def test_a_search_is_led_by_it(small_search: Callable[..., SearchConfig]) -> Non
 
 
 def line(epoch: int, reached: float) -> dict[str, float]:
-    """An evaluation whose accuracy says the contrary."""
+    """An evaluation whose accuracy points the other way."""
     return {"epoch": epoch, "val_map": reached, "val_top1": 1 - reached}
 
 
 @pytest.mark.parametrize("minimize", [[], ["macs"]], ids=str)
-def test_runs_that_lag_in_it_are_stopped(
+def test_runs_are_pruned_by_mean_average_precision(
     minimize: list[str], small_search: Callable[..., SearchConfig]
 ) -> None:
     changes = CHANGES | {"minimize": minimize, "sampler": "grid", "epochs": 3, "trials": 7}
     config = small_search(**changes, segments="1,2,C", pruner="rungs" if minimize else "hyperband")
-    with quietly():
+    with silence_optuna():
         trials = Sharing(config).join()
-        trials.begin()
+        trials.enqueue_starting_points()
         assert config.goals(trials.candidates.measure) == ("val_map", *minimize)
         reached = [0.9, 0.8, 0.7, 0.95, 0.1, 0.05, 0.04]
-        goes_on = []
+        promoted = []
         for value in reached:
-            flight = trials.next()
-            assert flight is not None
-            goes_on.append(trials.report(flight, line(1, value)))
-            assert trials.study.trials[flight.trial.number].intermediate_values == (
+            trial = trials.next_trial()
+            assert trial is not None
+            promoted.append(trials.report(trial, line(1, value)))
+            assert trials.study.trials[trial.optuna_trial.number].intermediate_values == (
                 {} if minimize else {1: value}
             )
             if minimize:
-                assert flight.trial.user_attrs["rung 1"] == [-value, flight.point.macs]
-            status = {"status": "done" if goes_on[-1] else "stopped"}
-            trials.finish(flight, {**status, "epochs": 3, **line(3, value)})
-        rows = make_rows(trials.all(), trials.candidates.space)
-    assert goes_on[:4] == [True] * 4  # the uniform points, and the best of all
-    assert not all(goes_on[4:])
+                assert trial.optuna_trial.user_attrs["rung 1"] == [-value, trial.point.macs]
+            status = {"status": "done" if promoted[-1] else "stopped"}
+            trials.finish(trial, {**status, "epochs": 3, **line(3, value)})
+        rows = make_rows(trials.all_trials(), trials.candidates.space)
+    assert promoted[:4] == [True] * 4  # the uniform points, and the best of all
+    assert not all(promoted[4:])
     assert rows["val_map"].tolist() == reached
     assert rows["val_top1"].tolist() == [1 - value for value in reached]
-    assert (rows["state"] == "pruned").tolist() == [not on for on in goes_on]
+    assert (rows["state"] == "pruned").tolist() == [not on for on in promoted]
 
 
 @pytest.mark.parametrize(("difference", "said"), [(-0.2, "is lower in MAP@3"), (0.0, "apart in")])
-def test_the_verdict_names_it(
+def test_the_verdict_names_the_measure(
     difference: float, said: str, small_search: Callable[..., SearchConfig]
 ) -> None:
     candidates = make_candidates(make_space(small_search(**CHANGES)))
@@ -109,8 +109,13 @@ def test_the_verdict_names_it(
         "best uniform": candidates.point(at(candidates, "C C C")),
     }
     winner = {
-        **{"runs": 3, "examples": 48, "test_map": 0.5, "test_low": 0.4, "test_high": 0.6},
-        **{"difference": difference, "difference_low": difference - 0.1},
+        "runs": 3,
+        "examples": 48,
+        "test_map": 0.5,
+        "test_low": 0.4,
+        "test_high": 0.6,
+        "difference": difference,
+        "difference_low": difference - 0.1,
         "difference_high": difference + 0.1,
     }
     measure = candidates.measure

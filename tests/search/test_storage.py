@@ -1,4 +1,4 @@
-"""The database of a search: away and back, given up, and never kept locked."""
+"""The storage of a search: unavailable and back, given up, and never locked for long."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from sqlalchemy import text
 from spectrum.search import SearchConfig
 from spectrum.search.storage import (
     StorageLost,
+    call_with_retries,
     open_study,
-    persist,
-    quietly,
+    silence_optuna,
     storage_url,
 )
 from tests.search.postgres import PostgresServer
@@ -22,14 +22,14 @@ from tests.search.processes import change
 def study(small_search: Callable[..., SearchConfig]) -> optuna.Study:
     config = small_search()
     (config.out / config.name).mkdir(parents=True)
-    with quietly():
+    with silence_optuna():
         return open_study(config, {"space": "of this test"})
 
 
 def test_a_call_is_made_again_until_the_storage_is_back(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spectrum.search.storage._PAUSE", 0.0)
+    monkeypatch.setattr("spectrum.search.storage._RETRY_PAUSE", 0.0)
     said, calls = list[str](), list[int]()
 
     def count() -> int:
@@ -39,28 +39,26 @@ def test_a_call_is_made_again_until_the_storage_is_back(
         return len(study.get_trials())
 
     change(study, "ALTER TABLE trials RENAME TO away")
-    assert persist(count, said.append, lambda: False) == 0
+    assert call_with_retries(count, said.append, lambda: False) == 0
     assert len(calls) == 4
     assert said == [
-        "the storage can't be reached (no such table: trials), it is tried again",
+        "the storage can't be reached (no such table: trials); trying again",
         "the storage is back",
     ]
 
 
-def test_a_storage_that_is_given_up_is_lost(
-    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("spectrum.search.storage._PAUSE", 0.0)
+def test_a_storage_may_be_given_up(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spectrum.search.storage._RETRY_PAUSE", 0.0)
     change(study, "ALTER TABLE trials RENAME TO away")
     with pytest.raises(StorageLost, match="can't be reached: no such table: trials"):
-        persist(study.get_trials, lambda _: None, lambda: True)
+        call_with_retries(study.get_trials, lambda _: None, lambda: True)
 
 
-def test_a_process_that_hangs_cant_keep_others_out_for_long(
+def test_a_hung_process_cannot_lock_out_others_for_long(
     small_search: Callable[..., SearchConfig], postgres_server: PostgresServer
 ) -> None:
     config = small_search(storage=postgres_server.url)
-    with quietly():
+    with silence_optuna():
         study = open_study(config, {"space": "of this test"})
     assert storage_url(config) == postgres_server.url
     engine = study._storage._backend.engine

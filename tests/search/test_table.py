@@ -1,4 +1,4 @@
-"""The trials of a search as rows, and the rows of a file."""
+"""The trials of a search as rows, in memory and in a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spectrum.search.samplers import distributions
 from spectrum.search.space import Space, make_space
 from spectrum.search.storage import ERROR
 from spectrum.search.table import TRIALS, make_rows
-from spectrum.search.trials import TWIN
+from spectrum.search.trials import DUPLICATE
 from spectrum.study.outputs import write_rows
 
 Search = Callable[..., SearchConfig]
@@ -26,7 +26,7 @@ LAST = ["segments", "width", "params", "macs", "val_top1", "epochs", "run_id", "
 def trial_of(
     space: Space, number: int, state: TrialState, values: str, **known: Any
 ) -> FrozenTrial:
-    """A trial at a point, given by its values with blanks between."""
+    """A trial at a point, given as its values separated by spaces."""
     over = state == TrialState.COMPLETE
     trial = create_trial(
         state=state,
@@ -54,7 +54,7 @@ def trials(space: Space) -> list[FrozenTrial]:
         trial_of(space, 2, TrialState.FAIL, "1 1 1 none", **{ERROR: "must be, 'so'\nor so"}),
         trial_of(space, 3, TrialState.PRUNED, "C C 1 elu", **network, **{ERROR: "loss is nan"}),
         trial_of(space, 4, TrialState.FAIL, "C 1 C none", **lost),
-        trial_of(space, 5, TrialState.FAIL, "C C C none", **{ERROR: "as trial 0", TWIN: 0}),
+        trial_of(space, 5, TrialState.FAIL, "C C C none", **{ERROR: "as trial 0", DUPLICATE: 0}),
         trial_of(space, 6, TrialState.RUNNING, "C 1 C none", **lost),
         trial_of(space, 7, TrialState.WAITING, "C 1 1 none"),
     ]

@@ -1,4 +1,4 @@
-"""The command as a user starts it: what it prints, writes and answers."""
+"""The command as a user runs it: what it prints and writes, and its exit status."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import pytest
 
 from spectrum import compare_points, load_results
 from tests.forked import start_forked
-from tests.study.conftest import run_command, weights
+from tests.small_studies import run_command, weights
 
 REFUSED = {
     ("--segments", ""): "--segments (='') must be a whole number from 1",
@@ -83,7 +83,7 @@ TOML = {
     "[recipe]\nlr = []": "recipe.lr (=[]) must have at least one value",
     "[recipe]\nrate = 1": "recipe.rate is not a known field; known: average, batch_norm",
     "[network]\ndropout = [0.1, 1.5]": "network.dropout (=1.5) must be less than 1",
-    "[network]\nsegments = 2": "network.segments (=2) must not be given, segments stand beside",
+    "[network]\nsegments = 2": "network.segments (=2) must not be given, segments belong outside",
     '[data]\nname = [["digits"]]': "data (=digits) must be one of digits",
     "[network]\nwidth = 2": "network.width (=2) must not be given unless match is 'none'",
     "[network]\nnum_classes = 7": "network.num_classes (=7) must not be given",
@@ -132,7 +132,7 @@ def test_tuning_by_the_flag_is_refused_by_the_flag(
     assert said.count("\n") == 1
 
 
-def test_the_new_flags_do_what_they_say(
+def test_the_budget_tune_lr_and_compare_flags(
     small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     text = small_toml.read_text().replace("width = 0.2", "").replace('match = "none"', "")
@@ -160,7 +160,7 @@ def test_flags_win_over_the_file(
     assert set(results["dropout"]) == {0.3}  # of the file
 
 
-def test_a_name_for_the_results_is_no_name_of_a_network(
+def test_the_name_of_a_study_does_not_change_the_network(
     small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     small_toml.write_text(small_toml.read_text().replace('"tiny"', '"small"'))
@@ -169,7 +169,7 @@ def test_a_name_for_the_results_is_no_name_of_a_network(
     assert load_results(tmp_path / "out" / "called")["network"].tolist() == ["small"]
 
 
-def test_a_layer_that_saturates_is_said_once(
+def test_saturated_layers_are_noted_once(
     spectrum_study: Callable[..., tuple[int, str]], small_toml: Path
 ) -> None:
     status, said = spectrum_study(small_toml, "--segments", "200", "--epochs", "1", "--seeds", "2")
@@ -206,7 +206,9 @@ def test_a_dry_run_trains_and_writes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tested.toml"]
 
 
-def test_interrupted_it_says_how_to_go_on_and_does(small_toml: Path, tmp_path: Path) -> None:
+def test_an_interrupt_keeps_checkpoints_and_says_how_to_continue(
+    small_toml: Path, tmp_path: Path
+) -> None:
     long = [small_toml, "--epochs", "400", "--workers", "2"]
     process = start_forked("spectrum.study", tmp_path / "said", *long)
     _wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
@@ -215,7 +217,7 @@ def test_interrupted_it_says_how_to_go_on_and_does(small_toml: Path, tmp_path: P
     process.join(30)
     assert process.exitcode == 130
     assert (tmp_path / "said").read_text().splitlines()[-1] == (
-        "interrupted, 0 of 2 runs are done; the same command goes on from there"
+        "interrupted, 0 of 2 runs are done; run the same command to continue"
     )
     _wait_for(lambda: not _workers_of(tmp_path))
     assert len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2
@@ -231,7 +233,7 @@ def test_a_killed_command_leaves_no_worker(small_toml: Path, tmp_path: Path) -> 
     _wait_for(lambda: not _workers_of(tmp_path))
 
 
-def test_a_run_goes_on_when_its_worker_is_killed(
+def test_a_run_continues_when_its_worker_is_killed(
     small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
     study = [small_toml, "--epochs", "12", "--workers", "2", "--segments", "1,2,C"]
@@ -314,6 +316,6 @@ def _workers_of(folder: Path) -> list[int]:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue  # it has just ended
-        if b"spectrum.study.worker" in words and str(folder / "runs").encode() in words:
+        if b"spectrum.executors.local_worker" in words and str(folder / "runs").encode() in words:
             found.append(int(path.parent.name))
     return found

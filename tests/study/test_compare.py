@@ -1,4 +1,4 @@
-"""Evidence over another field than the segments, against comparing the same runs by hand."""
+"""Comparisons over fields other than segments, checked by comparing the same runs by hand."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ import pytest
 from numpy.typing import NDArray
 
 from spectrum import StudyConfig, compare_points, run_study, state_evidence, summarize
-from spectrum.report.evidence import compare, evidence_columns
-from spectrum.report.measure import ACCURACY
-from spectrum.study.evidence import gather_evidence
+from spectrum.analysis.comparison import compare, comparison_columns
+from spectrum.analysis.measure import ACCURACY
+from spectrum.runs.store import Store
+from spectrum.study.comparison import gather_evidence
 from spectrum.study.results import COLUMNS
-from spectrum.study.store import Store
-from tests.study.conftest import FIELDS
+from tests.small_studies import FIELDS
 
 
 @pytest.fixture(scope="module")
 def orders(tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
-    """A study of two points in two orders, that compares the orders."""
+    """A study of two points in two orders. It compares the orders."""
     root = tmp_path_factory.mktemp("orders")
     fields: dict[str, Any] = {
-        **{**FIELDS, "seeds": 2, "epochs": 1, "compare": "order", "data": {"train_images": 300}},
-        **{"order": "spatial_first,pointwise_first", "recipe": {"batch_size": 32, "average": 0.5}},
+        **FIELDS,
+        "seeds": 2,
+        "epochs": 1,
+        "compare": "order",
+        "data": {"train_images": 300},
+        "order": "spatial_first,pointwise_first",
+        "recipe": {"batch_size": 32, "average": 0.5},
     }
     config = StudyConfig(**fields, out=root / "out", runs=root / "runs")
     with pytest.MonkeyPatch.context() as patch:
@@ -59,7 +64,7 @@ def test_evidence_is_over_the_field_that_the_study_names(orders: StudyConfig) ->
     assert evidence["order"].tolist() == names * 2
     for point in ("1", "C"):
         rows = results[results["segments"] == point]
-        found = evidence[evidence["segments"] == point][evidence_columns(ACCURACY)].reset_index(
+        found = evidence[evidence["segments"] == point][comparison_columns(ACCURACY)].reset_index(
             drop=True
         )
         pd.testing.assert_frame_equal(found, by_hand(orders, rows, "order", names))
@@ -76,7 +81,7 @@ def test_another_field_can_be_asked_for(orders: StudyConfig) -> None:
     evidence = compare_points(folder, over="segments")
     for order in ("spatial_first", "pointwise_first"):
         rows = results[results["order"] == order]
-        found = evidence[evidence["order"] == order][evidence_columns(ACCURACY)].reset_index(
+        found = evidence[evidence["order"] == order][comparison_columns(ACCURACY)].reset_index(
             drop=True
         )
         pd.testing.assert_frame_equal(found, by_hand(orders, rows, "segments", ["1", "C"]))
@@ -116,21 +121,29 @@ def test_a_summary_takes_its_intervals_from_the_evidence(orders: StudyConfig) ->
 
 
 def rows_of(correct: dict[str, NDArray[np.bool_]], over: str, **fields: Any) -> pd.DataFrame:
-    """Made-up rows of two seeds, a value of a field each."""
+    """Rows of made-up runs, one for each value of a field and seed."""
     rows = []
     for i, (run_id, answers) in enumerate(correct.items()):
         value, seed = run_id.rsplit("-", 1)
         row = dict.fromkeys(COLUMNS, "") | {
-            **{"segments": "C", "status": "done", "match": "params", "seed": int(seed)},
-            **{"run_id": run_id, "test_top1": answers.mean(), "params": i, "macs": i, "width": i},
-            **{over: value, **{name: of.get(value) for name, of in fields.items()}},
+            "segments": "C",
+            "status": "done",
+            "match": "params",
+            "seed": int(seed),
+            "run_id": run_id,
+            "test_top1": answers.mean(),
+            "params": i,
+            "macs": i,
+            "width": i,
+            over: value,
+            **{name: of.get(value) for name, of in fields.items()},
         }
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def answers(**errors: int) -> dict[str, NDArray[np.bool_]]:
-    """Two seeds' answers at each value, so many of them wrong."""
+    """The answers of two seeds at each value, with the given number of errors."""
     rng = np.random.default_rng(0)
     return {
         f"{value}-{seed}": rng.permutation(200) >= wrong

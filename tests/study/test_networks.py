@@ -10,7 +10,7 @@ import pytest
 from spectrum import StudyConfig, load_results, load_run, run_study
 from spectrum.study.grid import read_toml
 from spectrum.study.plan import make_plan
-from tests.study.conftest import run_command
+from tests.small_studies import run_command
 
 MODEL = """
 from torch import nn
@@ -59,7 +59,7 @@ def test_a_run_of_other_code_says_so(
     folder = config.runs / run_study(config)["run_id"][0]
     load_run(folder)
     model.write_text(MODEL + "# edited\n")
-    with pytest.warns(UserWarning, match="the code of my_model:net isn't what it was"):
+    with pytest.warns(UserWarning, match="the code of my_model:net has changed"):
         load_run(folder)
 
 
@@ -79,8 +79,13 @@ def test_every_family_is_studied(small_study: Callable[..., StudyConfig]) -> Non
 
 def test_a_users_model_is_studied_by_the_command(model: Path) -> None:
     done = run_command(
-        *("--network=my_model:net", "--segments=1,C", "--seeds=1", "--epochs=1", "--name=mine"),
-        *("--workers=2", "--device=cpu"),
+        "--network=my_model:net",
+        "--segments=1,C",
+        "--seeds=1",
+        "--epochs=1",
+        "--name=mine",
+        "--workers=2",
+        "--device=cpu",
     )
     assert done.returncode == 0, done.stderr
     results = load_results("outputs/mine")
@@ -112,7 +117,7 @@ def test_an_edited_model_is_another_run(
         ("my_model:half", "can't take float32 images"),
         ("my_model:value", "must be callable, not int"),
         ("no_module:net", "can't be imported: ModuleNotFoundError"),
-        ("my_model:rigid", "must give logits (N, 10), one a class of the data, not (1, 1000)"),
+        ("my_model:rigid", "must give logits (N, 10), one per class of the data, not (1, 1000)"),
         ("my_model", "or package.module:callable"),
         ("my model:net", "or package.module:callable"),
     ],

@@ -1,4 +1,4 @@
-"""The folder of a study: each file whole, read back as it was, enough without the store."""
+"""The files of a study's folder: complete, read back unchanged, sufficient without the store."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pandas as pd
 import pytest
 
 from spectrum import StudyConfig, compare_points, load_results, run_study
+from spectrum.runs.store import Store
 from spectrum.study.results import CORRECT, CURVES, RESULTS, load_correct, load_curves
-from spectrum.study.store import Store
-from tests.study.conftest import FIELDS
-from tests.study.test_evidence import damage
+from tests.small_studies import FIELDS
+from tests.study.test_comparison import damage
 
 CURVE = ["run_id", "epoch", "samples", "lr", "train_loss", "val_loss", "val_top1", "seconds"]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
-    """A study of two points and two seeds, drawn; to be read alone."""
+    """A study of two points and two seeds with its figures. Tests only read it."""
     root = tmp_path_factory.mktemp("finished")
     fields = {**FIELDS, "seeds": 2, "epochs": 2}
     config = StudyConfig(**fields, out=root / "out", runs=root / "runs")
@@ -97,7 +97,7 @@ def test_damaged_answers_are_named_in_one_line(
     assert str(caught.value).startswith(f"{path} is damaged: ")
 
 
-def test_answers_of_other_runs_are_no_help(finished: StudyConfig, tmp_path: Path) -> None:
+def test_missing_answers_of_a_run_are_named(finished: StudyConfig, tmp_path: Path) -> None:
     shutil.copytree(finished.out / finished.name, tmp_path / "copy")
     (first, *rest) = load_correct(tmp_path / "copy").items()
     np.savez(tmp_path / "copy" / CORRECT, **dict(rest))
@@ -147,8 +147,8 @@ def test_a_disk_that_fails_leaves_the_old_file_whole(
     assert not [path for path in folder.iterdir() if path.name.startswith(f".{name}")]
 
 
-def test_what_a_run_lost_is_said_and_left_out(
-    small_study: Callable[..., StudyConfig], caplog: pytest.LogCaptureFixture, drawn: None
+def test_lost_files_of_runs_are_reported_and_left_out(
+    small_study: Callable[..., StudyConfig], caplog: pytest.LogCaptureFixture, with_figures: None
 ) -> None:
     config = small_study(epochs=1)
     first, second = run_study(config)["run_id"]
@@ -166,8 +166,8 @@ def test_what_a_run_lost_is_said_and_left_out(
     assert f"lacks what run {first} got right" in said
 
 
-def test_a_study_of_which_all_failed_has_its_files_too(
-    small_study: Callable[..., StudyConfig], drawn: None
+def test_a_study_whose_runs_all_failed_has_its_files(
+    small_study: Callable[..., StudyConfig], with_figures: None
 ) -> None:
     config = small_study(recipe={"batch_size": 256, "lr": 1e38}, epochs=1)
     results = run_study(config)

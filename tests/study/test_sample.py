@@ -1,4 +1,4 @@
-"""Combinations of a grid drawn at random, and compared as seeds are."""
+"""Combinations of a grid that are drawn at random and count as seeds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from spectrum import StudyConfig, compare_points, load_results, run_study
-from spectrum.report.evidence import compare
-from spectrum.report.statistics import pool
-from spectrum.study.outputs import read_findings
+from spectrum.analysis.comparison import compare
+from spectrum.analysis.statistics import pool_samples_as_seeds
+from spectrum.study.outputs import analyze_study
 from spectrum.study.results import load_correct
 
 GRID: dict[str, Any] = {
@@ -21,7 +21,7 @@ GRID: dict[str, Any] = {
 }
 
 
-def test_a_sample_is_some_of_the_grid_the_same_at_every_point() -> None:
+def test_a_sample_has_the_same_combinations_at_every_point() -> None:
     whole = StudyConfig(segments="1,4,C", recipe=GRID)
     some = StudyConfig(segments="1,4,C", recipe=GRID, sample=5)
     assert list(some.combinations()) == list(some.combinations())
@@ -65,10 +65,10 @@ def test_the_combinations_of_a_sample_count_as_seeds(
     expected = compare(stacked, ["1", "C"])
     for name in ("test_top1", "difference"):
         np.testing.assert_allclose(evidence[name], expected[name])
-    found = read_findings(config)
-    assert len(found.summary) == 2
-    assert found.summary["runs"].tolist() == [3, 3]
-    assert "3 sampled combinations" in found.sentences[0]
+    analysis = analyze_study(config)
+    assert len(analysis.summary) == 2
+    assert analysis.summary["runs"].tolist() == [3, 3]
+    assert "3 sampled combinations" in analysis.sentences[0]
 
 
 def test_pooling_keeps_pairs_together() -> None:
@@ -80,7 +80,7 @@ def test_pooling_keeps_pairs_together() -> None:
             for seed in (0, 1)
         ]
     )
-    pooled = pool(rows)
+    pooled = pool_samples_as_seeds(rows)
     assert "lr" not in pooled
     assert pooled["seed"].tolist() == [0, 1, 2, 3] * 2
 
@@ -140,6 +140,6 @@ def test_a_sampled_study_has_one_seed_unless_told_otherwise() -> None:
         ({"network": {"name": "tiny", "repeats": 10**6}}, "repeats .=1000000. must be less than"),
     ],
 )
-def test_what_cant_be_is_refused_in_one_line(fields: dict[str, Any], message: str) -> None:
+def test_invalid_fields_are_refused_in_one_line(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         StudyConfig(**fields)

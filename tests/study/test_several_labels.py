@@ -1,4 +1,4 @@
-"""A study of images with several labels: trained, chosen, compared and told by its MAP@k."""
+"""A study of images with several labels: its measure is the mean average precision, MAP@k."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from spectrum import StudyConfig, compare_points, load_results, load_run, run_study
+from spectrum.analysis.comparison import compare
+from spectrum.analysis.measure import mean_average_precision
 from spectrum.data import DataConfig, load_data
-from spectrum.report.evidence import compare
-from spectrum.report.measure import precision_at
+from spectrum.runs.store import Store
 from spectrum.study.plan import make_plan
 from spectrum.study.results import (
     AVERAGE_PRECISION,
@@ -25,12 +26,11 @@ from spectrum.study.results import (
     load_correct,
     load_curves,
 )
-from spectrum.study.store import Store
-from tests.study.conftest import FIELDS
-from tests.study.labelled import CLASSES
-from tests.study.test_evidence import damage
+from tests.labelled import CLASSES
+from tests.small_studies import FIELDS
+from tests.study.test_comparison import damage
 
-SOURCE = "tests.study.labelled:images"
+SOURCE = "tests.labelled:images"
 PARTS = {"validation": 0.25, "test": 0.4}
 CHANGES = {
     "data": {"name": SOURCE, **PARTS},
@@ -42,7 +42,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
-    """A study of two points and two seeds, drawn; to be read alone."""
+    """A study of two points and two seeds with its figures. Tests only read it."""
     root = tmp_path_factory.mktemp("several")
     config = StudyConfig(**{**FIELDS, **CHANGES}, out=root / "out", runs=root / "runs")
     run_study(config)
@@ -84,7 +84,7 @@ def test_average_precisions_are_those_of_the_networks(finished: StudyConfig) -> 
         assert row["val_map"] == pytest.approx(last["val_map"], rel=1e-5)
 
 
-def test_points_are_compared_by_them(finished: StudyConfig) -> None:
+def test_points_are_compared_by_average_precision(finished: StudyConfig) -> None:
     folder = finished.out / finished.name
     results, precision = load_results(folder), load_average_precision(folder)
     stacked = np.array(
@@ -93,7 +93,9 @@ def test_points_are_compared_by_them(finished: StudyConfig) -> None:
             for point in ("1", "C")
         ]
     )
-    expected = compare(stacked[:, :, ~np.isnan(stacked[0, 0])], ["1", "C"], measure=precision_at())
+    expected = compare(
+        stacked[:, :, ~np.isnan(stacked[0, 0])], ["1", "C"], measure=mean_average_precision()
+    )
     evidence = compare_points(folder)
     pd.testing.assert_frame_equal(evidence[list(expected.columns)], expected)
     # A resampled image is the same in all runs, so an image without labels is in none.
@@ -112,7 +114,7 @@ def test_the_page_and_the_figures_name_the_measure(finished: StudyConfig) -> Non
     assert "ccurac" not in text
 
 
-def test_what_was_changed_by_hand_is_told(copy: Path) -> None:
+def test_results_edited_by_hand_are_refused(copy: Path) -> None:
     results = load_results(copy)
     first = results["run_id"].iloc[0]
     (copy / RESULTS).write_text(
@@ -146,14 +148,16 @@ def test_damaged_precisions_are_named(copy: Path) -> None:
     with pytest.raises(ValueError, match=r"float64 \(3,\) of run is not \(N,\) float32"):
         load_average_precision(copy)
     damage(copy / AVERAGE_PRECISION, "cut")
-    with pytest.raises(ValueError, match="is damaged: no archive of arrays"):
+    with pytest.raises(ValueError, match="is damaged: not an archive of arrays"):
         compare_points(copy)
     (copy / AVERAGE_PRECISION).unlink()
     with pytest.raises(ValueError, match=f"no {AVERAGE_PRECISION}"):
         compare_points(copy)
 
 
-def test_a_learning_rate_is_chosen_by_it(small_study: Callable[..., StudyConfig]) -> None:
+def test_a_learning_rate_is_chosen_by_average_precision(
+    small_study: Callable[..., StudyConfig],
+) -> None:
     config = small_study(**CHANGES | {"epochs": 1, "tune_lr": [0.01, 1, 100], "segments": "C"})
     results = run_study(config)
     tried = pd.read_csv(config.out / config.name / "tuning.csv")
@@ -167,7 +171,7 @@ def test_a_learning_rate_is_chosen_by_it(small_study: Callable[..., StudyConfig]
 
 
 def test_a_study_without_a_finished_run_has_the_columns(
-    small_study: Callable[..., StudyConfig], drawn: None
+    small_study: Callable[..., StudyConfig], with_figures: None
 ) -> None:
     diverging = CHANGES["recipe"] | {"lr": 1e30, "clip": 0}
     config = small_study(**CHANGES | {"recipe": diverging, "segments": "C", "seeds": 1})
@@ -197,9 +201,11 @@ def test_how_many_predictions_count_is_a_field_of_its_own(
     )
 
 
-def test_data_of_both_kinds_are_no_one_study(small_study: Callable[..., StudyConfig]) -> None:
+def test_single_and_multi_label_data_cannot_share_a_study(
+    small_study: Callable[..., StudyConfig],
+) -> None:
     config = small_study(data=["digits", SOURCE], network={"name": "tiny", "width": 0.2})
     with pytest.raises(
-        ValueError, match=rf"\Adata \(=digits,{SOURCE}\) must all have one label an image, or all"
+        ValueError, match=rf"\Adata \(=digits,{SOURCE}\) must all have one label per image, or all"
     ):
         make_plan(config)

@@ -1,4 +1,4 @@
-"""Studies from Python: grids, rows, figures, the same results however they are executed."""
+"""Studies from Python: grids, rows, figures, and results that don't depend on the workers."""
 
 import json
 import subprocess
@@ -22,10 +22,10 @@ from spectrum import (
     load_run,
     run_study,
 )
-from spectrum.study.engine import available_devices
+from spectrum.executors.local import available_devices
 from spectrum.study.plan import make_plan
 from spectrum.study.results import COLUMNS
-from tests.study.conftest import FIELDS, weights
+from tests.small_studies import FIELDS, weights
 
 TIMES = ["train_seconds", "images_per_second"]
 
@@ -99,7 +99,7 @@ def test_a_grid_has_every_combination() -> None:
     assert {c.network.segments for c in combinations} == {"1", "entry=C+middle=4+exit=C"}
     assert {c.network.hidden for c in combinations} == {(), (8, 4)}
     assert {c.network.dropout for c in combinations} == {0.1}
-    assert [field for _, field in config.varied()] == ["hidden", "lr", "order", "segments"]
+    assert [field for _, field in config.varied_axes()] == ["hidden", "lr", "order", "segments"]
 
 
 def test_a_value_given_twice_is_one() -> None:
@@ -111,7 +111,7 @@ def test_a_value_given_twice_is_one() -> None:
         network={"dropout": [0, 0.0], "hidden": [[8], [8]]},
     )
     assert len(list(config.combinations())) == 1
-    assert config.varied() == []
+    assert config.varied_axes() == []
 
 
 def test_lists_and_configurations_may_stand_for_tables() -> None:
@@ -162,7 +162,7 @@ def test_an_id_is_what_a_result_depends_on_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("points", ["1,C", "1,2,4,8,16,32,C/8,C/4,C/2,C,entry=C+middle=4+exit=C"])
 def test_the_figure_is_a_picture_of_a_legible_size(
-    points: str, small_study: Callable[..., StudyConfig], drawn: None
+    points: str, small_study: Callable[..., StudyConfig], with_figures: None
 ) -> None:
     config = small_study(segments=points, epochs=1, seeds=1)
     run_study(config)
@@ -194,7 +194,7 @@ def test_a_damaged_run_is_named(
         load_run(folder)
 
 
-def test_results_that_are_none_are_named(tmp_path: Path) -> None:
+def test_invalid_results_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must hold a study's results; no results.csv"):
         load_results(tmp_path)
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
@@ -203,7 +203,7 @@ def test_results_that_are_none_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"[]", b"5", b'{"network": 5}', b"{}"])
-def test_a_configuration_that_is_none_is_one_line(content: bytes, tmp_path: Path) -> None:
+def test_an_invalid_configuration_is_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"\Afolder \(=[^\n]*\) holds a damaged run: [^\n]*\Z"):
         load_run(tmp_path)

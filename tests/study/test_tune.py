@@ -1,4 +1,4 @@
-"""Learning rates chosen for each point: by validation alone, and for no more runs than needed."""
+"""Learning rates chosen for each point, by validation alone and with no more runs than needed."""
 
 from __future__ import annotations
 
@@ -11,37 +11,41 @@ import pandas as pd
 import pytest
 
 from spectrum import Metrics, StudyConfig, load_results, run_study, summarize
-from spectrum.report.statistics import series_columns
-from spectrum.study import run as run_module
+from spectrum.analysis.statistics import varied_columns
+from spectrum.runs import execute as execute_module
 from spectrum.study.plan import Plan, make_plan
-from spectrum.study.tune import choose_rates, tuning_runs
-from tests.study.conftest import FIELDS, weights
+from spectrum.study.tune import choose_learning_rates, tuning_runs
+from tests.small_studies import FIELDS, weights
 
 # With so large a decay the last of the rates diverges.
 FACTORS = (0.01, 8.0, 1000.0)
 RECIPE = {"batch_size": 32, "average": 0.0, "precise_bn": 256, "weight_decay": 30.0}
 TUNED: dict[str, Any] = {
-    **{"seeds": 3, "epochs": 1, "tune_lr": FACTORS, "recipe": RECIPE},
-    **{"data": {"train_images": 300}, "network": {"name": "tiny", "width": 0.2}},
+    "seeds": 3,
+    "epochs": 1,
+    "tune_lr": FACTORS,
+    "recipe": RECIPE,
+    "data": {"train_images": 300},
+    "network": {"name": "tiny", "width": 0.2},
 }
 RATES = [0.004 * factor for factor in FACTORS]
 
 
 def counted(patch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
-    """The learning rate and the seed of every training that will be."""
+    """Records the learning rate and the seed of every training from now on."""
     trained: list[tuple[float, int]] = []
-    original = run_module.fit
+    original = execute_module.fit
 
     def fit(network: Any, dataset: Any, recipe: Any, seed: int, **options: Any) -> Any:
         trained.append((recipe.lr, seed))
         return original(network, dataset, recipe, seed, **options)
 
-    patch.setattr(run_module, "fit", fit)
+    patch.setattr(execute_module, "fit", fit)
     return trained
 
 
 class Tuned:
-    """A study with tuned rates, and every training that it took."""
+    """A study with tuned rates, and every training that it ran."""
 
     def __init__(self, root: Path) -> None:
         self.config = StudyConfig(**{**FIELDS, **TUNED}, out=root / "out", runs=root / "runs")
@@ -98,26 +102,26 @@ def test_each_run_is_trained_once_the_tuning_ones_among_them(tuned: Tuned) -> No
     pd.testing.assert_frame_equal(results, tuned.results)
 
 
-def test_the_rows_tell_the_rate_and_plots_dont_split_by_it(tuned: Tuned) -> None:
+def test_rows_have_the_tuned_rate_and_plots_ignore_it(tuned: Tuned) -> None:
     results = load_results(tuned.folder)
     assert "lr" not in results
-    assert series_columns(results) == []
+    assert varied_columns(results) == []
     apart = results.assign(tuned_lr=results["tuned_lr"] * ([1, 2] * 3))
     assert apart.groupby("segments")["tuned_lr"].nunique().tolist() == [1, 1]
-    assert series_columns(apart) == []
+    assert varied_columns(apart) == []
     assert summarize(apart)["runs"].tolist() == [3, 3]
 
 
 def test_the_test_split_plays_no_part(tuned: Tuned, tmp_path: Path) -> None:
     elsewhere = tuned.config.model_copy(update={"runs": tmp_path, "out": tmp_path / "out"})
-    original = run_module.evaluate
+    original = execute_module.evaluate
 
     def turned(network: Any, split: Any, **options: Any) -> Metrics:
         found = original(network, split, **options)
         return replace(found, top1=1 - found.top1, correct=~found.correct)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "evaluate", turned)
+        patch.setattr(execute_module, "evaluate", turned)
         results = run_study(elsewhere)
     assert results["test_top1"].tolist() == pytest.approx((1 - tuned.results["test_top1"]).tolist())
     assert results["tuned_lr"].tolist() == tuned.results["tuned_lr"].tolist()
@@ -183,12 +187,12 @@ def test_a_rate_is_chosen_by_its_mean_and_never_where_it_failed(
             **{("C", rate, s): rate for rate in rates for s in (0, 1)},
         },
     )
-    tried = choose_rates(plan.points, plan.config.tune_lr, plan.config.seeds, results)
-    assert [rate.point.recipe.lr for rate in tried] == rates * 2
-    (first, second) = [rate for rate in tried if rate.chosen]
+    candidates = choose_learning_rates(plan.points, plan.config.tune_lr, plan.config.seeds, results)
+    assert [rate.point.recipe.lr for rate in candidates] == rates * 2
+    (first, second) = [rate for rate in candidates if rate.chosen]
     assert (first.point.network.segments, second.point.network.segments) == ("1", "C")
     assert first.point.recipe.lr == 0.004 * best
-    assert first.reached == (None if mean is None else pytest.approx(mean))
+    assert first.score == (None if mean is None else pytest.approx(mean))
     assert second.point.recipe.lr == rates[-1]  # each point has its own
     expected = {**plan.points[0].recipe.model_dump(), "lr": 0.004 * best}
     assert first.point.recipe.model_dump() == expected

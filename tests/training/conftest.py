@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from spectrum import Dataset, Recipe, Split, fit, xception
-from spectrum.training import Fitted
+from spectrum.training import FitResult
 
 RECIPE = Recipe(epochs=3, batch_size=16, lr=0.01)
 
@@ -29,7 +29,7 @@ def network(dropout: float = 0.0, width: float = 0.15) -> nn.Module:
     )
 
 
-def train(dropout: float = 0.0, **changes: Any) -> Fitted:
+def train(dropout: float = 0.0, **changes: Any) -> FitResult:
     """Fit the network; a field of the recipe or an option of ``fit`` may be another."""
     fields = {k: v for k, v in changes.items() if k in Recipe.model_fields}
     options = {k: v for k, v in changes.items() if k not in Recipe.model_fields}

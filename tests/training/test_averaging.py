@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spectrum import Recipe, evaluate, fit
-from spectrum.training.averaging import renew_statistics
+from spectrum.training.averaging import recompute_bn_statistics
 from tests.training.conftest import dataset, network, same, train
 
 
@@ -42,7 +42,7 @@ def statistics_by_hand(model: nn.Module, images: Tensor, batch: int) -> dict[str
 
 @pytest.mark.parametrize("average", [0.9, 0.0])
 @pytest.mark.parametrize("n", [1, 16, 40, 8192])
-def test_they_are_the_mean_of_those_of_the_training_batches(n: int, average: float) -> None:
+def test_statistics_are_the_mean_over_training_batches(n: int, average: float) -> None:
     fitted = train(dropout=0.4, precise_bn=n, average=average)
     images = dataset().train.images[: max(n, 16)]
     expected = statistics_by_hand(fitted.network, images, 16)
@@ -57,7 +57,7 @@ def test_they_are_the_mean_of_those_of_the_training_batches(n: int, average: flo
         assert torch.equal(x, y), name  # training itself goes on as without
 
 
-def test_the_curve_is_measured_with_them() -> None:
+def test_the_curve_is_measured_with_the_recomputed_statistics() -> None:
     fitted = train(precise_bn=64)
     measured = evaluate(fitted.network, dataset().validation)
     assert fitted.curve[-1]["val_loss"] == pytest.approx(measured.loss, abs=1e-6)
@@ -65,14 +65,14 @@ def test_the_curve_is_measured_with_them() -> None:
     assert abs(fitted.curve[-1]["val_loss"] - running) > 1e-4
 
 
-def test_renewing_leaves_weights_mode_and_momentum_alone() -> None:
+def test_recomputing_leaves_weights_mode_and_momentum_alone() -> None:
     images = dataset().train.images
     for training in (True, False):
         model = network().train(training)
         before = {key: value.clone() for key, value in model.named_parameters()}
         momenta = [m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
         expected = statistics_by_hand(network(), images, 20)
-        renew_statistics(model, images[:60].split(20))
+        recompute_bn_statistics(model, images[:60].split(20))
         assert all(module.training == training for module in model.modules())
         assert [m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)] == momenta
         assert all(torch.equal(before[key], value) for key, value in model.named_parameters())
@@ -80,17 +80,17 @@ def test_renewing_leaves_weights_mode_and_momentum_alone() -> None:
             torch.testing.assert_close(model.state_dict()[key], value, atol=1e-6, rtol=1e-5)
 
 
-def test_they_are_computed_in_the_precision_of_the_run() -> None:
+def test_statistics_are_computed_in_the_precision_of_the_run() -> None:
     images = dataset().train.images
     full, half = network(), network()
-    renew_statistics(full, images[:64].split(16))
-    renew_statistics(half, images[:64].split(16), "bfloat16")
+    recompute_bn_statistics(full, images[:64].split(16))
+    recompute_bn_statistics(half, images[:64].split(16), "bfloat16")
     assert not same(full, half)
     for x, y in zip(full.state_dict().values(), half.state_dict().values(), strict=True):
         torch.testing.assert_close(x, y, atol=0.03, rtol=0.05)
 
 
-def test_a_network_without_normalisation_takes_it_too() -> None:
+def test_a_network_without_normalisation_works_too() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(128, 3))
     recipe = Recipe(name="imagenet", epochs=1, batch_size=16)
     assert len(fit(model, dataset(), recipe).curve) == 1

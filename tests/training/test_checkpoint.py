@@ -1,4 +1,4 @@
-"""Any damage to a checkpoint is noticed, said, and costs only what it held."""
+"""Any damage to a checkpoint is noticed and logged, and training then starts anew."""
 
 import logging
 from pathlib import Path
@@ -9,7 +9,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spectrum.training.checkpoint import load_checkpoint, save_checkpoint, write_whole
+from spectrum.files import write_atomic
+from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
 
 STATE: dict[str, Any] = {"weights": torch.arange(50.0), "epoch": 3, "curve": [{"loss": 0.5}]}
 many = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -34,7 +35,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
 
 @many
 @given(share=st.floats(0, 0.999))
-def test_a_truncated_file_is_said(
+def test_a_truncated_file_is_logged(
     share: float, saved: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "state.pt"
@@ -49,7 +50,7 @@ def test_a_truncated_file_is_said(
 
 @many
 @given(content=st.binary(max_size=2000))
-def test_bytes_of_any_kind_are_said(content: bytes, tmp_path: Path) -> None:
+def test_arbitrary_bytes_are_no_checkpoint(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     path.write_bytes(content)
     assert load_checkpoint(path) is None
@@ -79,15 +80,15 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_whole(path, lambda file: file.write(b"old"))
+    write_atomic(path, lambda file: file.write(b"old"))
 
     def half(file: Any) -> None:
         file.write(b"new")
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError, match="half way"):
-        write_whole(path, half)
+        write_atomic(path, half)
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["file"]

@@ -1,4 +1,4 @@
-"""The loop against a plain one written here, and each part of the recipe by its effect."""
+"""The training loop against a plain one, and the effect of each part of the recipe."""
 
 import math
 import sys
@@ -16,7 +16,7 @@ from spectrum.training.checkpoint import save_checkpoint
 from tests.training.conftest import RECIPE, dataset, network, same, train
 
 
-def test_it_is_the_plain_loop() -> None:
+def test_fit_equals_a_plain_loop() -> None:
     data, plain = dataset(), network()
     fitted = train(average=0.0, clip=0.5, channels_last=False, seed=7)
 
@@ -66,7 +66,7 @@ def test_it_is_the_plain_loop() -> None:
 
 
 class WithAuxiliary(nn.Module):
-    """A network whose second head speaks in training mode alone, as Inception's does."""
+    """A network with a second head in training mode only, as Inception has it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,16 +165,16 @@ def test_each_option_alone_changes_the_weights(option: str) -> None:
 
 
 def test_the_memory_layout_is_that_asked_for() -> None:
-    weight = "stem.0.weight"
+    weight = "stem.0.conv.weight"
     for layout in (True, False):
         tensor = train(channels_last=layout).network.get_parameter(weight)
         assert tensor.is_contiguous(memory_format=torch.channels_last) == layout
 
 
 def test_every_option_of_the_recipe_is_tested() -> None:
-    # The last two say something where images stream and where processes train together.
-    untold = {"name", "channels_last", "crop_area", "batch_norm"}
-    assert set(Recipe.model_fields) - set(CHANGES) == untold
+    # The last two have an effect on streamed images and on training in several processes.
+    untested = {"name", "channels_last", "crop_area", "batch_norm"}
+    assert set(Recipe.model_fields) - set(CHANGES) == untested
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_no_trace() -> None:
@@ -199,7 +199,7 @@ def test_the_test_split_is_never_read() -> None:
     assert same(fit(network(), blind, RECIPE).network, train().network)
 
 
-def test_a_loss_that_is_no_number_is_said() -> None:
+def test_a_loss_that_is_not_finite_raises_diverged() -> None:
     with pytest.raises(Diverged, match="loss is nan in epoch 1 of 3"):
         train(lr=1e38)
 
@@ -218,7 +218,7 @@ def test_a_loss_that_is_no_number_is_said() -> None:
     ],
     ids=str,
 )
-def test_a_checkpoint_is_gone_on_from(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_training_resumes_from_a_checkpoint(changes: dict[str, Any], tmp_path: Path) -> None:
     whole = train(dropout=0.3, **changes)
     path = tmp_path / "state.pt"
 
@@ -246,7 +246,7 @@ def test_a_training_stopped_within_an_epoch_repeats_none_of_its_steps(
     changes = {"dropout": 0.3, "flip": True, "crop": 1, "average": 0.9}
     whole = train(**changes)
     loop = sys.modules["spectrum.training.fit"]
-    monkeypatch.setattr(loop, "_SAVED_EVERY", 0.0)
+    monkeypatch.setattr(loop, "_SAVE_EVERY", 0.0)
     saved: list[tuple[int, int]] = []
 
     def save(path: Path, state: dict[str, Any]) -> None:

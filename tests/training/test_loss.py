@@ -10,7 +10,7 @@ from spectrum.training.loss import AUXILIARY_WEIGHT, criterion, training_loss
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_of_several_labels_it_is_the_mean_of_binary_ones(smoothing: float) -> None:
+def test_the_loss_of_several_labels_is_the_mean_binary_cross_entropy(smoothing: float) -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(5, 3), torch.rand(5, 3) < 0.4
     total = 0.0
@@ -22,7 +22,7 @@ def test_of_several_labels_it_is_the_mean_of_binary_ones(smoothing: float) -> No
     assert criterion(logits, labels, smoothing).item() == pytest.approx(total / 15, rel=1e-5)
 
 
-def test_an_auxiliary_head_counts_less() -> None:
+def test_an_auxiliary_head_has_a_smaller_weight() -> None:
     torch.manual_seed(0)
     main, other, labels = torch.randn(5, 3), torch.randn(5, 3), torch.rand(5, 3) < 0.4
     recipe = Recipe(label_smoothing=0.1)

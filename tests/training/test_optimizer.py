@@ -70,12 +70,12 @@ def test_jfts_rate_falls_every_so_many_samples(every: float) -> None:
         assert rates(recipe) == pytest.approx([0.001 * 0.9**times for times in seen])
 
 
-def test_fewer_images_than_a_batch_count_as_what_they_are() -> None:
+def test_a_single_smaller_batch_counts_its_own_images() -> None:
     recipe = Recipe(name="jft", epochs=6, batch_size=32, decay_every=18)
     assert rates(recipe, n=9) == pytest.approx([0.001 * 0.9 ** (i // 2) for i in range(6)])
 
 
-def test_the_curve_tells_the_rate_after_an_epoch() -> None:
+def test_the_curve_has_the_learning_rate_after_the_epoch() -> None:
     fitted = train(name="imagenet", epochs=4, batch_size=16, lr=0.01)
     rate = [line["lr"] for line in fitted.curve]
     assert rate == pytest.approx([0.01, 0.0094, 0.0094, 0.01 * 0.94**2])
@@ -137,7 +137,7 @@ def test_the_papers_optimisers_are_the_plain_loop(name: Any, lr: float, momentum
         torch.testing.assert_close(tensor, fitted[key], atol=1e-4, rtol=1e-3, msg=key)
 
 
-def test_its_steps_and_its_state_are_torchs_own() -> None:
+def test_the_steps_and_the_state_are_those_of_torchs_optimisers() -> None:
     kinds = {
         "sgd": lambda p: torch.optim.SGD(p, 0.01, 0.7, weight_decay=0.1, fused=True),
         "rmsprop": lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.7, weight_decay=0.1),

@@ -140,16 +140,16 @@ def test_without_labels_or_with_none_that_weighs_anything_there_is_no_precision(
     assert average_precision(scores[:0], targets[:0], 3).shape == (0,)
 
 
-def test_parts_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(2)
     scores = torch.randn(11, 8, generator=generator)
     targets = torch.rand(11, 8, generator=generator) < 0.3
     whole = average_precision(scores, targets, 5)
-    monkeypatch.setattr(ranking, "_HELD", 24)
+    monkeypatch.setattr(ranking, "_CHUNK_SCORES", 24)
     assert torch.equal(average_precision(scores, targets, 5).nan_to_num(-1), whole.nan_to_num(-1))
 
 
-def test_scores_that_are_no_numbers_are_ranked_somehow() -> None:
+def test_scores_that_are_nan_give_precisions_in_0_to_1() -> None:
     scores = torch.full((2, 5), math.nan)
     found = average_precision(scores, torch.eye(5, dtype=torch.bool)[:2], 3)
     assert ((found >= 0) & (found <= 1)).all()
@@ -159,11 +159,11 @@ def test_scores_that_are_no_numbers_are_ranked_somehow() -> None:
     ("change", "message"),
     [
         ({"scores": torch.zeros(2, 3, dtype=torch.int64)}, r"scores \(=torch.int64 \(2, 3\)\)"),
-        ({"scores": torch.zeros(2, 0)}, r"scores .* with a class at least"),
+        ({"scores": torch.zeros(2, 0)}, r"scores .* with at least one class"),
         ({"targets": torch.zeros(2, 3)}, r"targets \(=torch.float32 \(2, 3\)\) must be bool"),
         ({"targets": torch.zeros(3, 2, dtype=torch.bool)}, r"targets .* \(2, 3\) as scores are"),
         ({"k": 0}, r"k \(=0\) must be at least 1"),
-        ({"weights": torch.ones(2)}, r"weights \(=\(2,\)\) must be \(3,\), one a class"),
+        ({"weights": torch.ones(2)}, r"weights \(=\(2,\)\) must be \(3,\), one per class"),
         ({"weights": torch.tensor([1.0, -1.0, 0.0])}, "weights must be finite and 0 or more"),
         ({"weights": torch.tensor([1.0, math.inf, 0.0])}, "weights must be finite and 0 or more"),
     ],

@@ -9,29 +9,46 @@ from pydantic import ValidationError
 
 from spectrum import NetworkConfig, Recipe, StudyConfig
 from spectrum.data import Augmentation
-from spectrum.training import dropout_of
+from spectrum.training import default_dropout
 from spectrum.training.recipe import RECIPES
 
 # Sections 4.2 and 4.3 of the paper, and what they leave to us.
 SHARED = {
-    **{"momentum": 0.9, "schedule": "exponential", "weight_decay": 1e-5, "label_smoothing": 0.0},
-    **{"clip": 0.0, "epochs": 100, "batch_size": 32, "average": 0.9999, "precise_bn": 8192},
+    "momentum": 0.9,
+    "schedule": "exponential",
+    "weight_decay": 1e-5,
+    "label_smoothing": 0.0,
+    "clip": 0.0,
+    "epochs": 100,
+    "batch_size": 32,
+    "average": 0.9999,
+    "precise_bn": 8192,
 }
 PAPER = {
     "imagenet": {
         **SHARED,
-        **{"optimizer": "sgd", "lr": 0.045, "decay": 0.94, "decay_every": 2},
-        **{"decay_unit": "epochs"},
+        "optimizer": "sgd",
+        "lr": 0.045,
+        "decay": 0.94,
+        "decay_every": 2,
+        "decay_unit": "epochs",
     },
     "jft": {
         **SHARED,
-        **{"optimizer": "rmsprop", "lr": 0.001, "decay": 0.9, "decay_every": 3_000_000},
-        **{"decay_unit": "samples"},
+        "optimizer": "rmsprop",
+        "lr": 0.001,
+        "decay": 0.9,
+        "decay_every": 3_000_000,
+        "decay_unit": "samples",
     },
 }
 # Neither section says how images are varied.
 UNVARIED = {
-    **{"crop": 0, "flip": None, "cutout": 0, "crop_area": None, "batch_norm": "synchronised"},
+    "crop": 0,
+    "flip": None,
+    "cutout": 0,
+    "crop_area": None,
+    "batch_norm": "synchronised",
 }
 
 
@@ -45,7 +62,7 @@ def test_the_papers_recipes_are_the_papers(name: str) -> None:
     assert tuple(RECIPES) == ("small", "imagenet", "jft")
 
 
-def test_small_is_what_the_fields_say_on_their_own() -> None:
+def test_small_has_the_defaults_of_the_fields() -> None:
     assert Recipe(name="small") == Recipe()
     assert (Recipe().optimizer, Recipe().schedule, Recipe().precise_bn) == ("adamw", "one_cycle", 0)
 
@@ -65,7 +82,7 @@ def test_one_field_given_changes_that_field_alone(name: Any, field: str, value: 
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_another_optimizer_or_schedule_drops_what_was_the_old_ones(name: Any) -> None:
+def test_another_optimizer_or_schedule_drops_the_old_ones_fields(name: Any) -> None:
     expected = Recipe(name=name).model_dump()
     adamw = Recipe(name=name, optimizer="adamw").model_dump()
     assert adamw == expected | {"optimizer": "adamw", "momentum": 0.0}
@@ -97,7 +114,7 @@ def test_another_optimizer_or_schedule_drops_what_was_the_old_ones(name: Any) ->
     ],
     ids=str,
 )
-def test_a_field_that_would_say_nothing_is_refused(fields: dict[str, Any], said: str) -> None:
+def test_a_field_without_effect_is_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         Recipe(**fields)
     assert refusal.value.errors()[0]["msg"].startswith(f"Value error, {said}")
@@ -151,11 +168,13 @@ def dropouts(**fields: Any) -> set[tuple[str, str, float]]:
     return {(c.network.name, c.recipe.name, c.network.dropout) for c in found}
 
 
-def test_imagenet_drops_half_of_the_features_unless_told_otherwise() -> None:
-    assert [dropout_of(name) for name in RECIPES] == [0.0, 0.5, 0.0]
+def test_imagenet_has_a_dropout_of_a_half_by_default() -> None:
+    assert [default_dropout(name) for name in RECIPES] == [0.0, 0.5, 0.0]
     recipes = "small,imagenet,jft"
     assert dropouts(recipe=recipes) == {
-        *(("tiny", "small", 0.0), ("tiny", "imagenet", 0.5), ("tiny", "jft", 0.0)),
+        ("tiny", "small", 0.0),
+        ("tiny", "imagenet", 0.5),
+        ("tiny", "jft", 0.0),
     }
     for given in (0.0, 0.2):
         found = dropouts(recipe=recipes, network={"name": "tiny", "dropout": given})
@@ -166,16 +185,18 @@ def test_imagenet_drops_half_of_the_features_unless_told_otherwise() -> None:
     assert dropouts(recipe="imagenet", network=own) == {("tiny", "imagenet", 0.0)}
 
 
-@pytest.mark.parametrize("streams", [True, False])
-def test_images_that_stream_are_cut_out_and_mirrored_unless_it_is_said(streams: bool) -> None:
-    assert Recipe().augmentation(streams) == (
-        Augmentation(flip=True, area=0.08) if streams else Augmentation()
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_streamed_images_are_cropped_and_mirrored_by_default(is_streamed: bool) -> None:
+    assert Recipe().augmentation(is_streamed) == (
+        Augmentation(flip=True, crop_area=0.08) if is_streamed else Augmentation()
     )
-    told = Recipe(crop=4, flip=not streams, cutout=8).augmentation(streams)
-    assert told == Augmentation(4, not streams, 8, area=0.08 if streams else 1.0)
+    given = Recipe(crop=4, flip=not is_streamed, cutout=8).augmentation(is_streamed)
+    assert given == Augmentation(4, not is_streamed, 8, crop_area=0.08 if is_streamed else 1.0)
 
 
-def test_images_in_memory_have_no_pixels_to_cut_out_of() -> None:
-    assert Recipe(crop_area=0.25).augmentation(streams=True).area == 0.25
-    with pytest.raises(ValueError, match=r"recipe.crop_area \(=0.25\) needs images that stream"):
-        Recipe(crop_area=0.25).augmentation(streams=False)
+def test_images_in_memory_have_no_crop_area() -> None:
+    assert Recipe(crop_area=0.25).augmentation(is_streamed=True).crop_area == 0.25
+    with pytest.raises(
+        ValueError, match=r"recipe.crop_area \(=0.25\) needs images that are streamed"
+    ):
+        Recipe(crop_area=0.25).augmentation(is_streamed=False)

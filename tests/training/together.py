@@ -1,4 +1,4 @@
-"""Trainings on all the processes that torchrun starts: ``torchrun ... together.py FOLDER``."""
+"""Trains on all processes that torchrun starts: ``torchrun ... together.py FOLDER``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from spectrum import Dataset, Recipe, Split, fit
+from spectrum.layers import BatchNorm2d, BatchNormReLU
+from spectrum.training.distributed import parallelize, rank, world_size
 from tests.training.conftest import RECIPE, dataset, network
 
-# By name: fields of the recipe. Their learning rate is small, so that rounding doesn't grow.
+# The recipe's fields in each case. The learning rate is small, so that rounding doesn't grow.
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "precise": {"average": 0.0, "precise_bn": 40},
@@ -23,7 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 class Idle(nn.Module):
-    """A network of whose weights some take no part."""
+    """A network with weights that its output doesn't depend on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,8 +54,31 @@ def several_labels() -> Dataset:
     return Dataset(*parts, data.classes, data.shape, "made up")
 
 
+def normalised() -> nn.Sequential:
+    """A convolution and one batch normalisation of each kind that networks have."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), BatchNorm2d(4), BatchNormReLU(4))
+
+
+def pixels() -> Tensor:
+    return torch.randn(8, 2, 6, 6, generator=torch.Generator().manual_seed(2))
+
+
+def normalise_a_share() -> dict[str, Any]:
+    """Trains one step on this process's share of ``pixels``, without changing weights."""
+    model, parallel = parallelize(normalised(), synchronised=True)
+    output = parallel(pixels().chunk(world_size())[rank()])
+    output.square().mean().backward()
+    return {
+        "output": output.detach(),
+        "state": model.state_dict(),
+        "gradient": model[0].weight.grad,
+        "types": [type(module).__name__ for module in model],
+    }
+
+
 def main(folder: Path) -> None:
-    """Train every case and keep what each process has in the end."""
+    """Trains every case, and saves what each process has in the end."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     found: dict[str, Any] = {}
@@ -76,7 +101,7 @@ def main(folder: Path) -> None:
         if line["epoch"] == 1 and len(seen) == 1:
             raise KeyboardInterrupt
 
-    for _ in range(2):  # the first process stops, and all go on
+    for _ in range(2):  # rank zero stops the first run, and all resume it
         try:
             fitted = fit(
                 network(0.3),
@@ -91,6 +116,7 @@ def main(folder: Path) -> None:
     fitted = fit(network(0.3), dataset(), recipe("plain"))
     found["whole"] = {"curve": fitted.curve, "state": fitted.network.state_dict()}
     found["seen"] = seen
+    found["normalised"] = normalise_a_share()
     torch.save(found, folder / f"{dist.get_rank()}.pt")
     dist.destroy_process_group()
 

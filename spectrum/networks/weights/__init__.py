@@ -1,4 +1,4 @@
-"""Weights from elsewhere: read, recognised, translated to this package's names, checked, loaded."""
+"""Reads weights from other libraries and loads them into this package's networks."""
 
 from spectrum.networks.weights.layouts import (
     LAYOUTS,

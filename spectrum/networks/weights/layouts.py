@@ -1,4 +1,4 @@
-"""The layouts that are known: what their networks do and what images they were trained on."""
+"""The known layouts of weights, the settings of their networks and the images they expect."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from spectrum.networks.checks import Pooling
 from spectrum.networks.inception import Inception
 from spectrum.networks.resnet import ResNet
 from spectrum.networks.vgg import VGG
-from spectrum.networks.xception import Pooling, Xception
+from spectrum.networks.xception import Xception
 
 __all__ = ["LAYOUTS", "OWN", "Layout", "Preprocessing", "recognise"]
 
@@ -19,13 +20,13 @@ OWN = "spectrum"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network was trained to see.
+    """The preparation of images for a trained network.
 
     Attributes:
         size: the shorter side after resizing, in pixels.
-        crop: the side of the square cut from the middle.
-        mean: of each channel, subtracted from images scaled to 0..1.
-        std: of each channel, divided by after that.
+        crop: the side of the square that is cut from the middle, in pixels.
+        mean: mean of each channel, subtracted from images scaled to 0..1.
+        std: standard deviation of each channel, by which the difference is divided.
     """
 
     size: int
@@ -36,15 +37,15 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of tensors, and what they don't say about the network they belong to.
+    """Where weights come from, and the settings of their network that tensors don't show.
 
     Attributes:
-        title: for messages.
-        network: the class here that it fits.
+        title: the name for messages.
+        network: the class in this package that the weights fit.
         bn_eps: added to the variance in batch normalisation.
         bn_momentum: weight of the newest batch in the running statistics.
-        pooling: how the network pads where it pools; None where it leaves no choice.
-        preprocessing: of the published weights.
+        pooling: how poolings pad; None if the network's poolings have no such option.
+        preprocessing: the preparation of images for the published weights.
     """
 
     title: str
@@ -87,27 +88,29 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def recognise(names: Iterable[str]) -> str:
-    """The layout that names of tensors belong to: one of ``LAYOUTS``, or ``"spectrum"``.
+    """Recognise a layout by the names of its tensors.
 
-    timm calls the tensors of ``inception_v3`` and its ResNets as torchvision does. Names that
-    nothing is known of are taken to be a network's own.
+    The names of timm's ``inception_v3`` and ResNets are torchvision's.
+
+    Returns:
+        One of ``LAYOUTS``, or ``"spectrum"``: unknown names are taken to be the network's own.
     """
     names = set(names)
 
-    def some(start: str, end: str = "") -> bool:
+    def any_name(start: str, end: str = "") -> bool:
         return any(name.startswith(start) and name.endswith(end) for name in names)
 
-    if some("", "/depthwise_kernel"):
+    if any_name("", "/depthwise_kernel"):
         return "keras_xception"
     if any("conv2d" in name and "/" in name for name in names):
         return "keras_inception_v3"
-    if some("block1.rep."):
+    if any_name("block1.rep."):
         return "timm_legacy_xception"
-    if some("Mixed_5b."):
+    if any_name("Mixed_5b."):
         return "torchvision_inception_v3"
-    if some("features.0."):
-        return "timm_vgg" if some("pre_logits.") else "torchvision_vgg"
-    # Our own ResNet differs in its dialled layer alone.
-    if some("layer1.0.conv1.") and not some("layer1.0.conv2.spatial."):
+    if any_name("features.0."):
+        return "timm_vgg" if any_name("pre_logits.") else "torchvision_vgg"
+    # This package's ResNet has the same names, except for its segmented convolutions.
+    if any_name("layer1.0.conv1.") and not any_name("layer1.0.conv2.spatial."):
         return "torchvision_resnet"
     return OWN

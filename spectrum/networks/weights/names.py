@@ -1,7 +1,7 @@
-"""What each layout calls the tensors of a network, and what they are called here.
+"""The names of a network's tensors in each layout, with this package's names.
 
-The tables are whole whatever a source holds, so that what it lacks can be named. Of a source only
-its names are looked at, and how many dimensions a tensor has.
+The tables are complete even if a source isn't, so that messages can name the tensors that it
+lacks. Of a source they depend only on its names and on the tensors' numbers of dimensions.
 """
 
 from __future__ import annotations
@@ -20,40 +20,43 @@ Names: TypeAlias = dict[str, str]
 
 
 def tensor_names(layout: str, tensors: Mapping[str, Tensor]) -> Names:
-    """Every tensor of a layout: as this source calls it, or would, and as its network here does.
+    """Map the source's name of every tensor of a layout to this package's name.
 
     Args:
         layout: one of ``LAYOUTS``.
-        tensors: of the source, by its own names.
+        tensors: the tensors by the source's names.
+
+    Returns:
+        The names, including those of tensors that the source lacks.
     """
     return _TABLES[layout](tensors)
 
 
-# Xception: Keras's number of a module, the module here, and where its convolutions are in it.
-# timm counts modules from one less and places convolutions alike.
-_REDUCING, _MIDDLE = (1, 4), (1, 4, 7)
-_MODULES: tuple[tuple[int, str, tuple[int, ...]], ...] = (
-    (2, "entry.0", (0, 3)),
-    (3, "entry.1", _REDUCING),
-    (4, "entry.2", _REDUCING),
-    *((5 + i, f"middle.{i}", _MIDDLE) for i in range(8)),
-    (13, "exit.0", _REDUCING),
+# Xception: Keras's number of a module, the module here, and how many convolutions it has. timm
+# counts modules from one less.
+_MODULES: tuple[tuple[int, str, int], ...] = (
+    *((2 + i, f"entry.{i}", 2) for i in range(3)),
+    *((5 + i, f"middle.{i}", 3) for i in range(8)),
+    (13, "exit.block", 2),
 )
+_MIDDLE = 3  # convolutions of a middle module, the only kind without a shortcut of its own
 
 
 def _timm_legacy_xception(tensors: Iterable[str]) -> Names:
-    names = _conv("conv1", "stem.0") | _norm("bn1", "stem.1")
-    names |= _conv("conv2", "stem.3") | _norm("bn2", "stem.4")
-    for number, module, places in _MODULES:
+    names = _conv("conv1", "stem.0.conv") | _norm("bn1", "stem.0.bn")
+    names |= _conv("conv2", "stem.1.conv") | _norm("bn2", "stem.1.bn")
+    for number, module, convs in _MODULES:
         block = f"block{number - 1}"
-        for i in places:
-            names |= _timm_separable(f"{block}.rep.{i}", f"{module}.branch.{i}")
-            names |= _norm(f"{block}.rep.{i + 1}", f"{module}.branch.{i + 1}")
-        if places != _MIDDLE:
+        for i in range(convs):
+            # timm numbers the layers of a module; all but the first module begin with a ReLU.
+            place = 3 * i + (number > 2)
+            names |= _timm_separable(f"{block}.rep.{place}", f"{module}.conv{i + 1}")
+            names |= _norm(f"{block}.rep.{place + 1}", f"{module}.bn{i + 1}")
+        if convs != _MIDDLE:
             names |= _conv(f"{block}.skip", f"{module}.shortcut.0")
             names |= _norm(f"{block}.skipbn", f"{module}.shortcut.1")
-    names |= _timm_separable("conv3", "exit.1") | _norm("bn3", "exit.2")
-    names |= _timm_separable("conv4", "exit.4") | _norm("bn4", "exit.5")
+    for i in (3, 4):
+        names |= _timm_separable(f"conv{i}", f"exit.conv{i}") | _norm(f"bn{i}", f"exit.bn{i}")
     head = "last_linear" if "last_linear.weight" in set(tensors) else "fc"
     return names | _linear(head, "classifier")
 
@@ -64,19 +67,19 @@ def _timm_separable(source: str, target: str) -> Names:
 
 
 def _keras_xception(tensors: Mapping[str, Tensor]) -> Names:
-    convs = [("block1_conv1", "stem.0"), ("block1_conv2", "stem.3")]
-    norms = [("block1_conv1_bn", "stem.1"), ("block1_conv2_bn", "stem.4")]
+    convs = [(f"block1_conv{i}", f"stem.{i - 1}.conv") for i in (1, 2)]
+    norms = [(f"block1_conv{i}_bn", f"stem.{i - 1}.bn") for i in (1, 2)]
     separables = []
-    for number, module, places in _MODULES:
-        for i, place in enumerate(places, 1):
-            separables.append((f"block{number}_sepconv{i}", f"{module}.branch.{place}"))
-            norms.append((f"block{number}_sepconv{i}_bn", f"{module}.branch.{place + 1}"))
-        if places != _MIDDLE:
+    for number, module, count in _MODULES:
+        for i in range(1, count + 1):
+            separables.append((f"block{number}_sepconv{i}", f"{module}.conv{i}"))
+            norms.append((f"block{number}_sepconv{i}_bn", f"{module}.bn{i}"))
+        if count != _MIDDLE:
             shortcut = len(convs) - 2
             convs.append((f"conv2d_{shortcut}", f"{module}.shortcut.0"))
             norms.append((f"batch_normalization_{shortcut}", f"{module}.shortcut.1"))
-    separables += [("block14_sepconv1", "exit.1"), ("block14_sepconv2", "exit.4")]
-    norms += [("block14_sepconv1_bn", "exit.2"), ("block14_sepconv2_bn", "exit.5")]
+    separables += [(f"block14_sepconv{i}", f"exit.conv{i + 2}") for i in (1, 2)]
+    norms += [(f"block14_sepconv{i}_bn", f"exit.bn{i + 2}") for i in (1, 2)]
     return keras_names(
         tensors,
         {
@@ -88,53 +91,63 @@ def _keras_xception(tensors: Mapping[str, Tensor]) -> Names:
     )
 
 
-# Inception V3: the convolutions of each kind of module, in the order in which Keras and the
-# module here define them, each with how many stand between it and the module's end, itself
-# counted. Concatenating within a branch counts as half of one.
-_FIRST: dict[str, float] = {
+# Inception V3: the convolutions of each kind of module, in the order in which Keras and this
+# package define them. The number of each is its distance from the module's end, in convolutions;
+# a concatenation within a branch counts as half of one.
+_INCEPTION_A: dict[str, float] = {
     "branch1x1": 1,
-    **{"branch5x5_1": 2, "branch5x5_2": 1},
-    **{"branch3x3dbl_1": 3, "branch3x3dbl_2": 2, "branch3x3dbl_3": 1},
+    "branch5x5_1": 2,
+    "branch5x5_2": 1,
+    "branch3x3dbl_1": 3,
+    "branch3x3dbl_2": 2,
+    "branch3x3dbl_3": 1,
     "branch_pool": 1,
 }
-_FIRST_REDUCTION: dict[str, float] = {
+_INCEPTION_B: dict[str, float] = {
     "branch3x3": 1,
-    **{"branch3x3dbl_1": 3, "branch3x3dbl_2": 2, "branch3x3dbl_3": 1},
+    "branch3x3dbl_1": 3,
+    "branch3x3dbl_2": 2,
+    "branch3x3dbl_3": 1,
 }
-_SECOND: dict[str, float] = {
+_INCEPTION_C: dict[str, float] = {
     "branch1x1": 1,
     **{f"branch7x7_{i}": 4 - i for i in range(1, 4)},
     **{f"branch7x7dbl_{i}": 6 - i for i in range(1, 6)},
     "branch_pool": 1,
 }
-_SECOND_REDUCTION: dict[str, float] = {
-    **{"branch3x3_1": 2, "branch3x3_2": 1},
+_INCEPTION_D: dict[str, float] = {
+    "branch3x3_1": 2,
+    "branch3x3_2": 1,
     **{f"branch7x7x3_{i}": 5 - i for i in range(1, 5)},
 }
-_THIRD: dict[str, float] = {
+_INCEPTION_E: dict[str, float] = {
     "branch1x1": 1,
-    **{"branch3x3_1": 2.5, "branch3x3_2a": 1.5, "branch3x3_2b": 1.5},
-    **{"branch3x3dbl_1": 3.5, "branch3x3dbl_2": 2.5},
-    **{"branch3x3dbl_3a": 1.5, "branch3x3dbl_3b": 1.5},
+    "branch3x3_1": 2.5,
+    "branch3x3_2a": 1.5,
+    "branch3x3_2b": 1.5,
+    "branch3x3dbl_1": 3.5,
+    "branch3x3dbl_2": 2.5,
+    "branch3x3dbl_3a": 1.5,
+    "branch3x3dbl_3b": 1.5,
     "branch_pool": 1,
 }
 
 _INCEPTION_STEM = {"Conv2d_1a_3x3": "stem.0", "Conv2d_2a_3x3": "stem.1", "Conv2d_2b_3x3": "stem.2"}
 _INCEPTION_STEM |= {"Conv2d_3b_1x1": "stem.4", "Conv2d_4a_3x3": "stem.5"}
 _MIXED: dict[str, tuple[str, dict[str, float]]] = {
-    **{f"Mixed_5{letter}": (f"mixed5.{i}", _FIRST) for i, letter in enumerate("bcd")},
-    "Mixed_6a": ("mixed6.0", _FIRST_REDUCTION),
-    **{f"Mixed_6{letter}": (f"mixed6.{i}", _SECOND) for i, letter in enumerate("bcde", 1)},
-    "Mixed_7a": ("mixed7.0", _SECOND_REDUCTION),
-    **{f"Mixed_7{letter}": (f"mixed7.{i}", _THIRD) for i, letter in enumerate("bc", 1)},
+    **{f"Mixed_5{letter}": (f"mixed5.{i}", _INCEPTION_A) for i, letter in enumerate("bcd")},
+    "Mixed_6a": ("mixed6.0", _INCEPTION_B),
+    **{f"Mixed_6{letter}": (f"mixed6.{i}", _INCEPTION_C) for i, letter in enumerate("bcde", 1)},
+    "Mixed_7a": ("mixed7.0", _INCEPTION_D),
+    **{f"Mixed_7{letter}": (f"mixed7.{i}", _INCEPTION_E) for i, letter in enumerate("bc", 1)},
 }
-# The rest of a module's convolutions are spatial, and so on the dial.
+# The other convolutions of a module are spatial and segmented.
 _POINTWISE = {"branch1x1", "branch_pool", "branch3x3dbl_1", "branch3x3_1"}
 _POINTWISE |= {"branch5x5_1", "branch7x7_1", "branch7x7dbl_1", "branch7x7x3_1"}
 
 
 def _in_module(module: str, branch: str) -> str:
-    """The convolution of a branch, as it is called here."""
+    """This package's name of the convolution of a branch."""
     return f"{module}.{branch}.conv" if branch in _POINTWISE else f"{module}.{branch}.conv.spatial"
 
 
@@ -153,8 +166,8 @@ def _torchvision_inception_v3(tensors: Iterable[str]) -> Names:
 
 
 def _keras_inception_v3(tensors: Mapping[str, Tensor]) -> Names:
-    # In the order of definition, which numbers the layers' names, and then in Keras's order of
-    # layers, by their distance from the output.
+    # Keras numbers the names of layers in the order of definition, but orders the layers by their
+    # distance from the output.
     convs = [(f"{target}.conv", f"{target}.bn") for target in _INCEPTION_STEM.values()]
     order: list[int] = list(range(len(convs)))
     for target, branches in _MIXED.values():
@@ -181,8 +194,8 @@ def _torchvision_resnet(tensors: Iterable[str]) -> Names:
         for i in range(depth):
             block = f"layer{layer}.{i}"
             for part in ("1", "2", "3"):
-                dialled = ".spatial" if part == "2" else ""
-                names |= _conv(f"{block}.conv{part}", f"{block}.conv{part}{dialled}")
+                spatial = ".spatial" if part == "2" else ""
+                names |= _conv(f"{block}.conv{part}", f"{block}.conv{part}{spatial}")
                 names |= _norm(f"{block}.bn{part}", f"{block}.bn{part}")
             if i == 0:
                 names |= _conv(f"{block}.downsample.0", f"{block}.downsample.0")
@@ -194,7 +207,7 @@ _VGG_DEPTHS = ((1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4
 
 
 def _vgg(tensors: Iterable[str], hidden: Sequence[str], head: str) -> Names:
-    """The depth, with or without batch normalisation, that most of the names speak for."""
+    """The names at the depth, with or without batch normalisation, that fits most of a source."""
     found = set(tensors)
     tables = [_vgg_features(stages, bn) for stages in _VGG_DEPTHS for bn in (False, True)]
     names = max(tables, key=lambda table: (len(found & set(table)), -len(table)))
@@ -204,14 +217,13 @@ def _vgg(tensors: Iterable[str], hidden: Sequence[str], head: str) -> Names:
 
 def _vgg_features(stages: Sequence[int], batch_norm: bool) -> Names:
     names: Names = {}
-    step, number = 2 + batch_norm, 0
+    number = 0
     for stage, convs in enumerate(stages, 1):
         for i in range(convs):
-            spatial = f"stage{stage}.{i * step}.spatial"
-            names |= _linear(f"features.{number}", spatial)
+            names |= _linear(f"features.{number}", f"stage{stage}.{2 * i}.spatial")
             if batch_norm:
-                names |= _norm(f"features.{number + 1}", f"stage{stage}.{i * step + 1}")
-            number += step
+                names |= _norm(f"features.{number + 1}", f"stage{stage}.{2 * i + 1}")
+            number += 2 + batch_norm  # the ReLU has a number there
         number += 1  # the pooling
     return names
 

@@ -1,4 +1,4 @@
-"""Tensors by the names that their source gives them. No code in a file is ever run."""
+"""Reads the tensors of a source by their names in it. Code in a file is never run."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from spectrum.networks.weights.keras import is_keras_model, read_hdf5, read_mode
 
 __all__ = ["Source", "describe", "read_tensors"]
 
-# A path, a state dict, or a live Keras model, which has no type where Keras isn't installed.
+# A path, a state dict, or a Keras model, whose type doesn't exist if Keras isn't installed.
 Source: TypeAlias = str | PathLike[str] | Mapping[str, Any] | Any
 
-_NESTS = ("state_dict", "model", "model_state_dict")
+_NESTED_KEYS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 
 
 def describe(source: Source) -> str:
-    """How messages call a source."""
+    """The name of a source in messages."""
     if isinstance(source, str | PathLike):
         return str(source)
     if isinstance(source, Mapping):
@@ -39,13 +39,14 @@ def describe(source: Source) -> str:
 
 
 def read_tensors(source: Source) -> dict[str, Tensor]:
-    """The tensors of a source by its own names; those of Keras are ``layer/weight``.
+    """Read the tensors of a source by their names in it; Keras's become ``layer/weight``.
 
-    What a file is, is told by its content. A state dict may be nested under ``"state_dict"``,
-    ``"model"`` or ``"model_state_dict"``, and come from ``DataParallel`` or ``torch.compile``.
+    The type of a file is recognised by its content. A state dict may be nested under
+    ``"state_dict"``, ``"model"`` or ``"model_state_dict"``, and its names may have the prefix of
+    ``DataParallel`` or ``torch.compile``.
 
     Raises:
-        ValueError: it isn't weights, it is damaged or missing, or it wants to run code.
+        ValueError: the source holds no weights, is damaged or missing, or would have to run code.
     """
     if isinstance(source, str | PathLike):
         return _read_file(Path(source))
@@ -63,14 +64,14 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             start = file.read(9)
     except FileNotFoundError:
-        raise ValueError(f"source (={path}) must be a file that is there") from None
+        raise ValueError(f"source (={path}) must be an existing file") from None
     except OSError as error:
         raise ValueError(f"source (={path}) can't be read: {error.strerror}") from None
     if start.startswith(b"\x89HDF"):
         return read_hdf5(path)
     if start.startswith((b"PK\x03\x04", b"\x80")):
         return _unwrap(_read_torch(path), str(path))
-    if start[8:] == b"{":  # after the length of this header
+    if start[8:] == b"{":  # the header, after its length
         return _read_safetensors(path)
     raise ValueError(
         f"source (={path}) is no file of weights: safetensors, torch.save's or Keras's .h5"
@@ -82,7 +83,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return _unwrap(safetensors.torch.load_file(path), str(path))
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"source (={path}) is a damaged safetensors file: {_line(error)}"
+            f"source (={path}) is a damaged safetensors file: {_first_line(error)}"
         ) from None
 
 
@@ -94,35 +95,35 @@ def _read_torch(path: Path) -> Any:
                 with zipfile.ZipFile(path) as archive:
                     if "model.weights.h5" in archive.namelist():
                         raise RuntimeError("Keras's save_weights writes what can be read here")
-                    damaged = archive.testzip()  # torch doesn't look at the sums
+                    damaged = archive.testzip()  # torch doesn't check the checksums
                 if damaged is not None:
                     raise RuntimeError(f"the sum of {damaged} is wrong")
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        wish = f"asks for {asked[1]}" if asked else "isn't torch.save's"
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"asks for {match[1]}" if match else "isn't torch.save's"
         raise ValueError(
-            f"source (={path}) is refused: its pickle {wish}, and only tensors are read from one"
+            f"source (={path}) is refused: its pickle {reason}, and only tensors are read from one"
         ) from None
-    except Exception as error:  # bytes of any kind can lead torch to any exception
+    except Exception as error:  # on arbitrary bytes torch may raise any exception
         raise ValueError(
-            f"source (={path}) is no file of weights that torch reads: {_line(error)}"
+            f"source (={path}) is no file of weights that torch reads: {_first_line(error)}"
         ) from None
 
 
 def _unwrap(state: Any, label: str) -> dict[str, Tensor]:
     while isinstance(state, Mapping):
-        nest = next((k for k in _NESTS if isinstance(state.get(k), Mapping)), None)
-        if nest is None:
+        key = next((k for k in _NESTED_KEYS if isinstance(state.get(k), Mapping)), None)
+        if key is None:
             break
-        state = state[nest]
+        state = state[key]
     if not isinstance(state, Mapping) or not state:
         raise ValueError(f"source (={label}) must hold a state dict: names and tensors")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             kind = type(value).__name__
             raise ValueError(
-                f"source (={label}) must hold names and tensors alone; {name} is of type {kind}"
+                f"source (={label}) must hold only names and tensors; {name} is of type {kind}"
             )
         if value.is_meta or value.layout is not torch.strided:
             raise ValueError(f"source (={label}) must hold dense tensors with values; not {name}")
@@ -132,5 +133,5 @@ def _unwrap(state: Any, label: str) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:160] if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""timm's and torchvision's networks said again: their names, shapes and forward passes alone.
+"""timm's and torchvision's networks rewritten: their names, shapes and forward passes only.
 
 They can't be dependencies of the tests, as torchvision must match PyTorch's version exactly. That
 the names are theirs was seen once by loading state dicts of timm 1.0.31 and torchvision 0.29.2.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module in eval mode, every weight and statistic drawn so that signals neither die."""
+    """The module in eval mode, with weights and statistics that keep signals at a moderate size."""
     g = torch.Generator().manual_seed(seed)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -122,7 +122,7 @@ class Module(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         outputs = []
         for row in self.rows:
-            # Where a row starts with the pooling branch, it pools first.
+            # A row that starts with the pooling branch pools first.
             y = F.avg_pool2d(x, 3, 1, 1) if row[0][0] == "branch_pool" else x
             for step in row:
                 steps = step if isinstance(step, list) else [step]
@@ -222,8 +222,13 @@ class TorchvisionVGG(nn.Module):
             self.head.fc = nn.Linear(512, classes)
             return
         self.classifier = nn.Sequential(
-            *(nn.Linear(64 * 49, 512), nn.ReLU(), nn.Dropout()),
-            *(nn.Linear(512, 512), nn.ReLU(), nn.Dropout(), nn.Linear(512, classes)),
+            nn.Linear(64 * 49, 512),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(512, 512),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(512, classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:

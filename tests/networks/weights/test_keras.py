@@ -75,14 +75,14 @@ def peer(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pee
     model.save_weights(files["some.weights.h5"])
     model.save_weights(files["nameless.weights.h5"])
     with h5py.File(files["nameless.weights.h5"], "a") as file:
-        for layer in file["layers"].values():  # as Keras before 3.6 wrote them
+        for layer in file["layers"].values():  # as Keras before 3.6 wrote files
             layer["vars"].attrs.clear()
     model.save(files["whole.h5"], include_optimizer=False)
     with h5py.File(files["older.h5"], "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, model)
     files["parted.h5"].write_bytes(files["older.h5"].read_bytes())
     with h5py.File(files["parted.h5"], "a") as file:
-        names = file.attrs["layer_names"]  # as Keras parts lists that are long
+        names = file.attrs["layer_names"]  # as Keras splits long lists
         file.attrs["layer_names0"], file.attrs["layer_names1"] = names[:70], names[70:]
         del file.attrs["layer_names"]
     yield Peer(make, build, model, files)
@@ -111,7 +111,7 @@ def test_logits_are_those_of_keras(peer: Peer, side: int) -> None:
     assert theirs.shape == (1, 9)
     network = load_weights(peer.make(num_classes=9), peer.model)
     assert difference(logits(network, x), theirs) < 1e-4
-    # The other way of pooling would show.
+    # The other way of pooling gives other logits.
     for part in network.modules():
         if isinstance(part, MaxPool):
             part.pooling = "symmetric"
@@ -158,7 +158,7 @@ def test_a_translated_state_has_the_shapes_of_the_network(peer: Peer) -> None:
 
 
 def refuses(peer: Peer, source: Any, *, classes: int = 9, aux: bool = False) -> str:
-    """The one line of the refusal, the network being as it was."""
+    """The one-line message of the refusal, which leaves the network unchanged."""
     network = peer.make(num_classes=classes, **({"aux_logits": True} if aux else {}))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(ValueError, match=r"\Asource \(=[^\n]*\Z") as refusal:
@@ -271,4 +271,4 @@ def test_without_h5py_one_line_says_what_to_install(tmp_path: Path) -> None:
     )
     assert done.stdout.count("\n") == 1
     assert f"source (={path}) is an HDF5 file" in done.stdout
-    assert "pip install 'spectrum[keras]'" in done.stdout
+    assert "pip install 'segment-spectrum[keras]'" in done.stdout

@@ -1,4 +1,4 @@
-"""What a source may be, and what it may not."""
+"""Which sources of weights are read, and which are refused."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_networks_own_weights_are_taken_without_their_counts(make: Any) -> Non
 
 
 def refused(source: Any, network: nn.Module | None = None) -> str:
-    """The one line of the refusal, the network being as it was."""
+    """The one-line message of the refusal, which leaves the network unchanged."""
     network = tiny() if network is None else network
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(ValueError, match=r"\Asource \(=[^\n]*\Z") as refusal:
@@ -107,12 +107,12 @@ def refused(source: Any, network: nn.Module | None = None) -> str:
     return str(refusal.value)
 
 
-def test_another_point_of_the_dial_and_missing_and_extra_tensors_are_named() -> None:
+def test_other_segments_and_missing_and_extra_tensors_are_named() -> None:
     state = tiny().state_dict()
-    assert "middle.0.branch.1.spatial.weight is" in refused(
+    assert "middle.0.conv1.spatial.weight is" in refused(
         state, tiny(segments="entry=C+middle=1+exit=C")
     )
-    assert "missing entry.0.branch.3.spatial.convs.0.weight" in refused(state, tiny(segments=3))
+    assert "missing entry.0.conv2.spatial.convs.0.weight" in refused(state, tiny(segments=3))
     del state["classifier.bias"]
     assert "missing classifier.bias" in refused(state)
     state["classifier.bias"] = torch.zeros(5)
@@ -123,7 +123,7 @@ def test_another_point_of_the_dial_and_missing_and_extra_tensors_are_named() -> 
 
 
 class Evil:
-    """Leaves a file behind where a pickle runs it."""
+    """Creates a file if unpickling runs its code."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -151,7 +151,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused_and_not_run(
     elif protocol == 4:
         assert "is refused: its pickle" in message
     pickle.loads(pickle.dumps(Evil(trace)))
-    assert trace.exists()  # it would have shown
+    assert trace.exists()  # an ordinary unpickling does run the code
 
 
 def png() -> bytes:
@@ -201,7 +201,7 @@ def test_an_archive_of_keras_says_what_to_save(tmp_path: Path) -> None:
 
 
 def test_a_path_without_a_file_is_refused(tmp_path: Path) -> None:
-    assert "must be a file that is there" in refused(tmp_path / "none.pt")
+    assert "must be an existing file" in refused(tmp_path / "none.pt")
     assert "can't be read: Is a directory" in refused(tmp_path)
     (tmp_path / "file").write_bytes(b"")
     assert "can't be read: Not a directory" in refused(tmp_path / "file" / "none.pt")
@@ -239,7 +239,7 @@ def test_a_file_is_read_by_the_names_in_it(tmp_path: Path) -> None:
     assert {name: t.tolist() for name, t in read_tensors(path).items()} == {"a": [1, 1], "b.c": [0]}
 
 
-def test_what_wrappers_and_scripts_add_is_taken_off() -> None:
+def test_prefixes_of_wrappers_are_removed() -> None:
     state = nn.Linear(2, 3).state_dict()
     compiled = {f"_orig_mod.{name}": tensor for name, tensor in state.items()}
     parallel = {f"module.{name}": tensor for name, tensor in compiled.items()}
@@ -258,6 +258,6 @@ def test_a_tensor_without_dense_values_is_named_and_nothing_is_loaded(odd: torch
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules")
-def test_a_lazy_network_is_told() -> None:
+def test_a_lazy_network_without_shapes_is_refused() -> None:
     with pytest.raises(ValueError, match="lazy layers"):
         load_weights(nn.LazyLinear(3), nn.Linear(2, 3).state_dict())

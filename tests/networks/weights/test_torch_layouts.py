@@ -1,4 +1,4 @@
-"""timm's and torchvision's layouts, against their networks said again in ``peers``."""
+"""timm's and torchvision's layouts, against their networks as rewritten in ``peers``."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def peer(case: Case) -> nn.Module:
 
 
 def fresh(case: Case, **options: Any) -> nn.Module:
-    """A network whose settings are all other than the source's."""
+    """A network whose settings all differ from the source's."""
     torch.manual_seed(3)
     pooling = {"pooling": "keras"} if LAYOUTS[case.layout].pooling else {}
     return case.make(**{**OTHERWISE, **pooling, **options})
@@ -137,7 +137,7 @@ def test_settings_as_fields_make_a_network_that_needs_none_set(
 
 
 def unfit(case: Case, state: dict[str, Tensor], **options: Any) -> str:
-    """The one line of the refusal, the network being as it was."""
+    """The one-line message of the refusal, which leaves the network unchanged."""
     network = fresh(case, **options)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(ValueError, match=r"\Asource \(=a state dict\) [^\n]*\Z") as refusal:
@@ -193,14 +193,14 @@ def test_another_depth_is_refused_by_what_the_source_lacks() -> None:
         load_weights(deeper[1], peers.TorchvisionResNet(5).state_dict())
 
 
-def test_an_auxiliary_head_is_left_aside_with_a_log_line_or_missed(
+def test_an_auxiliary_head_is_ignored_with_a_log_line_or_missed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     case = CASES["inception_v3"]
     peer = peers.TorchvisionInception(5, aux=True)
     with caplog.at_level(logging.INFO, "spectrum"):
         load_weights(fresh(case), peer.state_dict())
-    assert "auxiliary head are left aside" in caplog.text
+    assert "auxiliary head are ignored" in caplog.text
     without = {n: t for n, t in peer.state_dict().items() if not n.startswith("AuxLogits")}
     message = unfit(case, without, aux_logits=True)
     assert "missing AuxLogits.conv0.conv.weight (here aux.conv0.conv.weight)" in message
@@ -213,7 +213,7 @@ def test_an_older_name_of_the_classifier_is_known() -> None:
     assert torch.equal(network.classifier.weight, state["fc.weight"])
 
 
-def test_a_users_network_takes_the_weights_that_its_names_are_those_of() -> None:
+def test_a_users_network_loads_weights_with_its_own_names() -> None:
     source, network = peers.TorchvisionResNet(5), peers.TorchvisionResNet(5)
     load_weights(network, source.state_dict())
     assert all(map(torch.equal, network.state_dict().values(), source.state_dict().values()))
@@ -244,7 +244,7 @@ def test_preprocessing_is_that_of_the_layout(case: Case, peer: nn.Module) -> Non
     assert preprocessing(read_weights(peer.state_dict())) == preprocessing(case.layout)
 
 
-def test_a_networks_own_weights_dont_tell_their_preprocessing() -> None:
+def test_a_networks_own_weights_dont_show_their_preprocessing() -> None:
     state = xception(preset="tiny").state_dict()
     assert source_settings(state) == {}
     for source in (state, read_weights(state)):

@@ -1,0 +1,73 @@
+"""Counts, settings of the dial and fields as short texts."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pandas as pd
+
+__all__ = [
+    "field_label",
+    "format_count",
+    "format_count_range",
+    "format_value",
+    "nearly_equal",
+    "shorten_setting",
+    "wrap_setting",
+]
+
+BUDGET_TOLERANCE = 0.03  # costs that were matched to one budget differ by less
+
+
+def format_count(number: float, digits: int | None = None) -> str:
+    """A count with its unit, such as 22.9M or 8.36G.
+
+    Args:
+        number: the count.
+        digits: the most significant digits to show; None for exactly three.
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size * 0.9995:
+            scaled = number / size
+            if digits is not None:
+                return f"{scaled:.{digits}g}{unit}"
+            return f"{scaled:.{max(3 - len(str(int(scaled))), 0)}f}{unit}"
+    return f"{number:.0f}"
+
+
+def nearly_equal(costs: pd.Series) -> bool:
+    """Whether costs differ by no more than 3%, as costs that were matched do."""
+    return bool(costs.max() <= (1 + BUDGET_TOLERANCE) * costs.min())
+
+
+def format_count_range(costs: pd.Series) -> str:
+    """The mean of nearly equal counts, or else their range, such as 1.27-1.37M."""
+    if nearly_equal(costs):
+        return format_count(costs.mean())
+    low, high = format_count(costs.min()), format_count(costs.max())
+    if low[-1] == high[-1]:
+        low = low.rstrip("kMG")  # one unit is enough
+    return f"{low}\N{EN DASH}{high}"
+
+
+def wrap_setting(segments: str) -> str:
+    """A setting of the dial with one part per line, shortened where it has many parts."""
+    parts = [part if len(part) <= 20 else f"{part[:17]}..." for part in segments.split("+")]
+    if len(parts) > 4:
+        return f"{len(parts)} layers:\n{textwrap.shorten(' '.join(parts), 18, placeholder='...')}"
+    return "\n".join(parts)
+
+
+def shorten_setting(segments: str) -> str:
+    """A setting of the dial on one line, shortened where it has many parts."""
+    return " ".join(wrap_setting(segments).split()) if segments.count("+") > 3 else segments
+
+
+def field_label(column: str, value: object) -> str:
+    """A field and its value, such as ``order spatial_only`` or ``hidden none``."""
+    return f"{column} {format_value(value)}"
+
+
+def format_value(value: object) -> str:
+    """The value of a field as text; ``none`` for an empty one, such as no hidden layers."""
+    return str(value) or "none"

@@ -1,0 +1,109 @@
+"""The measure that points are chosen and compared by: top-1 accuracy or mean average precision.
+
+The columns of a table of results tell which of the two it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "ACCURACY",
+    "MAP_AT",
+    "Measure",
+    "infer_measure",
+    "infer_measure_from_names",
+    "mean_average_precision",
+]
+
+MAP_AT = "map_at"
+"""The column that says how many predictions a mean average precision looks at."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of which higher values are better: its columns, and how texts name it.
+
+    Attributes:
+        validation_column: the column of its values on the validation split.
+        test_column: the column of its values on the test split.
+        name: its name in a sentence.
+        short_name: its name in a caption.
+        plural: what several of its values are called.
+        axis_label: its name on the axis of a figure.
+        column_heading: its name in the heading of a printed column.
+        better: the phrase for a point with a higher value, as in "is more accurate".
+        worse: the phrase for a point with a lower value.
+    """
+
+    validation_column: str
+    test_column: str
+    name: str
+    short_name: str
+    plural: str
+    axis_label: str
+    column_heading: str
+    better: str
+    worse: str
+
+    @property
+    def name_with_article(self) -> str:
+        """The name with its indefinite article, as in "an accuracy"."""
+        return f"a{'n' * (self.name[0] in 'aeiou')} {self.name}"
+
+
+ACCURACY = Measure(
+    validation_column="val_top1",
+    test_column="test_top1",
+    name="accuracy",
+    short_name="accuracy",
+    plural="accuracies",
+    axis_label="top-1 accuracy",
+    column_heading="top-1",
+    better="more accurate",
+    worse="less accurate",
+)
+
+
+def mean_average_precision(k: int | None = None) -> Measure:
+    """Returns the mean average precision of the first ``k`` predictions.
+
+    Args:
+        k: how many predictions it looks at; None where that isn't known.
+    """
+    short = "MAP" if k is None else f"MAP@{k}"
+    return Measure(
+        validation_column="val_map",
+        test_column="test_map",
+        name=f"mean average precision ({short})",
+        short_name=short,
+        plural=f"values of {short}",
+        axis_label=short,
+        column_heading=short,
+        better=f"higher in {short}",
+        worse=f"lower in {short}",
+    )
+
+
+def infer_measure_from_names(names: Container[str]) -> Measure:
+    """Returns the measure that some column names or keys belong to.
+
+    Args:
+        names: the columns of a table, or the keys of a result or of an evaluation.
+    """
+    precision = mean_average_precision()
+    found = precision.validation_column in names or precision.test_column in names
+    return precision if found else ACCURACY
+
+
+def infer_measure(rows: pd.DataFrame) -> Measure:
+    """Returns the measure of a table of results, trials or evidence, or of a summary."""
+    measure = infer_measure_from_names(rows.columns)
+    if measure == ACCURACY or MAP_AT not in rows or rows[MAP_AT].nunique() != 1:
+        return measure
+    return mean_average_precision(int(rows[MAP_AT].dropna().iloc[0]))

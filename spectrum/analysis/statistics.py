@@ -1,0 +1,227 @@
+"""Which columns make a point, and what the runs of a point say together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from spectrum.analysis.measure import infer_measure
+
+__all__ = [
+    "Interval",
+    "are_comparable",
+    "mean_interval",
+    "point_columns",
+    "pool_samples_as_seeds",
+    "summarize",
+    "varied_columns",
+]
+
+# Columns of results and summaries that aren't part of a point's configuration.
+_NOT_OF_POINT = {
+    "run_id",
+    "study",
+    "match",
+    "seed",
+    "params",
+    "macs",
+    "val_top1",
+    "test_top1",
+    "test_top5",
+    "test_loss",
+    "train_seconds",
+    "images_per_second",
+    "device",
+    "threads",
+    "status",
+    "error",
+    "runs",
+    "failed",
+    "test_low",
+    "test_high",
+    "val_low",
+    "val_high",
+    "latency",
+    "val_map",
+    "test_map",
+}
+
+# Fields that change the classified data or the measure, so that measured values aren't comparable.
+_OF_DATA = {
+    "data",
+    "validation",
+    "test",
+    "split_seed",
+    "train_images",
+    "label_noise",
+    "rank",
+    "block",
+    "images",
+    "side",
+    "channels",
+    "template",
+    "copies",
+    "signal",
+    "image_seed",
+    "image_size",
+    "image_column",
+    "label_column",
+    "bad_images",
+    "class_weights",
+    "map_at",
+}
+
+
+class Interval(NamedTuple):
+    """A mean and the bounds of its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_interval(values: Sequence[float] | pd.Series, level: float = 0.95) -> Interval:
+    """Computes the mean of independent values and Student's t interval for it.
+
+    The interval is for new seeds: it covers the mean of all possible seeds with the given
+    confidence, if the values are normally distributed.
+
+    Args:
+        values: one value per seed. Missing values (NaN) are left out.
+        level: the confidence, between 0 and 1.
+
+    Returns:
+        The mean and the bounds. The bounds are NaN for fewer than two values, and the mean is NaN
+        for none.
+    """
+    known = np.asarray(values, dtype=float)
+    known = known[~np.isnan(known)]
+    if len(known) == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    mean = float(known.mean())
+    if len(known) == 1:
+        return Interval(mean, math.nan, math.nan)
+    half = float(stats.t.ppf((1 + level) / 2, len(known) - 1) * stats.sem(known))
+    return Interval(mean, mean - half, mean + half)
+
+
+def point_columns(results: pd.DataFrame) -> list[str]:
+    """The columns that make up a point, which is the configuration of a run without its seed."""
+    return [str(column) for column in results.columns if column not in _NOT_OF_POINT]
+
+
+def varied_columns(results: pd.DataFrame, over: str = "segments") -> list[str]:
+    """The columns that a study varies besides ``over``; a plot has one curve per combination.
+
+    Columns that follow from other columns are left out, such as a width that was solved to meet a
+    budget, a learning rate that was tuned, or an order that is the network's own.
+
+    Args:
+        results: one row per run or per point.
+        over: the column whose values are compared or plotted along the axis.
+    """
+    solved = {over, "tuned_lr"}
+    if "match" in results and (results["match"] != "none").any():
+        solved.add("width")
+    columns = [c for c in point_columns(results) if c not in solved]
+    columns = [c for c in columns if results[c].nunique(dropna=False) > 1]
+    kept: list[str] = []
+    for name in sorted(columns, key=lambda c: c not in ("network", "data", "recipe")):
+        if not any(_follows(results, name, other) for other in (over, *kept)):
+            kept.append(name)
+    return kept
+
+
+def are_comparable(summary: pd.DataFrame) -> bool:
+    """Whether all points classify the same data, so that one point can dominate another."""
+    return not _OF_DATA & set(varied_columns(summary))
+
+
+def pool_samples_as_seeds(results: pd.DataFrame, over: str = "segments") -> pd.DataFrame:
+    """Makes the sampled combinations of the other fields count as seeds.
+
+    Args:
+        results: one row per run, as ``load_results`` returns it.
+        over: the field whose values are compared.
+
+    Returns:
+        The rows without the columns that the sample varies. Their ``seed`` numbers the pairs of a
+        sampled combination and a seed.
+    """
+    columns = varied_columns(results, over)
+    if not columns:
+        return results
+    seeds = results.groupby([*columns, "seed"], sort=False, dropna=False).ngroup()
+    sampled = [c for c in point_columns(results) if c != over and not _follows(results, c, over)]
+    return results.drop(columns=sampled).assign(seed=seeds)
+
+
+def _follows(results: pd.DataFrame, name: str, other: str) -> bool:
+    """Whether the column ``name`` has a single value at each value of ``other``."""
+    return bool((results.groupby(other, dropna=False)[name].nunique(dropna=False) == 1).all())
+
+
+def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Computes the means and 95% intervals of every point from its runs.
+
+    Where ``evidence`` compares a point, its mean and interval on the test split come from there;
+    that interval is for new seeds and new test examples. Every other interval is Student's t over
+    seeds alone, for the given examples, and is missing (NaN) for a single run.
+
+    Args:
+        results: one row per run, as ``load_results`` returns it.
+        evidence: one row per point, as ``compare_points`` returns it, or None.
+
+    Returns:
+        One row per point, in the order of the study: its configuration, ``match``, ``params`` and
+        ``macs``; ``latency`` in milliseconds where the results have it; ``runs`` and ``failed``,
+        the numbers of its runs and of those that failed; ``test_top1`` and ``val_top1``, means as
+        fractions, with the bounds ``test_low``, ``test_high``, ``val_low`` and ``val_high``; and
+        ``train_seconds``, a mean. Images with several labels have ``test_map`` and ``val_map``
+        instead of ``test_top1`` and ``val_top1``.
+
+    Raises:
+        ValueError: If the evidence lacks a column of the results' points, as the evidence of a
+            sampled study does.
+    """
+    keys = point_columns(results)
+    costs = ["params", "macs", *(["latency"] if "latency" in results else [])]
+    measure = infer_measure(results)
+    rows = []
+    for values, rows_of_point in results.groupby(keys, sort=False, dropna=False):
+        runs = rows_of_point.drop_duplicates("run_id")  # a run that two studies share counts once
+        test = mean_interval(runs[measure.test_column])
+        val = mean_interval(runs[measure.validation_column])
+        rows.append(
+            {
+                **dict(zip(keys, values, strict=True)),
+                "match": runs["match"].iloc[0],
+                **{cost: runs[cost].iloc[0] for cost in costs},
+                "runs": len(runs),
+                "failed": int((runs["status"] != "done").sum()),
+                measure.test_column: test.mean,
+                "test_low": test.low,
+                "test_high": test.high,
+                measure.validation_column: val.mean,
+                "val_low": val.low,
+                "val_high": val.high,
+                "train_seconds": runs["train_seconds"].mean(),
+            }
+        )
+    summary = pd.DataFrame(rows)
+    if evidence is None:
+        return summary
+    absent = [name for name in keys if name not in evidence]
+    if absent:
+        raise ValueError(f"evidence must be of the same points as results; no {', '.join(absent)}")
+    compared = evidence[evidence["runs"] > 0].set_index(keys)
+    places = pd.MultiIndex.from_frame(summary[keys])
+    for name in (measure.test_column, "test_low", "test_high"):
+        known = compared[name].reindex(places).to_numpy()
+        summary[name] = summary[name].where(pd.isna(known), known)
+    return summary

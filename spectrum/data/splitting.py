@@ -1,0 +1,185 @@
+"""Splits images into training, validation and test, with regard to the splits they come with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import train_test_split
+
+from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION
+
+__all__ = ["SPLIT_NAMES", "split_indices", "split_notes"]
+
+SPLIT_NAMES = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "validation": VALIDATION,
+    "valid": VALIDATION,
+    "val": VALIDATION,
+    "dev": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+}
+"""The names that data sets have for the splits."""
+
+Indices = npt.NDArray[np.int64]
+Targets = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+
+
+def split_indices(
+    targets: Targets,
+    splits: npt.NDArray[np.int8],
+    *,
+    classes: Sequence[str],
+    validation: float,
+    test: float,
+    seed: int,
+    train_images: int | None = None,
+) -> tuple[Indices, Indices, Indices]:
+    """Returns the numbers of the images for training, validation and testing.
+
+    A split that isn't given is drawn from the training images, stratified by class. If images have
+    several labels, by iterative stratification (Sechidis et al., ECML PKDD 2011). A validation
+    split that comes without a test split is used for testing, because others report their metrics
+    on it.
+
+    Args:
+        targets: (N,) the class of each image, or (N, K) bool.
+        splits: (N,) the split of each image, as in ``Source``.
+        classes: the names of the labels.
+        validation: the share for validation, of all images if no split is given, else of the
+            training images.
+        test: the share of the images for testing, if no split is given.
+        seed: of the split; it is independent of the seed of training.
+        train_images: the number of training images, out of those that are left; None for all.
+
+    Returns:
+        The indices of the training, the validation and the test images.
+
+    Raises:
+        ValueError: there are no training images, a split would have fewer images than there are
+            classes, a class has too few images to be split, or there are fewer training images
+            than are asked for.
+    """
+    numbers = np.arange(len(targets))
+    given = numbers[splits == VALIDATION], numbers[splits == TEST]
+    pool = numbers[(splits == TRAIN) | (splits == UNASSIGNED)]
+    if not len(pool):
+        raise ValueError("the images must have some for training; all are in other splits")
+    present = 1 if targets.ndim == 2 else len(np.unique(targets[pool]))
+    has_validation, has_test = len(given[0]) > 0, len(given[1]) > 0
+    shares = [] if has_validation and has_test else [("validation", validation)]
+    if not has_validation and not has_test:
+        shares.insert(0, ("test", test))
+    for name, share in shares:
+        if round(share * len(pool)) < present:
+            for_each = f" for each of {present} classes" if targets.ndim == 1 else ""
+            raise ValueError(
+                f"{name} (={share}) must be at least {present / len(pool):.3g}, "
+                f"one image of {len(pool)}{for_each}"
+            )
+    sizes = [round(share * len(pool)) for _, share in shares]
+    if len(pool) - sum(sizes) < present:
+        listed = " and ".join(f"{name} (={share})" for name, share in shares)
+        raise ValueError(
+            f"{listed} must leave at least {present} of {len(pool)} images to train on"
+        )
+    rest, drawn = pool, []
+    for i, size in enumerate(sizes):
+        _check_class_sizes(targets, pool, rest, len(sizes) - i + 1, classes)
+        rest, subset = _split_in_two(rest, targets, size, seed)
+        drawn.append(subset)
+    _check_class_sizes(targets, pool, rest, 1, classes)
+    if has_validation and has_test:
+        validation_indices, test_indices = given
+    elif has_validation or has_test:
+        validation_indices, test_indices = drawn[0], given[0] if has_validation else given[1]
+    else:
+        test_indices, validation_indices = drawn
+    if train_images is not None:
+        rest = _subsample(rest, targets, train_images, present, seed)
+    return rest, validation_indices, test_indices
+
+
+def split_notes(splits: npt.NDArray[np.int8]) -> tuple[str, ...]:
+    """Returns what a user should know about how ``split_indices`` uses the given splits."""
+    if not np.any(splits == VALIDATION) or np.any(splits == TEST):
+        return ()
+    return (
+        "there is no test split: the given validation split is used for testing, and a share of "
+        "the training images for validation",
+    )
+
+
+def _split_in_two(
+    indices: Indices, targets: Targets, size: int, seed: int
+) -> tuple[Indices, Indices]:
+    """Splits indices in two, stratified by class; the second part has ``size``."""
+    strata = targets[indices]
+    if strata.ndim == 2:
+        drawn, order = _stratify_iteratively(np.asarray(strata, bool), size, seed)
+        return indices[order[~drawn[order]]], indices[order[drawn[order]]]
+    first, second = train_test_split(indices, test_size=size, stratify=strata, random_state=seed)
+    return np.asarray(first), np.asarray(second)
+
+
+def _stratify_iteratively(
+    targets: npt.NDArray[np.bool_], size: int, seed: int
+) -> tuple[npt.NDArray[np.bool_], Indices]:
+    """Draws images so that each label is drawn in proportion (iterative stratification).
+
+    The rarest label comes first. Each of its images goes to the part that needs more images of
+    that label. Images without labels fill the room that is left.
+
+    Args:
+        targets: (n, K), the labels of each image.
+        size: how many images are drawn.
+        seed: of the random order.
+
+    Returns:
+        (n,) whether each image is drawn, and a random order (n,) of the images.
+    """
+    n = len(targets)
+    order = np.random.default_rng(seed).permutation(n)
+    left = targets.sum(axis=0)  # (K,) the images of each label that are in neither part yet
+    wanted = np.array([left * (1 - size / n), left * (size / n)])  # (2, K)
+    room = [n - size, size]
+    part = np.full(n, -1)
+    while left.any():
+        rarest = int(np.where(left > 0, left, n + 1).argmin())
+        for i in order[targets[order, rarest] & (part[order] < 0)]:
+            best = max((0, 1), key=lambda p: (room[p] > 0, wanted[p][rarest], room[p]))
+            part[i] = best
+            room[best] -= 1
+            wanted[best] -= targets[i]
+            left = left - targets[i]
+    rest = order[part[order] < 0]
+    part[rest] = np.arange(len(rest)) < room[1]
+    return part == 1, order
+
+
+def _check_class_sizes(
+    targets: Targets, pool: Indices, subset: Indices, least: int, classes: Sequence[str]
+) -> None:
+    """Raises a ValueError if a class of the pool has fewer than ``least`` images in the subset."""
+    if targets.ndim == 2:
+        return
+    before, after = (np.bincount(targets[i], minlength=len(classes)) for i in (pool, subset))
+    for i in np.flatnonzero((before > 0) & (after < least))[:1]:
+        raise ValueError(f"class {classes[i]} has too few images (={before[i]}) to be split")
+
+
+def _subsample(indices: Indices, targets: Targets, n: int, present: int, seed: int) -> Indices:
+    """Returns ``n`` of the training images, stratified by class."""
+    if not present <= n <= len(indices):
+        raise ValueError(
+            f"train_images (={n}) must be in {present}..{len(indices)}, what the other splits leave"
+        )
+    if n > len(indices) - present:  # too few are left out to stratify them
+        return indices[:n]
+    if targets.ndim == 2:
+        return _split_in_two(indices, targets, len(indices) - n, seed)[0]
+    kept, _ = train_test_split(indices, train_size=n, stratify=targets[indices], random_state=seed)
+    return np.asarray(kept)

@@ -1,0 +1,77 @@
+"""Opens the engine that a study or search asks for, and executes runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from spectrum.cli import started_by_torchrun
+from spectrum.executors.base import Engine, EngineConfig
+from spectrum.executors.distributed import open_torchrun
+from spectrum.executors.local import LocalEngine, available_devices, worker_count
+from spectrum.executors.ray_cluster import open_ray
+from spectrum.runs.config import RunConfig
+from spectrum.runs.events import OnEvent, execute_run
+from spectrum.runs.store import Store
+
+__all__ = ["execute_runs", "open_engine"]
+
+
+@contextmanager
+def open_engine(config: EngineConfig) -> Iterator[Engine]:
+    """Open the engine that a study or search asks for, and check that it has what is needed.
+
+    Raises:
+        ValueError: the engine can't be reached, or doesn't have the requested device.
+    """
+    if started_by_torchrun():
+        yield open_torchrun(config)
+    elif config.engine == "ray":
+        with open_ray(config) as engine:
+            yield engine
+    else:
+        yield LocalEngine(available_devices(config.device), config.workers, config.threads)
+
+
+def execute_runs(
+    runs: Sequence[RunConfig],
+    store: Store,
+    engine: Engine,
+    report: OnEvent,
+) -> None:
+    """Execute every run once and report all events. A failure is a result, not an exception.
+
+    The number of workers changes no result, since each run has its own threads.
+
+    Args:
+        runs: distinct runs, in the order in which to start them.
+        store: where their files go.
+        engine: where they execute. If one local worker is enough, it is this process.
+        report: called in this process with every event.
+    """
+    if isinstance(engine, LocalEngine):
+        workers = worker_count(engine.workers, engine.devices, engine.threads)
+        if min(workers, len(runs)) <= 1:
+            _execute_in_this_process(runs, store, engine.devices[0], engine.threads, report)
+            return
+    with engine.make_executor(store) as executor:
+        for run in runs:
+            executor.submit(run)
+        while executor.unfinished:
+            event = executor.next_event()
+            assert event is not None
+            report(event)
+
+
+def _execute_in_this_process(
+    runs: Sequence[RunConfig], store: Store, device: str, threads: int, report: OnEvent
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for run in runs:
+            execute_run(run, store, device, report)
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,42 @@
+"""Faster ways to execute convolutions and batch normalisation on the CPU.
+
+Nothing here changes what a layer computes, except for rounding. Without this package all layers
+run torch's own operators. ``spectrum.layers.acceleration`` is the only module through which layers
+reach it; a function returns None where torch's operator is to run.
+
+A *plan* is one way to execute a grouped convolution:
+
+- ``native``: torch's own grouped convolution.
+- ``merged``: torch's convolution with fewer, wider groups. Neighbouring segments share a block of
+  the weight, which is zero outside of their own parts.
+- ``relaid``: torch's convolution on a copy of the images in channels_last.
+- ``kernel``: a compiled kernel of this package.
+
+``plan_of`` (``plans.py``) chooses the plan for a layer and its input. ``using_plan`` overrides its
+choice. Else it takes the plan that ``tune`` has found and stored for such a layer on this machine.
+Else, on a CPU with AVX-512, it looks the plan up in a table of measured times. Else, and wherever
+something needs to see the module itself (a hook, a trace, an export), it is ``native``.
+``execute.py`` carries the plan out.
+
+The compiled kernels (``cpu.py``) are Numba functions written with explicit vector instructions
+(``simd.py``). They are compiled on the user's machine and cached on disk (``compiled.py``).
+"""
+
+from spectrum.kernels.eligibility import can_use_kernel
+from spectrum.kernels.execute import convolve, pointwise_conv
+from spectrum.kernels.normalize import normalize
+from spectrum.kernels.plans import PLANS, Plan, plan_of, using_plan
+from spectrum.kernels.tune import time_plans, tune
+
+__all__ = [
+    "PLANS",
+    "Plan",
+    "can_use_kernel",
+    "convolve",
+    "normalize",
+    "plan_of",
+    "pointwise_conv",
+    "time_plans",
+    "tune",
+    "using_plan",
+]

@@ -1,0 +1,56 @@
+"""Whether a module may be executed in another way than by calling it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["TYPES", "autocast_type", "can_use_kernel", "channels_last"]
+
+TYPES = {torch.float32, torch.bfloat16}
+"""The types that kernels compute in. Others, such as float64 under autocast, are torch's."""
+
+
+def can_use_kernel(module: nn.Module, kind: type[nn.Module], x: Tensor) -> bool:
+    """Whether a module is called in a plain way, with a plain tensor on the CPU.
+
+    The answer is no wherever something must see the module itself or torch's operators: tracing,
+    compiling, export, operator counts, function transforms, hooks, subclasses of module or tensor.
+
+    Args:
+        module: the module.
+        kind: the class that the module must have; a subclass doesn't count.
+        x: the input, (N, C, H, W).
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and type(module) is kind
+        and type(x) is Tensor
+        and x.device.type == "cpu"
+        and x.dim() == 4
+        and {x.dtype, autocast_type(x)} <= TYPES
+        and not (
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+        )
+        and torch._C._get_tracing_state() is None  # while tracing, sizes are tensors
+        and x.numel() > 0
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._len_torch_function_stack()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+def autocast_type(x: Tensor) -> torch.dtype:
+    """The type in which a convolution of ``x`` computes: autocast's where it is on."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def channels_last(x: Tensor) -> bool | None:
+    """Whether images lie in memory as channels_last; None where they have neither layout."""
+    if x.shape[1] > 1 and x.is_contiguous(memory_format=torch.channels_last):
+        return True
+    return False if x.is_contiguous() else None

@@ -1,0 +1,188 @@
+"""Executing a segmented spatial convolution by its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spectrum.kernels.eligibility import autocast_type, can_use_kernel, channels_last
+from spectrum.kernels.plans import has_avx512, merge_factor, plan_of
+
+__all__ = ["convolve", "pointwise_conv"]
+
+
+def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
+    """Convolve the channels of ``x`` by a plan other than the native one.
+
+    Args:
+        convs: grouped convolutions side by side. Each takes the next channels of ``x``, and their
+            outputs are concatenated.
+        x: (N, C_in, H, W).
+
+    Returns:
+        (N, C_out, H', W'), or None where torch's own convolution is to run.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    if len(convs) == 1 and convs[0].groups == 1:
+        return None
+    plans = {plan_of(conv, x) for conv in convs}
+    if plans == {"kernel"}:
+        if _is_depthwise(convs, x) and not torch.is_grad_enabled():
+            return None  # the depthwise kernel has a backward pass only
+        return _run_kernel(convs, x)
+    if len(convs) > 1 or plans == {"native"}:
+        return None
+    conv = convs[0]
+    weight, groups = conv.weight, conv.groups
+    if plans == {"merged"}:
+        weight, groups = _merged_weight(weight, conv), groups // merge_factor(conv)
+        return F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, groups)
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, groups)
+    return y.contiguous()
+
+
+def pointwise_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
+    """A 1x1 convolution with stride 1 as a matrix product, where that is faster.
+
+    Args:
+        conv: the convolution.
+        x: (N, C_in, H, W).
+
+    Returns:
+        (N, C_out, H, W), or None where torch's own convolution is to run.
+    """
+    if not (
+        can_use_kernel(conv, nn.Conv2d, x)
+        and autocast_type(x) == torch.bfloat16
+        and channels_last(x) is True
+        and has_avx512()
+    ):
+        return None
+    positions = x.permute(0, 2, 3, 1)  # (N, H, W, C_in), as it lies in memory
+    return F.linear(positions, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+
+
+def _merged_weight(weight: Tensor, conv: nn.Conv2d) -> Tensor:
+    """The weight of the merged plan.
+
+    Each group is a block of ``merge_factor`` neighbouring segments. Their weights lie on its
+    diagonal, and zeros off it.
+    """
+    n, width = merge_factor(conv), weight.shape[1]
+    blocks = weight.unflatten(0, (conv.groups // n, n, -1))  # (block, segment, out, in, k, k)
+    padded = [F.pad(blocks[:, i], (0, 0, 0, 0, i * width, (n - 1 - i) * width)) for i in range(n)]
+    return torch.stack(padded, dim=1).flatten(0, 2)
+
+
+def _is_depthwise(convs: Sequence[nn.Conv2d], x: Tensor) -> bool:
+    """Whether the depthwise kernel computes this: one channel a segment, channels_last."""
+    return len(convs) == 1 and convs[0].weight.shape[1] == 1 and channels_last(x) is True
+
+
+def _run_kernel(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor:
+    dtype = autocast_type(x)
+    dilation = convs[0].dilation
+    weights = [conv.weight.to(dtype) for conv in convs]
+    function = _Depthwise if _is_depthwise(convs, x) else _Segments
+    y: Tensor = function.apply(x.to(dtype), dilation, *weights)
+    if convs[0].bias is None:
+        return y
+    bias = torch.cat([conv.bias for conv in convs if conv.bias is not None])
+    return y + bias.to(dtype)[:, None, None]
+
+
+def _with_layout_of(x: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in the memory layout of ``x``."""
+    layout = torch.channels_last if channels_last(x) else torch.contiguous_format
+    return gradient.contiguous(memory_format=layout)
+
+
+class _Segments(torch.autograd.Function):
+    """Convolutions side by side by the kernel for narrow segments, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dilation: tuple[int, int], *weights: Tensor) -> Tensor:
+        from spectrum.kernels.cpu import segments_forward
+
+        ctx.save_for_backward(x, *weights)
+        ctx.dilation = dilation
+        out = torch.empty_like(x)
+        channels = [len(weight) for weight in weights]
+        parts = zip(weights, x.split(channels, 1), out.split(channels, 1), strict=True)
+        for weight, x_part, out_part in parts:
+            segments_forward(x_part, weight.detach(), out_part, dilation)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from spectrum.kernels.cpu import segments_backward
+
+        x, *weights = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative may follow
+            return _differentiable_backward(gradients[0], x, weights, ctx.dilation)
+        gradient = _with_layout_of(x, gradients[0])
+        x_gradient = torch.empty_like(x)
+        channels = [len(weight) for weight in weights]
+        parts = zip(
+            *(tensor.split(channels, 1) for tensor in (x, gradient, x_gradient)),
+            weights,
+            strict=True,
+        )
+        weight_gradients = [
+            segments_backward(x_part, weight, gradient_part, out_part, ctx.dilation).to(x.dtype)
+            for x_part, gradient_part, out_part, weight in parts
+        ]
+        return x_gradient, None, *weight_gradients
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution in channels_last: torch's forward pass, our backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dilation: tuple[int, int], weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, padding=1, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from spectrum.kernels.cpu import depthwise_backward
+
+        x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable_backward(gradients[0], x, [weight], (1, 1))
+        gradient = _with_layout_of(x, gradients[0])
+        x_gradient, weight_gradient = depthwise_backward(x, weight, gradient)
+        return x_gradient, None, weight_gradient.to(x.dtype)
+
+
+def _differentiable_backward(
+    gradient: Tensor, x: Tensor, weights: list[Tensor], dilation: tuple[int, int]
+) -> tuple[Tensor | None, ...]:
+    """The gradients by torch's operator, which autograd can differentiate again."""
+    channels = [len(weight) for weight in weights]
+    results = [
+        torch.ops.aten.convolution_backward(
+            gradient_part,
+            x_part,
+            weight,
+            None,
+            [1, 1],
+            [d * (k // 2) for d, k in zip(dilation, weight.shape[2:], strict=True)],
+            dilation,
+            False,
+            [0, 0],
+            len(weight) // weight.shape[1],
+            [True, True, False],
+        )
+        for x_part, gradient_part, weight in zip(
+            x.split(channels, 1), gradient.split(channels, 1), weights, strict=True
+        )
+    ]
+    x_gradient = torch.cat([result[0] for result in results], 1)
+    return x_gradient, None, *(result[1] for result in results)

@@ -1,0 +1,335 @@
+"""The convolution of narrow segments, with planes in the cache and sums in registers.
+
+A task copies some segments of an image, or of a part of its rows, into planes of float32
+(``packing.py``), convolves these tile by tile (``tiles.py``) and copies the result back. So each
+value is read from main memory once and written once. The backward pass computes both gradients
+from the same planes. The order of the sums follows from the shapes alone, not from the number of
+threads, so that the results are bitwise the same with any number.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from numba import njit
+from torch import Tensor
+
+from spectrum.kernels.blocking import Blocking, even_tile_size, kernel_size, make_blocking
+from spectrum.kernels.compiled import run_kernel
+from spectrum.kernels.packing import fill_zeros, pack, unpack
+from spectrum.kernels.simd import fetch_add, load_args
+from spectrum.kernels.tiles import (
+    call_tile,
+    compile_conv_tile,
+    compile_gradient_tile,
+    max_gradient_outputs,
+)
+
+__all__ = ["segments_backward", "segments_forward"]
+
+_MIN_TASKS = 16  # of a backward pass, where the batch allows it
+_FIELDS = len(Blocking._fields)
+
+
+def segments_forward(x: Tensor, weight: Tensor, out: Tensor, dilation: tuple[int, int]) -> None:
+    """Convolve equal segments with stride 1 and zeros around, so that the size stays.
+
+    Args:
+        x: (N, C, H, W), float32 or bfloat16, contiguous or channels_last, or some channels of
+            such images.
+        weight: (C, C / segments, k_h, k_w) of the same type, k_h and k_w odd.
+        out: is filled with the output; it is laid out as ``x``. Sums are float32 and are rounded
+            at the end.
+        dilation: rows and columns between kernel elements.
+    """
+    blocking = make_blocking(x, weight, dilation)
+    packed = _packed_weight(weight, blocking)
+    scratch = _scratch(blocking)
+    tile = _conv_tile(blocking.tile_outputs, kernel_size(weight))
+    addresses = [t.data_ptr() for t in (scratch, x, packed, out)]
+    run_kernel(_forward_tasks, x.dtype, [*blocking, *addresses, tile.address])
+
+
+def segments_backward(
+    x: Tensor, weight: Tensor, gradient: Tensor, out: Tensor, dilation: tuple[int, int]
+) -> Tensor:
+    """The gradients of ``segments_forward`` by its input and its weight.
+
+    Args:
+        x: as for ``segments_forward``.
+        weight: as for ``segments_forward``.
+        gradient: by the output, laid out as ``x``.
+        out: is filled with the gradient by the input; it is laid out as ``x``.
+        dilation: as for ``segments_forward``.
+
+    Returns:
+        The gradient by the weight, float32.
+    """
+    blocking = make_blocking(x, weight, dilation)
+    height, width = kernel_size(weight)
+    # The gradient by the input is a convolution too: outputs and inputs swapped, the kernel turned.
+    turned = weight.unflatten(0, (blocking.segments, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1)
+    outputs = even_tile_size(blocking.width_of_segment, max_gradient_outputs(width))
+    tiles = -(-blocking.width_of_segment // outputs)
+    segment_groups = -(-blocking.segments // blocking.task_segments)
+    # The batch is divided into parts with sums of their own, to have enough tasks for all threads.
+    parts = min(-(-blocking.batch // blocking.stacked_images), -(-_MIN_TASKS // segment_groups))
+    packed = _packed_weight(turned, blocking)
+    unused_planes = (tiles * outputs - blocking.width_of_segment) * blocking.plane
+    gradient_planes = blocking.task_segments * blocking.width_of_segment * blocking.plane
+    blocking = blocking._replace(scratch=blocking.scratch + gradient_planes + unused_planes)
+    scratch = _scratch(blocking)
+    sums = torch.empty(
+        parts, blocking.segments, tiles, blocking.width_of_segment, height * width, outputs, 16
+    )
+    tile = _conv_tile(blocking.tile_outputs, (height, width))
+    gradient_tile = _gradient_tile(outputs, (height, width))
+    addresses = [t.data_ptr() for t in (scratch, x, packed, gradient, out, sums)]
+    run_kernel(
+        _backward_tasks,
+        x.dtype,
+        [*blocking, *addresses, tile.address, gradient_tile.address, outputs, tiles, parts],
+    )
+    by_tile = sums.sum((0, -1))  # (segments, tiles, inputs, elements, outputs)
+    by_output = by_tile.permute(0, 1, 4, 2, 3).flatten(1, 2)[:, : blocking.width_of_segment]
+    return by_output.reshape(weight.shape)
+
+
+def _scratch(blocking: Blocking) -> Tensor:
+    return torch.empty(torch.get_num_threads(), blocking.scratch // 4)
+
+
+def _packed_weight(weight: Tensor, blocking: Blocking) -> Tensor:
+    """The weight in the order that tiles read: (segments, tiles, inputs, elements, outputs).
+
+    It is float32, with zeros for the outputs that the last tile of a segment has too many.
+    """
+    width = blocking.width_of_segment
+    by_segment = weight.float().reshape(blocking.segments, width, width, -1)
+    unused = blocking.tiles * blocking.tile_outputs - width
+    filled = F.pad(by_segment, (0, 0, 0, 0, 0, unused)) if unused else by_segment
+    by_tile = filled.reshape(blocking.segments, blocking.tiles, blocking.tile_outputs, width, -1)
+    return by_tile.permute(0, 1, 3, 4, 2).contiguous()
+
+
+@cache
+def _conv_tile(outputs: int, kernel: tuple[int, int]) -> Any:
+    return compile_conv_tile(outputs, kernel)
+
+
+@cache
+def _gradient_tile(outputs: int, kernel: tuple[int, int]) -> Any:
+    return compile_gradient_tile(outputs, kernel)
+
+
+# The functions from here on are compiled by Numba. ``blocking`` is a ``Blocking``, ``rows`` the
+# first row and the row after the last, and other arguments are addresses or counts. ``args`` is
+# the kernel's argument, whose type is that of the images.
+
+
+@njit
+def _pack(blocking, images, count, planes, rows, channels, args):  # type: ignore[no-untyped-def]
+    """Copy rows of some images into planes, one image above the other."""
+    row = 4 * (blocking.width + blocking.margin_x)
+    for i in range(count):
+        pack(
+            images + i * blocking.image_stride,
+            (blocking.channel_stride, blocking.row_stride, blocking.column_stride),
+            (planes + i * (blocking.height + blocking.margin_y) * row, blocking.plane),
+            row,
+            (blocking.margin_y, blocking.margin_x),
+            rows,
+            (blocking.height, blocking.element_size),
+            channels,
+            blocking.width,
+            args,
+        )
+
+
+@njit
+def _unpack(blocking, images, count, planes, rows, channels, args):  # type: ignore[no-untyped-def]
+    """Copy planes of outputs into rows of some images."""
+    row = 4 * (blocking.width + blocking.margin_x)
+    for i in range(count):
+        unpack(
+            images + i * blocking.image_stride,
+            (blocking.channel_stride, blocking.row_stride, blocking.column_stride),
+            (planes + i * (blocking.height + blocking.margin_y) * row, blocking.out_plane),
+            row,
+            rows,
+            (blocking.height, blocking.element_size),
+            channels,
+            blocking.width,
+            args,
+        )
+
+
+@njit
+def _convolve(blocking, plane_rows, planes, weight, out, tile, segments):  # type: ignore[no-untyped-def]
+    """Convolve the planes of some segments into planes of outputs; ``weight`` is the first's."""
+    row = 4 * (blocking.width + blocking.margin_x)
+    count = (plane_rows * row + blocking.tile_positions - 1) // blocking.tile_positions
+    tile_weight = blocking.kernel_elements * blocking.width_of_segment * blocking.tile_outputs * 4
+    for i in range(segments * blocking.tiles):
+        first = i // blocking.tiles * blocking.width_of_segment
+        first_output = first + i % blocking.tiles * blocking.tile_outputs
+        call_tile(
+            tile,
+            (
+                planes + first * blocking.plane,
+                blocking.plane,
+                row * blocking.dilation_y,
+                4 * blocking.dilation_x,
+                weight + i * tile_weight,
+                blocking.width_of_segment,
+                out + first_output * blocking.out_plane,
+                blocking.out_plane,
+                count,
+            ),
+        )
+
+
+@njit
+def _correlate(blocking, plane_rows, planes, gradients, sums, tile, outputs, tiles, segments):  # type: ignore[no-untyped-def]
+    """Add what some rows contribute to the gradients by the weights of some segments.
+
+    ``sums`` is the address of the first segment's sums.
+    """
+    row = 4 * (blocking.width + blocking.margin_x)
+    tile_sums = blocking.kernel_elements * blocking.width_of_segment * outputs * 64
+    inner = blocking.margin_y * row + 4 * blocking.margin_x  # of a plane: its first real value
+    for i in range(segments * tiles):
+        first = i // tiles * blocking.width_of_segment
+        call_tile(
+            tile,
+            (
+                planes + first * blocking.plane,
+                blocking.plane,
+                row * blocking.dilation_y,
+                4 * blocking.dilation_x,
+                gradients + (first + i % tiles * outputs) * blocking.plane + inner,
+                blocking.plane,
+                blocking.width_of_segment,
+                sums + i * tile_sums,
+                (plane_rows * row + 63) // 64,
+            ),
+        )
+
+
+def _forward_tasks(args):  # type: ignore[no-untyped-def]
+    """The forward pass; a task is a group of segments of a group of stacked images."""
+    blocking = Blocking(*load_args(args, 0, _FIELDS))
+    scratch, x, weight, out, tile = load_args(args, _FIELDS, 5)
+    segment_groups = (blocking.segments + blocking.task_segments - 1) // blocking.task_segments
+    image_groups = (blocking.batch + blocking.stacked_images - 1) // blocking.stacked_images
+    segment_weight = (
+        blocking.tiles
+        * blocking.kernel_elements
+        * blocking.width_of_segment
+        * blocking.tile_outputs
+        * 4
+    )
+    planes = scratch + fetch_add(args, 1) * blocking.scratch
+    fill_zeros(planes, blocking.scratch)
+    outs = planes + blocking.task_segments * blocking.width_of_segment * blocking.plane
+    task = fetch_add(args, 0)
+    while task < image_groups * segment_groups:
+        segment = task % segment_groups * blocking.task_segments
+        segments = min(blocking.task_segments, blocking.segments - segment)
+        channels = segments * blocking.width_of_segment
+        first = task // segment_groups * blocking.stacked_images
+        count = min(blocking.stacked_images, blocking.batch - first)
+        offset = (
+            first * blocking.image_stride
+            + segment * blocking.width_of_segment * blocking.channel_stride
+        )
+        for y in range(0, blocking.height, blocking.rows):
+            rows = (y, min(blocking.height, y + blocking.rows))
+            plane_rows = rows[1] - y + (count - 1) * (blocking.height + blocking.margin_y)
+            _pack(blocking, x + offset, count, planes, rows, channels, args)
+            _convolve(
+                blocking,
+                plane_rows,
+                planes,
+                weight + segment * segment_weight,
+                outs,
+                tile,
+                segments,
+            )
+            _unpack(blocking, out + offset, count, outs, rows, channels, args)
+        task = fetch_add(args, 0)
+
+
+def _backward_tasks(args):  # type: ignore[no-untyped-def]
+    """The backward pass; a task is a group of segments of a part of the batch."""
+    blocking = Blocking(*load_args(args, 0, _FIELDS))
+    scratch, x, weight, gradient, out, sums, tile, gradient_tile, outputs, tiles, parts = load_args(
+        args, _FIELDS, 11
+    )
+    segment_groups = (blocking.segments + blocking.task_segments - 1) // blocking.task_segments
+    image_groups = (blocking.batch + blocking.stacked_images - 1) // blocking.stacked_images
+    segment_weight = (
+        blocking.tiles
+        * blocking.kernel_elements
+        * blocking.width_of_segment
+        * blocking.tile_outputs
+        * 4
+    )
+    segment_sums = tiles * blocking.kernel_elements * blocking.width_of_segment * outputs * 64
+    planes = scratch + fetch_add(args, 1) * blocking.scratch
+    fill_zeros(planes, blocking.scratch)
+    gradients = planes + blocking.task_segments * blocking.width_of_segment * blocking.plane
+    unused = tiles * outputs - blocking.width_of_segment
+    outs = (
+        gradients + (blocking.task_segments * blocking.width_of_segment + unused) * blocking.plane
+    )
+    task = fetch_add(args, 0)
+    while task < parts * segment_groups:
+        part, segment = (
+            task // segment_groups,
+            task % segment_groups * blocking.task_segments,
+        )
+        segments = min(blocking.task_segments, blocking.segments - segment)
+        channels = segments * blocking.width_of_segment
+        task_sums = sums + (part * blocking.segments + segment) * segment_sums
+        fill_zeros(task_sums, segments * segment_sums)
+        for group in range(part * image_groups // parts, (part + 1) * image_groups // parts):
+            first = group * blocking.stacked_images
+            count = min(blocking.stacked_images, blocking.batch - first)
+            # An image of an earlier group is left after fewer images; the last vector may reach it.
+            if count < blocking.stacked_images:
+                fill_zeros(gradients, outs - gradients)
+            offset = (
+                first * blocking.image_stride
+                + segment * blocking.width_of_segment * blocking.channel_stride
+            )
+            for y in range(0, blocking.height, blocking.rows):
+                rows = (y, min(blocking.height, y + blocking.rows))
+                plane_rows = rows[1] - y + (count - 1) * (blocking.height + blocking.margin_y)
+                _pack(blocking, x + offset, count, planes, rows, channels, args)
+                _pack(blocking, gradient + offset, count, gradients, rows, channels, args)
+                _convolve(
+                    blocking,
+                    plane_rows,
+                    gradients,
+                    weight + segment * segment_weight,
+                    outs,
+                    tile,
+                    segments,
+                )
+                _correlate(
+                    blocking,
+                    plane_rows,
+                    planes,
+                    gradients,
+                    task_sums,
+                    gradient_tile,
+                    outputs,
+                    tiles,
+                    segments,
+                )
+                _unpack(blocking, out + offset, count, outs, rows, channels, args)
+        task = fetch_add(args, 0)

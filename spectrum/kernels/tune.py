@@ -1,0 +1,75 @@
+"""Measuring the plans of a layer on this machine, and storing the fastest."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from spectrum.kernels.execute import convolve
+from spectrum.kernels.plans import PLANS, Plan, plan_of, using_plan
+from spectrum.kernels.tuned import save_tuned_plan
+
+__all__ = ["time_plans", "tune"]
+
+
+def tune(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> Plan:
+    """Find the fastest plan of a layer for such inputs, and store it on disk.
+
+    From then on ``plan_of`` takes it, in this process and in later ones.
+
+    Args:
+        conv: a grouped convolution, as ``SegmentedConv.spatial`` is.
+        x: (N, C, H, W), an input of the type, layout and size to tune for.
+        seconds: the time for all measurements.
+
+    Returns:
+        The plan.
+
+    Raises:
+        OSError: the user's cache folder can't be written.
+    """
+    times = time_plans(conv, x, seconds=seconds)
+    fastest = min(times, key=lambda plan: times[plan])
+    save_tuned_plan(conv, x, fastest)
+    return fastest
+
+
+def time_plans(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> dict[Plan, float]:
+    """How long a forward and a backward pass take, by each plan that is possible for a layer.
+
+    Args:
+        conv: as for ``tune``.
+        x: as for ``tune``; it isn't changed.
+        seconds: the time for all plans together. They are timed in turns, three times at least.
+
+    Returns:
+        The median seconds by plan.
+    """
+    images = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    weight = conv.weight
+
+    def time_once(plan: Plan) -> float:
+        start = time.perf_counter()
+        with using_plan(plan):
+            y = convolve([conv], images)
+            y = conv(images) if y is None else y
+        torch.autograd.grad(y, (images, weight), y.detach())
+        return time.perf_counter() - start
+
+    plans = [plan for plan in PLANS if plan == "native" or _is_possible(plan, conv, images)]
+    with torch.enable_grad():
+        for plan in plans:
+            time_once(plan)  # the first call may compile a kernel
+        times: dict[Plan, list[float]] = {plan: [] for plan in plans}
+        end = time.perf_counter() + seconds
+        while len(times["native"]) < 3 or time.perf_counter() < end:
+            for plan in plans:
+                times[plan].append(time_once(plan))
+    return {plan: sorted(samples)[len(samples) // 2] for plan, samples in times.items()}
+
+
+def _is_possible(plan: Plan, conv: nn.Conv2d, x: Tensor) -> bool:
+    with using_plan(plan):
+        return plan_of(conv, x) == plan

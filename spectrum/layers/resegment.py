@@ -1,0 +1,151 @@
+"""Giving a layer another number of segments while keeping its weights.
+
+A segmented kernel is a block-diagonal dense kernel. If every new segment is a union of old ones,
+the new layer is the same function. Otherwise the weights outside the new blocks are dropped, which
+gives the closest kernel that the new segments allow (in the Frobenius norm).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from spectrum.layers.arguments import Order, Pair
+from spectrum.layers.segmented import SegmentedConv, segmented_channels
+from spectrum.layers.spatial import (
+    copy_requires_grad,
+    dense_weight,
+    fill_from_dense,
+    segment_biases,
+    segment_weights,
+    spatial_parameters,
+)
+from spectrum.segments import Segments
+
+__all__ = ["from_conv2d", "fuse_pointwise", "match_memory_format", "resegment_layer"]
+
+
+def from_conv2d(conv: nn.Conv2d) -> SegmentedConv:
+    """The ``spatial_only`` layer that equals a convolution, with copies of its weights.
+
+    Args:
+        conv: a dense, grouped or depthwise convolution, padded with zeros.
+    """
+    padding: int | Pair | None = conv.padding  # type: ignore[assignment]
+    if isinstance(padding, str):
+        padding = None if padding == "same" else 0
+    with torch.device("meta"):
+        layer = SegmentedConv(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            segments=conv.groups,
+            order="spatial_only",
+            stride=conv.stride,  # type: ignore[arg-type]
+            padding=padding,
+            dilation=conv.dilation,  # type: ignore[arg-type]
+            bias=conv.bias is not None,
+        )
+    _allocate(layer, conv, conv.weight)
+    _copy_parameters(conv, layer.spatial)
+    return layer
+
+
+def resegment_layer(conv: SegmentedConv, segments: Segments) -> tuple[SegmentedConv, float]:
+    """A copy of a layer with another number of segments and the closest kernel to the old one.
+
+    Args:
+        conv: the layer; it isn't changed.
+        segments: the new segments. If they are more than the channels, each channel gets one.
+
+    Returns:
+        The new layer, and the fraction of the kernel's energy (sum of squares) that is dropped: 0
+        if the two layers are the same function, NaN on the meta device.
+
+    Raises:
+        ValueError: explicit sizes don't add up to the layer's channels.
+    """
+    channels = segmented_channels(conv.in_channels, conv.out_channels, conv.order)
+    layer = _empty_like(conv, segments.saturated(channels), conv.order)
+    dense = dense_weight(conv.spatial)
+    fill_from_dense(layer.spatial, dense)
+    for kind in ("weight", "bias"):
+        copy_requires_grad(
+            spatial_parameters(conv.spatial, kind), spatial_parameters(layer.spatial, kind)
+        )
+    biases = segment_biases(layer.spatial)
+    if biases:
+        bias = torch.cat(segment_biases(conv.spatial))
+        with torch.no_grad():
+            for new, values in zip(biases, bias.split([len(b) for b in biases]), strict=True):
+                new.copy_(values)
+    if layer.pointwise is not None and conv.pointwise is not None:
+        _copy_parameters(conv.pointwise, layer.pointwise)
+    return layer, _dropped_energy(dense, dense_weight(layer.spatial))
+
+
+def fuse_pointwise(conv: SegmentedConv) -> SegmentedConv:
+    """The dense ``spatial_only`` layer that equals a spatial and a 1x1 convolution.
+
+    Args:
+        conv: a ``spatial_first`` layer without an activation between its convolutions.
+    """
+    assert conv.order == "spatial_first"
+    assert conv.activation is None
+    assert conv.pointwise is not None
+    layer = _empty_like(conv, Segments(1), "spatial_only")
+    pointwise = conv.pointwise.weight.detach()
+    dense = torch.einsum("om,mikl->oikl", pointwise.flatten(1), dense_weight(conv.spatial))
+    fill_from_dense(layer.spatial, dense)
+    if conv.pointwise.bias is not None:
+        with torch.no_grad():
+            segment_biases(layer.spatial)[0].copy_(conv.pointwise.bias)
+    return layer
+
+
+def match_memory_format(layer: nn.Module, weight: Tensor) -> None:
+    """Convert a layer to channels_last if ``weight`` has that memory format."""
+    if not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last):
+        layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _empty_like(conv: SegmentedConv, segments: Segments, order: Order) -> SegmentedConv:
+    """A layer that differs in its segments and its order only, with uninitialised weights."""
+    with torch.device("meta"):
+        layer = SegmentedConv(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            segments=segments,
+            order=order,
+            activation=conv.activation,
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            bias=conv.bias,
+        )
+    _allocate(layer, conv, segment_weights(conv.spatial)[0])
+    return layer
+
+
+def _allocate(layer: SegmentedConv, old: nn.Module, weight: Tensor) -> None:
+    """Give a layer on the meta device the device, dtype, mode and memory format of another."""
+    layer.to(weight.dtype).to_empty(device=weight.device).train(old.training)
+    match_memory_format(layer, weight)
+
+
+@torch.no_grad()
+def _copy_parameters(source: nn.Module, target: nn.Module) -> None:
+    # By name, because the order can differ: removing a parametrization puts the weight last.
+    parameters = dict(source.named_parameters())
+    for name, copy in target.named_parameters():
+        copy.copy_(parameters[name]).requires_grad_(parameters[name].requires_grad)
+
+
+def _dropped_energy(before: Tensor, after: Tensor) -> float:
+    if before.is_meta:
+        return math.nan
+    energy = before.abs().double().square().sum().item()
+    return (before - after).abs().double().square().sum().item() / energy if energy else 0.0

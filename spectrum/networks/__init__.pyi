@@ -1,0 +1,39 @@
+from .build import build, build_on_meta
+from .checks import MAX_WIDTH
+from .code import call_user_code, code_fingerprint, takes_argument
+from .config import NETWORKS, NetworkConfig, is_user_code
+from .convert import convert
+from .inception import Inception, Logits, inception_v2, inception_v3
+from .resegment import projection_loss, resegment
+from .resnet import ResNet, resnet
+from .vgg import VGG, vgg
+from .weights import load_weights, preprocessing
+from .xception import PRESETS, Xception, xception
+
+__all__ = [
+    "MAX_WIDTH",
+    "NETWORKS",
+    "PRESETS",
+    "VGG",
+    "Inception",
+    "Logits",
+    "NetworkConfig",
+    "ResNet",
+    "Xception",
+    "build",
+    "build_on_meta",
+    "call_user_code",
+    "code_fingerprint",
+    "convert",
+    "inception_v2",
+    "inception_v3",
+    "is_user_code",
+    "load_weights",
+    "preprocessing",
+    "projection_loss",
+    "resegment",
+    "resnet",
+    "takes_argument",
+    "vgg",
+    "xception",
+]

@@ -1,0 +1,98 @@
+"""The segmented convolutions of a network, made in order of depth from one setting."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from spectrum.layers import Activation, Order, Pair, SegmentedConv, segmented_channels
+from spectrum.segments import Segments, Setting, format_setting, layer_segments
+
+__all__ = ["SegmentedConvFactory", "order_for", "warn_saturated"]
+
+
+class SegmentedConvFactory:
+    """Makes the segmented convolutions of one network, each with its part of the setting.
+
+    A layer with fewer channels than segments gets one segment per channel.
+
+    Args:
+        segments: the network's setting.
+        flows: the flow of each segmented convolution, in order of depth.
+        order: order of the spatial and the pointwise convolution; None as in ``order_for``.
+        activation: activation between the two.
+
+    Attributes:
+        saturated: how many of the layers made so far have fewer channels than segments.
+    """
+
+    def __init__(
+        self,
+        segments: Setting,
+        flows: Sequence[str],
+        order: Order | None,
+        activation: Activation | None = None,
+    ) -> None:
+        self.segments = segments
+        self.order = order
+        self.activation = activation
+        self.saturated = 0
+        self._flows = flows
+        self._segments_of_layers = iter(layer_segments(segments, flows))
+
+    def conv(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair = 3,
+        *,
+        stride: int | Pair = 1,
+        padding: int | Pair | None = None,
+        bias: bool = False,
+    ) -> SegmentedConv:
+        """Make the next segmented convolution; the arguments are those of ``SegmentedConv``."""
+        segments = next(self._segments_of_layers)
+        order = order_for(segments, in_channels, self.order)
+        channels = segmented_channels(in_channels, out_channels, order)
+        self.saturated += segments.saturates(channels)
+        return SegmentedConv(
+            in_channels,
+            out_channels,
+            kernel_size,
+            segments=segments.saturated(channels),
+            order=order,
+            # A plain convolution has no place for an activation.
+            activation=None if self.order is None and order == "spatial_only" else self.activation,
+            stride=stride,
+            padding=padding,
+            bias=bias,
+        )
+
+    def warn(self, calls: int = 1) -> None:
+        """Warn the caller of the network's function of layers with fewer channels than segments.
+
+        Args:
+            calls: the number of calls from that function to this method.
+        """
+        warn_saturated(self.segments, self.saturated, len(self._flows), stacklevel=3 + calls)
+
+
+def warn_saturated(segments: Setting, saturated: int, layers: int, stacklevel: int) -> None:
+    """Warn that ``saturated`` of a network's layers have fewer channels than segments, if any."""
+    if saturated:
+        warnings.warn(
+            f"segments (={format_setting(segments)}): {saturated} of {layers} layers have "
+            "fewer channels and get one segment per channel",
+            stacklevel=stacklevel,
+        )
+
+
+def order_for(segments: Segments, in_channels: int, order: Order | None) -> Order:
+    """The order of a layer: ``order`` itself, or one that depends on the segments if it is None.
+
+    With None, one segment is a plain convolution, which gives the network that its authors
+    published. More segments are followed by a 1x1 convolution that mixes them.
+    """
+    if order is not None:
+        return order
+    return "spatial_only" if segments.count(in_channels, saturate=True) == 1 else "spatial_first"

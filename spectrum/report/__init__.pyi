@@ -1,0 +1,30 @@
+from .cost_figure import plot_costs
+from .costs import group_costs
+from .curves import learning_curves, plot_learning_curves
+from .differences import plot_differences
+from .figures import study_figures
+from .heat_maps import heat_map, plot_heat_map
+from .plots import plot_accuracy, plot_accuracy_vs_segments
+from .populations import error_distribution, plot_error_distribution
+from .search import plot_importance, plot_schedules, plot_search_front, plot_search_progress
+from .tables import render_summary
+
+__all__ = [
+    "error_distribution",
+    "group_costs",
+    "heat_map",
+    "learning_curves",
+    "plot_accuracy",
+    "plot_accuracy_vs_segments",
+    "plot_costs",
+    "plot_differences",
+    "plot_error_distribution",
+    "plot_heat_map",
+    "plot_importance",
+    "plot_learning_curves",
+    "plot_schedules",
+    "plot_search_front",
+    "plot_search_progress",
+    "render_summary",
+    "study_figures",
+]

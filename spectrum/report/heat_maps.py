@@ -1,0 +1,109 @@
+"""The measure at each combination of the dial with one other field, as a heat map."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
+
+from spectrum.analysis.labels import format_value, wrap_setting
+from spectrum.analysis.measure import infer_measure
+from spectrum.analysis.statistics import varied_columns
+from spectrum.report.axis import segment_positions
+
+__all__ = ["heat_map", "plot_heat_map"]
+
+_FONT = 8.0
+_DARK = 0.179  # luminance below which white text has more contrast than black
+
+
+def heat_map(summary: pd.DataFrame) -> pd.DataFrame:
+    """Arranges test accuracy by segments and one other field.
+
+    Args:
+        summary: one row per point, as ``summarize`` returns it, in which exactly one field varies
+            besides segments.
+
+    Returns:
+        One row per value of the other field, in the order of the study. There are two groups of
+        columns, each with one column per setting in the order of the dial: ``test_top1`` (or
+        ``test_map``), the mean as a fraction, and ``half``, half the width of its 95% interval. A
+        point that doesn't exist or has no finished run is missing (NaN).
+
+    Raises:
+        ValueError: If not exactly one field varies besides segments.
+    """
+    columns = varied_columns(summary)
+    if len(columns) != 1:
+        found = ", ".join(columns) or "none"
+        raise ValueError(f"summary must vary one field besides segments, not {found}")
+    (name,) = columns
+    test = infer_measure(summary).test_column
+    rows = summary.assign(half=(summary["test_high"] - summary["test_low"]) / 2)
+    grid = rows.pivot(index=name, columns="segments", values=[test, "half"])
+    points = segment_positions(list(rows["segments"]))
+    order = [(value, point) for value in (test, "half") for point in points]
+    return grid.reindex(index=list(dict.fromkeys(rows[name])), columns=order)
+
+
+def plot_heat_map(summary: pd.DataFrame, ax: Axes) -> None:
+    """Draws mean test accuracy as a heat map: segments across, the other field's values down.
+
+    Each cell shows the mean as a fraction, and half the width of its 95% interval (see
+    ``summarize``). A cell without a result is hatched. Images with several labels have mean average
+    precision instead of accuracy.
+
+    Args:
+        summary: one row per point, as ``summarize`` returns it, in which exactly one field varies
+            besides segments.
+        ax: the axes to draw on.
+
+    Raises:
+        ValueError: If not exactly one field varies besides segments.
+    """
+    grid, measure = heat_map(summary), infer_measure(summary)
+    means, halves = grid[measure.test_column], grid["half"]
+    image = ax.imshow(means.to_numpy(), cmap="viridis", aspect="auto")
+    for y, value in enumerate(means.index):
+        for x, point in enumerate(means.columns):
+            mean, half = means.loc[value, point], halves.loc[value, point]
+            text_colour = "black"
+            if pd.isna(mean):
+                cell = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="0.95", edgecolor="0.7")
+                cell.set(hatch="///", linewidth=0)
+                ax.add_patch(cell)
+            elif _luminance(image.to_rgba(mean)) < _DARK:
+                text_colour = "white"
+            ax.text(
+                x,
+                y,
+                _cell_text(mean, half),
+                color=text_colour,
+                ha="center",
+                va="center",
+                fontsize=_FONT,
+            )
+    ax.set_xticks(range(len(means.columns)), list(map(wrap_setting, means.columns)))
+    ax.set_yticks(range(len(means.index)), list(map(format_value, means.index)))
+    ax.set_xlabel("segments of the spatial convolution")
+    ax.set_ylabel(str(means.index.name))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    figure = ax.get_figure()
+    if figure is not None and means.notna().to_numpy().any():
+        figure.colorbar(image, ax=ax, label=f"test {measure.axis_label}", pad=0.02)
+
+
+def _cell_text(mean: float, half: float) -> str:
+    if pd.isna(mean):
+        return "no\nresult"
+    return f"{mean:.4f}" if pd.isna(half) else f"{mean:.4f}\n\N{PLUS-MINUS SIGN}{half:.4f}"
+
+
+def _luminance(rgba: ArrayLike) -> float:
+    """The relative luminance of a colour, as WCAG 2 defines it."""
+    rgb = np.asarray(rgba, dtype=float)[:3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))

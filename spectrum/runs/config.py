@@ -1,0 +1,125 @@
+"""The configuration of a run, and the id that names it in the store.
+
+A study or search turns each of its points and seeds into a ``RunConfig``. ``RunConfig.id`` hashes
+everything that the result of the run depends on:
+
+- the network, its segments as they were written and its width as it was solved, and a fingerprint
+  of the code of a user's own model;
+- the data's settings and a fingerprint of their content;
+- the recipe, the seed and the precision;
+- a fingerprint of the initial weights, if training starts from given ones;
+- the number of processes that share a batch, if it changes the result;
+- ``FORMAT``.
+
+The name of the study, the device, the threads, the number of workers and the way in which a layer
+is executed have no part in it. So studies and searches that ask for the same run share its result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+
+from spectrum.data.config import DataConfig
+from spectrum.networks.config import NetworkConfig
+from spectrum.training.recipe import Precision, Recipe
+
+__all__ = ["FORMAT", "RunConfig"]
+
+FORMAT = 1
+"""A part of every id. Raise it with a change that makes the same fields give other results."""
+
+# Fields that were added after runs got their first ids, by the part that has them. At their default
+# they are left out of the hash, so that earlier runs keep their ids.
+_OMITTED_AT_DEFAULT = {
+    "": ("code", "start", "processes"),
+    "network": ("aux_logits",),
+    "data": (
+        "train_images",
+        "label_noise",
+        "rank",
+        "block",
+        "images",
+        "side",
+        "channels",
+        "template",
+        "copies",
+        "signal",
+        "image_seed",
+        "image_size",
+        "image_column",
+        "label_column",
+        "bad_images",
+        "loading",
+        "class_weights",
+        "map_at",
+    ),
+    "recipe": (
+        "optimizer",
+        "momentum",
+        "schedule",
+        "decay",
+        "decay_every",
+        "decay_unit",
+        "precise_bn",
+        "crop",
+        "flip",
+        "cutout",
+        "crop_area",
+        "batch_norm",
+    ),
+}
+
+
+class RunConfig(BaseModel):
+    """One network, data set, recipe and seed: everything that the result depends on.
+
+    Attributes:
+        network: the network, with its width solved and the data's classes and channels.
+        data: the data source and how it is split.
+        fingerprint: a hash of the content of the data.
+        recipe: how the network is trained.
+        seed: the seed of the initial weights, the order of the data and dropout.
+        precision: the precision of the forward pass.
+        code: a fingerprint of the source files of a user's own model; "" for other networks.
+        start: a fingerprint of the weights that training starts from; "" for random ones.
+        processes: the number of processes that share each batch if each normalises its own part
+            of it, since the number then changes the result; otherwise 1.
+    """
+
+    # Parts may be unvalidated copies, so they are validated again before their hash names a run.
+    model_config = ConfigDict(frozen=True, extra="forbid", revalidate_instances="always")
+
+    network: NetworkConfig
+    data: DataConfig
+    fingerprint: str
+    recipe: Recipe
+    seed: NonNegativeInt
+    precision: Precision = "float32"
+    code: str = ""
+    start: str = ""
+    processes: PositiveInt = 1
+
+    def canonical(self) -> dict[str, Any]:
+        """The configuration as plain values, with ``FORMAT``, as ``config.json`` holds it."""
+        plain = self.model_dump(mode="json")
+        for part, fields in _OMITTED_AT_DEFAULT.items():
+            values, model = (plain[part], getattr(self, part)) if part else (plain, self)
+            for field in fields:
+                if getattr(model, field) == type(model).model_fields[field].default:
+                    del values[field]
+        return {"format": FORMAT, **plain}
+
+    @property
+    def id(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the canonical configuration."""
+        plain = self.canonical()
+        # The fingerprint identifies images. Their path and the handling of unreadable ones don't.
+        plain["data"].pop("bad_images", None)
+        if self.data.kind in ("folder", "parquet"):
+            plain["data"]["name"] = self.data.kind
+        text = json.dumps(plain, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

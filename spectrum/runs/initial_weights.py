@@ -1,0 +1,188 @@
+"""Training that starts from given weights.
+
+A study reads the weights once and saves them in the store; their fingerprint is part of the ids of
+its runs. Each run loads them from there and moves them to its own point of the dial.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spectrum.layers import SegmentedConv, fuse_pointwise
+from spectrum.networks import (
+    NetworkConfig,
+    build,
+    build_on_meta,
+    call_user_code,
+    convert,
+    is_user_code,
+    resegment,
+)
+from spectrum.networks.former_names import rename_former
+from spectrum.networks.weights import load_weights, read_weights, source_settings
+from spectrum.networks.weights.stored import stored_segments
+from spectrum.runs.store import stored_network
+from spectrum.segments import format_setting
+
+__all__ = ["InitialWeights", "build_with_weights", "read_initial_weights"]
+
+# Fields of a network that the study sets for each point; the weights' own values don't count.
+_SET_BY_STUDY = {"name", "segments", "num_classes", "in_channels"}
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights that training starts from.
+
+    Attributes:
+        tensors: the tensors, by the names of this package's networks or of a user's own model.
+        settings: what is known of the network that they come from, as fields of ``NetworkConfig``.
+        fingerprint: a hash of the names and values of the tensors.
+    """
+
+    tensors: Mapping[str, Tensor]
+    settings: Mapping[str, Any]
+    fingerprint: str
+
+    def configure(self, network: NetworkConfig) -> NetworkConfig:
+        """A copy of a network's configuration with the settings of the weights.
+
+        Fields that are set explicitly are kept. If the order is open, it becomes that of the
+        weights, provided that all of their segmented layers have the same one.
+        """
+        fields = network.fields_of(network.name) - network.model_fields_set - _SET_BY_STUDY
+        if self.settings.get("name", network.name) != network.name:
+            fields &= {"pooling", "bn_eps", "bn_momentum"}
+        settings = {k: v for k, v in self.settings.items() if k in fields}
+        if "order" not in network.model_fields_set:
+            settings["order"] = settings.get("order") or self._order(network)
+        return network.model_copy(update=settings)
+
+    def _order(self, network: NetworkConfig) -> str | None:
+        module = build_on_meta(network)
+        tensors = rename_former(module, self.tensors)
+        names = _stored_layers(module, tensors)
+        has_pointwise = {f"{name}.pointwise.weight" in tensors for name in names}
+        if not names or len(has_pointwise) > 1 or network.order is not None:
+            return network.order
+        return "spatial_first" if has_pointwise == {True} else "spatial_only"
+
+
+def read_initial_weights(path: Path, network: str) -> InitialWeights:
+    """Read weights of any layout that ``load_weights`` accepts.
+
+    The names of the tensors are translated to those of this package's networks, unless a user's
+    own model starts from them. If the weights are those of a run, its network's settings are read
+    too.
+
+    Args:
+        path: the file.
+        network: the name of the network that starts from the weights.
+
+    Raises:
+        ValueError: the file can't be read; the message names it.
+    """
+    try:
+        weights = read_weights(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace("source (=", "start (=", 1)) from None
+    settings = source_settings(weights) | stored_network(path)
+    tensors = dict(weights.tensors if is_user_code(network) else weights.state)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return InitialWeights(tensors, settings, digest.hexdigest()[:16])
+
+
+def build_with_weights(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Build the network that ``config`` describes, with weights moved to its point of the dial.
+
+    The point of the weights is inferred from their shapes. If the number of classes differs, the
+    classifier gets random weights.
+
+    Args:
+        config: the network to build.
+        tensors: the weights, as in ``InitialWeights``.
+
+    Raises:
+        ValueError: a tensor is missing, is superfluous or has another shape than the network's.
+    """
+    target = build_on_meta(config)
+    tensors = rename_former(target, tensors)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the plan has already warned of layers that saturate
+        network = _resegment_weights(config, tensors, target)
+    linear_layers = {n: m for n, m in target.named_modules() if isinstance(m, nn.Linear)}
+    for name, module in list(network.named_modules()):
+        # Only classifiers can differ here: loading refuses another shape anywhere else.
+        if name in linear_layers and module.out_features != linear_layers[name].out_features:
+            classifier = nn.Linear(
+                module.in_features,
+                linear_layers[name].out_features,
+                bias=module.bias is not None,
+                dtype=module.weight.dtype,
+            )
+            network.set_submodule(name, classifier)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    if shapes != {name: tuple(tensor.shape) for name, tensor in target.state_dict().items()}:
+        raise ValueError(
+            f"at {config.segments} its layers consist of other convolutions than in the weights; "
+            "--order spatial_only or spatial_first keeps the same ones at all points"
+        )
+    return network
+
+
+def _resegment_weights(
+    config: NetworkConfig, tensors: Mapping[str, Tensor], target: nn.Module
+) -> nn.Module:
+    """The network with the weights at the point of ``config``, and the classifier of the weights.
+
+    Args:
+        config: the network.
+        tensors: the weights.
+        target: the network that ``config`` describes, on the meta device.
+    """
+    own = config.model_copy(
+        update={"num_classes": _class_count(target, tensors, config.num_classes)}
+    )
+    if is_user_code(config.name) and not _stored_layers(target, tensors):
+        module = call_user_code(
+            own.name, num_classes=own.num_classes, in_channels=own.in_channels, width=own.width
+        )
+        return convert(load_weights(module, tensors), config.segments, config.order)
+    stored = own.model_copy(update={"segments": format_setting(stored_segments(target, tensors))})
+    network = resegment(load_weights(build(stored), tensors), config.segments)
+    # With its own order, a network has a plain convolution at one segment.
+    for name, target_layer in target.named_modules():
+        if isinstance(target_layer, SegmentedConv) and target_layer.order == "spatial_only":
+            layer = network.get_submodule(name)
+            assert isinstance(layer, SegmentedConv)
+            if layer.order == "spatial_first" and layer.activation is None:
+                network.set_submodule(name, fuse_pointwise(layer))
+    return network
+
+
+def _stored_layers(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names of a network's segmented layers whose spatial convolution is in a state dict."""
+    return [
+        name
+        for name, layer in network.named_modules()
+        if isinstance(layer, SegmentedConv)
+        and any(f"{name}.spatial.{part}weight" in tensors for part in ("", "convs.0."))
+    ]
+
+
+def _class_count(network: nn.Module, tensors: Mapping[str, Tensor], default: int) -> int:
+    """The number of outputs of the network's last linear layer in the weights."""
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    weight = tensors.get(f"{linear[-1]}.weight") if linear else None
+    return default if weight is None else weight.shape[0]

@@ -1,0 +1,109 @@
+"""Points: what a run is before it gets a seed.
+
+A study or search solves the width of each of its combinations (``solve``), makes a point of it
+and asks the point for the run of each seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spectrum.data import DataConfig, Dataset
+from spectrum.networks import NetworkConfig
+from spectrum.runs.config import RunConfig
+from spectrum.runs.solve import Solved
+from spectrum.training import Precision, Recipe
+from spectrum.training.distributed import world_size
+
+__all__ = ["Point", "for_dataset", "make_point"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination of a study, from which the run of any seed can be made.
+
+    Attributes:
+        network: the network, with its width solved.
+        data: the data source and how it is split.
+        fingerprint: a hash of the content of the data.
+        code: a fingerprint of the source files of a user's own model; "" for other networks.
+        start: a fingerprint of the weights that training starts from; "" for random ones.
+        recipe: how the network is trained.
+        precision: the precision of the forward pass.
+        params: the number of trainable parameters.
+        macs: the MACs of convolutions and linear layers for one example.
+        latency: the measured milliseconds per batch in inference; None if it wasn't needed.
+        miss: the matched cost divided by the budget, minus 1; None if no cost is matched.
+        notes: messages for the user, such as layers that saturate.
+        map_at: the k of the mean average precision at k, if images can have several labels;
+            otherwise None.
+    """
+
+    network: NetworkConfig
+    data: DataConfig
+    fingerprint: str
+    code: str
+    start: str
+    recipe: Recipe
+    precision: Precision
+    params: int
+    macs: int
+    latency: float | None
+    miss: float | None
+    notes: tuple[str, ...]
+    map_at: int | None = None
+
+    def run(self, seed: int) -> RunConfig:
+        """The run of this point with the given seed."""
+        return RunConfig(
+            network=self.network,
+            data=self.data,
+            fingerprint=self.fingerprint,
+            recipe=self.recipe,
+            seed=seed,
+            precision=self.precision,
+            code=self.code,
+            start=self.start,
+            processes=world_size() if self.recipe.batch_norm == "local" else 1,
+        )
+
+
+def for_dataset(network: NetworkConfig, dataset: Dataset) -> NetworkConfig:
+    """A copy of a network's configuration with the classes and channels of a data set."""
+    sizes = {"num_classes": len(dataset.classes), "in_channels": dataset.shape[0]}
+    return network.model_copy(update=sizes)
+
+
+def make_point(
+    solved: Solved,
+    data: DataConfig,
+    dataset: Dataset,
+    recipe: Recipe,
+    precision: Precision,
+    start: str = "",
+) -> Point:
+    """Make a point.
+
+    Args:
+        solved: the network at its budget, with its costs.
+        data: the data source and how it is split.
+        dataset: the data themselves.
+        recipe: how the network is trained.
+        precision: the precision of the forward pass.
+        start: a fingerprint of the weights that training starts from; "" for random ones.
+    """
+    return Point(
+        network=solved.network,
+        data=data,
+        fingerprint=dataset.fingerprint,
+        code=solved.code,
+        start=start,
+        recipe=recipe,
+        precision=precision,
+        params=solved.params,
+        macs=solved.macs,
+        latency=solved.latency,
+        miss=solved.miss,
+        notes=(*dataset.notes, *solved.notes),
+        map_at=dataset.map_at if dataset.is_multi_label else None,
+    )

@@ -1,0 +1,150 @@
+"""The heartbeats of a process's trials, and the retry of trials whose heartbeats have stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
+
+from spectrum.search.storage import ERROR, MISSED_HEARTBEATS
+
+__all__ = ["HeartbeatThread", "lost_trials", "queue_lost_again", "was_queued"]
+
+_FIXED = "fixed_params"  # Optuna's attribute of trials that were queued with a point
+_RETRIES = "spectrum.retries"  # the attribute with the numbers of the trials that a trial repeats
+
+
+class HeartbeatThread:
+    """Records the heartbeats of this process's trials, from a thread of its own.
+
+    However long a run takes or is held up, other processes see its trial as alive while this
+    process lives. Use it as a context manager.
+
+    Args:
+        study: the Optuna study of the trials.
+        seconds: the seconds between two heartbeats.
+    """
+
+    def __init__(self, study: optuna.Study, seconds: float) -> None:
+        self._storage = study._storage
+        self._seconds = seconds
+        self._trials: set[int] = set()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> HeartbeatThread:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join(timeout=5)  # an unavailable storage may hold it longer
+
+    def add(self, trial_id: int) -> None:
+        """Starts the heartbeats of a trial, the first one at once if the storage is available."""
+        self._trials.add(trial_id)
+        with suppress(StorageInternalError, SQLAlchemyError):
+            self._record(trial_id)
+
+    def remove(self, trial_id: int) -> None:
+        """Stops the heartbeats of a trial."""
+        self._trials.discard(trial_id)
+
+    def beat(self) -> None:
+        """Records a heartbeat of every trial now.
+
+        Raises:
+            StorageInternalError, SQLAlchemyError: the storage is unavailable.
+        """
+        for trial_id in list(self._trials):
+            self._record(trial_id)
+
+    def _run(self) -> None:
+        while not self._end.wait(self._seconds):
+            # The main loop reports an unavailable storage.
+            with suppress(StorageInternalError, SQLAlchemyError):
+                self.beat()
+
+    def _record(self, trial_id: int) -> None:
+        assert isinstance(self._storage, optuna.storages._heartbeat.BaseHeartbeat)
+        self._storage.record_heartbeat(trial_id)
+
+
+def queue_lost_again(
+    study: optuna.Study, own: set[int], signalled: set[int], names: Collection[str]
+) -> int:
+    """Queues the trials again that were lost with their process.
+
+    First Optuna marks trials as failed whose heartbeats have stopped. Then every failed trial
+    without an ``error`` is queued again, unless it has been already. A kill may part the two steps,
+    so the second step doesn't depend on which process took the first.
+
+    Args:
+        study: the Optuna study of the search.
+        own: the ids of this process's trials, which are alive.
+        signalled: the ids of other trials that this process has recorded a heartbeat for, since
+            their process may have been killed before the first one. This function adds to it.
+        names: the names of all parameters of the space.
+
+    Returns:
+        The number of trials that were queued.
+    """
+    fail_stale_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    storage = study._storage
+    assert isinstance(storage, optuna.storages._heartbeat.BaseHeartbeat)
+    grace_period = timedelta(seconds=MISSED_HEARTBEATS * (storage.get_heartbeat_interval() or 0))
+    for trial in trials:
+        started = trial.datetime_start
+        if (
+            trial.state == TrialState.RUNNING
+            and trial._trial_id not in own | signalled
+            and started is not None
+            and datetime.now() - started > grace_period
+        ):
+            signalled.add(trial._trial_id)
+            storage.record_heartbeat(trial._trial_id)
+    lost = lost_trials(trials)
+    for trial in lost:
+        study.add_trial(_make_retry(trial, names))
+    return len(lost)
+
+
+def was_queued(trial: FrozenTrial) -> bool:
+    """Whether a trial was queued before a process asked for it, to start from or as a retry."""
+    return not trial.system_attrs.keys().isdisjoint({_FIXED, _RETRIES})
+
+
+def lost_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that were lost with their process and aren't queued again yet."""
+    retried = {number for trial in trials for number in trial.system_attrs.get(_RETRIES, [])}
+    return [
+        trial
+        for trial in trials
+        if trial.state == TrialState.FAIL
+        and ERROR not in trial.user_attrs
+        and trial.number not in retried
+    ]
+
+
+def _make_retry(trial: FrozenTrial, names: Collection[str]) -> FrozenTrial:
+    """Makes a queued trial that repeats a lost one, at the same point if that one had a point."""
+    attrs = {k: v for k, v in trial.system_attrs.items() if k == _FIXED}
+    # An incomplete point isn't reused: its other values would be drawn without regard to limits.
+    has_point = trial.params.keys() == {*names}
+    return create_trial(
+        state=TrialState.WAITING,
+        params=trial.params if has_point else {},
+        distributions=trial.distributions if has_point else {},
+        system_attrs={
+            **attrs,
+            _RETRIES: [*trial.system_attrs.get(_RETRIES, []), trial.number],
+        },
+    )

@@ -1,0 +1,228 @@
+"""The main loop of a search: it asks for trials, executes their runs and tells their results."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import optuna
+from rich.console import Console
+
+from spectrum.executors.base import Engine, Executor
+from spectrum.executors.progress import ProgressDisplay, describe_validation
+from spectrum.runs.events import RunEvent
+from spectrum.runs.store import Store
+from spectrum.search.candidates import Candidates
+from spectrum.search.heartbeat import HeartbeatThread
+from spectrum.search.storage import StorageLost
+from spectrum.search.trials import ActiveTrial, Trials
+
+__all__ = ["SearchFailed", "optimize"]
+
+_POLL_SECONDS = 0.5  # the longest wait for an event
+# Seconds to wait before each new attempt of a run whose files couldn't be written.
+_WRITE_RETRY_PAUSES = (5, 10, 20, 40, 60, 60, 60, 60, 60, 60)
+_MAX_FAILURES_IN_A_ROW = 10  # failed trials in a row that end a search
+
+
+class SearchFailed(RuntimeError):
+    """So many trials have failed that the search can't continue."""
+
+
+def optimize(
+    candidates: Candidates, study: optuna.Study, store: Store, engine: Engine, console: Console
+) -> bool:
+    """Takes part in a search until it is over.
+
+    After a first interrupt (Ctrl-C) no new trial starts, and every run stops at the end of its
+    epoch with its checkpoint. A second interrupt stops at once. In either case the trials are
+    queued again.
+
+    Args:
+        candidates: the points of the search.
+        study: the Optuna study of the search, in its storage.
+        store: the store of runs.
+        engine: the engine that executes runs.
+        console: the console that shows progress.
+
+    Returns:
+        Whether the search is over; False if it was interrupted.
+
+    Raises:
+        StorageLost: the storage is unavailable and hasn't come back.
+        SearchFailed: many trials in a row have failed.
+    """
+    config = candidates.config
+    display = ProgressDisplay(console, config.trials, 0, describe_validation, "trials")
+    with (
+        _catch_interrupt() as stopping,
+        HeartbeatThread(study, config.heartbeat) as heartbeat,
+        engine.make_executor(store) as executor,
+        display.progress,
+    ):
+        trials = Trials(candidates, study, heartbeat, display.note, stopping.is_set)
+        loop = _Loop(trials, executor, store, display, stopping)
+        try:
+            return loop.run()
+        except (KeyboardInterrupt, SearchFailed):
+            stopping.set()
+            with suppress(StorageLost):
+                loop.requeue()
+            raise
+
+
+@contextmanager
+def _catch_interrupt() -> Iterator[threading.Event]:
+    """Yields an event that a first interrupt sets. A second interrupt raises KeyboardInterrupt.
+
+    Outside the main thread the event is never set.
+    """
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    previous_handler = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stopping
+    finally:
+        signal.signal(signal.SIGINT, previous_handler)
+
+
+class _Loop:
+    """The main loop, with the active trials of this process."""
+
+    def __init__(
+        self,
+        trials: Trials,
+        executor: Executor,
+        store: Store,
+        display: ProgressDisplay,
+        stopping: threading.Event,
+    ) -> None:
+        self.trials = trials
+        self.executor = executor
+        self.store = store
+        self.display = display
+        self.stopping = stopping
+        self.active: dict[str, ActiveTrial] = {}
+        self.write_retries: list[tuple[float, ActiveTrial]] = []
+        self.failures_in_a_row = 0
+        self.announced_interrupt = False
+
+    def run(self) -> bool:
+        self.trials.enqueue_starting_points()
+        last_check = -float("inf")
+        heartbeat = self.trials.config.heartbeat
+        while True:
+            if time.monotonic() - last_check > (heartbeat if self.active else _POLL_SECONDS):
+                self.trials.queue_lost_again()
+                last_check = time.monotonic()
+            if self.stopping.is_set():
+                self._stop_active()
+                if not self.active:
+                    return False
+            else:
+                self._start_trials()
+                if not self.active and not self.trials.any_unfinished():
+                    return True
+            event = self.executor.next_event(_POLL_SECONDS)
+            if event is not None:
+                self._handle_event(event)
+
+    def _start_trials(self) -> None:
+        for due, trial in list(self.write_retries):
+            if time.monotonic() >= due:
+                self.write_retries.remove((due, trial))
+                self.executor.submit(trial.run)
+        while len(self.active) < self.executor.workers and not self.stopping.is_set():
+            new_trial = self.trials.next_trial()
+            if new_trial is None:
+                return
+            self._start(new_trial)
+
+    def _start(self, trial: ActiveTrial) -> None:
+        run_id = trial.run.id
+        if run_id in self.active:
+            # This process was stopped for so long that another one has queued its trial again.
+            self.trials.replace_trial(self.active[run_id], trial.optuna_trial)
+            return
+        self.active[run_id] = trial
+        self.display.finished = self.trials.count_finished()
+        result = self.store.result(run_id)
+        description = trial.describe(self.trials.candidates.space)
+        name = ", ".join(f"{field} {value}" for field, value in description.items())
+        self.display.expect(run_id, name, trial.point.recipe.epochs)
+        if result is None:
+            self.executor.submit(trial.run)
+            return
+        trial.never_pruned = True
+        for line in self.store.curve(run_id):
+            self.trials.report(trial, line)
+        self._finish(trial, result)
+
+    def _handle_event(self, event: RunEvent) -> None:
+        trial = self.active[event.run_id]
+        if event.kind == "evaluation":
+            should_continue = self.trials.report(trial, event.values)
+            # After an interrupt the request is repeated, since a worker may have died with it.
+            if not should_continue or self.stopping.is_set():
+                self.executor.stop(event.run_id)
+        if event.kind == "finished":
+            self._finish(trial, event.values)
+        else:
+            self.display.report(event)
+
+    def _finish(self, trial: ActiveTrial, result: Mapping[str, Any]) -> None:
+        status = result["status"]
+        if status == "io_error" and trial.write_failures < len(_WRITE_RETRY_PAUSES):
+            pause = _WRITE_RETRY_PAUSES[trial.write_failures]
+            trial.write_failures += 1
+            self.write_retries.append((time.monotonic() + pause, trial))
+            name = trial.run.network.segments
+            self.display.note(f"segments {name}: {result['error']}; tried again in {pause} s")
+            return
+        del self.active[trial.run.id]
+        if status == "stopped" and not trial.pruned:
+            self.trials.requeue(trial)
+            return
+        self.trials.finish(trial, result)
+        if status == "stopped":
+            epochs = int(trial.last["epoch"])
+            result = {**result, "error": f"pruned after {epochs} epoch{'s' * (epochs > 1)}"}
+        self.display.report(RunEvent("finished", trial.run.id, dict(result)))
+        has_failed = status not in ("done", "stopped", "diverged")
+        self.failures_in_a_row = self.failures_in_a_row + 1 if has_failed else 0
+        if self.failures_in_a_row == _MAX_FAILURES_IN_A_ROW:
+            raise SearchFailed(
+                f"{self.failures_in_a_row} trials in a row have failed, the last with: "
+                f"{result['error']}"
+            )
+
+    def _stop_active(self) -> None:
+        if not self.announced_interrupt:
+            self.announced_interrupt = True
+            self.display.note(
+                "interrupted: no new trial starts and runs stop at the end of their epoch; "
+                "interrupt again to stop at once"
+            )
+            for run_id in self.active:
+                self.executor.stop(run_id)
+        for _, trial in self.write_retries:
+            del self.active[trial.run.id]
+            self.trials.requeue(trial)
+        self.write_retries.clear()
+
+    def requeue(self) -> None:
+        """Queues all active trials of this process again."""
+        for trial in self.active.values():
+            self.trials.requeue(trial)

@@ -1,0 +1,172 @@
+"""The comparison of a study's points, by the answers of their runs to every test example.
+
+An answer is right or wrong. For images with several labels it is an average precision.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spectrum.analysis.comparison import compare, comparison_columns
+from spectrum.analysis.measure import ACCURACY, infer_measure
+from spectrum.analysis.statistics import point_columns, pool_samples_as_seeds, varied_columns
+from spectrum.study.results import load_average_precision, load_correct, load_results
+
+__all__ = ["compare_points", "gather_evidence"]
+
+Answers: TypeAlias = NDArray[np.bool_] | NDArray[np.float32]
+AnswersOf: TypeAlias = Callable[[str], Answers]
+
+
+def compare_points(
+    folder: Path | str, reference: str | None = None, over: str | None = None
+) -> pd.DataFrame:
+    """Compares the points of a study by what their runs answer to the test examples.
+
+    The combinations of a sampled study count as seeds.
+
+    Args:
+        folder: the folder of the study, such as ``outputs/default``.
+        reference: the value of ``over`` that differences are taken to; None for ``"C"``, or for the
+            first value compared if ``"C"`` isn't among them.
+        over: the field whose values are compared; None for ``StudyConfig.compare``.
+
+    Returns:
+        The rows that ``gather_evidence`` returns.
+
+    Raises:
+        ValueError: the folder holds no study, its files are damaged, or the reference isn't one of
+            the values compared.
+    """
+    results = load_results(folder)
+    measure = infer_measure(results)
+    answers: Mapping[str, Answers] = (
+        load_correct(folder) if measure == ACCURACY else load_average_precision(folder)
+    )
+    means = dict(zip(results["run_id"], results[measure.test_column], strict=True))
+    study = _read_study(folder)
+    over = over or str(study.get("compare", "segments"))
+    if study.get("sample"):
+        results = pool_samples_as_seeds(results, over)
+
+    def answers_of(run_id: str) -> Answers:
+        if run_id not in answers:
+            raise ValueError(f"folder (={folder}) lacks what run {run_id} got right")
+        if abs(_mean(answers[run_id]) - means[run_id]) > 1e-5:
+            raise ValueError(
+                f"folder (={folder}) has two {measure.plural} of run {run_id}: its files differ"
+            )
+        return answers[run_id]
+
+    return gather_evidence(results, answers_of, reference, over)
+
+
+def _mean(answers: Answers) -> float:
+    known = answers[~np.isnan(answers)]
+    return float(known.mean(dtype=float)) if len(known) else math.nan
+
+
+def _read_study(folder: Path | str) -> dict[str, Any]:
+    """Reads the configuration of a study from its folder."""
+    path = Path(folder) / "study.json"
+    try:
+        study = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"folder (={folder}) must hold a study; no study.json") from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} can't be read: {error}") from error
+    if not isinstance(study, dict):
+        raise ValueError(f"{path} can't be read: it doesn't hold the fields of a study")
+    return study
+
+
+def gather_evidence(
+    results: pd.DataFrame,
+    answers_of: AnswersOf,
+    reference: str | None = None,
+    over: str = "segments",
+) -> pd.DataFrame:
+    """Compares the points of every series. Points of a series differ in one field alone.
+
+    The points of a series are compared on the seeds that all of them have finished. A point
+    without a finished run is left out of the comparison.
+
+    Args:
+        results: one row per run, as ``load_results`` returns them.
+        answers_of: returns the answers of a run, (N,), by its id: whether it classifies each test
+            example correctly, or the average precision of each. Missing ones (NaN) are left out.
+        reference: as in ``compare_points``.
+        over: the field whose values are compared.
+
+    Returns:
+        One row per point: its configuration, ``match, params, macs``; ``runs``, the number of seeds
+        used, 0 if the point isn't compared and so nothing is known of it; ``left_out``, the number
+        of seeds of its series that aren't used; then the columns of ``compare``.
+
+    Raises:
+        ValueError: a run's file is missing or damaged, runs were tested on different examples, a
+            point has two runs of one seed, or the reference or the field doesn't exist.
+    """
+    if over not in point_columns(results):
+        raise ValueError(f"over (={over}) must be one of {', '.join(point_columns(results))}")
+    columns = varied_columns(results, over)
+    series = [results]
+    if columns:
+        series = [rows for _, rows in results.groupby(columns, sort=False, dropna=False)]
+    compared = [_compare_series(rows, answers_of, reference, over) for rows in series]
+    return pd.concat(compared, ignore_index=True)
+
+
+def _compare_series(
+    results: pd.DataFrame, answers_of: AnswersOf, reference: str | None, over: str
+) -> pd.DataFrame:
+    """Compares the points of one series."""
+    measure = infer_measure(results)
+    results = results.drop_duplicates("run_id")  # a run that two studies share counts once
+    repeated = results[results.duplicated([over, "seed"])]
+    if len(repeated):
+        point, seed = repeated[[over, "seed"]].iloc[0]
+        raise ValueError(
+            f"results must hold one run per point and seed, not two of {point}, {seed}"
+        )
+    described = results.drop_duplicates(over).set_index(over, drop=False)
+    described = described[[*point_columns(results), "match", "params", "macs"]]
+    done = results[results["status"] == "done"]
+    ids = done.pivot(index=over, columns="seed", values="run_id")
+    ids = ids.reindex([point for point in described.index if point in ids.index])
+    ids = ids.dropna(axis="columns")
+    if ids.size:
+        points = [str(point) or "none" for point in ids.index]  # "" stands for no hidden layers
+        answers = _stack_answers(ids, answers_of)
+        found = compare(answers, points, reference, measure=measure).set_index(ids.index)
+    else:
+        found = pd.DataFrame(columns=comparison_columns(measure))
+    absent = {"runs": 0, "examples": 0, "reference": "", "worse_than": ""}
+    rows = described.join(found.astype(object)).fillna(absent)
+    types = {name: str if absent.get(name) == "" else float for name in comparison_columns(measure)}
+    rows = rows.astype({**types, "runs": int, "examples": int})
+    rows["left_out"] = results["seed"].nunique() - ids.shape[1]
+    return rows
+
+
+def _stack_answers(ids: pd.DataFrame, answers_of: AnswersOf) -> Answers:
+    """Stacks the answers of runs, (points, seeds, examples), by their ids, (points, seeds)."""
+    loaded = [[answers_of(run_id) for run_id in row] for row in ids.to_numpy()]
+    sizes = {len(answers) for row in loaded for answers in row}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"runs to compare must share their test examples, not have {sorted(sizes)} of them"
+        )
+    stacked: Answers = np.array(loaded)
+    missing = np.isnan(stacked)
+    if (missing.any(axis=(0, 1)) != missing.all(axis=(0, 1))).any():
+        raise ValueError("runs to compare must share which of their test examples have labels")
+    return stacked[:, :, ~missing.all(axis=(0, 1))]

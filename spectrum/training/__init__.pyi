@@ -1,0 +1,18 @@
+from .fit import Diverged, Evaluation, FitResult, check_recipe, fit
+from .metrics import Metrics, evaluate
+from .recipe import PRECISIONS, RECIPES, Precision, Recipe, default_dropout
+
+__all__ = [
+    "PRECISIONS",
+    "RECIPES",
+    "Diverged",
+    "Evaluation",
+    "FitResult",
+    "Metrics",
+    "Precision",
+    "Recipe",
+    "check_recipe",
+    "default_dropout",
+    "evaluate",
+    "fit",
+]

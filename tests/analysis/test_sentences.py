@@ -1,0 +1,166 @@
+"""The sentences on made-up evidence, word for word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from spectrum.analysis.sentences import state_evidence
+
+
+def made_up(worse_than: dict[str, str], runs: int = 5, **changes: Any) -> pd.DataFrame:
+    """One row per point, from the points that are better than it."""
+    rows = [
+        {
+            "order": "spatial_first",
+            "segments": point,
+            "width": 0.1 * i,
+            "match": "params",
+            "params": 1000 + i,
+            "macs": 5000,
+            "runs": runs,
+            "examples": 1360,
+            "test_top1": 0.9,
+            "test_low": 0.88,
+            "test_high": 0.915,
+            "reference": "C",
+            "difference": 0.0,
+            "difference_low": 0.0,
+            "difference_high": 0.0,
+            "p_best": 0.5,
+            "worse_than": better,
+            "left_out": 0,
+            **changes,
+        }
+        for i, (point, better) in enumerate(worse_than.items())
+    ]
+    return pd.DataFrame(rows)
+
+
+WITH = "with 5 seeds and 1,360 test examples"
+
+
+@pytest.mark.parametrize(
+    ("worse_than", "sentence"),
+    [
+        (
+            {"C": ""},
+            "C has an accuracy of 0.9000 (0.8800 to 0.9150; 5 seeds, 1,360 test examples), and "
+            "there is nothing to compare it with.",
+        ),
+        ({"C/4": "", "C/8": ""}, f"C/4 and C/8 can't be told apart {WITH}."),
+        ({"1": "C", "C": ""}, "C is better than 1 (5 seeds, 1,360 test examples)."),
+        ({"1": "", "4": "", "C": ""}, f"1, 4 and C can't be told apart {WITH}."),
+        (
+            {"1": "C", "4": "C", "32": "4, C", "C": ""},
+            "C is best: its accuracy is higher than that of 1, 4 and 32 (5 seeds, 1,360 test "
+            "examples).",
+        ),
+        (
+            {"1": "", "4": "", "32": "1", "C": ""},
+            f"1, 4 and C can't be told apart {WITH}; 32 is worse than 1.",
+        ),
+        (
+            {"1": "4, C", "4": "", "32": "4, C", "C": ""},
+            f"4 and C can't be told apart {WITH}; 1 and 32 are worse than both.",
+        ),
+        (
+            {"1": "", "4": "", "32": "1, 4, C", "16": "1, 4, 32", "C": ""},
+            f"1, 4 and C can't be told apart {WITH}; 32 is worse than all of them; 16 is worse "
+            "than 1 and 4.",
+        ),
+        # Pairs differ in certainty: a point better than a better one needn't be better for certain.
+        (
+            {"1": "4", "4": "C", "C": ""},
+            f"C and 1 can't be told apart {WITH}; 1 is worse than 4; 4 is worse than C.",
+        ),
+        (
+            {"1": "4", "2": "4", "4": "C", "C": ""},
+            f"C and 1 or 2 can't be told apart {WITH}; 1 and 2 are worse than 4; 4 is worse than "
+            "C.",
+        ),
+    ],
+)
+def test_the_sentence_states_the_evidence(worse_than: dict[str, str], sentence: str) -> None:
+    assert state_evidence(made_up(worse_than)) == [sentence]
+
+
+def test_each_combination_of_other_fields_has_a_text() -> None:
+    evidence = pd.concat(
+        [
+            made_up({"1": "", "C": ""}),
+            made_up({"1": "", "C": "1"}, order="pointwise_first", test_top1=0.8, left_out=1),
+        ],
+        ignore_index=True,
+    )
+    assert state_evidence(evidence) == [
+        f"order spatial_first: 1 and C can't be told apart {WITH}.",
+        "order pointwise_first: 1 is better than C (5 seeds, 1,360 test examples). 1 seed is left "
+        "out, for want of a finished run at every point compared.",
+    ]
+
+
+def test_one_seed_says_nothing_of_others() -> None:
+    assert state_evidence(made_up({"1": "", "C": ""}, runs=1)) == [
+        "1 and C can't be told apart with 1 seed and 1,360 test examples. One seed says nothing "
+        "of others: this holds for these very networks."
+    ]
+
+
+def test_points_without_finished_runs_are_named() -> None:
+    evidence = made_up({"1": "", "4": "", "16": "", "C": "1"}, left_out=2)
+    evidence.loc[[1, 2], "runs"] = 0
+    (text,) = state_evidence(evidence)
+    assert text == (
+        "1 is better than C (5 seeds, 1,360 test examples). 4 and 16 have no finished run. 2 seeds "
+        "are left out, for want of a finished run at every point compared."
+    )
+    evidence.loc[2, "runs"] = 5
+    (text,) = state_evidence(evidence)
+    assert "4 has no finished run" in text
+    evidence["runs"] = 0
+    assert state_evidence(evidence) == ["No seed has a finished run at each of 1, 4, 16 and C."]
+    assert state_evidence(evidence.iloc[:1]) == ["1 has no finished run."]
+
+
+def test_a_field_that_is_compared_is_named_with_its_values() -> None:
+    evidence = made_up({"spatial_first": "", "own": "spatial_first"})
+    evidence = evidence.rename(columns={"order": "segments", "segments": "order"})
+    evidence["segments"] = "C/8"
+    assert state_evidence(evidence, "order") == [
+        "order spatial_first is better than order own (5 seeds, 1,360 test examples)."
+    ]
+    evidence["worse_than"] = ""
+    both = pd.concat([evidence, evidence.assign(segments="C", left_out=2)], ignore_index=True)
+    tied = f"order spatial_first and order own can't be told apart {WITH}."
+    assert state_evidence(both, "order") == [
+        f"segments C/8: {tied}",
+        f"segments C: {tied} 2 seeds are left out, for want of a finished run at every point "
+        "compared.",
+    ]
+
+
+def test_several_values_of_a_field_are_listed() -> None:
+    evidence = made_up({"a": "b, c", "b": "c", "c": ""}).rename(columns={"segments": "network"})
+    evidence["segments"] = "4"
+    evidence["order"] = [
+        "own",
+        "spatial_first",
+        "own",
+    ]  # each network's own order makes no other group
+    assert state_evidence(evidence, "network") == [
+        "network c is best: its accuracy is higher than that of network a and network b (5 seeds, "
+        "1,360 test examples)."
+    ]
+    evidence["runs"] = 0
+    assert state_evidence(evidence, "network") == [
+        "No seed has a finished run at each of network a, network b and network c."
+    ]
+
+
+def test_a_tuned_learning_rate_makes_no_group() -> None:
+    evidence = made_up({"1": "", "C": "1"}, tuned_lr=0.1)
+    evidence.loc[1, "tuned_lr"] = 0.2
+    assert state_evidence(evidence) == ["1 is better than C (5 seeds, 1,360 test examples)."]

@@ -1,0 +1,247 @@
+"""Every plan computes the same function as torch's grouped convolution."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from spectrum import SegmentedConv, count_costs, xception
+from spectrum.kernels import PLANS, plan_of, using_plan
+from spectrum.kernels.plans import merge_factor
+
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+def _layer(channels: int, segments: object, **options: object) -> SegmentedConv:
+    return SegmentedConv(channels, channels, segments=segments, order="spatial_only", **options)  # type: ignore[arg-type]
+
+
+def _passes(layer: nn.Module, x: Tensor, plan: str) -> list[Tensor]:
+    """The output, and the gradients by the input and the parameters."""
+    images = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    with using_plan(plan):  # type: ignore[arg-type]
+        y = layer(images)
+    generator = torch.Generator().manual_seed(5)
+    direction = torch.randn(y.shape, generator=generator).to(y.dtype)
+    gradients = torch.autograd.grad(y, (images, *layer.parameters()), direction)
+    return [y, *gradients]
+
+
+def _expected(layer: SegmentedConv, x: Tensor) -> list[Tensor]:
+    """What ``_passes`` gives in float64 with torch's convolution."""
+    double = SegmentedConv(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        segments=layer.segments,
+        order="spatial_only",
+        dilation=layer.dilation,
+        bias=layer.bias,
+    ).double()
+    double.load_state_dict(layer.state_dict())
+    return _passes(double, x.double(), "native")
+
+
+def _assert_close(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        error = (a.double() - b.double()).abs().max().item()
+        assert error <= tolerance * b.double().abs().max().item()
+
+
+@settings(max_examples=40, deadline=None)  # the first call compiles a kernel
+@given(
+    width=st.integers(1, 20),
+    count=st.integers(2, 5),
+    kernel=st.sampled_from([(3, 3), (1, 3), (3, 1), (5, 5), (1, 7)]),
+    dilation=st.sampled_from([1, 2]),
+    size=st.tuples(st.integers(1, 21), st.integers(1, 21)),
+    batch=st.integers(1, 3),
+    layout=st.sampled_from(LAYOUTS),
+    bias=st.booleans(),
+    plan=st.sampled_from(PLANS),
+)
+def test_plans_equal_torch_in_float64(
+    width: int,
+    count: int,
+    kernel: tuple[int, int],
+    dilation: int,
+    size: tuple[int, int],
+    batch: int,
+    layout: torch.memory_format,
+    bias: bool,
+    plan: str,
+) -> None:
+    channels = width * count
+    layer = _layer(channels, count, kernel_size=kernel, dilation=dilation, bias=bias)
+    x = torch.randn(batch, channels, *size).to(memory_format=layout)
+    _assert_close(_passes(layer, x, plan), _expected(layer, x), 1e-5)
+
+
+@pytest.mark.parametrize(("layout", "plan"), [*product(LAYOUTS, PLANS)])
+def test_plans_equal_torch_in_bfloat16(layout: torch.memory_format, plan: str) -> None:
+    for segments in (24, 12, 8, 3):
+        layer = _layer(24, segments).bfloat16()
+        x = torch.randn(2, 24, 13, 9).bfloat16().to(memory_format=layout)
+        _assert_close(_passes(layer, x, plan), _expected(layer.float(), x.float()), 0.02)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_autocast_computes_as_torch_does(layout: torch.memory_format) -> None:
+    layer = _layer(24, 8)
+    x = torch.randn(2, 24, 9, 9).to(memory_format=layout)
+    with torch.autocast("cpu", torch.bfloat16):
+        for plan in PLANS:
+            found = _passes(layer, x, plan)
+            expected = _passes(layer, x, "native")
+            assert [t.dtype for t in found] == [t.dtype for t in expected]
+            _assert_close(found, expected, 0.02)
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    layer = _layer(24, 8).double()
+    with torch.autocast("cpu", torch.bfloat16), using_plan("kernel"):
+        assert layer(torch.randn(2, 24, 9, 9).double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("segments", [5, (7, 5, 4, 1)])
+def test_uneven_segments_can_use_the_kernel(layout: torch.memory_format, segments: object) -> None:
+    layer = _layer(17, segments, bias=True)
+    x = torch.randn(3, 17, 11, 12).to(memory_format=layout)
+    _assert_close(_passes(layer, x, "kernel"), _expected(layer, x), 1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_images_larger_than_the_cache_are_computed_in_parts(layout: torch.memory_format) -> None:
+    for width, size in ((3, (70, 301)), (1, (131, 150))):
+        layer = _layer(33 * width, 33)
+        x = torch.randn(1, 33 * width, *size).to(memory_format=layout)
+        _assert_close(_passes(layer, x, "kernel"), _expected(layer, x), 1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_number_of_threads_changes_no_bit(layout: torch.memory_format, threads: None) -> None:
+    layers = [_layer(32, segments) for segments in (32, 16, 4)]
+    x = torch.randn(5, 32, 9, 10).to(memory_format=layout)
+    found = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        found.append([t for layer in layers for t in _passes(layer, x, "kernel")])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_gradients_can_be_differentiated_again() -> None:
+    for layout, segments in product(LAYOUTS, (12, 6)):
+        layer = _layer(12, segments)
+        x = torch.randn(2, 12, 6, 6).to(memory_format=layout)
+        twice = []
+        for plan in ("kernel", "native"):
+            images = x.clone(memory_format=torch.preserve_format).requires_grad_()
+            with using_plan(plan):  # type: ignore[arg-type]
+                y = layer(images).square().sum()
+            (first,) = torch.autograd.grad(y, images, create_graph=True)
+            twice.append(torch.autograd.grad(first.square().sum(), (images, *layer.parameters())))
+        _assert_close(list(twice[0]), list(twice[1]), 1e-4)
+
+
+def test_unneeded_gradients_are_not_computed() -> None:
+    layer = _layer(12, 6)
+    x = torch.randn(2, 12, 6, 6)
+    with using_plan("kernel"):
+        layer(x).sum().backward()  # the gradient by the weight alone
+        assert layer.spatial.weight.grad is not None
+        layer.requires_grad_(False)
+        x.requires_grad_()
+        layer(x).sum().backward()
+        assert x.grad is not None
+        with torch.no_grad():
+            assert not layer(x).requires_grad
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_counts_exports_and_transforms_see_the_grouped_convolution(plan: str) -> None:
+    layer = _layer(12, 6).eval()
+    x = torch.randn(2, 12, 6, 6)
+    plain = F.conv2d(x, layer.spatial.weight, padding=1, groups=6)
+    with using_plan(plan):  # type: ignore[arg-type]
+        assert count_costs(layer, (12, 6, 6)).macs == 6 * 6 * 9 * 12 * 2
+        exported = torch.export.export(layer, (x,))
+        assert "conv2d" in str(exported.graph)
+        torch.testing.assert_close(exported.module()(x), plain)
+        compiled = torch.compile(layer, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x), plain)
+        traced = torch.jit.trace(layer, (x,))
+        assert "_convolution" in str(traced.inlined_graph)
+        weights = dict(layer.named_parameters())
+
+        def squared(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
+            return torch.func.functional_call(layer, parameters, (image[None],)).square().sum()
+
+        each = torch.func.vmap(torch.func.grad(squared), (None, 0))(weights, x)
+        whole = torch.func.grad(
+            lambda p: torch.func.functional_call(layer, p, (x,)).square().sum()
+        )(weights)
+        torch.testing.assert_close(each["spatial.weight"].sum(0), whole["spatial.weight"])
+        _, pushed = torch.func.jvp(layer, (x,), (x,))
+        torch.testing.assert_close(pushed, plain)
+
+
+def test_hooks_are_called() -> None:
+    layer = _layer(12, 6)
+    seen: list[Tensor] = []
+    handle = layer.spatial.register_forward_hook(lambda module, inputs, y: seen.append(y))
+    with using_plan("kernel"):
+        layer(torch.randn(2, 12, 6, 6))
+    assert len(seen) == 1
+    handle.remove()
+    nn.utils.parametrizations.weight_norm(layer.spatial)
+    x = torch.randn(2, 12, 6, 6)
+    assert plan_of(layer.spatial, x) == "native"  # type: ignore[arg-type]
+
+
+def test_the_merge_factor_divides_the_segments() -> None:
+    for channels, segments, factor in ((728, 364, 7), (728, 104, 2), (728, 91, 1), (96, 32, 4)):
+        assert merge_factor(_layer(channels, segments).spatial) == factor  # type: ignore[arg-type]
+
+
+def test_plans_are_not_part_of_a_state_dict() -> None:
+    with torch.device("meta"):
+        network = xception("C", preset="tiny")
+    names = set(network.state_dict())
+    assert "entry.0.conv1.spatial.weight" in names
+    assert not any("plan" in name for name in names)
+
+
+def test_an_unknown_plan_is_refused() -> None:
+    with (
+        pytest.raises(ValueError, match=r"plan \(='fast'\) must be one of auto, native, merged"),
+        using_plan("fast"),  # type: ignore[arg-type]
+    ):
+        pass
+
+
+def test_python_threads_run_the_kernel_where_openmp_is_missing(
+    monkeypatch: pytest.MonkeyPatch, threads: None
+) -> None:
+    from spectrum.kernels import compiled
+
+    torch.set_num_threads(2)
+    layer, x = _layer(24, 8), torch.randn(4, 24, 9, 10)
+    expected = _passes(layer, x, "kernel")
+    monkeypatch.setattr(compiled, "_gomp_parallel", lambda: None)
+    found = _passes(layer, x, "kernel")
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

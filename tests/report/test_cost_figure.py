@@ -1,0 +1,193 @@
+"""The figure of costs draws what was computed, and keeps its labels apart."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from spectrum.report import plot_costs
+from spectrum.report.cost_figure import published_marks, separate_heights
+
+
+def rows(params: dict[str, tuple[int, int, int]], **changes: Any) -> pd.DataFrame:
+    """One layer per point with spatial, pointwise and other parameters, each with 1000 MACs."""
+    made = [
+        {
+            "network": "made up",
+            "order": "own",
+            "segments": point,
+            "width": 1.0,
+            "miss": None,
+            "classes": 10,
+            "input": "3x8x8",
+            "flow": "a",
+            "layer": "a.0",
+            "kind": "Conv2d",
+            "output_shape": "4x8x8",
+            "segment_count": 1,
+            "params": sum(parts),
+            "macs": 1000 * sum(parts),
+            "flops": 2000 * sum(parts),
+            "activations": 1,
+            "weight_bytes": 4 * sum(parts),
+            "spatial_params": parts[0],
+            "pointwise_params": parts[1],
+            "spatial_macs": 1000 * parts[0],
+            "pointwise_macs": 1000 * parts[1],
+            "segmented_macs": 0,
+            "regular_macs": 0,
+            "separable_macs": 0,
+            **changes,
+        }
+        for point, parts in params.items()
+    ]
+    return pd.DataFrame(made).astype({"miss": float})
+
+
+PAPER = {"1": (161_000_000, 20_000_000, 3_000_000), "C": (200_000, 20_500_000, 2_100_000)}
+SMALL = {"1": (3000, 400, 50), "4": (900, 400, 50), "C": (30, 400, 50)}
+
+
+def stacks(ax: Axes) -> list[list[float]]:
+    """The heights of the bars of a panel, one list per part."""
+    return [[bar.get_height() for bar in bars] for bars in ax.containers]  # type: ignore[misc]
+
+
+def texts(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def test_the_parts_are_stacked_in_both_panels() -> None:
+    params, macs = plot_costs(rows(SMALL)).axes
+    assert stacks(params) == [[3000, 900, 30], [400] * 3, [50] * 3]
+    assert stacks(macs) == [[3e6, 9e5, 3e4], [4e5] * 3, [5e4] * 3]
+    floors = [[bar.get_y() for bar in bars] for bars in params.containers]  # type: ignore[misc]
+    assert floors == [[0] * 3, [3000, 900, 30], [3400, 1300, 430]]
+    assert [label.get_text() for label in params.get_xticklabels()] == ["1", "4", "C"]
+    assert texts(params)[:3] == ["3.45k", "1.35k", "480"]
+    assert "parameters" in params.get_ylabel()
+    assert "MACs" in macs.get_ylabel()
+
+
+def test_the_parts_are_told_apart_in_grey() -> None:
+    ax = plot_costs(rows(SMALL)).axes[0]
+    colours = [next(iter(bars)).get_facecolor() for bars in ax.containers]  # type: ignore[arg-type]
+    grey = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b, _ in colours]
+    assert all(b - a > 0.15 for a, b in itertools.pairwise(grey))
+
+
+def test_each_network_and_order_has_two_panels() -> None:
+    both = pd.concat(
+        [
+            *(rows(SMALL, network="b", order=order) for order in ("spatial_first", "own")),
+            rows({"-": (1, 2, 3)}, network="a", order="-"),
+            rows(SMALL, network="a"),
+        ],
+        ignore_index=True,
+    )
+    figure = plot_costs(both)
+    titles = [ax.get_title(loc="left") for ax in figure.axes[::2]]
+    assert [title.split(" order")[0] for title in titles] == [
+        "b, spatial_first",
+        "b, own",
+        "a, own",
+    ]
+    assert len(figure.axes) == 6
+    assert [label.get_text() for label in figure.axes[4].get_xticklabels()] == ["-", "1", "4", "C"]
+
+
+def test_published_networks_are_marked_at_what_they_cost() -> None:
+    marks = published_marks("params", 184_000_000)
+    assert [(mark.name, mark.value) for mark in marks] == [
+        ("Xception", 22_855_952),
+        ("Inception V3", 23_834_568),
+        ("ResNeXt-50", 25_028_904),
+        ("ResNet-50", 25_557_032),
+        ("VGG-16", 138_357_544),
+    ]
+    assert all(mark.on_axis for mark in marks)
+    assert [(mark.name, mark.value) for mark in published_marks("macs", 7.2e10)] == [
+        ("ResNet-50 at 224", 4_089_184_256),
+        ("ResNeXt-50 at 224", 4_230_479_872),
+        ("Inception V3 at 299", 5_713_216_096),
+        ("Xception at 299", 8_357_403_496),
+        ("VGG-16 at 224", 15_470_264_320),
+    ]
+
+
+def test_a_network_far_above_the_bars_does_not_flatten_them() -> None:
+    marks = published_marks("params", 23_000_000)
+    assert [mark.on_axis for mark in marks] == [True, True, True, True, False]
+    ax = plot_costs(rows({"C": PAPER["C"]})).axes[0]
+    assert ax.get_ylim()[1] < 30_000_000
+    assert "above: VGG-16, 138M" in texts(ax)
+    assert "ResNet-50, 25.6M" in texts(ax)
+
+
+def test_bars_far_below_every_published_network_have_no_marks() -> None:
+    assert published_marks("params", 3450) == []
+    figure = plot_costs(rows(SMALL))
+    assert len(texts(figure.axes[0])) == 3
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["spatial", "pointwise", "other"]
+    legend = [text.get_text() for text in plot_costs(rows(PAPER)).legends[0].get_texts()]
+    assert legend == ["spatial", "pointwise", "other", "published network"]
+
+
+def boxes(figure: Figure) -> list[Any]:
+    """The extents of all texts of the figure, in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    shown = [text for ax in figure.axes for text in ax.texts]
+    shown += [label for ax in figure.axes for label in ax.get_xticklabels()]
+    shown += [ax.xaxis.label for ax in figure.axes] + figure.legends[0].get_texts()
+    # An annotation's own extent includes its arrow.
+    return [Text.get_window_extent(text, renderer) for text in shown]
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        PAPER,
+        {"C": PAPER["C"]},
+        {str(n): (160_000_000 // n, 20_000_000, 2_000_000) for n in range(1, 11)},
+        {"entry=C+middle=4+exit=C/16": PAPER["1"], "C": PAPER["C"]},
+    ],
+    ids=["two", "one", "ten", "by flow"],
+)
+def test_no_label_covers_another_or_leaves_the_figure(points: Any) -> None:
+    figure = plot_costs(rows(points))
+    found = boxes(figure)
+    for a, b in itertools.combinations(found, 2):
+        assert not (a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 - 1 and b.y0 < a.y1 - 1)
+    width, height = figure.get_size_inches() * figure.dpi
+    assert all(box.x0 >= 0 and box.y0 >= 0 for box in found)
+    assert all(box.x1 <= width and box.y1 <= height for box in found)
+
+
+def test_heights_move_as_little_as_possible() -> None:
+    assert separate_heights([0.1, 0.5, 0.9], 0.1, 1) == pytest.approx([0.1, 0.5, 0.9])
+    assert separate_heights([0.5, 0.5], 0.1, 1) == pytest.approx([0.45, 0.55])
+    assert separate_heights([0.2, 0.5, 0.52, 0.56], 0.1, 1) == pytest.approx(
+        [0.2, 0.4267, 0.5267, 0.6267], abs=1e-3
+    )
+    assert separate_heights([0.9, 1.0, 1.0], 0.1, 0.96) == pytest.approx([0.76, 0.86, 0.96])
+    assert separate_heights([], 0.1, 1) == []
+
+
+def test_separated_heights_keep_their_gap_and_order() -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        heights = sorted(rng.random() for _ in range(rng.randrange(1, 8)))
+        placed = separate_heights(heights, 0.06, 0.96)
+        assert all(b - a > 0.06 - 1e-9 for a, b in itertools.pairwise(placed))
+        assert placed[-1] <= 0.96 + 1e-9

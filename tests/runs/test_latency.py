@@ -1,0 +1,240 @@
+"""Points at equal latency. Measurements are kept, so that runs keep their ids."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spectrum import StudyConfig, load_results, run_study
+from spectrum.costs import LatencyConditions
+from spectrum.machine import device_name
+from spectrum.networks import NetworkConfig
+from spectrum.runs.latency import LatencyCache, make_latency_cache
+from spectrum.study.plan import Plan, make_plan
+from spectrum.study.study import dry_run
+from tests.forked import start_forked
+from tests.small_studies import run_command
+from tests.timing_machine import SHAPE, SimulatedMachine
+
+Study = Callable[..., StudyConfig]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> SimulatedMachine:
+    return SimulatedMachine(monkeypatch)
+
+
+@pytest.fixture
+def timed_study(small_study: Study) -> Study:
+    def make(**changes: Any) -> StudyConfig:
+        fields = {"match": "latency", "segments": "1,4,C", "network": "tiny"}
+        return small_study(**{**fields, **changes})
+
+    return make
+
+
+def widths(plan: Plan) -> dict[str, float]:
+    return {point.network.segments: point.network.width for point in plan.points}
+
+
+def ids(plan: Plan) -> list[str]:
+    return [run.id for _, run in plan.runs()]
+
+
+def test_points_have_the_latency_of_the_reference(
+    machine: SimulatedMachine, timed_study: Study
+) -> None:
+    plan = make_plan(timed_study())
+    reference = plan.points[-1]
+    assert (reference.network.width, reference.miss) == (1.0, 0.0)
+    assert reference.latency == plan.budget
+    for point in plan.points[:-1]:
+        assert 0.1 < point.network.width < 0.9
+        assert point.latency == pytest.approx(plan.budget, rel=0.03)
+        assert point.miss == pytest.approx(point.latency / plan.budget - 1)  # type: ignore[operator]
+
+
+def test_solved_widths_are_kept(machine: SimulatedMachine, timed_study: Study) -> None:
+    plan = make_plan(timed_study())
+    count = len(machine.measured)
+    assert ids(make_plan(timed_study())) == ids(plan)
+    assert [point.latency for point in make_plan(timed_study()).points] == [
+        point.latency for point in plan.points
+    ]
+    assert len(machine.measured) == count
+    for path in (timed_study().runs / "latency").glob("*.json"):
+        path.unlink()
+    assert widths(make_plan(timed_study())) != widths(plan)  # no two measurements are equal
+
+
+def test_the_order_of_points_changes_no_width(
+    machine: SimulatedMachine, timed_study: Study
+) -> None:
+    first = widths(make_plan(timed_study(segments="1,4")))
+    again = widths(make_plan(timed_study(segments="C,2,4,1")))
+    assert first == {name: again[name] for name in first}
+
+
+def test_conditions_that_change_latency_are_measured_separately(
+    machine: SimulatedMachine, timed_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = widths(make_plan(timed_study()))
+    folder = timed_study().runs / "latency"
+    kept = len(list(folder.glob("*.json")))
+    # Training settings don't change the latency of a batch.
+    for same in ({"epochs": 9}, {"seeds": 4}, {"recipe": {"lr": 0.1}}, {"name": "other"}):
+        assert widths(make_plan(timed_study(**same))) == base
+    assert len(list(folder.glob("*.json"))) == kept
+    for other in ({"threads": 2}, {"recipe": {"channels_last": False}}, {"precision": "bfloat16"}):
+        make_plan(timed_study(**other))
+        kept, before = len(list(folder.glob("*.json"))), kept
+        assert kept == before + 4, other
+    monkeypatch.setattr("spectrum.runs.latency.device_name", lambda _: "another")
+    make_plan(timed_study())
+    assert len(list(folder.glob("*.json"))) == kept + 4
+
+
+def test_networks_are_timed_under_the_conditions_of_their_runs(
+    machine: SimulatedMachine, timed_study: Study
+) -> None:
+    config = timed_study(threads=3, precision="float32,bfloat16", segments="C")
+    plan = make_plan(config)
+    assert machine.measured[0][1].precision == "float32"
+    assert {c.precision for _, c in machine.measured} == {"float32", "bfloat16"}
+    assert {c.threads for _, c in machine.measured} == {3}
+    assert {c.device for _, c in machine.measured} == {"cpu"}
+    # The faster precision gets a wider network for the same time.
+    full, half = plan.points
+    assert full.network.width == 1 < half.network.width
+    assert half.latency == pytest.approx(full.latency, rel=0.03)
+
+
+def test_a_budget_is_in_milliseconds(machine: SimulatedMachine, timed_study: Study) -> None:
+    plan = make_plan(timed_study(budget=2.5))
+    assert plan.budget == 2.5
+    for point in plan.points:
+        assert point.latency == pytest.approx(2.5, rel=0.04)
+        found = 1000 * machine.seconds(point.network, "float32")
+        assert found == pytest.approx(2.5, rel=0.06)
+    with pytest.raises(ValueError, match=r"^budget \(=0.01 ms\) must be near what a width can"):
+        make_plan(timed_study(budget=0.01))
+    assert StudyConfig(match="latency", budget="5.0").budget == 5
+    assert StudyConfig(match="latency", budget="0.5").budget == 0.5
+
+
+def test_results_have_the_latency_and_the_width(
+    machine: SimulatedMachine, timed_study: Study
+) -> None:
+    config = timed_study(segments="1,C", epochs=1)
+    rows = run_study(config)
+    plan = make_plan(config)
+    assert list(rows["run_id"]) == ids(plan)
+    assert list(rows["latency"]) == pytest.approx([point.latency for point in plan.points])
+    assert list(rows["width"]) == list(widths(plan).values())
+    assert set(rows["match"]) == {"latency"}
+    assert rows.equals(load_results(config.out / "tested"))
+    untimed = run_study(config.model_copy(update={"match": "none", "segments": ("C",)}))
+    assert "latency" not in untimed
+
+
+def test_the_dry_run_shows_it(machine: SimulatedMachine, timed_study: Study) -> None:
+    table, _ = dry_run(timed_study())
+    names = [str(column.header) for column in table.columns]
+    assert names[-3:] == ["ms", "miss", "done"]
+    plan = make_plan(timed_study())
+    shown = [*table.columns[names.index("ms")].cells]
+    assert shown == [f"{point.latency:.4g}" for point in plan.points]
+    untimed, _ = dry_run(timed_study(match="params"))
+    assert "ms" not in [str(column.header) for column in untimed.columns]
+
+
+def make_cache(root: Path) -> LatencyCache:
+    return make_latency_cache(root, network("C"), SHAPE, LatencyConditions())
+
+
+def network(segments: str) -> NetworkConfig:
+    return NetworkConfig(name="tiny", num_classes=10, in_channels=1, segments=segments)
+
+
+def test_a_damaged_file_is_measured_again(
+    machine: SimulatedMachine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = make_cache(tmp_path).latency(network("4"), SHAPE)
+    for path in (tmp_path / "latency").glob("*.json"):
+        path.write_text("{" if "4" in path.name else '{"latency": "long"}')
+    assert make_cache(tmp_path).latency(network("4"), SHAPE) != first
+    assert "is damaged, the latency is measured again" in caplog.text
+
+
+def test_a_file_says_what_was_measured(machine: SimulatedMachine, tmp_path: Path) -> None:
+    found, miss, latency = make_cache(tmp_path).match(network("4"), SHAPE, 3.0)
+    files = [json.loads(p.read_text()) for p in (tmp_path / "latency").glob("*.json")]
+    (kept,) = (file for file in files if "width" in file)
+    assert (kept["width"], kept["miss"], kept["latency"]) == (found.width, miss, latency)
+    of = kept["of"]
+    assert of["network"]["segments"] == "4"
+    assert (of["budget"], of["shape"], of["batch"]) == (3.0, [1, 8, 8], 32)
+    assert of["conditions"]["threads"] == 1
+    assert of["processor"] == device_name("cpu") != ""
+
+
+def test_concurrent_requests_get_the_same_measurement(
+    machine: SimulatedMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make_cache(tmp_path)
+    fast = machine._time_in_turns
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.02)
+        return fast(*arguments)
+
+    monkeypatch.setattr("spectrum.costs.latency._time_in_turns", slow)
+    answers: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(cache.match(network("4"), SHAPE, None)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 4
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_an_edited_model_is_measured_again(
+    machine: SimulatedMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectrum.runs.latency.is_user_code", lambda _: True)
+
+    def latency(code: str) -> float:
+        monkeypatch.setattr("spectrum.runs.latency.code_fingerprint", lambda *_: code)
+        return make_cache(tmp_path).latency(network("4"), SHAPE)
+
+    assert latency("as it was") != latency("edited")
+    assert latency("as it was") == latency("as it was")
+
+
+def test_a_killed_command_keeps_its_solved_widths(tmp_path: Path) -> None:
+    """Without a simulated machine: a process measures, is killed, and another continues."""
+    folders = ["--out", tmp_path / "out", "--runs", tmp_path / "runs", "--workers=1"]
+    arguments = ["--match=latency", "--segments=4,C", "--seeds=3", "--epochs=40", *folders]
+    folder = tmp_path / "runs" / "latency"
+    killed = start_forked("spectrum.study", tmp_path / "log", *arguments)
+    while len(list(folder.glob("*.json"))) < 2 and killed.is_alive():
+        time.sleep(0.05)
+    killed.kill()
+    killed.join()
+    kept = {path: path.read_bytes() for path in folder.glob("*.json")}
+    solved = [fields for fields in map(json.loads, kept.values()) if "width" in fields]
+    (width,) = (of["width"] for of in solved if of["of"]["network"]["segments"] == "4")
+    done = run_command(*arguments, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert f" {width:.4g} " in done.stdout
+    assert {path: path.read_bytes() for path in kept} == kept

@@ -1,0 +1,109 @@
+"""The name of the distribution: ours is segment-spectrum, "spectrum" is somebody else's."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SUMMARY = "How many channel-space segments should a spatial convolution have?"
+OTHER = "Spectrum Analysis Tools"
+TEXTS = [
+    *ROOT.glob("*.md"),
+    *(
+        path
+        for folder in ("docs", "spectrum", "notebooks", "studies", "benchmarks")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".md", ".py", ".ipynb", ".toml", ".txt", ".html")
+    ),
+]
+
+
+def install(folder: Path, name: str, summary: str) -> Path:
+    """Write the metadata that pip leaves of a distribution called spectrum."""
+    file = folder / name / ("METADATA" if name.endswith(".dist-info") else "PKG-INFO")
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        f"Metadata-Version: 2.1\nName: spectrum\nVersion: 0.9.0\nSummary: {summary}\n\nReadme.\n"
+    )
+    return folder
+
+
+def run(command: str, *paths: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(map(str, (*paths, ROOT)))
+    return subprocess.run(
+        [sys.executable, "-m", f"spectrum.{command}", "--help"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+
+
+@pytest.mark.parametrize("command", ["study", "search", "report", "bench"])
+def test_every_command_warns_of_the_other_distribution(command: str, tmp_path: Path) -> None:
+    ours = install(tmp_path / "ours", "spectrum.egg-info", SUMMARY)
+    theirs = install(tmp_path / "theirs", "spectrum-0.9.0.dist-info", OTHER)
+    done = run(command, ours, theirs)
+    assert done.returncode == 0
+    assert done.stderr == (
+        'warning: the distribution "spectrum" is another package, which overwrites files of this '
+        "one; run pip uninstall spectrum, then reinstall segment-spectrum\n"
+    )
+
+
+def test_an_old_install_of_this_package_is_no_reason_to_warn(tmp_path: Path) -> None:
+    ours = install(tmp_path, "spectrum-0.1.0.dist-info", SUMMARY)
+    (tmp_path / "spectrum-0.9.0.dist-info").mkdir()  # a remainder without metadata
+    done = run("study", ours)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_this_distribution_is_segment_spectrum() -> None:
+    assert metadata("segment-spectrum")["Summary"].startswith(SUMMARY)
+    assert f'description = "{SUMMARY}' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_it_is_imported_from_the_folder_that_holds_a_clone(tmp_path: Path) -> None:
+    # There the clone's own folder, which has the package's name, is a namespace package.
+    (tmp_path / "spectrum").symlink_to(ROOT, target_is_directory=True)
+    code = "from spectrum import Segments; print(Segments('C/8').count(64))"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert (done.stdout, done.stderr) == ("8\n", "")
+
+
+INSTALLS_OTHER = re.compile(r"\binstall\b[^\n]*?[\s'\"=/]spectrum(?=[\s'\"`\[=<>,;)]|$)")
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_text_says_to_install_the_other_distribution(path: Path) -> None:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        assert not INSTALLS_OTHER.search(line), line
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("pip install spectrum", True),
+        ("pip install 'spectrum[ray]'", True),
+        ("`uv pip install -U spectrum`", True),
+        ("pip install spectrum==0.9", True),
+        ("pip install 'segment-spectrum[ray]'", False),
+        ("pip uninstall spectrum", False),
+        ("pip install -e . and call spectrum.study", False),
+    ],
+)
+def test_what_counts_as_installing_the_other_distribution(line: str, wrong: bool) -> None:
+    assert bool(INSTALLS_OTHER.search(line)) == wrong
