@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -213,19 +212,22 @@ def test_an_interrupted_study_ends_at_once_and_continues_without_the_cluster(
     on_cluster: Callable[..., StudyConfig],
     small_study: Callable[..., StudyConfig],
     long_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fields = {"segments": "C", "epochs": EPOCHS}
     config = on_cluster(**fields)
+    next_event = RayExecutor.next_event
 
-    def interrupt() -> None:
-        wait_for(lambda: list(config.runs.glob("*/checkpoint.pt")))
-        os.kill(os.getpid(), signal.SIGINT)
+    def interrupt(executor: RayExecutor, timeout: float | None = None) -> RunEvent | None:
+        event = next_event(executor, timeout)
+        if event is not None and event.kind == "evaluation":
+            signal.raise_signal(signal.SIGINT)
+        return event
 
-    other = threading.Thread(target=interrupt)
-    other.start()
-    with pytest.raises(Interrupted, match="interrupted, 0 of 1 runs are done"):
-        run_study(config)
-    other.join()
+    with monkeypatch.context() as patch:
+        patch.setattr(RayExecutor, "next_event", interrupt)
+        with pytest.raises(Interrupted, match="interrupted, 0 of 1 runs are done"):
+            run_study(config)
     wait_for(lambda: not worker_processes(cluster))
     assert run_study(small_study(**fields))["status"].tolist() == ["done"]
     assert weights(config.runs) == weights(long_run)
