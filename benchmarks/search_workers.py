@@ -20,7 +20,7 @@ from spectrum.search.space import make_space
 from spectrum.search.storage import open_study, silence_optuna
 
 
-def runs_a_minute(workers: int, trials: int, folder: Path) -> float:
+def runs_per_minute(workers: int, trials: int, folder: Path) -> float:
     """The rate of a new search: with the start of its processes, without the winner's check."""
     config = SearchConfig(
         segments="1,4,16,C",
@@ -49,13 +49,13 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=16, help="runs per search (16)")
     parser.add_argument("--repeats", type=int, default=2, help="pairs of searches (2)")
     given = parser.parse_args()
-    print(f"the tiny network on digits, {given.trials} trials; runs a minute")
+    print(f"the tiny network on digits, {given.trials} trials; runs per minute")
     print(f"{'1 worker':>10}{'2 workers':>12}{'ratio':>8}")
     ratios = []
     for _ in range(given.repeats):
         with tempfile.TemporaryDirectory() as folder:
             rates = [
-                runs_a_minute(workers, given.trials, Path(folder) / str(workers))
+                runs_per_minute(workers, given.trials, Path(folder) / str(workers))
                 for workers in (1, 2)
             ]
         ratios.append(rates[1] / rates[0])

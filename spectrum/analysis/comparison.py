@@ -64,11 +64,11 @@ def compare(
     measure: Measure = ACCURACY,
     draws: int = DRAWS,
 ) -> pd.DataFrame:
-    """Estimates the measure of each point, its difference to a reference, and which point is best.
+    """Estimate the measure of each point, its difference to a reference, and which point is best.
 
     **What the intervals mean.** They are 95% confidence intervals for the mean over new seeds and
     new test examples. With a single seed they are for new test examples alone, classified by these
-    very networks. The training images are the same in every run, so no interval accounts for the
+    trained networks. The training images are the same in every run, so no interval accounts for the
     choice of those. Differences are paired: the two points share every seed and every example.
 
     **How they are computed.** A crossed bootstrap over seeds and examples (Owen, 2007) gives an
@@ -146,7 +146,7 @@ def compare(
 
 
 def bootstrap(answers: Answers, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Draws the mean answers of resampled studies: seeds and test examples with replacement.
+    """Draw the mean answers of resampled studies: seeds and test examples with replacement.
 
     Args:
         answers: of shape (points, seeds, examples), as ``compare`` takes them.
@@ -207,7 +207,7 @@ class _Estimate(NamedTuple):
 
 
 def _estimate(values: Floats, drawn: Floats) -> _Estimate:
-    """Estimates the mean of answers or of differences between answers.
+    """Estimate the mean of answers or of differences between answers.
 
     Args:
         values: the answers, in -1..1, of shape (seeds, examples).
@@ -299,7 +299,7 @@ def _best_probabilities(
 
 
 def _check(answers: Answers, points: Sequence[str], reference: str | None, draws: int) -> None:
-    """Raises a ValueError for arguments of ``compare`` that can't be compared."""
+    """Raise a ValueError for arguments of ``compare`` that can't be compared."""
     graded = np.issubdtype(answers.dtype, np.floating)
     known = answers.dtype == bool or graded
     if not known or answers.ndim != 3 or answers.shape[0] != len(points):

@@ -15,7 +15,7 @@ Cost: TypeAlias = Literal["params", "macs", "train_seconds"]
 
 
 def pareto_front(summary: pd.DataFrame, cost: Cost) -> pd.DataFrame:
-    """Finds the points of a study that no other point dominates.
+    """Find the points of a study that no other point dominates.
 
     One point dominates another if it is at least as accurate, costs at most as much, and is
     strictly better in one of the two. Only means on the test split are compared: the intervals of

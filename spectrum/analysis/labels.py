@@ -24,7 +24,7 @@ def format_count(number: float, digits: int | None = None) -> str:
 
     Args:
         number: the count.
-        digits: the most significant digits to show; None for exactly three.
+        digits: the maximum number of significant digits; None for exactly three.
     """
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size * 0.9995:

@@ -71,7 +71,7 @@ ACCURACY = Measure(
 
 
 def mean_average_precision(k: int | None = None) -> Measure:
-    """Returns the mean average precision of the first ``k`` predictions.
+    """The mean average precision of the first ``k`` predictions.
 
     Args:
         k: how many predictions it looks at; None where that isn't known.
@@ -91,7 +91,7 @@ def mean_average_precision(k: int | None = None) -> Measure:
 
 
 def infer_measure_from_names(names: Container[str]) -> Measure:
-    """Returns the measure that some column names or keys belong to.
+    """The measure that some column names or keys belong to.
 
     Args:
         names: the columns of a table, or the keys of a result or of an evaluation.
@@ -102,7 +102,7 @@ def infer_measure_from_names(names: Container[str]) -> Measure:
 
 
 def infer_measure(rows: pd.DataFrame) -> Measure:
-    """Returns the measure of a table of results, trials or evidence, or of a summary."""
+    """The measure of a table of results, trials or evidence, or of a summary."""
     measure = infer_measure_from_names(rows.columns)
     if measure == ACCURACY or MAP_AT not in rows or rows[MAP_AT].nunique() != 1:
         return measure

@@ -43,7 +43,7 @@ PUBLISHED = (
 
 
 def load_published(spatial_only: bool = True) -> pd.DataFrame:
-    """Loads published accuracies of networks with several numbers of segments.
+    """Load published accuracies of networks with several numbers of segments.
 
     The sources are ResNeXt (Xie et al., arXiv:1611.05431, table 3), Deep Roots (Ioannou et al.,
     arXiv:1605.06489, the tables that its authors released), MobileNet (Howard et al.,
@@ -70,7 +70,7 @@ def load_published(spatial_only: bool = True) -> pd.DataFrame:
 
 
 def published_differences(reference: str) -> pd.DataFrame:
-    """Computes how each published curve differs from its own value at the reference.
+    """Compute how each published curve differs from its own value at the reference.
 
     Args:
         reference: the segments that differences are taken to, such as ``"1"`` or ``"C"``.

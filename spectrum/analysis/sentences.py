@@ -15,7 +15,7 @@ __all__ = ["state_evidence"]
 
 
 def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "seed") -> list[str]:
-    """States which points are better, which can't be told apart, and which runs were left out.
+    """State which points are better, which can't be told apart, and which runs were left out.
 
     The probability that a text makes any false claim is at most 5%.
 
@@ -25,7 +25,7 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
         unit: what the runs of a point differ in, such as ``"seed"`` or ``"sampled recipe"``.
 
     Returns:
-        One text of one to three sentences for each combination of the other fields that vary.
+        One text of one to four sentences for each combination of the other fields that vary.
     """
 
     def named(value: object) -> str:
@@ -60,14 +60,14 @@ def _describe_comparison(rows: pd.DataFrame, unit: str, measure: Measure) -> str
     seeds, examples = int(compared["runs"].iloc[0]), int(compared["examples"].iloc[0])
     sentences = [_claim(compared, f"{seeds} {unit}{'s' * (seeds > 1)}", f"{examples:,}", measure)]
     if seeds == 1:
-        sentences.append(f"One {unit} says nothing of others: this holds for these very networks.")
+        sentences.append(f"This holds for these trained networks only; other {unit}s may differ.")
     absent = list(rows["point"][rows["runs"] == 0])
     if absent:
         sentences.append(f"{_join(absent)} {_verb(absent, 'has', 'have')} no finished run.")
     left_out = int(rows["left_out"].iloc[0])
     if left_out:
         are = f"1 {unit} is" if left_out == 1 else f"{left_out} {unit}s are"
-        sentences.append(f"{are} left out, for want of a finished run at every point compared.")
+        sentences.append(f"{are} left out, because not every compared point has a finished run.")
     return " ".join(sentences)
 
 

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 # Columns of results and summaries that aren't part of a point's configuration.
-_NOT_OF_POINT = {
+_NON_POINT_COLUMNS = {
     "run_id",
     "study",
     "match",
@@ -52,7 +52,7 @@ _NOT_OF_POINT = {
 }
 
 # Fields that change the classified data or the measure, so that measured values aren't comparable.
-_OF_DATA = {
+_DATA_FIELDS = {
     "data",
     "validation",
     "test",
@@ -86,7 +86,7 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: Sequence[float] | pd.Series, level: float = 0.95) -> Interval:
-    """Computes the mean of independent values and Student's t interval for it.
+    """Compute the mean of independent values and Student's t interval for it.
 
     The interval is for new seeds: it covers the mean of all possible seeds with the given
     confidence, if the values are normally distributed.
@@ -112,7 +112,7 @@ def mean_interval(values: Sequence[float] | pd.Series, level: float = 0.95) -> I
 
 def point_columns(results: pd.DataFrame) -> list[str]:
     """The columns that make up a point, which is the configuration of a run without its seed."""
-    return [str(column) for column in results.columns if column not in _NOT_OF_POINT]
+    return [str(column) for column in results.columns if column not in _NON_POINT_COLUMNS]
 
 
 def varied_columns(results: pd.DataFrame, over: str = "segments") -> list[str]:
@@ -139,11 +139,11 @@ def varied_columns(results: pd.DataFrame, over: str = "segments") -> list[str]:
 
 def are_comparable(summary: pd.DataFrame) -> bool:
     """Whether all points classify the same data, so that one point can dominate another."""
-    return not _OF_DATA & set(varied_columns(summary))
+    return not _DATA_FIELDS & set(varied_columns(summary))
 
 
 def pool_samples_as_seeds(results: pd.DataFrame, over: str = "segments") -> pd.DataFrame:
-    """Makes the sampled combinations of the other fields count as seeds.
+    """Make the sampled combinations of the other fields count as seeds.
 
     Args:
         results: one row per run, as ``load_results`` returns it.
@@ -167,7 +167,7 @@ def _follows(results: pd.DataFrame, name: str, other: str) -> bool:
 
 
 def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Computes the means and 95% intervals of every point from its runs.
+    """Compute the means and 95% intervals of every point from its runs.
 
     Where ``evidence`` compares a point, its mean and interval on the test split come from there;
     that interval is for new seeds and new test examples. Every other interval is Student's t over

@@ -20,7 +20,7 @@ _REFERENCE_MARGIN = 0.1
 
 
 def finished_trials(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
-    """Selects the trials that can be compared: they are done, and all their goals are known.
+    """Select the trials that can be compared: they are done, and all their goals are known.
 
     Args:
         trials: one row per trial, with the columns ``state`` ("done", "pruned" or "failed"),
@@ -40,7 +40,7 @@ def finished_trials(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
 
 
 def search_front(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
-    """Finds the finished trials that no other trial dominates.
+    """Find the finished trials that no other trial dominates.
 
     One trial dominates another if it is at least as good in every goal and better in one.
 
@@ -66,7 +66,7 @@ def search_front(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
 
 
 def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
-    """Computes the volume that lies between the points and the reference, all goals minimised.
+    """Compute the volume that lies between the points and the reference, all goals minimised.
 
     The last goal cuts the volume into slices. The points that reach a slice dominate the same area
     of the other goals everywhere in it. So the time grows with the number of points to the power of
@@ -89,7 +89,7 @@ def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
 
 
 def search_progress(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
-    """Computes how good the best trials were after each trial.
+    """Compute how good the best trials were after each trial.
 
     With one goal, this is the best value so far. With more goals, it is the hypervolume of the
     front so far, as a share of a box. Each goal is scaled to 0 at its best and 1 at its worst over

@@ -103,9 +103,9 @@ def layer(
 ) -> None:
     """Time a convolution along the dial, compared with nn.Conv2d.
 
-    A step is a forward and a backward pass, with the gradients by the input and by the weight.
-    Each point is also compared with the least time that the machine's arithmetic and memory allow,
-    which are measured in the same run.
+    A step is a forward and a backward pass, with the gradients with respect to the input and the
+    weight. Each point is also compared with the least time that the machine's arithmetic and memory
+    allow, which are measured in the same run.
     """
     n_channels = parse_int("channels", channels)
     points = None if segments is None else list(dict.fromkeys(parse_points(segments)))

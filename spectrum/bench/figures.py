@@ -119,13 +119,13 @@ def figure_of_networks(rows: pd.DataFrame, title: str) -> Figure:
     """
     modes = list(dict.fromkeys(rows["mode"]))
     points = [point for point in dict.fromkeys(rows["segments"]) if point != "-"]
-    along_dial = any(part["segments"].nunique() > 1 for _, part in network_series(rows))
-    width = figure_width(points) if along_dial else 7.4
-    height = 3.2 if along_dial else 0.9 + 0.36 * len(rows[rows["mode"] == modes[0]])
+    has_curves = any(part["segments"].nunique() > 1 for _, part in network_series(rows))
+    width = figure_width(points) if has_curves else 7.4
+    height = 3.2 if has_curves else 0.9 + 0.36 * len(rows[rows["mode"] == modes[0]])
     figure = make_figure(title, width, 0.4 + height * len(modes))
     for mode, ax in zip(modes, figure.subplots(len(modes), squeeze=False).flat, strict=True):
         part = rows[rows["mode"] == mode]
-        if along_dial:
+        if has_curves:
             _draw_curves(ax, part, points, mode)
         else:
             _draw_bars(ax, part, mode)
@@ -147,11 +147,11 @@ def figure_of_study(times: pd.DataFrame, runs: pd.DataFrame, title: str) -> Figu
     for i, program in enumerate(programs):
         colour, marker = COLOURS[i], MARKERS[i]
         program_times = times[times["program"] == program]
-        mean = program_times["runs_a_minute"].mean()
+        mean = program_times["runs_per_minute"].mean()
         rates.bar(i, mean, 0.6, color=colour, alpha=0.35)
         rates.plot(
             [i] * len(program_times),
-            program_times["runs_a_minute"],
+            program_times["runs_per_minute"],
             marker,
             color=colour,
             linestyle="",
@@ -166,7 +166,7 @@ def figure_of_study(times: pd.DataFrame, runs: pd.DataFrame, title: str) -> Figu
             at, part["test_top1"], marker, color=colour, markersize=4, alpha=0.7, label=program
         )
     rates.set_xticks(range(len(programs)), programs)
-    rates.set_ylabel("runs a minute")
+    rates.set_ylabel("runs per minute")
     draw_segment_axis(accuracies, list(runs["segments"]))
     accuracies.set_ylabel("test top-1 accuracy of a run")
     style_axes(rates)
@@ -187,26 +187,26 @@ def _draw_curves(ax: Axes, rows: pd.DataFrame, points: Sequence[str], mode: str)
     for i, (shift, (label, part)) in enumerate(
         zip(curve_offsets(points, len(series)), series, strict=True)
     ):
-        points_on_dial = part[part["segments"] != "-"]
-        at = [positions[point] + shift for point in points_on_dial["segments"]]
+        converted = part[part["segments"] != "-"]
+        at = [positions[point] + shift for point in converted["segments"]]
         speed = part["images_per_second"]
         colour = COLOURS[i % len(COLOURS)]
-        draw_connecting_lines(ax, list(points_on_dial["segments"]), at, list(speed), colour)
-        if points_on_dial.empty:  # an unconverted model has no position on the dial
+        draw_connecting_lines(ax, list(converted["segments"]), at, list(speed), colour)
+        if converted.empty:  # an unconverted model has no position on the dial
             ax.axhline(speed.iloc[0], color=colour, linewidth=1.3, linestyle="--", label=label)
             continue
         draw_intervals(
             ax,
             at,
-            points_on_dial["images_per_second"],
-            points_on_dial["images_per_second_low"],
-            points_on_dial["images_per_second_high"],
+            converted["images_per_second"],
+            converted["images_per_second_low"],
+            converted["images_per_second_high"],
             label=label,
             index=i,
         )
     draw_segment_axis(ax, points)
     _plain_numbers(ax.yaxis, format_number)
-    ax.set_ylabel(f"images a second,\n{mode}")
+    ax.set_ylabel(f"images per second,\n{mode}")
     style_axes(ax)
 
 
@@ -227,7 +227,7 @@ def _draw_bars(ax: Axes, rows: pd.DataFrame, mode: str) -> None:
     ax.set_yticks(at, names)
     ax.invert_yaxis()
     ax.margins(x=0.12)
-    ax.set_xlabel(f"images a second, {mode}")
+    ax.set_xlabel(f"images per second, {mode}")
     ax.grid(axis="x", alpha=0.3)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

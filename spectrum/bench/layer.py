@@ -53,8 +53,8 @@ class LayerBenchConfig:
         precision: of the input, the weight and everything that is computed.
         plan: the plan by which our layer is executed.
         device: where the layers compute.
-        training: whether a step has a backward pass, with the gradients by the input and by the
-            weight.
+        training: whether a step has a backward pass, with the gradients with respect to the
+            input and the weight.
         seconds: the time for all measurements together.
         tune: whether the fastest plan of each point is found on this machine first, and stored.
     """

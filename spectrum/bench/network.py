@@ -163,6 +163,6 @@ def _step(
 
     def step() -> None:
         with using_plan(case.plan):
-            workload.call()
+            workload.run_step()
 
     return step, peak

@@ -113,10 +113,10 @@ def layer_passes(
     """The passes through a convolution, with the bytes that each must move.
 
     - Forward: the input and the weight are read, and the output is written.
-    - The gradient by the input: the output's gradient and the weight are read, and the input's
-      gradient is written.
-    - The gradient by the weight: the output's gradient and the input are read, and the weight's
-      gradient is written.
+    - The gradient with respect to the input: the output's gradient and the weight are read, and
+      the input's gradient is written.
+    - The gradient with respect to the weight: the output's gradient and the input are read, and
+      the weight's gradient is written.
 
     Each tensor counts once, as if a cache kept it during a pass, but not from one pass to the
     next. Each pass has as many multiply-adds as the forward pass.

@@ -82,7 +82,7 @@ def run_layer(bench: LayerBenchConfig, threads: int | None, folder: Path) -> Non
         + (
             ""
             if math.isnan(means["narrow"])
-            else f", {means['narrow']:.2f}x its best at 2 to 7 channels a segment"
+            else f", {means['narrow']:.2f}x its best at 2 to 7 channels per segment"
         ),
         *(
             f"time rises as MACs fall: {after} segments take {longer:.2f} times as long as {before}"
@@ -127,9 +127,9 @@ def run_network(
 
     Args:
         bench: how the networks are timed.
-        specs: as for ``make_cases``, and so are the next three.
+        specs: the networks, as ``make_cases`` takes them; it also takes the next three.
         points: the settings of the segments.
-        precision: of the forward pass.
+        precision: the precision of the forward pass.
         layout: the memory layout.
         threads: CPU threads; None for torch's current number.
         folder: where the files are written.
@@ -169,7 +169,7 @@ def run_study(script: Path, *, seeds: int, epochs: int, repeats: int, folder: Pa
     """Time the default study and a script; write ``study.csv``, ``study_runs.csv``, ``study.png``.
 
     Args:
-        script: as for ``bench_study``, and so are the next three.
+        script: the script, as ``bench_study`` takes it; it also takes the next three.
         seeds: runs per point.
         epochs: epochs per run.
         repeats: how often each program runs.
@@ -200,7 +200,7 @@ def run_study(script: Path, *, seeds: int, epochs: int, repeats: int, folder: Pa
         else f" (95% interval {difference.low:+.4f} to {difference.high:+.4f})"
     )
     remarks = [
-        f"{speedup(times):.2f} times as many runs a minute as the plain script",
+        f"{speedup(times):.2f} times as many runs per minute as the plain script",
         f"test top-1 less the script's: {difference.mean:+.4f}{interval}",
     ]
     _print([title, machine], study_table(times), remarks, folder / "study")

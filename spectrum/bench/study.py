@@ -28,7 +28,7 @@ class StudyTimes(NamedTuple):
 
     Attributes:
         times: one row for each time that a program ran: ``program, repeat, runs, seconds``,
-            ``runs_a_minute`` and the mean ``test_top1``. ``seconds`` is the time of the process.
+            ``runs_per_minute`` and the mean ``test_top1``. ``seconds`` is the time of the process.
         runs: one row per training run, from one repeat of each program: ``program, segments,
             seed, params, test_top1``.
     """
@@ -91,7 +91,7 @@ def bench_study(
                     "repeat": repeat,
                     "runs": len(runs),
                     "seconds": seconds,
-                    "runs_a_minute": 60 * len(runs) / seconds,
+                    "runs_per_minute": 60 * len(runs) / seconds,
                     "test_top1": runs["test_top1"].mean(),
                 }
             )
@@ -101,7 +101,7 @@ def bench_study(
 
 def speedup(times: pd.DataFrame) -> float:
     """The study's runs per minute divided by those of the script: the median of the repeats."""
-    rates = times.pivot(index="repeat", columns="program", values="runs_a_minute")
+    rates = times.pivot(index="repeat", columns="program", values="runs_per_minute")
     return float((rates[OURS] / rates[PLAIN]).median())
 
 

@@ -105,7 +105,7 @@ def study_table(rows: pd.DataFrame) -> Table:
         rows: the times of ``bench_study``.
     """
     table = _table(
-        "", "repeat", "runs", "seconds", "runs a minute", "test top-1", text_columns=("",)
+        "", "repeat", "runs", "seconds", "runs per minute", "test top-1", text_columns=("",)
     )
     for _, row in rows.iterrows():
         table.add_row(
@@ -113,7 +113,7 @@ def study_table(rows: pd.DataFrame) -> Table:
             str(row["repeat"]),
             str(row["runs"]),
             format_number(row["seconds"]),
-            format_number(row["runs_a_minute"]),
+            format_number(row["runs_per_minute"]),
             f"{row['test_top1']:.4f}",
         )
     return table

@@ -105,8 +105,8 @@ def peak_memory_by_size(prepare: Callable[[int], Workload]) -> Callable[[int], i
         prepare: makes the step of a batch size.
     """
     small, large = prepare(SMALL_BATCH), prepare(2 * SMALL_BATCH)
-    low = [small.static_bytes + allocated for allocated in memory_trace(small.call)]
-    high = [large.static_bytes + allocated for allocated in memory_trace(large.call)]
+    low = [small.static_bytes + allocated for allocated in memory_trace(small.run_step)]
+    high = [large.static_bytes + allocated for allocated in memory_trace(large.run_step)]
 
     def peak(size: int) -> int:
         steps = size / SMALL_BATCH - 1

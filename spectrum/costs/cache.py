@@ -42,7 +42,7 @@ class _Row(BaseModel):
 
 
 class _Counted(BaseModel):
-    """The content of a file: what of ``Costs`` isn't a sum over the table."""
+    """The content of a file: the table, and the fields of ``Costs`` that the table doesn't give."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 

@@ -50,11 +50,11 @@ TOLERANCE = 0.02  # a miss that ends the search
 LATE_TOLERANCE = 0.1  # a miss that ends the search when its time is up
 # Times the reference's latency; a network of a longer latency would fill the memory.
 MAX_LATENCY = 100
-MAX_WIDTHS = 12  # that are measured; each gets an equal share of the time
-MIN_REPEATS = 5  # of a call in a measurement, however long it takes
-MAX_FACTOR = 4.0  # from one width to the next, before the searched width is bracketed
-BRACKET = 0.03  # when the two ends of the bracket are this near, widths around its middle follow
-STEP, STEPS = 0.01, 25  # of these widths, to either side
+MAX_WIDTHS = 12  # widths that are measured; each gets an equal share of the time
+MIN_REPEATS = 5  # repeats of a call in a measurement, however long it takes
+MAX_FACTOR = 4.0  # largest step to a new width, up or down, until the searched one is bracketed
+BRACKET = 0.03  # when the ends of the bracket are this near, widths around its middle are tried
+STEP, STEPS = 0.01, 25  # distance between these widths, and their number to either side
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class LatencyConditions:
 
     Attributes:
         device: where the network computes.
-        threads: CPU threads.
-        precision: of the forward pass, by autocast.
+        threads: the number of CPU threads.
+        precision: the precision of the forward pass, by autocast.
         channels_last: whether weights and images have that memory layout.
     """
 
@@ -127,7 +127,10 @@ def measure_reference(
     with _apply_threads(conditions):
         workload = _workload(config, shape, conditions)
         timed = time_interleaved(
-            {"": workload.call}, seconds=seconds, device=workload.device, clock=_clock(conditions)
+            {"": workload.run_step},
+            seconds=seconds,
+            device=workload.device,
+            clock=_clock(conditions),
         )
     return Reference(config, shape, conditions, timed[""].lower_quartile)
 
@@ -229,7 +232,7 @@ def solve_width(measure: Callable[[float], float], *, seconds: float) -> tuple[f
     tried, the next by the square-root law, until one costs too little and another too much. This
     bracket is narrowed until its ends are near each other. Then the widths around it are tried.
 
-    Of many noisy measurements one is right by chance. So a width that seems right is measured
+    One of many noisy measurements looks right by chance. So a width that seems right is measured
     again.
 
     Args:
@@ -311,7 +314,7 @@ def _time_in_turns(
     """Time a network and the reference in turns; their samples, in seconds."""
     with _apply_threads(conditions):
         workload = _workload(config, shape, conditions)
-        calls = {"network": workload.call, "reference": reference.call}
+        calls = {"network": workload.run_step, "reference": reference.run_step}
         timed = time_interleaved(
             calls,
             seconds=seconds,

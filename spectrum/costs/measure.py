@@ -87,9 +87,9 @@ def measure_costs(
             channels_last=channels_last,
         )
         peak = workload.peak_memory()
-        timing = time_interleaved({"step": workload.call}, seconds=seconds, device=workload.device)[
-            "step"
-        ]
+        timing = time_interleaved(
+            {"step": workload.run_step}, seconds=seconds, device=workload.device
+        )["step"]
     low, high = timing.interval
     return MeasuredCosts(
         latency=timing.median,

@@ -1,4 +1,7 @@
-"""A network's costs as tidy rows, one per layer, with those of the layers that it could have."""
+"""A network's costs, one row per layer.
+
+Each row also has the MACs of a regular and a separable layer in its place.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +48,9 @@ def cost_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.DataFrame
         input_shape: the shape of one example, such as ``(3, 299, 299)``.
 
     Returns:
-        The columns that describe the network: ``network``, ``order`` ("own" for the order that
-        the network was published with), ``segments`` (the setting), ``width``, ``classes``
-        (missing for a user's model that doesn't take their number) and ``input``.
+        The columns that describe the network: ``network``, ``order`` ("own" if no order is set),
+        ``segments`` (the setting), ``width``, ``classes`` (missing for a user's model that doesn't
+        take their number) and ``input``.
 
         The columns that describe the layer: ``flow`` (the first part of its path), ``layer,
         kind, output_shape, segment_count``.

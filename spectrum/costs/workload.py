@@ -31,20 +31,20 @@ class Workload:
     """A step of a copy of a network.
 
     Attributes:
-        call: takes the step.
+        run_step: takes the step.
         device: where the step computes.
         batch_size: images per step.
         static_bytes: bytes of the copy's parameters and buffers and of the images.
     """
 
-    call: Callable[[], object]
+    run_step: Callable[[], object]
     device: torch.device
     batch_size: int
     static_bytes: int
 
     def peak_memory(self) -> int:
         """Take a step; the most bytes that the copy, its images and the step use at once."""
-        return self.static_bytes + max_memory_allocated(self.call, self.device)
+        return self.static_bytes + max_memory_allocated(self.run_step, self.device)
 
 
 def make_workload(
@@ -80,7 +80,7 @@ def make_workload(
     """
     shape = checked_shape(input_shape)
     batch_size = check_int("batch_size", batch_size)
-    place = checked_device(device)
+    device = checked_device(device)
     if precision not in _TYPES:
         raise ValueError(f"precision (={precision!r}) must be one of {', '.join(_TYPES)}")
     if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
@@ -89,14 +89,14 @@ def make_workload(
     if training and not trainable:
         raise ValueError(f"network (={trainable} trainable parameters) must have some to train")
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = copy.deepcopy(network).train(training).to(place)
+    network = copy.deepcopy(network).train(training).to(device)
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     network.zero_grad()  # gradients are copied too
-    images = _noise(network, batch_size, shape).to(place).contiguous(memory_format=layout)
+    images = _noise(network, batch_size, shape).to(device).contiguous(memory_format=layout)
     make_step = _training_step if training else _inference_step
-    call = make_step(network, images, _autocast(place, precision))
+    run_step = make_step(network, images, _autocast(device, precision))
     try:
-        call()
+        run_step()
     except _NotLogits:
         raise
     except Exception as error:  # a user's module may raise any exception
@@ -105,7 +105,7 @@ def make_workload(
         raise input_shape_error(network, shape, error) from error
     tensors = (*network.parameters(), *network.buffers(), images)
     static_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return Workload(call, place, batch_size, static_bytes)
+    return Workload(run_step, device, batch_size, static_bytes)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class ImageArrays:
 
 
 def check_arrays(images: Any, labels: Any, classes: Any = ()) -> ImageArrays:
-    """Checks arrays or tensors, and converts them to ``ImageArrays``.
+    """Check arrays or tensors, and convert them to ``ImageArrays``.
 
     Args:
         images: (N, C, H, W), uint8 or float32.
@@ -87,7 +87,7 @@ def _check_class_names(classes: Any) -> tuple[str, ...]:
 def concatenate_splits(
     splits: Mapping[int, ImageArrays],
 ) -> tuple[ImageArrays, npt.NDArray[np.int8]]:
-    """Concatenates the arrays of all splits, with one numbering of the classes.
+    """Concatenate the arrays of all splits, with one numbering of the classes.
 
     Args:
         splits: the arrays of each split, whose number is a constant of ``source``.
@@ -119,7 +119,7 @@ def concatenate_splits(
 def _number_classes(
     labels: npt.NDArray[Any], classes: tuple[str, ...]
 ) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
-    """Returns labels as numbers of classes, and the classes: the given ones, or those found."""
+    """The labels as numbers of classes, and the classes: the given ones, or those found."""
     if labels.ndim == 2:
         k = labels.shape[1]
         if classes and len(classes) != k:
@@ -141,11 +141,11 @@ def _number_classes(
 
 
 def to_numpy(values: Any, what: str) -> npt.NDArray[Any]:
-    """Converts an array, a tensor or nested lists to a NumPy array.
+    """Convert an array, a tensor or nested lists to a NumPy array.
 
     Args:
-        values: to be converted.
-        what: what messages call them.
+        values: the values to convert.
+        what: the name of the values in messages.
 
     Raises:
         ValueError: the values are something else.

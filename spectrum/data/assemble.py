@@ -36,7 +36,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 def assemble(source: Source, config: DataConfig) -> Dataset:
-    """Scans images, splits those that can be read, and decodes them or makes them stream.
+    """Scan images, split those that can be read, and decode them or make them stream.
 
     Args:
         source: the images, with their labels and given splits.
@@ -61,7 +61,7 @@ def assemble(source: Source, config: DataConfig) -> Dataset:
     source, numbers = selection.source, selection.numbers
     size = _image_size(scanned, numbers, config)
     channels = config.channels or (1 if scanned.grey[numbers].all() else 3)
-    content = fingerprint(source, scanned, numbers)
+    content_hash = fingerprint(source, scanned, numbers)
     labels = torch.from_numpy(source.targets[numbers])
     train_labels = labels[torch.from_numpy(selection.splits[0])]
     weights = compute_class_weights(train_labels, config.class_weights)
@@ -69,14 +69,16 @@ def assemble(source: Source, config: DataConfig) -> Dataset:
     all_labels = (train_labels, *(labels[torch.from_numpy(i)] for i in selection.splits[1:]))
     is_streamed = _is_streamed(len(numbers), channels, size, config)
     make_splits = _streamed_splits if is_streamed else _splits_in_memory
-    train, validation, test = make_splits(scanned, selection, all_labels, content, size, channels)
+    train, validation, test = make_splits(
+        scanned, selection, all_labels, content_hash, size, channels
+    )
     return Dataset(
         train=train,
         validation=validation,
         test=test,
         classes=source.classes,
         shape=(channels, size, size),
-        fingerprint=content,
+        fingerprint=content_hash,
         notes=(*source.notes, *notes, *selection.notes),
         class_weights=weights,
         map_at=config.map_at,
@@ -103,7 +105,7 @@ class _Selection:
 def _readable_images(
     source: Source, scanned: Scan, config: DataConfig
 ) -> tuple[Numbers, tuple[str, ...]]:
-    """Returns the numbers of the images that can be read, and notes about the others."""
+    """The numbers of the images that can be read, and notes about the others."""
     good, bad = np.flatnonzero(scanned.readable), np.flatnonzero(~scanned.readable)
     if not len(scanned.readable):
         raise ValueError("has no images")
@@ -121,7 +123,7 @@ def _readable_images(
 
 
 def _select(source: Source, numbers: Numbers, config: DataConfig) -> _Selection:
-    """Splits the readable images, without classes that have no training images."""
+    """Split the readable images, without classes that have no training images."""
     skip, is_multi_label = config.bad_images == "skip", source.targets.ndim == 2
     notes: tuple[str, ...] = ()
     if not is_multi_label:
@@ -149,7 +151,7 @@ def _select(source: Source, numbers: Numbers, config: DataConfig) -> _Selection:
 def _check_classes(
     source: Source, numbers: Numbers, splits: Sequence[Numbers], skip: bool
 ) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-    """Returns which classes (K,) have training images, and notes about classes without images.
+    """Which classes (K,) have training images, and notes about classes without images.
 
     Args:
         source: the images.
@@ -190,7 +192,7 @@ def _check_classes(
         listed = f"{noun} {_listed(names[:_MAX_NAMED], len(names))}"
         if not skip:
             it = "it" if len(names) == 1 else "them"
-            remedy = f"leaves {it} out" if action == "left out" else f"keeps {it} all the same"
+            remedy = f"leaves {it} out" if action == "left out" else f"keeps {it} anyway"
             raise ValueError(f"{lacking} of {listed}; bad_images skip {remedy}")
         notes.append(f"{lacking} of {listed}, {action}")
     if train.sum() < 2:
@@ -200,7 +202,7 @@ def _check_classes(
 
 
 def _keep_classes(source: Source, kept: npt.NDArray[np.bool_]) -> Source:
-    """Returns the source with some of its classes; targets of other classes become meaningless."""
+    """The source with some of its classes; targets of other classes become meaningless."""
     targets = (
         source.targets[:, kept] if source.targets.ndim == 2 else kept.cumsum()[source.targets] - 1
     )
@@ -209,7 +211,7 @@ def _keep_classes(source: Source, kept: npt.NDArray[np.bool_]) -> Source:
 
 
 def _listed(names: Sequence[str], n: int) -> str:
-    """Returns names as text, and how many more of ``n`` there are."""
+    """The names as text, and how many more of ``n`` there are."""
     more = f" and {n - len(names)} more" if n > len(names) else ""
     return ", ".join(names) + more
 
@@ -221,7 +223,7 @@ def _shorten(name: str) -> str:
 
 
 def _image_size(scanned: Scan, numbers: Numbers, config: DataConfig) -> int:
-    """Returns the height and width to which the images are brought."""
+    """The height and width to which the images are brought."""
     if config.image_size is not None:
         return config.image_size
     sides = np.stack([scanned.widths[numbers], scanned.heights[numbers]], axis=1)  # (N, 2)
@@ -245,15 +247,15 @@ def _splits_in_memory(
     scanned: Scan,
     selection: _Selection,
     labels: Sequence[Tensor],
-    content: str,
+    content_hash: str,
     size: int,
     channels: int,
 ) -> list[Examples]:
-    """Makes splits in memory, normalised by the pixels of the training split."""
+    """Make splits in memory, normalised by the pixels of the training split."""
     images = decode_images(
         selection.source.reader,
         selection.numbers,
-        fingerprint=content,
+        fingerprint=content_hash,
         size=size,
         channels=channels,
     )
@@ -268,11 +270,11 @@ def _streamed_splits(
     scanned: Scan,
     selection: _Selection,
     labels: Sequence[Tensor],
-    content: str,
+    content_hash: str,
     size: int,
     channels: int,
 ) -> list[Examples]:
-    """Makes splits that are streamed, normalised by the files of the training split.
+    """Make splits that are streamed, normalised by the files of the training split.
 
     Every image has the same weight in the mean, however many pixels its file has, because all
     images are brought to one size.
@@ -283,15 +285,15 @@ def _streamed_splits(
     square = scanned.squares[train, which].mean(axis=0, dtype=np.float64)
     std = np.sqrt(np.maximum(square - mean**2, 0))
     std[std < _MIN_STD] = 1  # a constant channel holds no information, whatever divides it
-    both = torch.from_numpy(np.stack([mean, std]).astype(np.float32)[:, :, None, None])
+    mean_and_std = torch.from_numpy(np.stack([mean, std]).astype(np.float32)[:, :, None, None])
     return [
         StreamedSplit(
             selection.source.reader,
             selection.numbers[indices],
             split_labels,
             size,
-            both[0],
-            both[1],
+            mean_and_std[0],
+            mean_and_std[1],
         )
         for indices, split_labels in zip(selection.splits, labels, strict=True)
     ]

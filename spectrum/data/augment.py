@@ -28,7 +28,7 @@ class AugmentationParameters:
     hole: Tensor | None
 
     def select(self, index: Tensor) -> AugmentationParameters:
-        """Returns the parameters of the images with these numbers."""
+        """The parameters of the images with these numbers."""
 
         def rows(values: Tensor | None) -> Tensor | None:
             return None if values is None else values[index]
@@ -39,7 +39,7 @@ class AugmentationParameters:
 def sample_parameters(
     augmentation: Augmentation, n: int, side: tuple[int, int], seed: int, device: torch.device
 ) -> AugmentationParameters:
-    """Draws the augmentation parameters of ``n`` images.
+    """Draw the augmentation parameters of ``n`` images.
 
     They are drawn on the CPU, so that they are the same for every device and number of processes.
 
@@ -65,7 +65,7 @@ def sample_parameters(
 def augment(
     images: Tensor, augmentation: Augmentation, parameters: AugmentationParameters
 ) -> Tensor:
-    """Varies images.
+    """Vary images.
 
     Args:
         images: (N, C, H, W), normalised, so that 0 is the mean colour.
@@ -89,7 +89,7 @@ def augment(
 
 
 def _square_masks(shape: tuple[int, int], center: Tensor, side: int) -> Tensor:
-    """Returns where squares lie in images of a shape, (N, 1, H, W) bool."""
+    """Where squares lie in images of a shape, (N, 1, H, W) bool."""
     first = center - side // 2  # (N, 2)
 
     def within(length: int, start: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ _NOT_FOR_DATASET = (
 
 
 def read_callable(name: str, config: DataConfig) -> Dataset:
-    """Calls a user's callable without arguments, and makes a data set of what it returns.
+    """Call a user's callable without arguments, and make a data set of what it returns.
 
     Args:
         name: ``package.module:callable``.
@@ -77,7 +77,7 @@ def _required_arguments(function: Callable[..., Any]) -> list[str]:
 
 
 def _check_dataset(dataset: Dataset, config: DataConfig) -> Dataset:
-    """Returns the dataset with a fingerprint, if it has none."""
+    """The dataset, with a fingerprint if it had none."""
     for field in _NOT_FOR_DATASET:
         value = getattr(config, field)
         if value != type(config).model_fields[field].default:
@@ -122,7 +122,7 @@ def _make_dataset(returned: Any, config: DataConfig) -> Dataset:
 
 
 def _by_split(returned: Any) -> dict[int, tuple[str, Any]]:
-    """Returns what was returned for each split, with the beginning of messages about it."""
+    """What was returned for each split, with the beginning of messages about it."""
     if not isinstance(returned, Mapping):
         return {UNASSIGNED: ("", returned)}
     parts: dict[int, tuple[str, Any]] = {}
@@ -155,7 +155,7 @@ def _read_part(part: Any, where: str, config: DataConfig) -> ImageArrays:
 
 
 def _check_images(arrays: ImageArrays, config: DataConfig) -> None:
-    """Raises a ValueError if the configuration asks for images of another form."""
+    """Raise a ValueError if the configuration asks for images of another form."""
     _, channels, height, width = arrays.images.shape
     if config.channels not in (None, channels):
         raise ValueError(f"channels (={config.channels}) must be {channels}, as its images have")
@@ -169,7 +169,7 @@ def _check_images(arrays: ImageArrays, config: DataConfig) -> None:
 
 
 def _check_classes(arrays: ImageArrays, is_training: Any) -> None:
-    """Raises a ValueError if a class has no training images, or there is only one class."""
+    """Raise a ValueError if a class has no training images, or there is only one class."""
     labels, k = arrays.labels[is_training], len(arrays.classes)
     counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=k)
     if k < 2:

@@ -71,8 +71,9 @@ class DataConfig(BaseModel):
             is given instead of ``rank``.
         images: how many images are planted.
         side: height and width of planted images, in pixels.
-        channels: the number of channels. Planted images have 8 by default, 16 with ``block``. Other
-            images are converted to 1 (grey) or 3 (RGB); None for grey only if all of them are grey.
+        channels: the number of channels. Planted images have 8 by default, 16 with ``block``. Image
+            files are converted to 1 (grey) or 3 (RGB); None: grey if all images are grey, otherwise
+            RGB. Arrays keep theirs.
         template: height and width of planted templates, in pixels; 5 by default, 3 with ``block``.
         copies: how many copies of a template a planted image has, in each block with ``block``;
             3 by default, 2 with ``block``.
@@ -155,7 +156,7 @@ class DataConfig(BaseModel):
         return self
 
     def planted_config(self) -> PlantedConfig:
-        """Returns what is planted if ``name`` is ``"planted"``.
+        """What is planted if ``name`` is ``"planted"``.
 
         Raises:
             ValueError: the fields don't fit each other.

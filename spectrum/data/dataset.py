@@ -52,7 +52,7 @@ class Split:
         return len(self.labels)
 
     def to(self, device: torch.device | str, *, channels_last: bool | None = None) -> Split:
-        """Returns the examples on a device.
+        """The examples on a device.
 
         Args:
             device: where to.
@@ -76,7 +76,7 @@ class Split:
         augmentation: Augmentation = NO_AUGMENTATION,
         seed: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterates over the examples in batches, on their device.
+        """Iterate over the examples in batches, on their device.
 
         How an example is varied follows from the seed and its own number, whatever the order.
 
@@ -158,7 +158,7 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def to(self, device: torch.device | str, *, channels_last: bool | None = None) -> Examples:
-        """Returns the examples for a device; see ``Split.to``."""
+        """The examples for a device; see ``Split.to``."""
         ...
 
     def batches(
@@ -168,12 +168,12 @@ class Examples(Protocol):
         augmentation: Augmentation = NO_AUGMENTATION,
         seed: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterates over normalised images and labels in batches; see ``Split.batches``."""
+        """Iterate over normalised images and labels in batches; see ``Split.batches``."""
         ...
 
 
 def compute_class_weights(labels: Tensor, by: str) -> Tensor | None:
-    """Computes weights (K,) of the classes, whose mean is 1.
+    """Compute weights (K,) of the classes, whose mean is 1.
 
     Args:
         labels: of the training split, (N, K) bool if images have several labels.
@@ -200,7 +200,7 @@ def dataset_from_arrays(
     train_images: int | None = None,
     label_noise: float = 0.0,
 ) -> Dataset:
-    """Splits images as ``split_indices`` does, and normalises them by the training split.
+    """Split images as ``split_indices`` does, and normalise them by the training split.
 
     Args:
         images: (N, C, H, W). float32 images are normalised here, by one mean and standard
@@ -264,7 +264,7 @@ def dataset_from_arrays(
 def channel_statistics(
     images: npt.NDArray[Any], indices: npt.NDArray[np.int64]
 ) -> tuple[Tensor, Tensor]:
-    """Computes the mean and standard deviation (C, 1, 1) of some images, from exact sums."""
+    """Compute the mean and standard deviation (C, 1, 1) of some images, from exact sums."""
     total = np.zeros((2, images.shape[1]), np.int64)
     for first in range(0, len(indices), _CHUNK):
         chunk = images[indices[first : first + _CHUNK]].astype(np.int64)
@@ -278,7 +278,7 @@ def channel_statistics(
 
 
 def add_label_noise(labels: Tensor, share: float, classes: int, seed: int) -> None:
-    """Replaces a share of the labels (N,) by other classes, in place."""
+    """Replace a share of the labels (N,) by other classes, in place."""
     if not share:  # (N, K) labels can't have noise, so they come with a share of 0
         return
     rng = np.random.default_rng(seed)

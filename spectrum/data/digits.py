@@ -13,7 +13,7 @@ __all__ = ["read_digits"]
 
 
 def read_digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], tuple[str, ...]]:
-    """Returns images (1797, 1, 8, 8) from 0 to 16, labels (1797,), and the class names."""
+    """Read the images (1797, 1, 8, 8) from 0 to 16, the labels (1797,) and the class names."""
     digits = load_digits()
     images = digits.images.astype(np.float32)[:, None]
     return images, digits.target.astype(np.int64), tuple(map(str, digits.target_names))

@@ -54,11 +54,11 @@ class FolderReader:
         return os.path.join(self.root, self._relative_path(index))
 
     def name(self, index: int) -> str:
-        """Returns a file's path below the folder, as one line of text."""
+        """A file's path below the folder, as one line of text."""
         return _printable(self._relative_path(index))
 
     def version(self, index: int) -> str:
-        """Returns a file's size and times of change; an empty text if it doesn't exist."""
+        """A file's size and times of change; an empty text if it doesn't exist."""
         try:
             status = os.stat(self._path(index))
         except OSError:
@@ -67,7 +67,7 @@ class FolderReader:
         return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
     def read(self, index: int) -> bytes:
-        """Returns the bytes of a file.
+        """The bytes of a file.
 
         Raises:
             OSError: it can't be read.
@@ -76,7 +76,7 @@ class FolderReader:
             return file.read()
 
     def open(self, index: int) -> Image.Image:
-        """Opens an image without decoding it.
+        """Open an image without decoding it.
 
         Raises:
             OSError: it can't be read, or isn't an image.
@@ -85,7 +85,7 @@ class FolderReader:
 
 
 def read_folder(path: str, config: DataConfig) -> Source:
-    """Finds the images of a folder that has a folder for each class, or for each split.
+    """Find the images of a folder that has a folder for each class, or for each split.
 
     Hidden files and folders are left out. Every other file in a class folder, at any depth, counts
     as an image.
@@ -148,7 +148,7 @@ def _offsets(paths: list[bytes]) -> npt.NDArray[np.int64]:
 
 
 def _printable(name: bytes) -> str:
-    """Returns a name in any script as one line of text."""
+    """A name in any script as one line of text."""
     text = os.fsdecode(name)
     if not _UNPRINTABLE.search(text):
         return text
@@ -156,13 +156,13 @@ def _printable(name: bytes) -> str:
 
 
 def _split_name(name: bytes) -> str:
-    """Returns the split that a folder's name stands for: train, val, test or an empty text."""
+    """The split that a folder's name stands for: train, val, test or an empty text."""
     text = os.fsdecode(name).lower()
     return {TRAIN: "train", VALIDATION: "val", TEST: "test"}.get(_SPLITS.get(text, UNASSIGNED), "")
 
 
 def _are_splits(names: list[bytes]) -> bool:
-    """Returns whether folders are splits; a class of trains may be called train too."""
+    """Whether folders are splits; a class of trains may be called train too."""
     splits = {_split_name(name) for name in names}
     if "train" in splits:
         return len(splits - {""}) > 1 or splits == {"train"}
@@ -195,7 +195,7 @@ def _subfolders(folder: bytes) -> list[bytes]:
 
 
 def _count_other_files(root: bytes, class_folders: dict[bytes, list[bytes]]) -> int:
-    """Counts the files that are in the folder, or in those of its splits, and in no class."""
+    """Count the files that are in the folder, or in those of its splits, and in no class."""
     folders = {root, *(os.path.join(root, split) for split in class_folders)}
     return sum(not _is_folder(entry) for folder in folders for entry in _visible_entries(folder))
 
@@ -203,7 +203,7 @@ def _count_other_files(root: bytes, class_folders: dict[bytes, list[bytes]]) -> 
 def _image_paths(
     root: bytes, folder: bytes, parents: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[bytes]:
-    """Iterates over the files below a folder, as paths relative to the root.
+    """Iterate over the files below a folder, as paths relative to the root.
 
     Links are followed, but not to a folder that contains them.
     """

@@ -22,7 +22,7 @@ _NAME = re.compile(r"(?!.*(--|\.\.))\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def load_files(files: Mapping[str, Sequence[str]], name: str) -> dict[str, Any]:
-    """Loads Parquet files as ``datasets.Dataset`` values, one for each split.
+    """Load Parquet files as ``datasets.Dataset`` values, one for each split.
 
     Args:
         files: the paths of each split's files.
@@ -43,7 +43,7 @@ def load_files(files: Mapping[str, Sequence[str]], name: str) -> dict[str, Any]:
 
 
 def load_from_hub(repository: str, config: str | None, name: str) -> dict[str, Any]:
-    """Loads a data set of the hub, or of its local cache if the hub can't be reached.
+    """Load a data set of the hub, or of its local cache if the hub can't be reached.
 
     Args:
         repository: the data set's name on the hub, ``owner/name``.
@@ -88,7 +88,7 @@ def load_from_hub(repository: str, config: str | None, name: str) -> dict[str, A
 
 
 def datasets_library(name: str) -> Any:
-    """Imports Hugging Face's ``datasets``, which reads all tables.
+    """Import Hugging Face's ``datasets``, which reads all tables.
 
     Args:
         name: of the data, for messages.
@@ -107,7 +107,7 @@ def datasets_library(name: str) -> Any:
 
 
 def _why_unreachable(repository: str, name: str, library: Any) -> str | None:
-    """Asks the hub about a data set, and returns why it can't be reached; None if it can.
+    """Ask the hub about a data set, and return why it can't be reached; None if it can.
 
     Raises:
         ValueError: the hub says that this user can't have the data set.
@@ -127,7 +127,7 @@ def _why_unreachable(repository: str, name: str, library: Any) -> str | None:
 
 @contextmanager
 def _silence(library: Any) -> Iterator[None]:
-    """Hides warnings, and progress bars unless standard error is a terminal."""
+    """Hide warnings, and progress bars unless standard error is a terminal."""
     from huggingface_hub.utils import logging as hub_logging
 
     loggers = (library.logging, hub_logging)
@@ -149,7 +149,7 @@ def _silence(library: Any) -> Iterator[None]:
 
 
 def _explain(error: BaseException, library: Any) -> str:
-    """Returns what is wrong in one line, by the error and those that caused it."""
+    """Explain what is wrong in one line, by the error and those that caused it."""
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) and inner not in chain:
         chain.append(inner)
@@ -177,7 +177,7 @@ def _explain(error: BaseException, library: Any) -> str:
 
 
 def _http_status(error: BaseException) -> int | None:
-    """Returns the status of a server's answer; None if there was no answer."""
+    """The status of a server's answer; None if there was no answer."""
     status: int | None = getattr(getattr(error, "response", None), "status_code", None)
     return status
 

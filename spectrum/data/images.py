@@ -42,12 +42,12 @@ class UnknownRange(ValueError):
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Returns whether an image's mode has one channel of light."""
+    """Whether an image's mode has one channel of light."""
     return image.mode in _GREY or image.mode.startswith("I;16")
 
 
 def decode(image: Image.Image, channels: int) -> Image.Image:
-    """Decodes an opened image to 8 bits per channel.
+    """Decode an opened image to 8 bits per channel.
 
     Args:
         image: as opened.
@@ -78,7 +78,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def resize_and_center_crop(image: Image.Image, size: int, share: float = 1.0) -> Image.Image:
-    """Returns the centre of an image, as torchvision's Resize and CenterCrop do.
+    """Resize an image and crop its centre, as torchvision's Resize and CenterCrop do.
 
     The shorter side is resized to ``size / share``, rounded (bilinear, with antialiasing). Then
     the square in the centre is kept. An image that has the size already is returned unchanged.
@@ -101,7 +101,7 @@ def resize_and_center_crop(image: Image.Image, size: int, share: float = 1.0) ->
 
 
 def random_crop_box(width: int, height: int, area: float, rng: np.random.Generator) -> Box:
-    """Draws a random part of an image (Szegedy et al., arXiv:1409.4842), as torchvision does.
+    """Draw a random part of an image (Szegedy et al., arXiv:1409.4842), as torchvision does.
 
     Args:
         width: of the image, in pixels.
@@ -130,7 +130,7 @@ def random_crop_box(width: int, height: int, area: float, rng: np.random.Generat
 def random_resized_crop(
     image: Image.Image, size: int, channels: int, area: float, rng: np.random.Generator
 ) -> Image.Image:
-    """Decodes a random part of an image and resizes it.
+    """Decode a random part of an image and resize it.
 
     A JPEG file is decoded at the smallest of its scales at which the part still has at least
     ``size`` pixels in each direction.
@@ -161,6 +161,6 @@ def _resize_box(image: Image.Image, size: int, box: Box) -> Image.Image:
 
 
 def to_array(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Returns the pixels of a decoded image, (C, H, W), as a view of (H, W, C)."""
+    """The pixels of a decoded image, (C, H, W), as a view of (H, W, C)."""
     pixels = np.asarray(image, np.uint8)
     return np.atleast_3d(pixels).transpose(2, 0, 1)

@@ -21,7 +21,7 @@ _LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_
 def read_labels(
     column: pa.ChunkedArray, names: Sequence[str] | None, row_name: RowName
 ) -> tuple[npt.NDArray[np.int64] | npt.NDArray[np.bool_], tuple[str, ...]]:
-    """Converts a column of numbers, text or truth values, or of lists of these, to classes.
+    """Convert a column of numbers, text or truth values, or of lists of these, to classes.
 
     A list holds the labels that an image has. But if all lists have the same length, at least 2,
     and hold only 0 and 1, each value says whether the image has that class.
@@ -44,7 +44,7 @@ def read_labels(
 
 
 def are_withheld(column: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
-    """Returns whether a split's labels are withheld.
+    """Whether a split's labels are withheld.
 
     They are if all of them are missing, or if all are -1, a label that no other split has.
     """
@@ -87,7 +87,7 @@ def _read_lists(
 def _read_values(
     column: pa.ChunkedArray, names: Sequence[str] | None, row_name: RowName
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Returns the number of each value's class, and the names of the classes."""
+    """The number of each value's class, and the names of the classes."""
     value_type = column.type
     if pa.types.is_dictionary(value_type):
         return _read_values(column.cast(value_type.value_type), names, row_name)

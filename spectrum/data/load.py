@@ -14,7 +14,7 @@ __all__ = ["ceiling", "load_data"]
 
 
 def load_data(data: str | DataConfig = "digits") -> Dataset:
-    """Loads the images and labels of a data set, normalised and split.
+    """Load the images and labels of a data set, normalised and split.
 
     Args:
         data: a name, as ``DataConfig`` takes it, or a configuration.
@@ -22,6 +22,7 @@ def load_data(data: str | DataConfig = "digits") -> Dataset:
     Raises:
         ValueError: the name is unknown, images or labels don't exist or can't be read, or a split
             is too small for the number of classes.
+        OSError: an image has changed since it was scanned.
     """
     try:
         config = data if isinstance(data, DataConfig) else DataConfig(name=data)
@@ -84,10 +85,11 @@ def _read_user_data(config: DataConfig) -> Dataset:
 
 
 def ceiling(data: DataConfig) -> float:
-    """Returns the accuracy on planted images of a matched filter, which knows their templates.
+    """The accuracy on planted images of a matched filter, which knows their templates.
 
     Args:
-        data: planted images. All of them are classified, because nothing is fitted.
+        data: the configuration of planted images. All of them are classified, because nothing is
+            fitted.
 
     Raises:
         ValueError: the data aren't planted.

@@ -35,7 +35,7 @@ def decode_images(
     channels: int,
     processes: int | None = None,
 ) -> Pixels:
-    """Returns the centre of images at one size, from the cache if it has them.
+    """Decode the centre of images at one size, unless the cache has them.
 
     Args:
         reader: reads the images.

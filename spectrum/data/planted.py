@@ -6,7 +6,7 @@ templates, and so what a convolution has to see at once. There are two kinds.
 **Rank.** Each class has a template of ``channels x size x size``: a random matrix of channels x
 space with a chosen rank. At rank 1 it is one pattern over channels times one pattern over space.
 The correlations across channels and across space then separate exactly, which is what Xception
-supposes of its features (arXiv:1610.02357, section 1.1). At full rank they don't separate at all.
+assumes about its features (arXiv:1610.02357, section 1.1). At full rank they don't separate at all.
 
 **Block.** The channels form blocks. Each block has copies of one spatial pattern, at places and
 with signs of its own. The class, one of eight, is in the signs of a block's four quarters relative
@@ -14,12 +14,12 @@ to each other, the same in every block. A single channel says nothing about the 
 
 For kind block the best accuracy of a network whose channels never meet before its classifier is
 known. The classifier is linear in pooled features, so the logits are sums of what each segment
-sees. If a segment sees no more than a quarter of a block, turning the sign of that quarter changes
-the class, and doesn't change the distribution of what any one segment sees. Averaging over the
-turn lowers a convex loss, so at the minimum of the cross-entropy all classes have the same logit,
-and the accuracy is 1/8. Halves of blocks tell two of the three bits, which gives 1/2; whole blocks
-tell all, which gives 1. (Other losses could do better: thresholds on a sum of two halves get the
-third bit right three times in four.)
+sees. If a segment sees no more than a quarter of a block, flipping the sign of that quarter
+changes the class, and doesn't change the distribution of what any one segment sees. Averaging over
+both signs lowers a convex loss, so at the minimum of the cross-entropy all classes have the same
+logit, and the accuracy is 1/8. Halves of blocks tell two of the three bits, which gives 1/2; whole
+blocks tell all, which gives 1. (Other losses could do better: thresholds on a sum of two halves get
+the third bit right three times in four.)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def templates(config: PlantedConfig) -> Floats:
-    """Returns the templates, (8, blocks, signs, channels, size, size), each of norm 1.
+    """The templates, (8, blocks, signs, channels, size, size), each of norm 1.
 
     Kind rank has one block, of all channels, and one sign.
     """
@@ -70,7 +70,7 @@ def _templates(config: PlantedConfig, rng: np.random.Generator) -> Floats:
 def generate_planted(
     config: PlantedConfig,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Generates noise with copies of the templates of each image's class.
+    """Generate noise with copies of the templates of each image's class.
 
     Returns:
         Images (N, channels, side, side), and their classes (N,), whose counts differ by at most 1.
@@ -91,7 +91,7 @@ def generate_planted(
 
 
 def matched_filter(images: npt.NDArray[np.float32], config: PlantedConfig) -> npt.NDArray[np.int64]:
-    """Returns the most likely classes (N,), given the templates.
+    """The most likely classes (N,), given the templates.
 
     The likelihood of a class is taken over all places and signs of copies that don't overlap. Its
     accuracy is a ceiling for any network, except that it doesn't model overlapping copies.

@@ -23,16 +23,16 @@ class PlantedConfig:
     """What is planted, and into which images; see ``planted.py``.
 
     Attributes:
-        rank: of a class's template as a matrix of channels x space; None for kind block.
+        rank: the rank of a class's template as a matrix of channels x space; None for kind block.
         block: the number of channels that share a pattern; None for kind rank.
-        images: how many images.
-        side: height and width of an image, in pixels.
-        channels: of an image.
-        template: height and width of a template, in pixels.
-        copies: of each template in an image (or of each block's template), each at a random place
-            and, for kind block, with a random sign.
-        signal: norm of a copy over the standard deviation of the noise.
-        image_seed: of all random numbers.
+        images: the number of images.
+        side: the height and width of an image, in pixels.
+        channels: the number of channels of an image.
+        template: the height and width of a template, in pixels.
+        copies: the number of copies of each template in an image (or of each block's template),
+            each at a random place and, for kind block, with a random sign.
+        signal: the norm of a copy over the standard deviation of the noise.
+        image_seed: the seed of all random numbers.
     """
 
     rank: int | None
@@ -46,7 +46,7 @@ class PlantedConfig:
     image_seed: int
 
     def __post_init__(self) -> None:
-        """Raises a ValueError if the fields don't fit each other."""
+        """Raise a ValueError if the fields don't fit each other."""
         pixels = self.images * self.channels * self.side**2
         if pixels > _MAX_PIXELS:
             raise ValueError(

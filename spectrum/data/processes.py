@@ -36,7 +36,7 @@ _work: Work  # the function of this worker process
 def map_in_processes(
     work: Work, numbers: Numbers, *, title: str, processes: int | None = None
 ) -> Iterator[tuple[Numbers, npt.NDArray[Any]]]:
-    """Calls a function with chunks of numbers, in worker processes if there are many numbers.
+    """Call a function with chunks of numbers, in worker processes if there are many numbers.
 
     Args:
         work: the function; it and its results can be pickled.

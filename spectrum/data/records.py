@@ -22,7 +22,7 @@ _LABELS = {"label", "labels", "class", "classes", "target", "targets", "category
 
 
 def read_parquet(path: str, config: DataConfig) -> Source:
-    """Reads the images of a Parquet file, or of a folder of them.
+    """Read the images of a Parquet file, or of a folder of them.
 
     The split of a file in a folder is what its name begins with, or else the name of a folder
     that it is in: train, training, val, valid, validation, dev, test or testing. Files without
@@ -71,7 +71,7 @@ def read_parquet(path: str, config: DataConfig) -> Source:
 
 
 def read_hub(name: str, config: DataConfig) -> Source:
-    """Reads the images of a data set of the Hugging Face hub, which ``datasets`` downloads.
+    """Read the images of a data set of the Hugging Face hub, which ``datasets`` downloads.
 
     Args:
         name: of the data set on the hub, followed by ``@`` and a configuration if it has several.
@@ -112,7 +112,7 @@ def _parquet_files(folder: Path) -> list[Path]:
 
 
 def _split_of(path: Path) -> int:
-    """Returns the split that a file's name begins with, or else that a folder above it names."""
+    """The split that a file's name begins with, or else that a folder above it names."""
     for name, split in SPLIT_NAMES.items():
         if path.name.lower().startswith(name):
             return split
@@ -137,7 +137,7 @@ def _make_source(
     notes: Sequence[str],
     config: DataConfig,
 ) -> Source:
-    """Makes a source of the tables of each split.
+    """Make a source of the tables of each split.
 
     Args:
         tables: the ``datasets.Dataset`` of each split.
@@ -204,7 +204,7 @@ def _choose_column(
     candidates: Callable[[Mapping[str, Any]], list[str]],
     name: str,
 ) -> str:
-    """Returns the given column, or else the only candidate.
+    """The given column, or else the only candidate.
 
     Args:
         field: of the configuration, for messages.
@@ -233,7 +233,7 @@ def _choose_column(
 
 
 def _image_columns(features: Mapping[str, Any]) -> list[str]:
-    """Returns the columns of images, or else of structs with bytes, or else of bytes."""
+    """The columns of images, or else of structs with bytes, or else of bytes."""
     images = [key for key, feature in features.items() if type(feature).__name__ == "Image"]
     structs = [key for key, feature in features.items() if isinstance(feature, dict)]
     return (
@@ -244,14 +244,14 @@ def _image_columns(features: Mapping[str, Any]) -> list[str]:
 
 
 def _label_columns(features: Mapping[str, Any]) -> list[str]:
-    """Returns the columns of named classes, or else those whose names are names of labels."""
+    """The columns of named classes, or else those whose names are names of labels."""
     classes = [key for key, feature in features.items() if _class_names(feature)]
     named = [key for key in features if key.lower() in _LABELS or re.search("_label$", key.lower())]
     return classes or named
 
 
 def _type_name(feature: Any) -> str:
-    """Returns what ``datasets`` calls the type of a column."""
+    """What ``datasets`` calls the type of a column."""
     return str(getattr(feature, "dtype", "")) or type(feature).__name__
 
 
@@ -262,14 +262,14 @@ def _is_image(feature: Any) -> bool:
 
 
 def _class_names(feature: Any) -> list[str] | None:
-    """Returns the names of the classes that a column's numbers, or its lists' numbers, mean."""
+    """The names of the classes that a column's numbers, or its lists' numbers, mean."""
     inner = getattr(feature, "feature", feature)
     names = getattr(inner, "names", None)
     return list(names) if names else None
 
 
 def _listed(names: Iterable[str], most: int = 3) -> str:
-    """Returns the first names as text, and how many more there are."""
+    """The first names as text, and how many more there are."""
     every = list(names)
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(every[:most]) + more

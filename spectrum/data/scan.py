@@ -88,12 +88,12 @@ class Scan:
         return np.asarray(self.reasons == 0)
 
     def reason(self, index: int) -> str:
-        """Returns why an image can't be read, in a few words."""
+        """Why an image can't be read, in a few words."""
         return _REASONS[self.reasons[index]]
 
 
 def scan(source: Source, config: DataConfig, processes: int | None = None) -> Scan:
-    """Decodes every image that the cache doesn't know, in worker processes.
+    """Decode every image that the cache doesn't know, in worker processes.
 
     Args:
         source: the images.
@@ -134,7 +134,7 @@ def scan(source: Source, config: DataConfig, processes: int | None = None) -> Sc
 
 
 def fingerprint(source: Source, result: Scan, numbers: npt.NDArray[np.int64]) -> str:
-    """Hashes the contents, labels, splits and names of images to 16 hexadecimal digits.
+    """Hash the contents, labels, splits and names of images to 16 hexadecimal digits.
 
     Args:
         source: the images.
@@ -150,7 +150,7 @@ def fingerprint(source: Source, result: Scan, numbers: npt.NDArray[np.int64]) ->
 
 
 def unreadable_reason(error: Exception) -> str:
-    """Returns why an image couldn't be read, in a few words."""
+    """Why an image couldn't be read, in a few words."""
     return _REASONS[_reason_code(error)]
 
 
@@ -174,7 +174,7 @@ def _reason_code(error: Exception) -> int:
 
 
 def _scan_chunk(reader: Reader, numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Decodes some images and returns their entries, without keys."""
+    """Decode some images and return their entries, without keys."""
     entries = np.zeros(len(numbers), _ENTRY)
     for entry, i in zip(entries, map(int, numbers), strict=True):
         content: bytes | None = None
@@ -195,14 +195,14 @@ def _scan_chunk(reader: Reader, numbers: npt.NDArray[np.int64]) -> npt.NDArray[A
 
 
 def _means(image: Image.Image) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Returns the means of red, green, blue and grey, and of their squares."""
+    """The means of red, green, blue and grey, and of their squares."""
     counts = np.array(image.histogram() + image.convert("L").histogram()).reshape(4, 256)
     pixels = image.size[0] * image.size[1]
     return counts @ _LEVELS / pixels, counts @ _LEVELS**2 / pixels
 
 
 def _fill_keys(table: npt.NDArray[Any], reader: Reader) -> None:
-    """Fills in a hash of each image's name and version."""
+    """Fill in a hash of each image's name and version."""
     keys = bytearray()
     for i in range(len(table)):
         text = f"{reader.name(i)}\0{reader.version(i)}".encode(errors="backslashreplace")
@@ -222,7 +222,7 @@ def _cache_path(key: str) -> Path | None:
 
 
 def _fill_from_cache(table: npt.NDArray[Any], path: Path | None) -> npt.NDArray[np.bool_]:
-    """Fills in the entries that the cache has, and returns which those are (N,)."""
+    """Fill in the entries that the cache has, and return which those are (N,)."""
     cached = _read_cache(path) if path is not None else None
     if cached is None or not len(cached):
         return np.zeros(len(table), bool)

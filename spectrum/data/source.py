@@ -19,22 +19,22 @@ class Reader(Protocol):
     """Reads encoded images by their number. It can be pickled for worker processes."""
 
     def __len__(self) -> int:
-        """Returns the number of images."""
+        """The number of images."""
         ...
 
     def name(self, index: int) -> str:
-        """Returns the name of an image in messages: its path below the folder, or its row."""
+        """The name of an image in messages: its path below the folder, or its row."""
         ...
 
     def version(self, index: int) -> str:
-        """Returns a text that differs once an image has changed, such as its size and time.
+        """A text that differs once an image has changed, such as its size and time.
 
         The image isn't read for it.
         """
         ...
 
     def read(self, index: int) -> bytes:
-        """Returns the bytes of an image file.
+        """The bytes of an image file.
 
         Raises:
             OSError: it can't be read.
@@ -42,7 +42,7 @@ class Reader(Protocol):
         ...
 
     def open(self, index: int) -> Image.Image:
-        """Opens an image without decoding it.
+        """Open an image without decoding it.
 
         Raises:
             OSError: it can't be read, or isn't an image.
@@ -60,7 +60,7 @@ class Source:
         classes: the names of the labels.
         splits: (N,) int8, the split of each image: ``TRAIN``, ``VALIDATION``, ``TEST`` or
             ``UNASSIGNED``.
-        key: what the cache knows the source by, such as its absolute path.
+        key: the name of the source in the cache, such as its absolute path.
         notes: what a user should know about how the images were found.
     """
 

@@ -38,7 +38,7 @@ def split_indices(
     seed: int,
     train_images: int | None = None,
 ) -> tuple[Indices, Indices, Indices]:
-    """Returns the numbers of the images for training, validation and testing.
+    """Choose the images for training, validation and testing.
 
     A split that isn't given is drawn from the training images, stratified by class. If images have
     several labels, by iterative stratification (Sechidis et al., ECML PKDD 2011). A validation
@@ -67,7 +67,7 @@ def split_indices(
     given = numbers[splits == VALIDATION], numbers[splits == TEST]
     pool = numbers[(splits == TRAIN) | (splits == UNASSIGNED)]
     if not len(pool):
-        raise ValueError("the images must have some for training; all are in other splits")
+        raise ValueError("no images are left for training: all are in the validation or test split")
     present = 1 if targets.ndim == 2 else len(np.unique(targets[pool]))
     has_validation, has_test = len(given[0]) > 0, len(given[1]) > 0
     shares = [] if has_validation and has_test else [("validation", validation)]
@@ -104,7 +104,7 @@ def split_indices(
 
 
 def split_notes(splits: npt.NDArray[np.int8]) -> tuple[str, ...]:
-    """Returns what a user should know about how ``split_indices`` uses the given splits."""
+    """What a user should know about how ``split_indices`` uses the given splits."""
     if not np.any(splits == VALIDATION) or np.any(splits == TEST):
         return ()
     return (
@@ -116,7 +116,7 @@ def split_notes(splits: npt.NDArray[np.int8]) -> tuple[str, ...]:
 def _split_in_two(
     indices: Indices, targets: Targets, size: int, seed: int
 ) -> tuple[Indices, Indices]:
-    """Splits indices in two, stratified by class; the second part has ``size``."""
+    """Split indices in two, stratified by class; the second part has ``size``."""
     strata = targets[indices]
     if strata.ndim == 2:
         drawn, order = _stratify_iteratively(np.asarray(strata, bool), size, seed)
@@ -128,7 +128,7 @@ def _split_in_two(
 def _stratify_iteratively(
     targets: npt.NDArray[np.bool_], size: int, seed: int
 ) -> tuple[npt.NDArray[np.bool_], Indices]:
-    """Draws images so that each label is drawn in proportion (iterative stratification).
+    """Draw images so that each label is drawn in proportion (iterative stratification).
 
     The rarest label comes first. Each of its images goes to the part that needs more images of
     that label. Images without labels fill the room that is left.
@@ -163,7 +163,7 @@ def _stratify_iteratively(
 def _check_class_sizes(
     targets: Targets, pool: Indices, subset: Indices, least: int, classes: Sequence[str]
 ) -> None:
-    """Raises a ValueError if a class of the pool has fewer than ``least`` images in the subset."""
+    """Raise a ValueError if a class of the pool has fewer than ``least`` images in the subset."""
     if targets.ndim == 2:
         return
     before, after = (np.bincount(targets[i], minlength=len(classes)) for i in (pool, subset))
@@ -172,7 +172,7 @@ def _check_class_sizes(
 
 
 def _subsample(indices: Indices, targets: Targets, n: int, present: int, seed: int) -> Indices:
-    """Returns ``n`` of the training images, stratified by class."""
+    """Draw ``n`` of the training images, stratified by class."""
     if not present <= n <= len(indices):
         raise ValueError(
             f"train_images (={n}) must be in {present}..{len(indices)}, what the other splits leave"

@@ -64,7 +64,7 @@ class StreamedSplit:
         return len(self.labels)
 
     def to(self, device: torch.device | str, *, channels_last: bool | None = None) -> StreamedSplit:
-        """Returns the examples for a device.
+        """The examples for a device.
 
         Args:
             device: where the batches are put.
@@ -85,7 +85,7 @@ class StreamedSplit:
         augmentation: Augmentation = NO_AUGMENTATION,
         seed: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterates over the examples in batches, on the device of their labels.
+        """Iterate over the examples in batches, on the device of their labels.
 
         How an example is varied follows from the seed and its own number, whatever the order and
         the number of workers.
@@ -162,7 +162,7 @@ class _BatchDecoder(Dataset[Tensor | str]):
     seed: int
 
     def __getitem__(self, batch: tuple[Numbers, npt.NDArray[np.bool_]]) -> Tensor | str:
-        """Decodes the images of some examples, given with whether each of them is mirrored."""
+        """Decode the images of some examples, given with whether each of them is mirrored."""
         images = np.empty((len(batch[0]), self.channels, self.size, self.size), np.uint8)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd files that it can read

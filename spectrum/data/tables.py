@@ -36,7 +36,7 @@ class TableReader:
         return self._offsets[-1]
 
     def __reduce__(self) -> tuple[type[TableReader], tuple[Any, ...]]:
-        """Leaves out the mapped files, which another process maps anew."""
+        """Leave out the mapped files, which another process maps anew."""
         return TableReader, (self.files, self.column, self.parts)
 
     @cached_property
@@ -48,12 +48,12 @@ class TableReader:
         return open_column(self.files, self.column)
 
     def name(self, index: int) -> str:
-        """Returns an image's part and its row within that part, from 0."""
+        """An image's part and its row within that part, from 0."""
         part = bisect_right(self._offsets, index) - 1
         return f"{self.parts[part][0]} row {index - self._offsets[part]}"
 
     def version(self, index: int) -> str:
-        """Returns the size and time of change of a file that a row names.
+        """The size and time of change of a file that a row names.
 
         The text is empty if the image is in the table itself, because the source's key changes
         with the table.
@@ -73,7 +73,7 @@ class TableReader:
         return any(chunk.field("bytes").null_count for chunk in self._images.chunks)
 
     def read(self, index: int) -> bytes:
-        """Returns the bytes of an image file.
+        """The bytes of an image file.
 
         Raises:
             OSError: there are none, or they can't be read.
@@ -86,7 +86,7 @@ class TableReader:
             return file.read()
 
     def open(self, index: int) -> Image.Image:
-        """Opens an image without decoding it.
+        """Open an image without decoding it.
 
         Raises:
             OSError: it can't be read, or isn't an image.
@@ -95,7 +95,7 @@ class TableReader:
 
 
 def open_column(files: Sequence[str], column: str) -> pa.ChunkedArray:
-    """Opens a column of Arrow files; its values are read from the disk when they are used.
+    """Open a column of Arrow files; its values are read from the disk when they are used.
 
     Raises:
         OSError: a file doesn't exist or can't be read.
@@ -106,7 +106,7 @@ def open_column(files: Sequence[str], column: str) -> pa.ChunkedArray:
 
 
 def _path(value: dict[str, Any] | None) -> str:
-    """Returns the path of the file that a row names instead of holding its bytes."""
+    """The path of the file that a row names instead of holding its bytes."""
     path = (value or {}).get("path")
     if not path or not os.path.isabs(path):
         raise FileNotFoundError("no image")

@@ -21,7 +21,7 @@ _MAX_NAMED = 3  # bad items that a note names
 
 
 def read_torch_dataset(dataset: Any, config: DataConfig) -> ImageArrays:
-    """Reads all items of a dataset: Pillow images, arrays or tensors, with their labels.
+    """Read all items of a dataset: Pillow images, arrays or tensors, with their labels.
 
     Pillow images are decoded to 8 bits, to grey if all of them are grey, and resized to
     ``config.image_size`` if it is given. Arrays and tensors are taken as they are.
@@ -78,7 +78,7 @@ class _ItemReader:
         self.bad: list[str] = []
 
     def read_chunk(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Reads the items with these numbers, and returns the numbers."""
+        """Read the items with these numbers, and return the numbers."""
         for i in map(int, numbers):
             self._read(i)
         return numbers

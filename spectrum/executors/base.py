@@ -37,9 +37,12 @@ class EngineConfig(Protocol):
 
 
 class Executor(Protocol):
-    """Executes runs as they are submitted. Used as a context; leaving it ends all workers.
+    """Executes runs as they are submitted. Used as a context.
 
-    A run whose worker dies is retried from its checkpoint; ``spectrum.executors.local`` says how.
+    Leaving the context ends the worker processes that the executor has started, and a run whose
+    worker process dies is retried from its checkpoint (see ``spectrum.executors.local``). A
+    ``DistributedExecutor`` starts no processes: an unfinished run ends with the command, and when a
+    rank dies ``next_event`` raises ``RanksOutOfStep``.
 
     Attributes:
         workers: the most runs that it executes at the same time.
@@ -70,7 +73,11 @@ class Executor(Protocol):
         """
 
     def next_event(self, timeout: float | None = None) -> RunEvent | None:
-        """Wait for the next event of any run; None after ``timeout`` seconds without one."""
+        """Wait for the next event of any run; None after ``timeout`` seconds without one.
+
+        Raises:
+            RanksOutOfStep: a run has ended on some ranks only; under ``torchrun`` alone.
+        """
 
 
 class Engine(Protocol):

@@ -61,7 +61,8 @@ def run_on_rank_zero(command: Callable[[], int]) -> int:
     try:
         status = command()
     except RanksOutOfStep as error:
-        _exit_now(print_error(f"error: {error}; the same command goes on from its last epoch", 1))
+        advice = "the same command continues from the run's last checkpoint"
+        _exit_now(print_error(f"error: {error}; {advice}", 1))
     if status == 130:  # interrupted: the other ranks have ended too and wait for no broadcast
         _exit_now(status)
     broadcast(None)
@@ -188,7 +189,10 @@ class DistributedExecutor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._queue.put(None)  # if a run is unfinished, it ends with this process
+        self._queue.put(None)
+        if not self.unfinished:  # an unfinished run ends with this process
+            # A thread that is still in torch when the interpreter ends would abort the process.
+            self._thread.join()
 
     def submit(self, run: RunConfig) -> None:
         """Execute a run after those that were submitted before it."""

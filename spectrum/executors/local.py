@@ -56,7 +56,7 @@ class LocalEngine:
 
     Attributes:
         devices: the devices, over which the workers are spread evenly.
-        workers: the number of worker processes; None for one per core, or one per GPU.
+        workers: the number of worker processes; None for one per ``threads`` cores, or per GPU.
         threads: the CPU threads of each run.
     """
 
@@ -197,7 +197,7 @@ class LocalExecutor:
             return RunEvent("finished", run.id, {"status": "failed", "error": cause})
         self._queue.appendleft(run)
         self._assign_runs()
-        return RunEvent("note", run.id, {"text": f"{cause}; it goes on from its last epoch"})
+        return RunEvent("note", run.id, {"text": f"{cause}; it continues from its last checkpoint"})
 
     def _remove(self, worker: _Worker) -> None:
         self._pool.remove(worker)

@@ -2,7 +2,8 @@
 
 Each worker (``ray_worker``) executes one run at a time. Its updates bring the run's files here
 after every evaluation, and only this process writes the store. So a run whose worker or node is
-lost continues from its last epoch on another node, and any engine can resume an interrupted study.
+lost continues from its last checkpoint on another node, and any engine can resume an interrupted
+study.
 
 A run whose worker has died ``_ATTEMPTS`` times without completing another epoch in between finishes
 as ``failed``, as in ``local``. While a run is executed this process holds its lock in the store, so
@@ -289,7 +290,7 @@ class RayExecutor:
             return
         self._unlock(run.id)
         self._queue.appendleft(run)
-        text = f"{cause}; it goes on from its last epoch"
+        text = f"{cause}; it continues from its last checkpoint"
         self._events.append(RunEvent("note", run.id, {"text": text}))
 
     def _finish(self, run_id: str, status: str, reason: str) -> None:

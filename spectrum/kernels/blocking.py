@@ -46,7 +46,7 @@ class Blocking(NamedTuple):
         plane: from one plane with margins to the next.
         out_plane: from one plane of outputs, without margins, to the next.
         scratch: memory of a thread for all planes of a task.
-        tile_positions: of the positions that a tile computes, as float32.
+        tile_bytes: the size of the positions that a tile computes, as float32.
     """
 
     batch: int
@@ -72,7 +72,7 @@ class Blocking(NamedTuple):
     plane: int
     out_plane: int
     scratch: int
-    tile_positions: int
+    tile_bytes: int
 
 
 def make_blocking(x: Tensor, weight: Tensor, dilation: tuple[int, int]) -> Blocking:
@@ -98,12 +98,12 @@ def make_blocking(x: Tensor, weight: Tensor, dilation: tuple[int, int]) -> Block
         most = min(_STACKED_POSITIONS, _CACHE_BYTES // (4 * task_segments * width_of_segment))
         stacked_images = max(1, min(batch, most // ((height + margin_y) * row)))
     tile_outputs = even_tile_size(width_of_segment, MAX_OUTPUTS)
-    tile_positions = vectors_per_tile(tile_outputs) * 64
+    tile_bytes = vectors_per_tile(tile_outputs) * 64
     tiles = -(-width_of_segment // tile_outputs)
     plane_rows = rows + (stacked_images - 1) * (height + margin_y)
     # After the last row there is room for what the last vectors and the kernel around them reach.
-    plane = 4 * ((plane_rows + 2 * margin_y) * row + 2 * margin_x) + tile_positions + 64
-    out_plane = 4 * plane_rows * row + tile_positions
+    plane = 4 * ((plane_rows + 2 * margin_y) * row + 2 * margin_x) + tile_bytes + 64
+    out_plane = 4 * plane_rows * row + tile_bytes
     planes = task_segments * width_of_segment
     unused_outputs = tiles * tile_outputs - width_of_segment  # which the last tile writes too
     return Blocking(
@@ -129,7 +129,7 @@ def make_blocking(x: Tensor, weight: Tensor, dilation: tuple[int, int]) -> Block
         plane,
         out_plane,
         planes * plane + (planes + unused_outputs) * out_plane,
-        tile_positions,
+        tile_bytes,
     )
 
 

@@ -37,11 +37,11 @@ def depthwise_backward(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Ten
     Args:
         x: (N, C, H, W), channels_last, float32 or bfloat16.
         weight: (C, 1, 3, 3) of the same type.
-        gradient: by the output, laid out as ``x``.
+        gradient: the gradient with respect to the output, laid out as ``x``.
 
     Returns:
-        The gradient by the input, of the type and layout of ``x``, and the gradient by the weight,
-        float32.
+        The gradient with respect to the input, of the type and layout of ``x``, and the gradient
+        with respect to the weight, float32.
     """
     batch, channels, height, width = x.shape
     by_element = weight.float().reshape(channels, 9).t().contiguous()  # (9, C)
@@ -117,8 +117,8 @@ def _tasks(args):  # type: ignore[no-untyped-def]
                         a2 = load(above, mask, args)
                         b2 = load(here, mask, args)
                         c2 = load(below, mask, args)
-                    # The gradient by the input is a convolution with the kernel turned by 180
-                    # degrees; two sums, g and h, wait less for each other than one.
+                    # The gradient with respect to the input is a convolution with the kernel
+                    # turned by 180 degrees; two sums, g and h, wait less for each other than one.
                     g = fma(a2, w6, fma(a1, w7, mul(a0, w8)))
                     h = fma(b2, w3, fma(b1, w4, mul(b0, w5)))
                     g = fma(c0, w2, g)

@@ -81,7 +81,7 @@ def _merged_weight(weight: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 def _is_depthwise(convs: Sequence[nn.Conv2d], x: Tensor) -> bool:
-    """Whether the depthwise kernel computes this: one channel a segment, channels_last."""
+    """Whether the depthwise kernel computes this: one channel per segment, channels_last."""
     return len(convs) == 1 and convs[0].weight.shape[1] == 1 and channels_last(x) is True
 
 
@@ -164,7 +164,7 @@ class _Depthwise(torch.autograd.Function):
 def _differentiable_backward(
     gradient: Tensor, x: Tensor, weights: list[Tensor], dilation: tuple[int, int]
 ) -> tuple[Tensor | None, ...]:
-    """The gradients by torch's operator, which autograd can differentiate again."""
+    """The gradients, computed by torch's operator, which autograd can differentiate again."""
     channels = [len(weight) for weight in weights]
     results = [
         torch.ops.aten.convolution_backward(

@@ -77,7 +77,7 @@ def norm_backward(
 
     Args:
         x: the input, (N, C, H, W), channels_last.
-        gradient: by the output, laid out as ``x``.
+        gradient: the gradient with respect to the output, laid out as ``x``.
         mean: of the batch, (C,), float32.
         inverse_deviation: one over the standard deviation of the batch, (C,), float32.
         weight: of the normalisation, (C,), float32.
@@ -85,8 +85,8 @@ def norm_backward(
         relu: whether a ReLU follows.
 
     Returns:
-        The gradient by the input, of the type and layout of ``x``; those by the weight and the
-        bias, float32.
+        The gradient with respect to the input, of the type and layout of ``x``; those with respect
+        to the weight and the bias, float32.
     """
     positions, channels, task_positions, tasks = _split(x)
     scale = weight * inverse_deviation
@@ -97,7 +97,7 @@ def norm_backward(
     run_kernel(_sum_tasks, x.dtype, [*sizes, *addresses])
     by_bias, centred = sums.double().sum(0)
     by_weight = centred * inverse_deviation
-    # With n the normalised input, the gradient by the input is
+    # With n the normalised input, the gradient with respect to the input is
     # scale * (g - mean(g) - n * mean(g * n)) = scale * g + x_factor * x + constant.
     x_factor = -(scale * inverse_deviation * by_weight / positions)
     constant = -scale * by_bias / positions - x_factor * mean

@@ -113,23 +113,23 @@ def plan_of(conv: nn.Conv2d, x: Tensor) -> Plan:
     requested = _requested.get()
     if requested == "native" or not _is_eligible(conv, x):
         return "native"
-    layout = channels_last(x)
-    if layout is None:
+    is_channels_last = channels_last(x)
+    if is_channels_last is None:
         return "native"
     width = conv.in_channels // conv.groups
     if requested != "auto":
-        return requested if _is_possible(requested, conv, width, layout) else "native"
+        return requested if _is_possible(requested, conv, width, is_channels_last) else "native"
     tuned = tuned_plan(conv, x)
-    if tuned in PLANS and _is_possible(tuned, conv, width, layout):
+    if tuned in PLANS and _is_possible(tuned, conv, width, is_channels_last):
         return tuned
     if not has_avx512():
         return "native"
     positions = x.shape[2] * x.shape[3]
-    for rule in _TABLE[autocast_type(x), layout]:
+    for rule in _TABLE[autocast_type(x), is_channels_last]:
         if (
             width <= rule.max_width
             and positions >= rule.min_positions
-            and _is_possible(rule.plan, conv, width, layout)
+            and _is_possible(rule.plan, conv, width, is_channels_last)
         ):
             return rule.plan
     return "native"
@@ -152,23 +152,23 @@ def _is_eligible(conv: nn.Conv2d, x: Tensor) -> bool:
     return types_fit and can_use_kernel(conv, nn.Conv2d, x)
 
 
-def _is_possible(plan: Plan, conv: nn.Conv2d, width: int, layout: bool) -> bool:
+def _is_possible(plan: Plan, conv: nn.Conv2d, width: int, is_channels_last: bool) -> bool:
     """Whether a plan computes this convolution, and does so in another way than ``native``.
 
     Args:
         plan: the plan.
         conv: the convolution.
         width: channels of a segment.
-        layout: whether the images lie in channels_last.
+        is_channels_last: whether the images lie in channels_last.
     """
     if plan == "merged":
         return merge_factor(conv) > 1
     if plan == "relaid":
-        return not layout
-    return plan == "native" or _has_kernel(conv, width, layout)
+        return not is_channels_last
+    return plan == "native" or _has_kernel(conv, width, is_channels_last)
 
 
-def _has_kernel(conv: nn.Conv2d, width: int, layout: bool) -> bool:
+def _has_kernel(conv: nn.Conv2d, width: int, is_channels_last: bool) -> bool:
     """Whether a kernel computes it: odd kernel size, stride 1, padding that keeps the size."""
     keeps_size = all(
         k % 2 == 1 and s == 1 and p == d * (k // 2)
@@ -179,7 +179,7 @@ def _has_kernel(conv: nn.Conv2d, width: int, layout: bool) -> bool:
     has_kernel = (
         keeps_size and conv.padding_mode == "zeros" and conv.in_channels == conv.out_channels
     )
-    if width == 1 and layout:  # the depthwise kernel supports 3x3 only
+    if width == 1 and is_channels_last:  # the depthwise kernel supports 3x3 only
         has_kernel = has_kernel and conv.kernel_size == (3, 3) and conv.dilation == (1, 1)
     return has_kernel
 

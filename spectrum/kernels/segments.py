@@ -56,21 +56,22 @@ def segments_forward(x: Tensor, weight: Tensor, out: Tensor, dilation: tuple[int
 def segments_backward(
     x: Tensor, weight: Tensor, gradient: Tensor, out: Tensor, dilation: tuple[int, int]
 ) -> Tensor:
-    """The gradients of ``segments_forward`` by its input and its weight.
+    """The gradients of ``segments_forward`` with respect to its input and its weight.
 
     Args:
         x: as for ``segments_forward``.
         weight: as for ``segments_forward``.
-        gradient: by the output, laid out as ``x``.
-        out: is filled with the gradient by the input; it is laid out as ``x``.
+        gradient: the gradient with respect to the output, laid out as ``x``.
+        out: is filled with the gradient with respect to the input; it is laid out as ``x``.
         dilation: as for ``segments_forward``.
 
     Returns:
-        The gradient by the weight, float32.
+        The gradient with respect to the weight, float32.
     """
     blocking = make_blocking(x, weight, dilation)
     height, width = kernel_size(weight)
-    # The gradient by the input is a convolution too: outputs and inputs swapped, the kernel turned.
+    # The gradient with respect to the input is a convolution too: outputs and inputs swapped, the
+    # kernel turned.
     turned = weight.unflatten(0, (blocking.segments, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1)
     outputs = even_tile_size(blocking.width_of_segment, max_gradient_outputs(width))
     tiles = -(-blocking.width_of_segment // outputs)
@@ -171,7 +172,7 @@ def _unpack(blocking, images, count, planes, rows, channels, args):  # type: ign
 def _convolve(blocking, plane_rows, planes, weight, out, tile, segments):  # type: ignore[no-untyped-def]
     """Convolve the planes of some segments into planes of outputs; ``weight`` is the first's."""
     row = 4 * (blocking.width + blocking.margin_x)
-    count = (plane_rows * row + blocking.tile_positions - 1) // blocking.tile_positions
+    count = (plane_rows * row + blocking.tile_bytes - 1) // blocking.tile_bytes
     tile_weight = blocking.kernel_elements * blocking.width_of_segment * blocking.tile_outputs * 4
     for i in range(segments * blocking.tiles):
         first = i // blocking.tiles * blocking.width_of_segment
@@ -194,7 +195,7 @@ def _convolve(blocking, plane_rows, planes, weight, out, tile, segments):  # typ
 
 @njit
 def _correlate(blocking, plane_rows, planes, gradients, sums, tile, outputs, tiles, segments):  # type: ignore[no-untyped-def]
-    """Add what some rows contribute to the gradients by the weights of some segments.
+    """Add what some rows contribute to the weight gradients of some segments.
 
     ``sums`` is the address of the first segment's sums.
     """

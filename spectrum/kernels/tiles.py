@@ -92,10 +92,10 @@ def compile_conv_tile(outputs: int, kernel: tuple[int, int]) -> Any:
 def compile_gradient_tile(outputs: int, kernel: tuple[int, int]) -> Any:
     """Compile a function that adds to sums[j, k, o] the sum over p of x[j, p + k] * g[o, p].
 
-    The letters are those of ``compile_conv_tile``; g is the gradient by the output. A sum is a
-    vector, each lane of which adds up every 16th position; the caller adds up the lanes. The
-    function takes ``(x, plane, row, column, g, g_plane, inputs, sums, count)`` with
-    ``count`` in vectors of 16 positions. g must be zero at the positions of the padding.
+    The letters are those of ``compile_conv_tile``; g is the gradient with respect to the output. A
+    sum is a vector, each lane of which adds up every 16th position; the caller adds up the lanes.
+    The function takes ``(x, plane, row, column, g, g_plane, inputs, sums, count)`` with ``count``
+    in vectors of 16 positions. g must be zero at the positions of the padding.
 
     Args:
         outputs: the number of output channels, ``max_gradient_outputs`` at most.

@@ -30,7 +30,7 @@ def takes_argument(name: str, argument: str) -> bool:
 
 
 def call_user_code(name: str, *, num_classes: int, in_channels: int, width: float) -> nn.Module:
-    """Build a user's network. The callable gets those of the arguments that it has.
+    """Build a user's network. The callable receives only the arguments that it accepts.
 
     Args:
         name: ``package.module:callable``.

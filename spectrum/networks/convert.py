@@ -77,21 +77,21 @@ def convert(
     check_module(module)
     segments = parse_setting(segments)
     selected, skipped = _select(module, where)
-    leaders = _weight_leaders(module, selected)
-    names = list(dict.fromkeys(leaders.values()))
+    first_layers = _first_layer_with_weight(module, selected)
+    names = list(dict.fromkeys(first_layers.values()))
     flows = [name.partition(".")[0] for name in names]
     settings = dict(zip(names, layer_segments(segments, flows), strict=True)) if names else {}
     layers: dict[nn.Module, SegmentedConv] = {}
     saturated = 0
-    for name, leader in leaders.items():
-        conv, layer_setting = selected[name], settings[leader]
+    for name, first in first_layers.items():
+        conv, layer_setting = selected[name], settings[first]
         try:
             layer, kept = _convert_layer(conv, layer_setting, order)
         except ValueError as error:
             raise ValueError(f"{error} (layer {display_name(name)})") from None
         layers[conv] = layer
-        if name != leader:
-            tie_weights(layer, layers[selected[leader]])
+        if name != first:
+            tie_weights(layer, layers[selected[first]])
         channels = segmented_channels(layer.in_channels, layer.out_channels, layer.order)
         saturated += layer_setting.saturates(channels)
         log.info(
@@ -101,7 +101,7 @@ def convert(
             layer.order,
             layer.segment_count,
             channels,
-            f"shared with {leader}" if name != leader else "carried over" if kept else "new",
+            f"shared with {first}" if name != first else "carried over" if kept else "new",
         )
     if not layers:
         warnings.warn(f"no convolution of module is converted{_main_reason(skipped)}", stacklevel=2)
@@ -136,8 +136,10 @@ def _main_reason(skipped: Mapping[str, str]) -> str:
     return f": {display_name(name)} is skipped, {reason}"
 
 
-def _weight_leaders(module: nn.Module, selected: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Map each layer to convert to the first one with the same weight, mostly the layer itself.
+def _first_layer_with_weight(
+    module: nn.Module, selected: Mapping[str, nn.Module]
+) -> dict[str, str]:
+    """Map each converted layer to the first layer that shares its weight, usually itself.
 
     Layers are skipped if they share more than a weight, or share it with one that isn't converted.
     """
@@ -154,7 +156,7 @@ def _weight_leaders(module: nn.Module, selected: Mapping[str, nn.Module]) -> dic
             if holder not in selected or _geometry(selected[holder]) != _geometry(conv)
         ]
         obstacles[name] += [h for p in others for h in owners[id(p)] if h not in own]
-    leaders = {}
+    first_layers = {}
     for name, holders in sharing.items():
         # An obstacle to one layer is an obstacle to all that share its weight.
         found = [obstacle for holder in holders for obstacle in obstacles.get(holder, ())]
@@ -163,8 +165,8 @@ def _weight_leaders(module: nn.Module, selected: Mapping[str, nn.Module]) -> dic
             names = display_name(name), display_name(other)
             log.info("%s: skipped, it shares weights with %s", *names)
         else:
-            leaders[name] = holders[0]
-    return leaders
+            first_layers[name] = holders[0]
+    return first_layers
 
 
 def _geometry(conv: nn.Module) -> tuple[object, ...]:

@@ -38,7 +38,7 @@ def segment_positions(points: Sequence[str]) -> dict[str, float]:
     """Computes the positions of settings on a logarithmic axis that ends with ``C``.
 
     A whole count n is at log2(n). Settings relative to ``C`` follow the largest count, one unit per
-    halving. How many segments they are differs from layer to layer, so the distance between the two
+    halving. Their number of segments differs from layer to layer, so the distance between the two
     kinds means nothing, and the axis is broken there. Mixed settings and explicit sizes have no
     place on the dial. They come after another break, one unit apart in the given order.
 

@@ -82,7 +82,7 @@ class RunConfig(BaseModel):
         data: the data source and how it is split.
         fingerprint: a hash of the content of the data.
         recipe: how the network is trained.
-        seed: the seed of the initial weights, the order of the data and dropout.
+        seed: the seed of the initial weights, the order of the data, augmentation and dropout.
         precision: the precision of the forward pass.
         code: a fingerprint of the source files of a user's own model; "" for other networks.
         start: a fingerprint of the weights that training starts from; "" for random ones.

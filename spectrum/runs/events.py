@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from spectrum.runs.config import RunConfig
-from spectrum.runs.execute import result_or_failure
+from spectrum.runs.execute import execute_safely
 from spectrum.runs.store import Store
 
 __all__ = ["OnEvent", "RunEvent", "execute_run"]
@@ -53,7 +53,7 @@ def execute_run(run: RunConfig, store: Store, device: str, report: OnEvent) -> N
     """
     report(RunEvent("started", run.id))
     with _warnings_sent_to(lambda text: report(RunEvent("note", run.id, {"text": text}))):
-        result = result_or_failure(
+        result = execute_safely(
             run, store, device, lambda line: report(RunEvent("evaluation", run.id, dict(line)))
         )
     report(RunEvent("finished", run.id, result))

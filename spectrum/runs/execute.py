@@ -1,7 +1,8 @@
 """The execution of one run, from its configuration to its result in the store.
 
-``result_or_failure`` turns exceptions into results, ``result_of`` consults and writes the store
-under the run's lock, and ``train_and_test`` computes. A worker of any executor calls the first.
+``execute_safely`` turns exceptions into results, ``load_or_train`` consults and writes the store
+under the run's lock, and ``train_and_test`` computes. Workers call ``execute_run`` of
+``spectrum.runs.events``; the ranks of ``torchrun`` other than 0 call ``train_and_test``.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from spectrum.training.seeding import seeded
 __all__ = [
     "RunStopped",
     "deterministic",
-    "result_of",
-    "result_or_failure",
+    "execute_safely",
+    "load_or_train",
     "status_and_reason",
     "train_and_test",
 ]
@@ -52,7 +53,7 @@ class RunStopped(Exception):
     """Raised in a run to stop it; its checkpoint is kept."""
 
 
-def result_or_failure(
+def execute_safely(
     run: RunConfig, store: Store, device: str, on_evaluation: Callable[[Evaluation], None]
 ) -> dict[str, Any]:
     """Execute a run; exceptions become results with a status and a reason.
@@ -73,7 +74,7 @@ def result_or_failure(
     """
     try:
         with deterministic():
-            return result_of(run, store, device, on_evaluation)
+            return load_or_train(run, store, device, on_evaluation)
     except RunStopped:
         return {"status": "stopped", "error": "not wanted any longer"}
     except Exception as error:
@@ -86,10 +87,10 @@ def result_or_failure(
         return {"status": status, "error": reason}
 
 
-def result_of(
+def load_or_train(
     run: RunConfig, store: Store, device: str, on_evaluation: Callable[[Evaluation], None]
 ) -> dict[str, Any]:
-    """The result of a run, from the store or, if it isn't finished, by training.
+    """Load the result of a run from the store, or train the run if it isn't finished.
 
     Training continues from the run's checkpoint if there is one.
 

@@ -1,4 +1,4 @@
-"""Points: what a run is before it gets a seed.
+"""Points: everything that defines a run except its seed.
 
 A study or search solves the width of each of its combinations (``solve``), makes a point of it
 and asks the point for the run of each seed.

@@ -45,7 +45,7 @@ def reference_cost(
         network: the network of the study's first combination.
         dataset: the data of that combination.
         match: the kind of cost.
-        latencies: the latencies of networks beside that network; needed to match latency.
+        latencies: the latency cache whose reference is that network; needed to match latency.
 
     Returns:
         The number of parameters or MACs, or the latency in milliseconds; None for ``"none"``.
@@ -74,7 +74,7 @@ def solve(
         match: the kind of cost.
         budget: the number of parameters or MACs, or the latency in milliseconds; for latency None
             is that of the reference network.
-        latencies: the latencies of networks; needed to match latency.
+        latencies: the latency cache; needed to match latency.
 
     Raises:
         ValueError: no width meets the budget, the network can't be built or doesn't classify the

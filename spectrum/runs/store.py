@@ -153,7 +153,9 @@ class Store:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 array = file[name]
         except FileNotFoundError:
-            raise ValueError(f"{path} is missing, it holds what a finished run got right") from None
+            raise ValueError(
+                f"{path} is missing, it holds the per-example results of a finished run"
+            ) from None
         except Exception as error:  # readers of a damaged archive raise all kinds
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"{path} is damaged: {reason}") from error

@@ -229,7 +229,8 @@ def search(
     workers: Annotated[
         str | None,
         typer.Option(
-            metavar="N", help="Number of worker processes.  [default: one per core or GPU]"
+            metavar="N",
+            help="Number of worker processes.  [default: one per --threads cores, or per GPU]",
         ),
     ] = None,
     threads: Annotated[
@@ -407,7 +408,7 @@ def _print_plan(config: SearchConfig) -> int:
 
 
 def main() -> int:
-    """Runs the command and returns the exit status: 0 done, 1 some runs failed, 2 bad usage."""
+    """Run the command and return the exit status: 0 done, 1 some runs failed, 2 bad usage."""
     if started_by_torchrun():
         from spectrum.executors.distributed import run_on_rank_zero
 

@@ -69,7 +69,7 @@ class Candidates:
         return next(self.config.combinations()).recipe.epochs
 
     def point(self, params: Params) -> Point:
-        """Makes a point of the space, at the budget.
+        """Make a point of the space, at the budget.
 
         Raises:
             ValueError: the point can't be built.
@@ -150,7 +150,7 @@ class Candidates:
         raise ValueError(self._explain_no_start(nearest))
 
     def _points_towards_limits(self, nearest: dict[str, str]) -> Iterator[dict[str, str]]:
-        """Yields every point of a small space; in a large one, changes that reduce the excess."""
+        """Yield every point of a small space; in a large one, changes that reduce the excess."""
         if self.space.size <= _MAX_LOOKED_AT:
             yield from self.space.all_points()
             return
@@ -165,7 +165,7 @@ class Candidates:
                         nearest, moved = other, True
 
     def _explain_no_start(self, nearest: Params) -> str:
-        """Explains why a search can't start, given the nearest point that was found."""
+        """Explain why a search can't start, given the nearest point that was found."""
         config = self.config
         try:
             point = self.point(nearest)
@@ -184,7 +184,7 @@ def _excess(limits: Sequence[_Limit]) -> float:
 
 
 def make_candidates(space: Space) -> Candidates:
-    """Loads the data and finds the budget. Latencies are measured, but nothing is trained.
+    """Load the data and find the budget. Latencies are measured, but nothing is trained.
 
     Raises:
         ValueError: the data can't be split, or the network can't take the data.
@@ -208,7 +208,7 @@ def make_candidates(space: Space) -> Candidates:
 
 
 def _explain_no_point(error: ValueError, config: SearchConfig) -> str:
-    """Explains why no point can be built, by the field that caused it."""
+    """Explain why no point can be built, by the field that caused it."""
     reason = str(error)
     if config.budget is not None and reason.startswith(f"{config.match} (="):
         return f"budget{reason.removeprefix(config.match)}"

@@ -76,7 +76,7 @@ class Check(NamedTuple):
 
 
 def choose_finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
-    """Chooses the best points and the best uniform points of a search by the validation split.
+    """Choose the best points and the best uniform points of a search by the validation split.
 
     If all the best uniform points are among the best points, one more uniform point is added, so
     that there is one to compare with. With several goals the best points are those of the front
@@ -118,7 +118,7 @@ def choose_finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Final
 def check_finalists(
     finalists: list[Finalist], candidates: Candidates, engine: Engine, console: Console
 ) -> Check:
-    """Trains the finalists again with new seeds and compares the winner on the test split.
+    """Train the finalists again with new seeds and compare the winner on the test split.
 
     The seeds begin at 1, since seed 0 chose the finalists. The winner and the best uniform point
     are those with the highest mean on the validation split over the new seeds. The test split has
@@ -179,7 +179,7 @@ def state_verdict(
     costs: Sequence[Cost] = (),
     measure: Measure = ACCURACY,
 ) -> str:
-    """States what the evidence says of the winner.
+    """State what the evidence says of the winner.
 
     Args:
         points: the winner and, if there is one, the best uniform point, by role.
@@ -227,7 +227,7 @@ def _winner_value(winner: Mapping[Any, Any], measure: Measure) -> str:
 
 
 def _compare_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
-    """States the costs of the two points. Counts are exact, latencies measured."""
+    """State the costs of the two points. Counts are exact, latencies measured."""
     parts = []
     for cost in costs:
         own, other = (getattr(points[role], cost) for role in (WINNER, UNIFORM))
@@ -238,7 +238,7 @@ def _compare_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
 
 
 def _distinguish(point: Point, points: Mapping[str, Point]) -> str:
-    """Describes a point by its segments and by what else differs between the points."""
+    """Describe a point by its segments and by what else differs between the points."""
     all_fields = [_varied_fields(other) for other in points.values()]
     differing = [
         f"{field} {'none' if value in (None, ()) else value}"
@@ -256,7 +256,7 @@ def _varied_fields(point: Point) -> dict[str, object]:
 
 
 def copy_winner(check: Check, store: Store, folder: Path) -> bool:
-    """Copies the winner's run with the best result on the validation split, for ``load_run``.
+    """Copy the winner's run with the best result on the validation split, for ``load_run``.
 
     Returns:
         Whether the winner has a finished run.

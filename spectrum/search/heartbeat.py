@@ -48,17 +48,17 @@ class HeartbeatThread:
         self._thread.join(timeout=5)  # an unavailable storage may hold it longer
 
     def add(self, trial_id: int) -> None:
-        """Starts the heartbeats of a trial, the first one at once if the storage is available."""
+        """Start the heartbeats of a trial, the first one at once if the storage is available."""
         self._trials.add(trial_id)
         with suppress(StorageInternalError, SQLAlchemyError):
             self._record(trial_id)
 
     def remove(self, trial_id: int) -> None:
-        """Stops the heartbeats of a trial."""
+        """Stop the heartbeats of a trial."""
         self._trials.discard(trial_id)
 
     def beat(self) -> None:
-        """Records a heartbeat of every trial now.
+        """Record a heartbeat of every trial now.
 
         Raises:
             StorageInternalError, SQLAlchemyError: the storage is unavailable.
@@ -78,20 +78,20 @@ class HeartbeatThread:
 
 
 def queue_lost_again(
-    study: optuna.Study, own: set[int], signalled: set[int], names: Collection[str]
+    study: optuna.Study, own: set[int], signalled: set[int], param_names: Collection[str]
 ) -> int:
-    """Queues the trials again that were lost with their process.
+    """Queue again the trials whose process has died.
 
-    First Optuna marks trials as failed whose heartbeats have stopped. Then every failed trial
-    without an ``error`` is queued again, unless it has been already. A kill may part the two steps,
-    so the second step doesn't depend on which process took the first.
+    First, Optuna marks trials without recent heartbeats as failed. Then every failed trial without
+    an ``error`` is queued again, unless it has been already. A process may be killed between the
+    two steps, so the second doesn't depend on which process took the first.
 
     Args:
         study: the Optuna study of the search.
         own: the ids of this process's trials, which are alive.
         signalled: the ids of other trials that this process has recorded a heartbeat for, since
             their process may have been killed before the first one. This function adds to it.
-        names: the names of all parameters of the space.
+        param_names: the names of all parameters of the space.
 
     Returns:
         The number of trials that were queued.
@@ -113,7 +113,7 @@ def queue_lost_again(
             storage.record_heartbeat(trial._trial_id)
     lost = lost_trials(trials)
     for trial in lost:
-        study.add_trial(_make_retry(trial, names))
+        study.add_trial(_make_retry(trial, param_names))
     return len(lost)
 
 
@@ -134,11 +134,11 @@ def lost_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     ]
 
 
-def _make_retry(trial: FrozenTrial, names: Collection[str]) -> FrozenTrial:
-    """Makes a queued trial that repeats a lost one, at the same point if that one had a point."""
+def _make_retry(trial: FrozenTrial, param_names: Collection[str]) -> FrozenTrial:
+    """Make a queued trial that repeats a lost one, at the same point if that one had a point."""
     attrs = {k: v for k, v in trial.system_attrs.items() if k == _FIXED}
     # An incomplete point isn't reused: its other values would be drawn without regard to limits.
-    has_point = trial.params.keys() == {*names}
+    has_point = trial.params.keys() == {*param_names}
     return create_trial(
         state=TrialState.WAITING,
         params=trial.params if has_point else {},

@@ -36,7 +36,7 @@ class SearchFailed(RuntimeError):
 def optimize(
     candidates: Candidates, study: optuna.Study, store: Store, engine: Engine, console: Console
 ) -> bool:
-    """Takes part in a search until it is over.
+    """Take part in a search until it is over.
 
     After a first interrupt (Ctrl-C) no new trial starts, and every run stops at the end of its
     epoch with its checkpoint. A second interrupt stops at once. In either case the trials are
@@ -77,7 +77,7 @@ def optimize(
 
 @contextmanager
 def _catch_interrupt() -> Iterator[threading.Event]:
-    """Yields an event that a first interrupt sets. A second interrupt raises KeyboardInterrupt.
+    """Yield an event that a first interrupt sets. A second interrupt raises KeyboardInterrupt.
 
     Outside the main thread the event is never set.
     """
@@ -223,6 +223,6 @@ class _Loop:
         self.write_retries.clear()
 
     def requeue(self) -> None:
-        """Queues all active trials of this process again."""
+        """Queue all active trials of this process again."""
         for trial in self.active.values():
             self.trials.requeue(trial)

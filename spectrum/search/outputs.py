@@ -60,7 +60,7 @@ def write_search(
     check: Check,
     command: str,
 ) -> None:
-    """Writes the files of a search, the page last.
+    """Write the files of a search, the page last.
 
     Args:
         space: the space that was searched.
@@ -105,7 +105,7 @@ def write_search(
 
 
 def state_selection(trials: pd.DataFrame, finalists: int) -> str:
-    """States how the winner was chosen, and from how many trials."""
+    """State how the winner was chosen, and from how many trials."""
     states = trials["state"].value_counts().to_dict()
     done = states.get("done", 0)
     others = [f"{states[state]} {state}" for state in ("pruned", "failed") if state in states]
@@ -120,7 +120,7 @@ def state_selection(trials: pd.DataFrame, finalists: int) -> str:
 
 
 def _summary(check: Check) -> pd.DataFrame:
-    """Summarizes the finalists, one row each, with the winner and the best uniform point named."""
+    """Summarize the finalists, one row each, with the winner and the best uniform point named."""
     summary = summarize(check.results)
     if check.evidence is not None:
         known = check.evidence.set_index("role")
@@ -189,7 +189,7 @@ def parameter_importances(study: optuna.Study) -> dict[str, float]:
 
 
 def segment_schedule(network: NetworkConfig) -> pd.DataFrame:
-    """Lists the layers on the dial in order of depth: ``layer, flow, channels, segments``."""
+    """List the layers on the dial in order of depth: ``layer, flow, channels, segments``."""
     rows = [
         {
             "layer": path,

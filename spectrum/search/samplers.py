@@ -77,7 +77,7 @@ class NewPointSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Proposes the point of a trial. Optuna calls this."""
+        """Propose the point of a trial. Optuna calls this."""
         if "fixed_params" in trial.system_attrs or trial.params:
             return {}  # the trial was queued with its point
         # all_trials, since with Hyperband a study shows a sampler only some of its trials.
@@ -105,7 +105,7 @@ class NewPointSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
     ) -> str:
-        """Draws the value of a parameter that a queued point lacks. Optuna calls this."""
+        """Draw the value of a parameter that a queued point lacks. Optuna calls this."""
         return random.Random(f"{self._seed} {trial.number} {name}").choice(
             self._space.choices[name]
         )
@@ -172,9 +172,9 @@ class NewPointSampler(BaseSampler):
     def _nearest_first(
         self, wanted: dict[str, str], allowed: Sequence[Params], rng: random.Random
     ) -> Iterator[dict[str, str]]:
-        """Yields the wanted point, moved within the limits, then other points, the nearest first.
+        """Yield the wanted point, moved within the limits, then other points, the nearest first.
 
-        Last come all points of a small space, or the neighbours of tried points of a large one.
+        All points of a small space come last, or the neighbours of tried points of a large one.
         """
         point = self._move_within_limits(wanted, allowed, rng)
         yield point
@@ -193,7 +193,7 @@ class NewPointSampler(BaseSampler):
     def _move_within_limits(
         self, wanted: dict[str, str], allowed: Sequence[Params], rng: random.Random
     ) -> dict[str, str]:
-        """Moves a point that exceeds the limits towards the most similar tried, allowed point."""
+        """Move a point that exceeds the limits towards the most similar tried, allowed point."""
         if not allowed or self._is_allowed(wanted):
             return wanted
         nearest = max(allowed, key=lambda other: len(wanted.items() & other.items()))

@@ -50,7 +50,7 @@ class SearchResult(NamedTuple):
 def run_search(
     config: SearchConfig, *, console: Console | None = None, command: str = ""
 ) -> SearchResult:
-    """Searches the dial, then trains the best points and the best uniform points again.
+    """Search the dial, then train the best points and the best uniform points again.
 
     Results that a study or another search has already are taken from the store. Call it again to
     continue a search that was stopped. Several processes, on one machine or several, may call it at
@@ -148,7 +148,7 @@ def _describe_search(candidates: Candidates) -> dict[str, object]:
 
 @contextmanager
 def _limit_threads(threads: int) -> Iterator[None]:
-    """Limits the sampler to the threads of one run."""
+    """Limit the sampler to the threads of one run."""
     previous = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -158,7 +158,7 @@ def _limit_threads(threads: int) -> Iterator[None]:
 
 
 def dry_run(config: SearchConfig) -> tuple[Table, list[str]]:
-    """Plans a search without training.
+    """Plan a search without training.
 
     Returns:
         A table of the uniform points with their costs, and notes on the space.

@@ -88,7 +88,7 @@ class Space:
         ]
 
     def all_points(self) -> Iterator[dict[str, str]]:
-        """Yields every point, in order."""
+        """Yield every point, in order."""
         for values in product(*self.choices.values()):
             yield dict(zip(self.choices, values, strict=True))
 
@@ -102,7 +102,7 @@ class Space:
 
 
 def make_space(config: SearchConfig) -> Space:
-    """Makes the space of a search.
+    """Make the space of a search.
 
     Raises:
         ValueError: the network can't be built or has no layer on the dial, or the space is too
@@ -153,7 +153,7 @@ def _value_text(axis: tuple[str, str], value: object) -> str:
 
 
 def _sort_by_count(points: Sequence[str], layers: Iterable[SegmentedConv]) -> tuple[str, ...]:
-    """Sorts points of the dial from few segments to many, by the layer with median channels."""
+    """Sort points of the dial from few segments to many, by the layer with median channels."""
     channels = [segmented_channels(x.in_channels, x.out_channels, x.order) for x in layers]
     typical = median_low(channels)
     return tuple(sorted(points, key=lambda point: Segments(point).count(typical, saturate=True)))

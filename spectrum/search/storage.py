@@ -56,7 +56,7 @@ class StorageLost(RuntimeError):
 
 @contextmanager
 def silence_optuna() -> Iterator[None]:
-    """Silences Optuna's log of each trial and its warnings of experimental features."""
+    """Silence Optuna's log of each trial and its warnings of experimental features."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
@@ -75,7 +75,7 @@ def storage_url(config: SearchConfig) -> str:
 
 
 def open_study(config: SearchConfig, space: dict[str, Any]) -> optuna.Study:
-    """Opens the Optuna study of a search, and creates it if it doesn't exist.
+    """Open the Optuna study of a search, and create it if it doesn't exist.
 
     Args:
         config: the configuration of the search.
@@ -146,13 +146,13 @@ def _connect(url: str, heartbeat: int) -> RDBStorage:
 
 
 def _set_idle_timeout(connection: Any, _: object) -> None:
-    """Limits how long a stopped process or lost machine can keep what it has locked."""
+    """Limit how long a stopped process or lost machine can keep what it has locked."""
     connection.cursor().execute("SET idle_in_transaction_session_timeout = '60s'")
     connection.commit()
 
 
 def _check_same_search(config: SearchConfig, space: dict[str, Any], found: dict[str, Any]) -> None:
-    """Raises a ValueError if a storage holds the trials of a different search."""
+    """Raise a ValueError if a storage holds the trials of a different search."""
     requested, stored = _flatten(space), _flatten(found)
     for field in [*requested, *stored]:
         if requested.get(field) != stored.get(field):
@@ -164,7 +164,7 @@ def _check_same_search(config: SearchConfig, space: dict[str, Any], found: dict[
 
 
 def _flatten(fields: dict[str, Any]) -> dict[str, Any]:
-    """Flattens fields that may hold fields, with the names joined by a space."""
+    """Flatten fields that may hold fields, with the names joined by a space."""
     flat: dict[str, Any] = {}
     for name, value in json.loads(json.dumps(fields)).items():
         if isinstance(value, dict):
@@ -197,7 +197,7 @@ def _reason(error: BaseException) -> str:
 def call_with_retries(
     call: Callable[[], _T], notify: Callable[[str], None], should_give_up: Callable[[], bool]
 ) -> _T:
-    """Calls a function of the storage, again and again while the storage is unavailable.
+    """Call a function of the storage, again and again while the storage is unavailable.
 
     Args:
         call: the function; it may be called several times.

@@ -28,7 +28,7 @@ _COLUMNS = ("trial", "state", "uniform", "segments", *_NUMERIC, "run_id", "error
 
 
 def make_rows(trials: Sequence[FrozenTrial], space: Space) -> pd.DataFrame:
-    """Makes one row per finished trial, without lost and superfluous trials.
+    """Make one row per finished trial, without lost and superfluous trials.
 
     Args:
         trials: the trials of the search's study.
@@ -71,7 +71,7 @@ def _row(trial: FrozenTrial, space: Space) -> dict[str, Any]:
 
 
 def load_trials(folder: Path | str) -> pd.DataFrame:
-    """Loads the trials of a search.
+    """Load the trials of a search.
 
     Args:
         folder: the folder of the search, such as ``outputs/search``.

@@ -125,14 +125,14 @@ class Trials:
         return self._call(lambda: self.study.get_trials(deepcopy=False))
 
     def enqueue_starting_points(self) -> None:
-        """Queues the starting points that no process has queued before."""
+        """Queue the starting points that no process has queued before."""
         known = [trial_params(trial, self.candidates.space) for trial in self.all_trials()]
         for params in self.candidates.starting_points():
             if params not in known:
                 self._call(lambda params=params: self.study.enqueue_trial(params))  # type: ignore[misc]
 
     def queue_lost_again(self) -> None:
-        """Queues the trials again that other processes have lost."""
+        """Queue again the trials that other processes have lost."""
         queued = self._call(self._queue_lost_again)
         if queued:
             self._notify(f"{queued} unfinished trial{'s' * (queued > 1)} queued again")
@@ -204,7 +204,9 @@ class Trials:
                 self._exhausted = self._exhausted or (was_known and was_proposed)
                 continue
             if was_proposed and self.count_points(before=trial.number) >= self.config.trials:
-                self._discard(trial, "others were asked for at the same time, it is one too many")
+                self._discard(
+                    trial, "one trial too many: other processes started trials at the same time"
+                )
                 continue
             try:
                 point = self.candidates.point(params)
@@ -248,7 +250,7 @@ class Trials:
         return None
 
     def replace_trial(self, active: ActiveTrial, trial: optuna.Trial) -> None:
-        """Continues an active trial as another Optuna trial of the same point.
+        """Continue an active trial as another Optuna trial of the same point.
 
         Another process has taken the old one for lost and queued it again.
         """
@@ -256,7 +258,7 @@ class Trials:
         active.optuna_trial = trial
 
     def report(self, active: ActiveTrial, line: Mapping[str, Any]) -> bool:
-        """Reports a line of a learning curve and returns whether the run should continue."""
+        """Report a line of a learning curve and return whether the run should continue."""
         epoch, pruner = int(line["epoch"]), self.config.resolved_pruner
         if active.last and epoch <= active.last["epoch"]:
             return not active.pruned  # a new worker reports the curve from the checkpoint again
@@ -286,7 +288,7 @@ class Trials:
         return should_promote(own, others)
 
     def finish(self, active: ActiveTrial, result: Mapping[str, Any]) -> None:
-        """Tells the final result of a run."""
+        """Tell the final result of a run."""
         trial, status = active.optuna_trial, result["status"]
         if status == "done":
             self._set_attr(trial, "epochs", result["epochs"])
@@ -306,13 +308,13 @@ class Trials:
             self._fail(trial, f"{status}: {result['error']}")
 
     def _set_scores(self, trial: optuna.Trial, result: Mapping[str, Any]) -> None:
-        """Stores the accuracy of a result or curve line, and its mean average precision if any."""
+        """Store the accuracy of a result or curve line, and its mean average precision if any."""
         measure = infer_measure_from_names(result)
         for name in dict.fromkeys((ACCURACY.validation_column, measure.validation_column)):
             self._set_attr(trial, name, result[name])
 
     def requeue(self, active: ActiveTrial) -> None:
-        """Queues a trial again that this process won't finish."""
+        """Queue a trial again that this process won't finish."""
         self._tell(active.optuna_trial, TrialState.FAIL)
         self.queue_lost_again()
 

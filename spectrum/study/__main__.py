@@ -167,7 +167,8 @@ def study(
     workers: Annotated[
         str | None,
         typer.Option(
-            metavar="N", help="Number of worker processes.  [default: one per core or GPU]"
+            metavar="N",
+            help="Number of worker processes.  [default: one per --threads cores, or per GPU]",
         ),
     ] = None,
     threads: Annotated[

@@ -59,7 +59,7 @@ def compare_points(
 
     def answers_of(run_id: str) -> Answers:
         if run_id not in answers:
-            raise ValueError(f"folder (={folder}) lacks what run {run_id} got right")
+            raise ValueError(f"folder (={folder}) lacks the per-example results of run {run_id}")
         if abs(_mean(answers[run_id]) - means[run_id]) > 1e-5:
             raise ValueError(
                 f"folder (={folder}) has two {measure.plural} of run {run_id}: its files differ"

@@ -74,12 +74,13 @@ class GridConfig(BaseModel):
     ``precision`` take one value, a list of values, or text with commas, as the flags do.
 
     Attributes:
-        name: the folder of the results inside ``out``: letters, digits, spaces and ``-_.+=``.
+        name: the folder of the results inside ``out``: at most 100 letters, digits, spaces and
+            ``-_.+=``, of which the first is a letter, a digit or ``_``.
         segments: points of the dial, such as ``"1,4,C/8,C"``.
         order: the order of the two convolutions: ``"spatial_first"``, ``"pointwise_first"`` or
             ``"spatial_only"``; None for the network's own.
         activation: the activation between the two convolutions: ``"none"``, ``"relu"`` or
-            ``"elu"``; None for the network's own.
+            ``"elu"``; None means ``"none"``.
         epochs: the number of passes over the training split; None for the recipe's own.
         image_size: the height and width of images in pixels, after resizing; None for their own.
         bad_images: what to do with images that can't be read: ``"stop"`` with an error, or
@@ -97,8 +98,8 @@ class GridConfig(BaseModel):
         device: ``"auto"`` (GPUs if there are any, else the CPU), ``"cpu"``, ``"cuda"`` or
             ``"cuda:N"``.
         threads: the number of CPU threads for each run.
-        workers: the number of worker processes; None for one per core or GPU, or for as many as a
-            Ray cluster holds.
+        workers: the number of worker processes; None for one per ``threads`` cores, for one per
+            GPU if runs use GPUs, or for as many as a Ray cluster has room for.
         engine: where runs execute: ``"local"``, on this machine, or ``"ray"``, on a Ray cluster.
         address: the ``"HOST:PORT"`` of the Ray cluster. None for the cluster of ``RAY_ADDRESS`` or
             the one running on this machine; without either, a cluster is started here.
@@ -137,7 +138,10 @@ class GridConfig(BaseModel):
     @classmethod
     def _check_name(cls, name: str) -> str:
         if not re.fullmatch(r"[\w][\w .+=-]{0,99}", name) or name == "runs":
-            raise ValueError("must be letters, digits and -_.+= only, and not 'runs'")
+            raise ValueError(
+                "must be 1 to 100 letters, digits, spaces and -_.+=, start with "
+                "a letter, digit or _, and not be 'runs'"
+            )
         return name
 
     @field_validator("budget")

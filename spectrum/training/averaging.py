@@ -18,12 +18,12 @@ _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 def averaged_model(network: nn.Module, decay: float) -> AveragedModel:
-    """Returns a copy of a network for the exponential moving average of its weights and buffers."""
+    """A copy of a network for the exponential moving average of its weights and buffers."""
     return AveragedModel(network, multi_avg_fn=_moving_average(decay), use_buffers=True)
 
 
 def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """Returns the update of an exponential moving average that forgets the untrained weights.
+    """The update of an exponential moving average that forgets the untrained weights.
 
     Step n decays by (1 + n) / (10 + n) until that reaches ``decay``. TensorFlow's
     ExponentialMovingAverage, which trained the paper's networks, does the same.
@@ -43,9 +43,10 @@ def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int]
 def recompute_bn_statistics(
     network: nn.Module, batches: Iterable[Tensor], precision: Precision = "float32"
 ) -> None:
-    """Replaces batch normalisation's running statistics by the mean over batches of images.
+    """Replace batch normalisation's running statistics by the mean over batches of images.
 
-    The averaged weights need this: the average of their running statistics isn't their statistic.
+    The averaged weights need this, because averaging the running statistics doesn't give the
+    statistics of the averaged weights.
 
     Args:
         network: the network, whose running means and variances are replaced; it stays in its mode

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes the state of a training run atomically."""
+    """Write the state of a training run atomically."""
     # The state goes through memory, because torch.save hides a full disk behind its own error.
     content = io.BytesIO()
     torch.save(state, content)
@@ -27,7 +27,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Reads the state of a training run.
+    """Read the state of a training run.
 
     Code in the file is never run. A damaged file is logged.
 

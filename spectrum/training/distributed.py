@@ -39,17 +39,17 @@ class RankZeroFailed(RuntimeError):
 
 
 def world_size() -> int:
-    """Returns how many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Returns the number of this process among those that train together, from 0."""
+    """The number of this process among those that train together, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def on_rank_zero(call: Callable[[], _T]) -> _T:
-    """Calls ``call`` on rank zero and returns its value on all ranks.
+    """Call ``call`` on rank zero and return its value on all ranks.
 
     Raises:
         RankZeroFailed: ``call`` has raised an exception; rank zero itself raises that exception.
@@ -69,20 +69,20 @@ def on_rank_zero(call: Callable[[], _T]) -> _T:
 
 
 def broadcast(value: object) -> None:
-    """Sends a value from rank zero to all other ranks, which call ``receive_broadcast``."""
+    """Send a value from rank zero to all other ranks, which call ``receive_broadcast``."""
     if world_size() > 1:
         dist.broadcast_object_list([value], src=0)
 
 
 def receive_broadcast() -> Any:
-    """Waits for the next value that rank zero broadcasts, and returns it."""
+    """Wait for the next value that rank zero broadcasts, and return it."""
     message: list[Any] = [None]
     dist.broadcast_object_list(message, src=0)
     return message[0]
 
 
 def all_gather(value: _T) -> list[_T]:
-    """Returns the values of all ranks, on every rank."""
+    """Gather the values of all ranks, on every rank."""
     if world_size() == 1:
         return [value]
     values: list[_T] = [value] * world_size()
@@ -91,7 +91,7 @@ def all_gather(value: _T) -> list[_T]:
 
 
 def all_gather_rows(rows: Tensor, total: int) -> Tensor:
-    """Gathers the rows of a tensor from all ranks, on every rank.
+    """Gather the rows of a tensor from all ranks, on every rank.
 
     Args:
         rows: (n, …), this rank's rows: those numbered ``rank()``, ``rank() + world_size()`` and so
@@ -111,7 +111,7 @@ def all_gather_rows(rows: Tensor, total: int) -> Tensor:
 
 
 def all_reduce_mean(values: Tensor) -> Tensor:
-    """Replaces values by their mean over all ranks, in place, and returns them."""
+    """Replace values by their mean over all ranks, in place, and return them."""
     if world_size() > 1:
         dist.all_reduce(values)
         values /= world_size()
@@ -119,14 +119,14 @@ def all_reduce_mean(values: Tensor) -> Tensor:
 
 
 def average_buffers(network: nn.Module) -> None:
-    """Replaces a network's buffers, such as running statistics, by their mean over all ranks."""
+    """Replace a network's buffers, such as running statistics, by their mean over all ranks."""
     for buffer in network.buffers():
         if buffer.is_floating_point():
             all_reduce_mean(buffer)
 
 
 def parallelize(network: nn.Module, *, synchronised: bool) -> tuple[nn.Module, nn.Module]:
-    """Prepares a network to be trained by all ranks.
+    """Prepare a network to be trained by all ranks.
 
     Args:
         network: the network, with the same weights on every rank.
@@ -152,7 +152,7 @@ def parallelize(network: nn.Module, *, synchronised: bool) -> tuple[nn.Module, n
 
 
 def _synchronise_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
-    """Replaces batch normalisation layers by layers that share their statistics.
+    """Replace batch normalisation layers by layers that share their statistics.
 
     A layer whose attribute ``relu`` is True, such as ``spectrum.layers.BatchNormReLU``, applies a
     ReLU to its output. Its replacement gets a forward hook that does the same.
@@ -196,7 +196,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises ``x`` (N, C, H, W)."""
+        """Normalise ``x`` (N, C, H, W)."""
         if not self.training or world_size() == 1:
             return super().forward(x)
         mean = _all_reduce_mean_with_gradient(x.float().mean((0, 2, 3)))  # (C,)

@@ -71,7 +71,7 @@ def fit(
     checkpoint: Path | str | None = None,
     on_evaluation: Callable[[Evaluation], None] | None = None,
 ) -> FitResult:
-    """Trains a classifier on the training split; the test split is never read.
+    """Train a classifier on the training split; the test split is never read.
 
     The order of the data and the random numbers of an epoch follow from ``seed`` and the epoch
     alone. So a run that is resumed from its checkpoint ends with the same weights as one that was
@@ -188,7 +188,7 @@ def fit(
 
 
 def check_recipe(recipe: Recipe, dataset: Dataset) -> tuple[Augmentation, int]:
-    """Checks that a recipe fits the data and the processes that train.
+    """Check that a recipe fits the data and the processes that train.
 
     Returns:
         The augmentation of the training images, and the batch size over all processes.
@@ -224,7 +224,7 @@ def _train_epoch(
     partial_epoch: dict[str, Any],
     save: Callable[[dict[str, Any]], None] | None,
 ) -> tuple[float, float]:
-    """Trains for one epoch, or for the rest of one that was saved within it.
+    """Train for one epoch, or for the rest of one that was saved within it.
 
     Args:
         state: what is trained.
@@ -274,12 +274,12 @@ def _train_epoch(
 
 
 def _own_share(batches: Tensor) -> Tensor:
-    """Returns this process's share of every batch: (steps, batch) to (n,)."""
+    """This process's share of every batch: (steps, batch) to (n,)."""
     return batches.chunk(world_size(), dim=1)[rank()].flatten()
 
 
 def _should_save(step: int, last_saved: float) -> bool:
-    """Returns whether the state should be saved now, within an epoch."""
+    """Whether the state should be saved now, within an epoch."""
     if world_size() > 1 and step % _CHECK_EVERY:
         return False
     return on_rank_zero(lambda: time.perf_counter() - last_saved >= _SAVE_EVERY)

@@ -14,7 +14,7 @@ AUXILIARY_WEIGHT = 0.4
 
 
 def criterion(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Computes the mean cross-entropy; for images with several labels, the binary one.
+    """Compute the mean cross-entropy; for images with several labels, the binary one.
 
     Args:
         logits: (N, K), float32.
@@ -29,7 +29,7 @@ def criterion(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
 
 
 def training_loss(output: Tensor | tuple[Tensor, ...], labels: Tensor, recipe: Recipe) -> Tensor:
-    """Computes the loss of a network's output.
+    """Compute the loss of a network's output.
 
     Args:
         output: the logits (N, K), or a tuple of the main logits and those of auxiliary heads.

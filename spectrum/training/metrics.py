@@ -43,7 +43,7 @@ class Metrics:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Returns the context in which a forward pass runs in ``precision``.
+    """The context in which a forward pass runs in ``precision``.
 
     Raises:
         ValueError: the precision is unknown.
@@ -62,7 +62,7 @@ def evaluate(
     class_weights: Tensor | None = None,
     map_at: int = 100,
 ) -> Metrics:
-    """Evaluates a classifier on a split, in evaluation mode; its modules' modes are restored.
+    """Evaluate a classifier on a split, in evaluation mode; its modules' modes are restored.
 
     Processes that train together share the examples, and all of them get the metrics.
 

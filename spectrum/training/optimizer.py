@@ -41,7 +41,7 @@ class _AdamW(_WithoutDynamo, AdamW):
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
-    """Makes the recipe's optimiser of a network's parameters."""
+    """Make the recipe's optimiser of a network's parameters."""
     parameters, lr, decay = network.parameters(), recipe.lr, recipe.weight_decay
     if recipe.optimizer == "sgd":
         return _SGD(parameters, lr, recipe.momentum, weight_decay=decay, fused=True)
@@ -51,7 +51,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def make_schedule(optimizer: Optimizer, recipe: Recipe, steps: int, batch: int) -> LRScheduler:
-    """Makes the recipe's schedule of the learning rate, to be stepped after every batch.
+    """Make the recipe's schedule of the learning rate, to be stepped after every batch.
 
     Args:
         optimizer: the optimiser whose learning rate it sets.

@@ -13,7 +13,7 @@ _CHUNK_SCORES = 1 << 24  # scores that are ranked at a time: 64 MB
 def average_precision(
     scores: Tensor, targets: Tensor, k: int, weights: Tensor | None = None
 ) -> Tensor:
-    """Computes the average precision of each image's ``k`` highest scores, AP@k.
+    """Compute the average precision of each image's ``k`` highest scores, AP@k.
 
     Let c_i be the class at rank i, w its weight, rel_i whether it is one of the image's n labels,
     and P@i the share of labels among the first i ranks. AP@k is the sum of w(c_i) rel_i P@i over
@@ -54,7 +54,7 @@ def average_precision(
 
 
 def _top_classes(scores: Tensor, k: int) -> Tensor:
-    """Returns the classes of the ``k`` highest scores, the highest first, (n, k)."""
+    """The classes of the ``k`` highest scores, the highest first, (n, k)."""
     highest, chosen = scores.topk(k, dim=1)
     # topk doesn't say which of equal scores it chooses, nor their order.
     chosen = chosen.sort(dim=1).values

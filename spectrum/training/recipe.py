@@ -160,7 +160,7 @@ class Recipe(BaseModel):
         return self
 
     def augmentation(self, is_streamed: bool) -> Augmentation:
-        """Returns how training images are varied.
+        """How training images are varied.
 
         Args:
             is_streamed: whether they are streamed rather than in memory.
@@ -183,5 +183,5 @@ class Recipe(BaseModel):
 
 
 def default_dropout(recipe: str) -> float:
-    """Returns the dropout before the classifier that goes with a recipe's name (section 4.2)."""
+    """The dropout before the classifier that goes with a recipe's name (section 4.2)."""
     return 0.5 if recipe == "imagenet" else 0.0

@@ -13,20 +13,20 @@ __all__ = ["get_random_state", "seeded", "set_random_state"]
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds torch's random numbers on every device, and restores their state at the end."""
+    """Seed torch's random numbers on every device, and restore their state at the end."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
 
 def get_random_state(device: torch.device) -> list[Tensor]:
-    """Returns the CPU's random state and, if ``device`` is a GPU, that of the GPU."""
+    """The CPU's random state and, if ``device`` is a GPU, that of the GPU."""
     states = [torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
 
 
 def set_random_state(states: list[Tensor], device: torch.device) -> None:
-    """Restores what ``get_random_state`` returned; the GPU's part only if ``device`` is a GPU."""
+    """Restore what ``get_random_state`` returned; the GPU's part only if ``device`` is a GPU."""
     torch.set_rng_state(states[0])
     if device.type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1], device)

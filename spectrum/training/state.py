@@ -46,7 +46,7 @@ class TrainState:
         return self.network if self.averaged is None else self.averaged
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the whole state as plain values and tensors."""
+        """The whole state as plain values and tensors."""
         return {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
@@ -55,7 +55,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -63,7 +63,7 @@ class TrainState:
             self.averaged.load_state_dict(state["averaged"])
 
     def step(self, images: Tensor, labels: Tensor, recipe: Recipe, precision: Precision) -> Tensor:
-        """Trains on one batch and returns its loss, on the device."""
+        """Train on one batch and return its loss, on the device."""
         with autocast(images.device, precision):
             output = self.parallel_network(images)  # logits, or a tuple with auxiliary heads'
         loss = training_loss(output, labels, recipe)
@@ -81,7 +81,7 @@ class TrainState:
 def init_train_state(
     network: nn.Module, recipe: Recipe, device: torch.device, steps: int, batch: int
 ) -> TrainState:
-    """Moves a network to its device and makes the state of a training run that hasn't begun.
+    """Move a network to its device and make the state of a training run that hasn't begun.
 
     Args:
         network: the network; it is trained in place.

@@ -98,14 +98,14 @@ def test_each_combination_of_other_fields_has_a_text() -> None:
     assert state_evidence(evidence) == [
         f"order spatial_first: 1 and C can't be told apart {WITH}.",
         "order pointwise_first: 1 is better than C (5 seeds, 1,360 test examples). 1 seed is left "
-        "out, for want of a finished run at every point compared.",
+        "out, because not every compared point has a finished run.",
     ]
 
 
-def test_one_seed_says_nothing_of_others() -> None:
+def test_one_seed_says_nothing_about_others() -> None:
     assert state_evidence(made_up({"1": "", "C": ""}, runs=1)) == [
-        "1 and C can't be told apart with 1 seed and 1,360 test examples. One seed says nothing "
-        "of others: this holds for these very networks."
+        "1 and C can't be told apart with 1 seed and 1,360 test examples. This holds for these "
+        "trained networks only; other seeds may differ."
     ]
 
 
@@ -115,7 +115,7 @@ def test_points_without_finished_runs_are_named() -> None:
     (text,) = state_evidence(evidence)
     assert text == (
         "1 is better than C (5 seeds, 1,360 test examples). 4 and 16 have no finished run. 2 seeds "
-        "are left out, for want of a finished run at every point compared."
+        "are left out, because not every compared point has a finished run."
     )
     evidence.loc[2, "runs"] = 5
     (text,) = state_evidence(evidence)
@@ -137,8 +137,8 @@ def test_a_field_that_is_compared_is_named_with_its_values() -> None:
     tied = f"order spatial_first and order own can't be told apart {WITH}."
     assert state_evidence(both, "order") == [
         f"segments C/8: {tied}",
-        f"segments C: {tied} 2 seeds are left out, for want of a finished run at every point "
-        "compared.",
+        f"segments C: {tied} 2 seeds are left out, because not every compared point has a "
+        "finished run.",
     ]
 
 

@@ -150,7 +150,7 @@ def test_a_study_is_printed_written_and_drawn(
             "repeat": [1, 1],
             "runs": [8, 8],
             "seconds": [24.0, 96.0],
-            "runs_a_minute": [20.0, 5.0],
+            "runs_per_minute": [20.0, 5.0],
             "test_top1": [0.95, 0.97],
         }
     )
@@ -181,10 +181,10 @@ def test_a_study_is_printed_written_and_drawn(
         "epochs": 3,
         "repeats": 1,
     }
-    assert "4.00 times as many runs a minute as the plain script" in result.out
+    assert "4.00 times as many runs per minute as the plain script" in result.out
     assert "test top-1 less the script's: -0.0200\n" in result.out
     folder = tmp_path / "bench"
-    assert pd.read_csv(folder / "study.csv")["runs_a_minute"].tolist() == [20, 5]
+    assert pd.read_csv(folder / "study.csv")["runs_per_minute"].tolist() == [20, 5]
     assert pd.read_csv(folder / "study_runs.csv")["program"].tolist() == [OURS, PLAIN]
     assert (folder / "study.png").read_bytes().startswith(b"\x89PNG")
 

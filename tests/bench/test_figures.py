@@ -34,7 +34,7 @@ def layer_rows(*points: tuple[str, int, float]) -> pd.DataFrame:
 
 
 def network_rows(speeds: dict[tuple[str, str], float], **changes: Any) -> pd.DataFrame:
-    """Made-up images a second by network and point, half as many in training."""
+    """Made-up images per second by network and point, half as many in training."""
     rows = [
         {
             "network": network,
@@ -100,8 +100,8 @@ def test_networks_are_curves_in_one_panel_per_mode() -> None:
     speeds = {("a", "1"): 40.0, ("a", "C"): 10.0, ("b", "1"): 20.0, ("b", "C"): 30.0}
     figure = figure_of_networks(network_rows(speeds), "a title")
     assert [ax.get_ylabel() for ax in figure.axes] == [
-        "images a second,\ntraining",
-        "images a second,\ninference",
+        "images per second,\ntraining",
+        "images per second,\ninference",
     ]
     assert [y for _, y in curves(figure)] == [[20, 5], [10, 15]]
     assert [y for _, y in curves(figure, 1)] == [[40, 10], [20, 30]]
@@ -138,7 +138,7 @@ def test_settings_that_differ_are_in_the_names_of_series() -> None:
 
 def test_a_studys_rates_and_accuracies_are_drawn_for_both_programs() -> None:
     times = pd.DataFrame(
-        {"program": ["ours", "plain", "plain", "ours"], "runs_a_minute": [20.0, 5.0, 7.0, 30.0]}
+        {"program": ["ours", "plain", "plain", "ours"], "runs_per_minute": [20.0, 5.0, 7.0, 30.0]}
     )
     runs = pd.DataFrame(
         {

@@ -58,7 +58,7 @@ def test_the_study_and_a_script_run_in_turns(
     assert times["program"].tolist() == [OURS, PLAIN]
     assert times["runs"].tolist() == [1, 1]
     rates = 60 * times["runs"] / times["seconds"]
-    assert times["runs_a_minute"].tolist() == pytest.approx(rates.tolist())
+    assert times["runs_per_minute"].tolist() == pytest.approx(rates.tolist())
     assert runs["segments"].tolist() == ["C"] * 2
     assert runs["params"].tolist() == [79777] * 2
     accuracy = runs[runs["program"] == PLAIN]["test_top1"]
@@ -73,7 +73,7 @@ def test_the_order_of_the_programs_alternates(
     monkeypatch.setattr(study, "_run_plain", lambda *_: (4.0, runs))
     times = bench_study(tmp_path / "script.py", seeds=1, epochs=1, repeats=3).times
     assert times["program"].tolist() == [OURS, PLAIN, PLAIN, OURS, OURS, PLAIN]
-    assert times["runs_a_minute"].tolist() == [60, 15, 15, 60, 60, 15]
+    assert times["runs_per_minute"].tolist() == [60, 15, 15, 60, 60, 15]
     assert speedup(times) == 4
 
 
@@ -107,7 +107,7 @@ def test_the_speedup_is_the_median_of_the_repeats() -> None:
     rates = {1: (30, 10), 2: (80, 10), 3: (40, 20)}
     times = pd.DataFrame(
         [
-            {"program": program, "repeat": repeat, "runs_a_minute": rate}
+            {"program": program, "repeat": repeat, "runs_per_minute": rate}
             for repeat, pair in rates.items()
             for program, rate in zip((OURS, PLAIN), pair, strict=True)
         ]

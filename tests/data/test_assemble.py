@@ -247,7 +247,7 @@ def test_a_class_that_isnt_in_every_split(tmp_path: Path) -> None:
     shutil.rmtree(root / "val" / "c")
     refused(
         root,
-        "data (=HERE): no images for testing of class d; bad_images skip keeps it all the same",
+        "data (=HERE): no images for testing of class d; bad_images skip keeps it anyway",
     )
 
 

@@ -129,7 +129,7 @@ FEW = np.repeat(np.arange(3), (100, 98, 2)).astype(np.int64)
             LABELS,
             given_splits(0, 100, 100),
             {},
-            "must have some for training; all are in other splits",
+            "no images are left for training: all are in the validation or test split",
         ),
         (LABELS, None, {"test": 0.01}, r"test \(=0.01\) must be at least 0.015, one image of 200"),
         (LABELS, None, {"validation": 0.01}, r"validation \(=0.01\) must be at least 0.015"),

@@ -18,7 +18,7 @@ from spectrum.executors.ray import RayExecutor
 from spectrum.executors.ray_cluster import _make_engine
 from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
-from spectrum.runs.execute import result_or_failure
+from spectrum.runs.execute import execute_safely
 from spectrum.runs.store import Store
 from spectrum.search.__main__ import main
 from spectrum.study.plan import make_plan
@@ -73,7 +73,7 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a longer run that wasn't disturbed."""
     runs = tmp_path_factory.mktemp("undisturbed")
     (run,) = planned(StudyConfig(**{**FIELDS, "segments": "C", "epochs": EPOCHS}))
-    assert result_or_failure(run, Store(runs), "cpu", lambda _: None)["status"] == "done"
+    assert execute_safely(run, Store(runs), "cpu", lambda _: None)["status"] == "done"
     return runs
 
 
@@ -167,7 +167,7 @@ def test_a_run_whose_process_and_then_node_is_lost_goes_on_from_its_last_epoch(
     cluster.add_node(num_cpus=1)
     for before, after in ((first, second), (second, third)):
         (note,) = [event.values["text"] for event in after if event.kind == "note"]
-        assert note.endswith("; it goes on from its last epoch")
+        assert note.endswith("; it continues from its last checkpoint")
         assert "lost" in note or "has died" in note
         # Earlier epochs come from the checkpoint, including their durations.
         trained, restored = lines_of(before), lines_of(after)
@@ -202,7 +202,7 @@ def test_runs_stop_at_the_end_of_an_epoch_or_before_they_start(
     assert store.result(run.id) is None
     assert store.checkpoint_path(run.id).exists()
     epochs: list[float] = []
-    result = result_or_failure(run, store, "cpu", lambda line: epochs.append(line["seconds"]))
+    result = execute_safely(run, store, "cpu", lambda line: epochs.append(line["seconds"]))
     assert result["status"] == "done"  # it continues on this machine
     assert weights(config.runs) == weights(long_run)
 

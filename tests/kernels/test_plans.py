@@ -22,7 +22,7 @@ def _layer(channels: int, segments: object, **options: object) -> SegmentedConv:
 
 
 def _passes(layer: nn.Module, x: Tensor, plan: str) -> list[Tensor]:
-    """The output, and the gradients by the input and the parameters."""
+    """The output, and the gradients with respect to the input and the parameters."""
     images = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     with using_plan(plan):  # type: ignore[arg-type]
         y = layer(images)
@@ -162,7 +162,7 @@ def test_unneeded_gradients_are_not_computed() -> None:
     layer = _layer(12, 6)
     x = torch.randn(2, 12, 6, 6)
     with using_plan("kernel"):
-        layer(x).sum().backward()  # the gradient by the weight alone
+        layer(x).sum().backward()  # the weight's gradient alone
         assert layer.spatial.weight.grad is not None
         layer.requires_grad_(False)
         x.requires_grad_()

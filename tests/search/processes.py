@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 
 from spectrum import SearchConfig, StudyConfig
-from spectrum.runs.execute import result_or_failure
+from spectrum.runs.execute import execute_safely
 from spectrum.runs.store import Store
 from spectrum.search.candidates import make_candidates
 from spectrum.search.heartbeat import HeartbeatThread
@@ -93,7 +93,7 @@ def run_undisturbed(folder: Path) -> Path:
         runs=folder / "runs",
     )
     for _, run in make_plan(config).runs():
-        assert result_or_failure(run, Store(config.runs), "cpu", lambda _: None)["status"] == "done"
+        assert execute_safely(run, Store(config.runs), "cpu", lambda _: None)["status"] == "done"
     return config.runs
 
 

@@ -277,7 +277,8 @@ def test_results_are_kept_where_predictions_are_lost(small_search: Search, store
     assert len(result.points) == 2
     assert result.evidence is None
     assert result.verdict == (
-        f"The winner can't be checked: {lost} is missing, it holds what a finished run got right."
+        f"The winner can't be checked: {lost} is missing, it holds the per-example results of a "
+        "finished run."
     )
 
 

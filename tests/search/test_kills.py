@@ -74,7 +74,7 @@ def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: Path) ->
         wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
         begun = first_epochs(runs)
         os.kill(driver.workers()[0], signal.SIGKILL)
-        wait_for(lambda: "it goes on from its last epoch" in driver.said)
+        wait_for(lambda: "it continues from its last checkpoint" in driver.said)
 
         (run_id,) = begun
         wait_for(lambda: (runs / run_id / "result.json").exists())

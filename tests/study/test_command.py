@@ -53,7 +53,7 @@ REFUSED = {
     ("--epochs", "0"): "--epochs (=0) must be greater than 0",
     ("--workers", "-1"): "--workers (='-1') must be greater than 0",
     ("--threads", "0"): "--threads (='0') must be greater than 0",
-    ("--name", "a/b"): "--name (='a/b') must be letters, digits",
+    ("--name", "a/b"): "--name (='a/b') must be 1 to 100 letters, digits",
     ("--out", "/dev/null/x"): "--out (=/dev/null/x/default) can't be written: Not a directory",
     ("--runs", "/dev/null/x"): "--runs (=/dev/null/x) can't be written: Not a directory",
     ("--colour", "red"): "No such option: --colour",
@@ -244,7 +244,8 @@ def test_a_run_continues_when_its_worker_is_killed(
     said = (tmp_path / "said").read_text()
     assert process.exitcode == 0, said
     assert (
-        said.count("its process was killed, as the system does when memory runs out; it goes") == 1
+        said.count("its process was killed, as the system does when memory runs out; it continues")
+        == 1
     )
     assert load_results(tmp_path / "out" / "tested")["status"].tolist() == ["done"] * 3
 

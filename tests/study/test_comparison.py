@@ -83,7 +83,7 @@ def test_the_points_are_compared_on_the_seeds_they_share(tmp_path: Path) -> None
     assert evidence["left_out"].tolist() == [2] * 3
     (said,) = state_evidence(evidence)
     assert said.endswith(
-        "2 seeds are left out, for want of a finished run at every point compared."
+        "2 seeds are left out, because not every compared point has a finished run."
     )
 
 

@@ -101,7 +101,7 @@ def test_missing_answers_of_a_run_are_named(finished: StudyConfig, tmp_path: Pat
     shutil.copytree(finished.out / finished.name, tmp_path / "copy")
     (first, *rest) = load_correct(tmp_path / "copy").items()
     np.savez(tmp_path / "copy" / CORRECT, **dict(rest))
-    with pytest.raises(ValueError, match=rf"lacks what run {first[0]} got right"):
+    with pytest.raises(ValueError, match=rf"lacks the per-example results of run {first[0]}"):
         compare_points(tmp_path / "copy")
 
 
@@ -163,7 +163,7 @@ def test_lost_files_of_runs_are_reported_and_left_out(
     assert set(load_curves(folder)["run_id"]) == {first}
     said = " ".join((folder / "report.html").read_text().split())
     assert "Nothing can be compared: " in said
-    assert f"lacks what run {first} got right" in said
+    assert f"lacks the per-example results of run {first}" in said
 
 
 def test_a_study_whose_runs_all_failed_has_its_files(

@@ -1,7 +1,7 @@
 """The names of a network's tensors in each layout, with this package's names.
 
 The tables are complete even if a source isn't, so that messages can name the tensors that it
-lacks. Of a source they depend only on its names and on the tensors' numbers of dimensions.
+lacks. They depend only on the source's names and on the tensors' numbers of dimensions.
 """
 
 from __future__ import annotations

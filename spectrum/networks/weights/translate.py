@@ -58,7 +58,7 @@ def _reorder_axes(name: str, tensor: Tensor) -> Tensor:
 
 
 def _add_scales(state: dict[str, Tensor], sources: Mapping[str, str]) -> None:
-    """Add the scales of one that Keras's Inception V3, which normalises without a scale, lacks."""
+    """Add scales of 1: Keras's Inception V3 normalises without a scale."""
     for name in sources:
         stem, _, last = name.rpartition(".bn.")
         if last == "bias" and name in state:

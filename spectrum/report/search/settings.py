@@ -86,9 +86,9 @@ def flow_layer_ranges(flows: pd.Series) -> list[tuple[str, int, int]]:
 def plot_schedules(schedules: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
     """Draws the number of segments of each layer, from the network's input to its output.
 
-    A dotted line shows the channels of the first schedule's layers, which are the most segments
-    that they can have. Where schedules agree, the marks of later ones surround those of earlier
-    ones.
+    A dotted line shows the channels of the first schedule's layers, the maximum number of
+    segments that they can have. Where schedules agree, the marks of later ones surround those of
+    earlier ones.
 
     Args:
         schedules: the schedules by name. A schedule has one row per segmented layer, in order of
@@ -122,7 +122,7 @@ def plot_schedules(schedules: Mapping[str, pd.DataFrame], *, title: str) -> Figu
         linestyle=":",
         linewidth=1.6,
         marker="." if len(flows) == 1 else "",
-        label=f"channels of {next(iter(schedules))}, its most segments",
+        label=f"channels of {next(iter(schedules))}, the maximum",
     )
     for i, (name, rows) in enumerate(schedules.items()):
         ax.step(

@@ -88,7 +88,7 @@ def test_schedules_are_drawn_along_the_depth() -> None:
     for name, values in (
         ("winner", first["segments"]),
         ("best uniform: 4", uniform["segments"]),
-        ("channels of winner, its most segments", first["channels"]),
+        ("channels of winner, the maximum", first["channels"]),
     ):
         np.testing.assert_array_equal(
             lines[name].get_xydata(), list(zip(depth, values, strict=True))
