@@ -46,32 +46,34 @@ class RanksOutOfStep(RuntimeError):
     """A run has ended on some ranks only, so they can't train the next run together."""
 
 
-def run_on_rank_zero(command: Callable[[], int]) -> int:
-    """Execute a command on rank 0; the other ranks train the runs that it broadcasts.
+def run_on_rank_zero(command: Callable[[], int]) -> NoReturn:
+    """Execute a command on rank 0, then end this process with its exit status.
+
+    The other ranks train the runs that rank 0 broadcasts, and end too.
 
     Args:
         command: executes the command and returns its exit status.
-
-    Returns:
-        The exit status of this process.
     """
     _init_process_group()
     if dist.get_rank():
-        return _execute_broadcast_runs()
+        _exit_now(_execute_broadcast_runs())
     try:
         status = command()
     except RanksOutOfStep as error:
         advice = "the same command continues from the run's last checkpoint"
         _exit_now(print_error(f"error: {error}; {advice}", 1))
-    if status == 130:  # interrupted: the other ranks have ended too and wait for no broadcast
-        _exit_now(status)
-    broadcast(None)
-    dist.destroy_process_group()
-    return status
+    if status != 130:  # after an interrupt the other ranks have ended too and wait for no broadcast
+        broadcast(None)
+        dist.destroy_process_group()
+    _exit_now(status)
 
 
 def _exit_now(status: int) -> NoReturn:
-    """End this process, even if a thread of it is blocked in a collective operation."""
+    """End this process without the interpreter's own clean-up.
+
+    A thread of it may be blocked in a collective operation, and threads of torch that are still
+    busy when the interpreter cleans up would abort the process.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -189,10 +191,7 @@ class DistributedExecutor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._queue.put(None)
-        if not self.unfinished:  # an unfinished run ends with this process
-            # A thread that is still in torch when the interpreter ends would abort the process.
-            self._thread.join()
+        self._queue.put(None)  # if a run is unfinished, it ends with this process
 
     def submit(self, run: RunConfig) -> None:
         """Execute a run after those that were submitted before it."""
