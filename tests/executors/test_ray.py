@@ -224,10 +224,15 @@ def test_an_interrupted_study_ends_at_once_and_continues_without_the_cluster(
             signal.raise_signal(signal.SIGINT)
         return event
 
-    with monkeypatch.context() as patch:
-        patch.setattr(RayExecutor, "next_event", interrupt)
-        with pytest.raises(Interrupted, match="interrupted, 0 of 1 runs are done"):
-            run_study(config)
+    # A shell that starts the tests in the background has them ignore the signal.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(RayExecutor, "next_event", interrupt)
+            with pytest.raises(Interrupted, match="interrupted, 0 of 1 runs are done"):
+                run_study(config)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     wait_for(lambda: not worker_processes(cluster))
     assert run_study(small_study(**fields))["status"].tolist() == ["done"]
     assert weights(config.runs) == weights(long_run)
