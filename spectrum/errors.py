@@ -1,0 +1,66 @@
+"""The one error for a value that a field, an argument or a flag can't have."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+__all__ = ["FieldError", "as_text", "first_field_error"]
+
+
+class FieldError(ValueError):
+    """A value that a field can't have. Its text is one line: ``field (=value) allowed``.
+
+    Attributes:
+        field: the name of the field, argument or column, with its table if it has one, such as
+            ``"recipe.lr"``.
+        value: the value that was given.
+        allowed: what is allowed, beginning with a verb, such as ``"must be at least 1"``.
+    """
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        super().__init__(field, value, allowed)
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"{self.field} (={as_text(self.value)}) {self.allowed}"
+
+    def renamed(self, field: str) -> FieldError:
+        """The same error about a field of another name."""
+        return FieldError(field, self.value, self.allowed)
+
+
+def as_text(value: object) -> str:
+    """A value as text of at most 60 characters, for a message.
+
+    The items of a tuple or list are separated by commas. Paths are shown without quotes.
+    """
+    try:
+        if isinstance(value, tuple | list) and value:
+            text = ",".join(map(str, value))
+        else:
+            text = str(value) if isinstance(value, PurePath) else repr(value)
+    except ValueError:  # Python refuses to print numbers with thousands of digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def first_field_error(error: ValidationError) -> FieldError:
+    """The first error that pydantic found in a configuration.
+
+    A validator may raise a ``FieldError`` itself, which is returned as it is. A plain
+    ``ValueError`` of a validator of one field says what is allowed.
+    """
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else ""
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        return cause
+    if cause is not None:
+        return FieldError(field, first["input"], str(cause))
+    return FieldError(field, first["input"], first["msg"].replace("Input should be", "must be", 1))
