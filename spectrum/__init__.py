@@ -6,5 +6,7 @@ discrete spectrum. This package builds, counts, trains and compares networks alo
 
 import lazy_loader
 
+__version__ = "0.1.0"
+
 # The names stand in __init__.pyi; each is imported when it is first asked for.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

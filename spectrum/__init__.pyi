@@ -1,6 +1,16 @@
-from .analysis import load_published, mean_interval, pareto_front, state_evidence, summarize
+from .analysis import (
+    compare_points,
+    load_curves,
+    load_published,
+    load_results,
+    mean_interval,
+    pareto_front,
+    state_evidence,
+    summarize,
+)
 from .costs import Costs, Match, MeasuredCosts, count_costs, match_budget, measure_costs
 from .data import DataConfig, Dataset, Split, load_data
+from .errors import FieldError
 from .layers import SegmentedConv
 from .networks import (
     NetworkConfig,
@@ -30,14 +40,17 @@ from .report import (
 from .runs import load_run
 from .search import SearchConfig, load_trials, run_search
 from .segments import Segments
-from .study import StudyConfig, compare_points, load_curves, load_results, run_study
+from .study import StudyConfig, run_study
 from .training import Diverged, Metrics, Recipe, evaluate, fit
+
+__version__: str
 
 __all__ = [
     "Costs",
     "DataConfig",
     "Dataset",
     "Diverged",
+    "FieldError",
     "Match",
     "MeasuredCosts",
     "Metrics",

@@ -1,21 +1,139 @@
-"""What the commands share: the console, error messages, and checks of how they were started.
+"""What the commands share: flags made of a configuration's fields, errors, and the console.
 
 A command configures runs; it imports torch only when their work starts.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from spectrum.errors import FieldError
+from spectrum.fields import Facts, field_facts
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.console import Console
 
-__all__ = ["make_console", "print_error", "started_by_torchrun", "warn_of_other_spectrum"]
+__all__ = [
+    "CommandFailed",
+    "make_app",
+    "make_command",
+    "make_console",
+    "name_flag",
+    "print_error",
+    "run_app",
+    "started_by_torchrun",
+    "warn_of_other_spectrum",
+]
 
 _SUMMARY = "How many channel-space segments"
 """The beginning of this distribution's summary, as pyproject.toml has it."""
+
+
+class CommandFailed(Exception):
+    """The work of a command has failed, for the reason that the message gives in one line."""
+
+
+def make_app() -> typer.Typer:
+    """An application of typer without colours, frames and the installation of completion."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def make_command(
+    model: type[BaseModel],
+    run: Callable[..., int | None],
+    *further: inspect.Parameter,
+) -> Callable[..., int | None]:
+    """A function for typer, with a flag for every field of a model.
+
+    Args:
+        model: the configuration. The help of a flag is the field's description and default.
+        run: called with the flags that were given, as text by field, and with the values of
+            ``further``. Its docstring is the help of the command.
+        further: other parameters of the command, which the help lists first.
+    """
+    flags = list(_flags(model))
+
+    def command(**values: Any) -> int | None:
+        given = {flag.name: values.pop(flag.name) for flag in flags}
+        return run({name: value for name, value in given.items() if value is not None}, **values)
+
+    parameters = [*further, *flags]
+    command.__doc__ = run.__doc__
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _flags(model: type[BaseModel]) -> Iterator[inspect.Parameter]:
+    for name, field in model.model_fields.items():
+        facts = field_facts(model, name)
+        default = _describe_default(field.default, facts)
+        text = " ".join(str(field.description).split())
+        option = typer.Option(
+            f"--{name.replace('_', '-')}",
+            metavar=facts.metavar,
+            help=f"{text}  [default: {default}]" if default else text,
+        )
+        kind = bool if facts.is_switch else str
+        yield inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[kind | None, option],
+        )
+
+
+def _describe_default(value: object, facts: Facts) -> str:
+    if value is None or facts.is_switch:
+        return facts.unset
+    if isinstance(value, Mapping):
+        value = value["name"]
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def run_app(app: typer.Typer, interrupted: str) -> int:
+    """Run an application on this process's command line.
+
+    Args:
+        app: its commands return an exit status, or None for 0.
+        interrupted: what to print if the user interrupts it.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted.
+    """
+    warn_of_other_spectrum()
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        return print_error(interrupted, 130)
+    except TyperException as error:
+        return print_error(f"error: {error.format_message()}", 2)
+    except ValueError as error:
+        return print_error(f"error: {error}", 2)
+    except CommandFailed as error:
+        return print_error(f"error: {error}", 1)
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        return print_error(f"error: {error.strerror}{place}", 1)
+
+
+def name_flag(error: FieldError, flags: Mapping[str, str]) -> FieldError:
+    """The error with the flag in place of the field, if the field was given as a flag.
+
+    Args:
+        error: an error about a field.
+        flags: for each field that was given as a flag, that flag without its dashes.
+    """
+    flag = flags.get(error.field)
+    return error if flag is None else error.renamed(f"--{flag.replace('_', '-')}")
 
 
 def started_by_torchrun() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -50,11 +51,15 @@ def as_text(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def first_field_error(error: ValidationError) -> FieldError:
+def first_field_error(error: ValidationError, known: Iterable[str] = ()) -> FieldError:
     """The first error that pydantic found in a configuration.
 
     A validator may raise a ``FieldError`` itself, which is returned as it is. A plain
     ``ValueError`` of a validator of one field says what is allowed.
+
+    Args:
+        error: the error that pydantic raised.
+        known: the fields to name if a field is unknown.
     """
     first = error.errors(include_url=False)[0]
     field = str(first["loc"][0]) if first["loc"] else ""
@@ -63,4 +68,7 @@ def first_field_error(error: ValidationError) -> FieldError:
         return cause
     if cause is not None:
         return FieldError(field, first["input"], str(cause))
-    return FieldError(field, first["input"], first["msg"].replace("Input should be", "must be", 1))
+    allowed = first["msg"].replace("Input should be", "must be", 1)
+    if first["type"] == "extra_forbidden":
+        allowed = f"is not a known field; known: {', '.join(sorted(known))}"
+    return FieldError(field, first["input"], allowed)

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex, TypeAlias
 
+from spectrum.errors import FieldError
+
 __all__ = [
     "UNCONVERTED",
     "Segments",
@@ -26,7 +28,7 @@ __all__ = [
 UNCONVERTED = "-"
 """Stands for the segments and the order of a user's model that isn't converted."""
 
-_ALLOWED = "a whole number from 1, 'C', 'C/n', or sizes as in (16, 8, 8) or '16:8:8'"
+_ALLOWED = "must be a whole number from 1, 'C', 'C/n', or sizes as text, such as '16:8:8'"
 _NUMBER = re.compile(r"0*[1-9][0-9]{0,8}")
 _MAX = 999_999_999  # the largest number that _NUMBER matches; no layer has as many channels
 
@@ -37,16 +39,24 @@ class Segments:
 
     Args:
         value: ``4`` or ``"4"`` is four segments; ``"C"`` is one per channel; ``"C/8"`` is
-            ceil(C/8), about eight channels each; ``(16, 8, 8)`` or ``"16:8:8"`` is explicit sizes.
+            ceil(C/8), about eight channels each; ``"16:8:8"`` is explicit sizes.
 
     Raises:
-        ValueError: ``value`` is none of these; the message names it and what is allowed.
+        FieldError: ``value`` is none of these.
     """
 
     value: int | str | tuple[int, ...]
 
     def __init__(self, value: SegmentsLike) -> None:
         object.__setattr__(self, "value", _canonical(value))
+
+    @classmethod
+    def from_sizes(cls, sizes: Sequence[int]) -> Segments:
+        """The segments of these sizes: a number if they are near-equal, else explicit sizes."""
+        near_equal = cls(len(sizes))
+        if near_equal.sizes(sum(sizes)) == tuple(sizes):
+            return near_equal
+        return cls(":".join(map(str, sizes)))
 
     def __str__(self) -> str:
         if isinstance(self.value, tuple):  # "16:" is one segment of 16; "16" is 16 segments
@@ -61,22 +71,23 @@ class Segments:
             saturate: whether more segments than channels become one per channel.
 
         Raises:
-            ValueError: there are more segments than channels (unless ``saturate``), explicit
+            FieldError: there are more segments than channels (unless ``saturate``), explicit
                 sizes don't add up to ``channels``, or there are no channels.
         """
         if channels < 1:
-            raise ValueError(f"channels (={channels}) must be at least 1")
+            raise FieldError("channels", channels, "must be at least 1")
         if isinstance(self.value, tuple):
-            if sum(self.value) != channels:
-                raise ValueError(
-                    f"segments (={self}) add up to {sum(self.value)}, "
-                    f"must add up to {channels}, the layer's channels"
-                )
+            total = sum(self.value)
+            if total != channels:
+                allowed = f"add up to {total}, must add up to {channels}, the layer's channels"
+                raise FieldError("segments", str(self), allowed)
             return len(self.value)
         if isinstance(self.value, str):
             return -(-channels // int(self.value[2:] or 1))
         if self.value > channels and not saturate:
-            raise ValueError(f"segments (={self}) must be in 1..{channels}, the layer's channels")
+            raise FieldError(
+                "segments", self.value, f"must be in 1..{channels}, the layer's channels"
+            )
         return min(self.value, channels)
 
     def sizes(self, channels: int, *, saturate: bool = False) -> tuple[int, ...]:
@@ -85,25 +96,19 @@ class Segments:
         Arguments and errors are those of ``count``.
         """
         n = self.count(channels, saturate=saturate)
-        return self.value if isinstance(self.value, tuple) else near_equal(channels, n)
-
-    def saturates(self, channels: int) -> bool:
-        """Whether there are more segments than ``channels`` channels."""
-        return isinstance(self.value, int) and self.value > channels
+        if isinstance(self.value, tuple):
+            return self.value
+        small, larger = divmod(channels, n)
+        return (small + 1,) * larger + (small,) * (n - larger)
 
     def saturated(self, channels: int) -> Segments:
         """These segments, or one per channel if they are more than ``channels``."""
-        return Segments("C") if self.saturates(channels) else self
+        is_more = isinstance(self.value, int) and self.value > channels
+        return Segments("C") if is_more else self
 
 
-SegmentsLike: TypeAlias = "SupportsIndex | str | Sequence[SupportsIndex] | Segments"
+SegmentsLike: TypeAlias = "SupportsIndex | str | Segments"
 Setting: TypeAlias = "SegmentsLike | Mapping[str, SegmentsLike] | Sequence[SegmentsLike]"
-
-
-def near_equal(channels: int, n: int) -> tuple[int, ...]:
-    """Divide ``channels`` into ``n`` near-equal parts, the larger ones first."""
-    small, larger = divmod(channels, n)
-    return (small + 1,) * larger + (small,) * (n - larger)
 
 
 def _canonical(value: SegmentsLike) -> int | str | tuple[int, ...]:
@@ -111,12 +116,13 @@ def _canonical(value: SegmentsLike) -> int | str | tuple[int, ...]:
         return value.value
     if isinstance(value, str):
         return _from_text(value.strip())
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        sizes = tuple(_positive_int(size, value) for size in value)
-        if not sizes:
-            raise _error(value)
-        return sizes
-    return _positive_int(value, value)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or not 1 <= number <= _MAX:
+        raise FieldError("segments", value, _ALLOWED)
+    return number
 
 
 def _from_text(text: str) -> int | str | tuple[int, ...]:
@@ -130,72 +136,44 @@ def _from_text(text: str) -> int | str | tuple[int, ...]:
     sizes = text.removesuffix(":").split(":")
     if ":" in text and all(map(_NUMBER.fullmatch, sizes)):
         return tuple(map(int, sizes))
-    raise _error(text)
-
-
-def _positive_int(number: object, value: object) -> int:
-    """Return ``number`` as an integer; an error names ``value``, which it is or belongs to."""
-    try:
-        integer = operator.index(number)  # type: ignore[arg-type]
-    except TypeError:
-        integer = 0
-    if isinstance(number, bool) or not 1 <= integer <= _MAX:
-        raise _error(value)
-    return integer
-
-
-def _error(value: object) -> ValueError:
-    try:
-        shown = repr(value)
-    except ValueError:  # Python refuses to print numbers with thousands of digits
-        shown = "a number of thousands of digits"
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return ValueError(f"segments (={shown}) must be {_ALLOWED}")
+    raise FieldError("segments", text, _ALLOWED)
 
 
 def parse_setting(value: Setting) -> Segments | dict[str, Segments] | tuple[Segments, ...]:
     """Convert a setting for a network to its canonical form.
 
     Args:
-        value: one value (``4``, ``"C/8"``, ``(16, 8, 8)``); a mapping by flow; a list with one
-            value per layer; or the text of any of these, where ``+`` joins the parts
-            (``"entry=C+middle=4+exit=C"``, ``"C+C+4"``). A tuple of numbers is explicit sizes, a
-            list is layer by layer.
+        value: one value (``4``, ``"C/8"``, ``"16:8:8"``); a mapping by flow; a list or tuple with
+            one value per layer; or the text of any of these, where ``+`` joins the parts
+            (``"entry=C+middle=4+exit=C"``, ``"C+C+4"``).
 
     Raises:
-        ValueError: the value is none of these.
+        FieldError: the value is none of these.
     """
-    if isinstance(value, str) and ("+" in value or "=" in value):
-        return _parse_parts(value)
-    if isinstance(value, Mapping):
-        if not value:
-            raise _error(value)
-        return {str(flow): Segments(segments) for flow, segments in value.items()}
-    layered = isinstance(value, list) or (
-        isinstance(value, tuple) and any(isinstance(part, Segments | str) for part in value)
-    )
-    if layered:
-        if not value:
-            raise _error(value)
-        return tuple(Segments(part) for part in value)  # type: ignore[union-attr]
-    return Segments(value)  # type: ignore[arg-type]
-
-
-def _parse_parts(text: str) -> dict[str, Segments] | tuple[Segments, ...]:
-    if text.count("+") == 1 and text.endswith("+") and "=" not in text:
-        return (Segments(text[:-1]),)
-    parts = [part.strip() for part in text.split("+")]
-    if all("=" in part for part in parts):
-        flows: dict[str, Segments] = {}
-        for part in parts:
-            flow, _, segments = part.partition("=")
-            if not flow.strip() or flow.strip() in flows:
-                raise ValueError(f"segments (={text!r}) must name each flow once, as in 'entry=C'")
-            flows[flow.strip()] = Segments(segments)
-        return flows
-    if any("=" in part for part in parts):
-        raise ValueError(f"segments (={text!r}) must name a flow in every part or in none")
+    parts = _split(value) if isinstance(value, str) else value
+    if not isinstance(parts, Mapping | list | tuple):
+        return Segments(parts)  # type: ignore[arg-type]
+    if not parts:
+        raise FieldError("segments", value, _ALLOWED)
+    if isinstance(parts, Mapping):
+        return {str(flow): Segments(segments) for flow, segments in parts.items()}
     return tuple(map(Segments, parts))
+
+
+def _split(text: str) -> str | dict[str, str] | list[str]:
+    """The parts of a setting that is written as text; "4+" is a list of one layer."""
+    parts = text.split("+")
+    if "=" not in text:
+        return text.removesuffix("+").split("+") if len(parts) > 1 else text
+    flows: dict[str, str] = {}
+    for part in parts:
+        flow, equals, segments = part.partition("=")
+        flow = flow.strip()
+        if not equals or not flow or flow in flows:
+            allowed = "must name a flow in every part, each flow once, as in 'entry=C+exit=4'"
+            raise FieldError("segments", text, allowed)
+        flows[flow] = segments
+    return flows
 
 
 def format_setting(value: Setting) -> str:
@@ -215,11 +193,11 @@ def parse_points(text: str) -> list[str]:
         Each setting as canonical text.
 
     Raises:
-        ValueError: a setting is empty or malformed; the message names it.
+        FieldError: a setting is empty or malformed.
     """
     points = text.split(",")
     if len(points) > 1 and not all(map(str.strip, points)):
-        raise ValueError(f"segments (={text!r}) must have a point before and after every comma")
+        raise FieldError("segments", text, "must have a point before and after every comma")
     return [format_setting(point) for point in points]
 
 
@@ -231,21 +209,18 @@ def layer_segments(value: Setting, flows: Sequence[str]) -> list[Segments]:
         flows: the flow of each segmented convolution, in order of depth.
 
     Raises:
-        ValueError: a flow is unknown or missing, or a list has another length than ``flows``.
+        FieldError: a flow is unknown or missing, or a list has another length than ``flows``.
     """
     setting = parse_setting(value)
+    if isinstance(setting, Segments):
+        return [setting] * len(flows)
     if isinstance(setting, dict):
         known = list(dict.fromkeys(flows))
         if set(setting) != set(known):
-            raise ValueError(
-                f"segments (={format_setting(setting)}) must name every flow once: "
-                + ", ".join(known)
-            )
+            allowed = f"must name every flow once: {', '.join(known)}"
+            raise FieldError("segments", format_setting(setting), allowed)
         return [setting[flow] for flow in flows]
-    if isinstance(setting, tuple):
-        if len(setting) != len(flows):
-            raise ValueError(
-                f"segments (={len(setting)} values) must be {len(flows)} values, one per layer"
-            )
-        return list(setting)
-    return [setting] * len(flows)
+    if len(setting) != len(flows):
+        allowed = f"must be {len(flows)} values, one per layer, not {len(setting)}"
+        raise FieldError("segments", setting, allowed)
+    return list(setting)

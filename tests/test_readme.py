@@ -9,10 +9,10 @@ import torch
 from rich.console import Console
 
 from spectrum import Segments, StudyConfig
+from spectrum.analysis.evidence import analyze_study
 from spectrum.costs import count_config
 from spectrum.report import render_summary
-from spectrum.study.grid import merge_flags, read_toml
-from spectrum.study.outputs import analyze_study
+from spectrum.study.grid import merge_flags
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -131,8 +131,7 @@ def test_the_results_in_a_studys_page_follow_from_its_files(name: str) -> None:
     assert command in text
     assert command.strip("`") in (STUDIES / f"{name}.toml").read_text()
     printed = text.split(command)[1].split("```text\n")[1].split("```")[0]
-    config = StudyConfig(**{"name": name, **read_toml(STUDIES / f"{name}.toml"), "out": STUDIES})
-    found = analyze_study(config)
+    found = analyze_study(STUDIES / name)
     console = Console(width=200)
     with console.capture() as captured:
         console.print(render_summary(found.summary))

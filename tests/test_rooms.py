@@ -12,7 +12,7 @@ import pytest
 import spectrum
 
 PACKAGE = Path(spectrum.__file__).parent
-BASE = {"errors", "files", "machine", "segments", "user_code"}
+BASE = {"errors", "fields", "files", "machine", "segments", "user_code"}
 NETWORKS = BASE | {"kernels", "layers", "networks"}
 RUNS = NETWORKS | {"analysis", "costs", "data", "training", "runs"}
 STUDY = RUNS | {"cli", "executors", "report", "study"}
@@ -20,6 +20,7 @@ STUDY = RUNS | {"cli", "executors", "report", "study"}
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
+    "fields": set(),
     "segments": {"errors"},
     "files": set(),
     "machine": set(),
@@ -31,7 +32,7 @@ MAY_IMPORT = {
     "costs": BASE | {"layers", "networks"},
     "data": BASE,
     "training": BASE | {"data"},
-    "analysis": {"errors", "segments"},
+    "analysis": {"data", "errors", "fields", "segments"},
     "report": {"errors", "segments", "analysis"},
     "report/__main__": {"cli", "errors", "segments", "networks", "costs", "report"},
     "runs": RUNS - {"kernels"},
@@ -48,7 +49,7 @@ ONLY_IN = {
     "numba": {"kernels"},
     "optuna": {"search"},
     "ray": {"executors"},
-    "typer": {"study", "search", "report/__main__", "bench"},
+    "typer": {"cli", "study", "report/__main__", "bench"},
     "pyarrow": {"data"},
     "sklearn": {"data"},
     "jinja2": {"report"},

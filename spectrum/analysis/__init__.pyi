@@ -1,4 +1,6 @@
 from .comparison import compare, comparison_columns
+from .evidence import compare_points
+from .folder import load_curves, load_results
 from .front import pareto_front
 from .measure import Measure, infer_measure
 from .published import load_published
@@ -9,10 +11,13 @@ from .trials import hypervolume, search_front, search_progress
 __all__ = [
     "Measure",
     "compare",
+    "compare_points",
     "comparison_columns",
     "hypervolume",
     "infer_measure",
+    "load_curves",
     "load_published",
+    "load_results",
     "mean_interval",
     "pareto_front",
     "search_front",

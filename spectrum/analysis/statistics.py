@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from spectrum.analysis.columns import NOT_OF_POINT, TASK_COLUMNS
 from spectrum.analysis.measure import infer_measure
 
 __all__ = [
@@ -21,61 +22,6 @@ __all__ = [
     "summarize",
     "varied_columns",
 ]
-
-# Columns of results and summaries that aren't part of a point's configuration.
-_NON_POINT_COLUMNS = {
-    "run_id",
-    "study",
-    "match",
-    "seed",
-    "params",
-    "macs",
-    "val_top1",
-    "test_top1",
-    "test_top5",
-    "test_loss",
-    "train_seconds",
-    "images_per_second",
-    "device",
-    "threads",
-    "status",
-    "error",
-    "runs",
-    "failed",
-    "test_low",
-    "test_high",
-    "val_low",
-    "val_high",
-    "latency",
-    "val_map",
-    "test_map",
-}
-
-# Fields that change the classified data or the measure, so that measured values aren't comparable.
-_DATA_FIELDS = {
-    "data",
-    "validation",
-    "test",
-    "split_seed",
-    "train_images",
-    "label_noise",
-    "rank",
-    "block",
-    "images",
-    "side",
-    "channels",
-    "template",
-    "copies",
-    "signal",
-    "image_seed",
-    "image_size",
-    "image_column",
-    "label_column",
-    "bad_images",
-    "class_weights",
-    "map_at",
-}
-
 
 class Interval(NamedTuple):
     """A mean and the bounds of its confidence interval."""
@@ -112,7 +58,7 @@ def mean_interval(values: Sequence[float] | pd.Series, level: float = 0.95) -> I
 
 def point_columns(results: pd.DataFrame) -> list[str]:
     """The columns that make up a point, which is the configuration of a run without its seed."""
-    return [str(column) for column in results.columns if column not in _NON_POINT_COLUMNS]
+    return [str(column) for column in results.columns if column not in NOT_OF_POINT]
 
 
 def varied_columns(results: pd.DataFrame, over: str = "segments") -> list[str]:
@@ -139,7 +85,7 @@ def varied_columns(results: pd.DataFrame, over: str = "segments") -> list[str]:
 
 def are_comparable(summary: pd.DataFrame) -> bool:
     """Whether all points classify the same data, so that one point can dominate another."""
-    return not _DATA_FIELDS & set(varied_columns(summary))
+    return not TASK_COLUMNS & set(varied_columns(summary))
 
 
 def pool_samples_as_seeds(results: pd.DataFrame, over: str = "segments") -> pd.DataFrame:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from scipy import stats
 
+from spectrum.analysis.folder import load_results
 from spectrum.analysis.statistics import Interval
 from spectrum.bench.programs import ProgramFailed, time_program
-from spectrum.study import StudyConfig, load_results
+from spectrum.study import StudyConfig
 from spectrum.study.plan import make_plan
 
 __all__ = ["StudyTimes", "bench_study", "compare_accuracy", "speedup"]

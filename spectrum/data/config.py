@@ -15,6 +15,8 @@ from pydantic import (
 )
 
 from spectrum.data.planted_config import PLANTED_DEFAULTS, PlantedConfig
+from spectrum.errors import FieldError
+from spectrum.fields import Facts, check_needs
 from spectrum.user_code import is_callable_name
 
 __all__ = ["DATA_SETS", "USER_KINDS", "DataConfig"]
@@ -29,13 +31,10 @@ _ALLOWED_NAMES = (
     "package.module:callable"
 )
 _PLANTED_FIELDS = tuple(PlantedConfig.__dataclass_fields__)
-# The kinds of source that a field is for; all other fields are for every kind.
-_KINDS_OF_FIELD = {
-    **{field: ("planted",) for field in _PLANTED_FIELDS},
-    "channels": ("planted", *USER_KINDS),
-    **dict.fromkeys(("image_size", "bad_images", "loading", "class_weights", "map_at"), USER_KINDS),
-    **dict.fromkeys(("image_column", "label_column"), ("parquet", "hub")),
-}
+# What a field needs that is for some kinds of source only.
+_PLANTED = ("kind", ("planted",))
+_TABLES = ("kind", ("parquet", "hub"))
+_USER = ("kind", USER_KINDS)
 
 
 def _check_name(name: Any) -> Any:
@@ -101,24 +100,28 @@ class DataConfig(BaseModel):
     validation: float = Field(default=0.2, gt=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
     split_seed: int = Field(default=0, ge=0, lt=2**32)
-    train_images: PositiveInt | None = None
-    label_noise: float = Field(default=0.0, ge=0, lt=1)
-    rank: PositiveInt | None = None
-    block: PositiveInt | None = None
-    images: int = Field(default=5000, ge=80, le=1_000_000)
-    side: int = Field(default=12, ge=1, le=512)
-    channels: int | None = Field(default=None, ge=1, le=4096)
-    template: PositiveInt | None = None
-    copies: int | None = Field(default=None, ge=1, le=1000)
-    signal: float | None = Field(default=None, gt=0, le=1000)
-    image_seed: NonNegativeInt = 0
-    image_size: int | None = Field(default=None, ge=1, le=4096)
-    image_column: str | None = None
-    label_column: str | None = None
-    bad_images: Literal["stop", "skip"] = "stop"
-    loading: Literal["auto", "memory", "stream"] = "auto"
-    class_weights: Literal["equal", "frequency"] = "equal"
-    map_at: PositiveInt = 100
+    train_images: Annotated[PositiveInt | None, Facts(changes_test_images=False)] = None
+    label_noise: Annotated[float, Field(ge=0, lt=1), Facts(changes_test_images=False)] = 0.0
+    rank: Annotated[PositiveInt | None, Facts(needs=_PLANTED)] = None
+    block: Annotated[PositiveInt | None, Facts(needs=_PLANTED)] = None
+    images: Annotated[int, Field(ge=80, le=1_000_000), Facts(needs=_PLANTED)] = 5000
+    side: Annotated[int, Field(ge=1, le=512), Facts(needs=_PLANTED)] = 12
+    channels: Annotated[
+        int | None, Field(ge=1, le=4096), Facts(needs=("kind", ("planted", *USER_KINDS)))
+    ] = None
+    template: Annotated[PositiveInt | None, Facts(needs=_PLANTED)] = None
+    copies: Annotated[int | None, Field(ge=1, le=1000), Facts(needs=_PLANTED)] = None
+    signal: Annotated[float | None, Field(gt=0, le=1000), Facts(needs=_PLANTED)] = None
+    image_seed: Annotated[NonNegativeInt, Facts(needs=_PLANTED)] = 0
+    image_size: Annotated[int | None, Field(ge=1, le=4096), Facts(needs=_USER)] = None
+    image_column: Annotated[str | None, Facts(needs=_TABLES)] = None
+    label_column: Annotated[str | None, Facts(needs=_TABLES)] = None
+    bad_images: Annotated[Literal["stop", "skip"], Facts(needs=_USER, names_run=False)] = "stop"
+    loading: Annotated[
+        Literal["auto", "memory", "stream"], Facts(needs=_USER, changes_task=False)
+    ] = "auto"
+    class_weights: Annotated[Literal["equal", "frequency"], Facts(needs=_USER)] = "equal"
+    map_at: Annotated[PositiveInt, Facts(needs=_USER)] = 100
 
     @property
     def kind(self) -> str:
@@ -126,28 +129,30 @@ class DataConfig(BaseModel):
         prefix, _, rest = self.name.partition(":")
         return prefix if not rest or prefix in _PREFIXES else "code"
 
+    @property
+    def name_in_id(self) -> str:
+        """The name for a run's id: without the path of files, whose content has a fingerprint."""
+        return self.kind if self.kind in ("folder", "parquet") else self.name
+
     @model_validator(mode="after")
     def _check_shares(self) -> Self:
         if self.validation + self.test > 0.95:
-            raise ValueError(
-                f"validation (={self.validation}) and test (={self.test}) must leave at least "
-                "0.05 for training"
+            raise FieldError(
+                "validation",
+                self.validation,
+                f"and test (={self.test}) must leave at least 0.05 for training",
             )
         return self
 
     @model_validator(mode="after")
     def _check_fields_of_kind(self) -> Self:
-        for field, kinds in _KINDS_OF_FIELD.items():
-            value = getattr(self, field)
-            if self.kind not in kinds and value != type(self).model_fields[field].default:
-                reason = "" if kinds != ("planted",) else ", which isn't planted"
-                raise ValueError(f"{field} (={value}) must not be given for {self.name}{reason}")
+        check_needs(self)
         if self.kind != "planted":
-            if self.kind in USER_KINDS and self.channels not in (None, 1, 3):
-                raise ValueError(f"channels (={self.channels}) must be 1 (grey) or 3 (RGB)")
+            if self.channels not in (None, 1, 3):
+                raise FieldError("channels", self.channels, "must be 1 (grey) or 3 (RGB)")
             return self
         if self.rank is not None and self.block is not None:
-            raise ValueError(f"rank (={self.rank}) must not be given with block (={self.block})")
+            raise FieldError("rank", self.rank, f"must not be given with block (={self.block})")
         defaults = PLANTED_DEFAULTS["rank" if self.block is None else "block"]
         for field, value in defaults.items():
             if getattr(self, field) is None:

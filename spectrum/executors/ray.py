@@ -223,7 +223,7 @@ class RayExecutor:
 
     def _execute(self, run: RunConfig, worker: _Worker | None) -> None:
         """Send a run to a worker, or to a new one for None."""
-        self._store.begin(run.id, run.canonical())
+        self._store.begin(run.id, run.stored())
         path = self._store.checkpoint_path(run.id)
         checkpoint = path.read_bytes() if path.exists() else None
         weights = self._share_initial_weights(run.start) if run.start else None

@@ -187,14 +187,13 @@ class SegmentedConv(nn.Module):
         if not isinstance(towers, Towers):
             raise ValueError(f"towers (={towers!r}) must be Towers, as to_towers makes them")
         sizes = towers.sizes
-        n = Segments(len(sizes))
         weight = towers.towers[0][0].weight  # type: ignore[index]
         with torch.device("meta"):
             conv = cls(
                 towers.in_channels,
                 sum(sizes),
                 towers.kernel_size,
-                segments=n if n.sizes(sum(sizes)) == sizes else sizes,
+                segments=Segments.from_sizes(sizes),
                 order="pointwise_first",
                 activation=towers.activation,
                 stride=towers.stride,

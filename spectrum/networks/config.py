@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from spectrum.errors import FieldError
 from spectrum.layers.arguments import ACTIVATIONS, Activation, Order
 from spectrum.networks.checks import MAX_WIDTH, Pooling
 from spectrum.segments import format_setting
@@ -111,8 +112,8 @@ class NetworkConfig(BaseModel):
         for field, info in type(self).model_fields.items():
             value = getattr(self, field)
             if field not in fields and value != info.default:
-                raise ValueError(
-                    f"{field} (={value!r}) must not be given for {self.name}, which doesn't take it"
+                raise FieldError(
+                    field, value, f"must not be given for {self.name}, which doesn't take it"
                 )
         if self.order is None and self.name in _XCEPTION_PRESETS:
             object.__setattr__(self, "order", "spatial_first")

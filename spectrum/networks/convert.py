@@ -93,7 +93,7 @@ def convert(
         if name != first:
             tie_weights(layer, layers[selected[first]])
         channels = segmented_channels(layer.in_channels, layer.out_channels, layer.order)
-        saturated += layer_setting.saturates(channels)
+        saturated += layer_setting.saturated(channels) != layer_setting
         log.info(
             "%s: %s, now %s, segments %d of %d channels, weights %s",
             display_name(name),

@@ -54,12 +54,13 @@ class SegmentedConvFactory:
         segments = next(self._segments_of_layers)
         order = order_for(segments, in_channels, self.order)
         channels = segmented_channels(in_channels, out_channels, order)
-        self.saturated += segments.saturates(channels)
+        fitting = segments.saturated(channels)
+        self.saturated += fitting != segments
         return SegmentedConv(
             in_channels,
             out_channels,
             kernel_size,
-            segments=segments.saturated(channels),
+            segments=fitting,
             order=order,
             # A plain convolution has no place for an activation.
             activation=None if self.order is None and order == "spatial_only" else self.activation,

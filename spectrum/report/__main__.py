@@ -5,155 +5,149 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-from typer.exceptions import TyperException
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PositiveInt,
+    ValidationError,
+)
 
-from spectrum.cli import make_console, print_error, warn_of_other_spectrum
+from spectrum.cli import make_app, make_command, make_console, name_flag, print_error, run_app
+from spectrum.errors import FieldError, first_field_error
+from spectrum.fields import Facts
 from spectrum.segments import parse_points
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spectrum.costs import CostGrid, Matching
+    from spectrum.costs import CostGrid
     from spectrum.networks import NetworkConfig
-    from spectrum.report.costs import Grouping
-    from spectrum.report.formats import Format
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-PLOTS = ("pdf", "png", "svg")
-# The flag that sets a value, by the name of the value in error messages.
+PLOTS = (".pdf", ".png", ".svg")
+# The flag of each field of a network.
 _FLAGS = {
-    **{name: name for name in ("segments", "network", "match", "input", "order", "classes")},
-    **{name: name for name in ("by", "format", "plot")},
     "name": "network",
+    "segments": "segments",
+    "order": "order",
     "num_classes": "classes",
+    "in_channels": "input",
     "input_shape": "input",
 }
 
 
-@app.command()
-def report(
-    segments: Annotated[
-        str,
-        typer.Option(
-            metavar="POINTS", help="Points of the dial, as in 1,C/8,entry=C+middle=4+exit=C."
-        ),
-    ] = "1,2,3,4,8,16,32,C/8,C/2,C",
-    network: Annotated[
-        str,
-        typer.Option(
-            metavar="NAMES",
-            help="paper, small, tiny, vgg16, resnet50, inception_v3 and others, or your own "
-            "model as package.module:callable.",
-        ),
-    ] = "paper",
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _check_shape(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}", text, re.ASCII):
+        raise ValueError("must be CHANNELSxHEIGHTxWIDTH, as in 3x299x299")
+    return text
+
+
+class CostReportConfig(BaseModel):
+    """The networks whose costs are counted, and how they are printed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    segments: Annotated[tuple[str, ...], BeforeValidator(parse_points), Facts(metavar="POINTS")] = (
+        "1",
+        "2",
+        "3",
+        "4",
+        "8",
+        "16",
+        "32",
+        "C/8",
+        "C/2",
+        "C",
+    )
+    """Points of the dial, as in 1,C/8,entry=C+middle=4+exit=C."""
+    network: Annotated[tuple[str, ...], BeforeValidator(_split), Facts(metavar="NAMES")] = (
+        "paper",
+    )
+    """paper, small, tiny, vgg16, resnet50, inception_v3 and others, or your own model as
+    package.module:callable."""
     order: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="spatial_first, pointwise_first or spatial_only.  [default: the network's own]",
-        ),
-    ] = None,
-    match: Annotated[
-        str,
-        typer.Option(
-            metavar="COST",
-            help="The cost that widths make equal at all points: params, macs or none.",
-        ),
-    ] = "none",
-    input_: Annotated[
-        str,
-        typer.Option("--input", metavar="CxHxW", help="Channels, height and width."),
-    ] = "3x299x299",
-    classes: Annotated[str, typer.Option(metavar="N", help="Number of classes.")] = "1000",
-    by: Annotated[
-        str, typer.Option(metavar="WHAT", help="One line per network, flow or layer.")
-    ] = "network",
-    format_: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="table, csv, markdown or html.")
-    ] = "table",
-    plot: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Figure of the costs: .png, .pdf or .svg."),
-    ] = None,
-) -> int:
+        tuple[str, ...] | None,
+        BeforeValidator(_split),
+        Facts(metavar="NAMES", unset="the network's own"),
+    ] = None
+    """spatial_first, pointwise_first or spatial_only."""
+    match: Annotated[Literal["params", "macs", "none"], Facts(metavar="COST")] = "none"
+    """The cost that widths make equal at all points: params, macs or none. Latency, which is
+    measured, is matched by spectrum.study and spectrum.search."""
+    input: Annotated[str, AfterValidator(_check_shape), Facts(metavar="CxHxW")] = "3x299x299"
+    """Channels, height and width."""
+    classes: Annotated[PositiveInt, Facts(metavar="N")] = 1000
+    """Number of classes."""
+    by: Annotated[Literal["network", "flow", "layer"], Facts(metavar="WHAT")] = "network"
+    """One line per network, flow or layer."""
+    format: Annotated[Literal["table", "csv", "markdown", "html"], Facts(metavar="NAME")] = "table"
+    """table, csv, markdown or html."""
+    plot: Annotated[Path | None, Facts(metavar="FILE")] = None
+    """Figure of the costs: .png, .pdf or .svg."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The channels, height and width."""
+        channels, height, width = map(int, self.input.split("x"))
+        return channels, height, width
+
+
+def report(flags: dict[str, Any]) -> int:
     """Count what networks cost along the dial: parameters, MACs and activations.
 
     Names separated by commas make a grid. Your own model is counted as it is first, then converted
     to each point of the dial.
     """
     try:
-        shape = _parse_shape(input_)
-        points = parse_points(segments)
-        if match == "latency":
-            raise ValueError(
-                "match (='latency') must be one of params, macs, none, which are counted; "
-                "spectrum.study and spectrum.search measure latencies"
-            )
-        matching = cast("Matching", _check_choice("match", match, ("params", "macs", "none")))
-        grouping = cast("Grouping", _check_choice("by", by, ("layer", "flow", "network")))
-        text_format = cast(
-            "Format", _check_choice("format", format_, ("table", "csv", "markdown", "html"))
-        )
-        if plot is not None:
-            _check_plot_path(plot)
-        names = [name.strip() for name in network.split(",")]
-        orders = [name.strip() for name in order.split(",")] if order is not None else [None]
-        with redirect_stdout(sys.stderr):  # a user's model may print
-            grid = _count_costs(names, orders, points, classes, shape, matching)
-        if plot is not None:
-            _write_plot(grid.rows, plot)
-    except ValueError as error:
-        return print_error(f"error: {_as_flag(str(error))}", 2)
+        config = CostReportConfig(**flags)
+    except ValidationError as error:
+        raise name_flag(first_field_error(error), {flag: flag for flag in flags}) from None
+    if config.plot is not None:
+        _check_plot_path(config.plot)
+    with redirect_stdout(sys.stderr), _flags_named(config):  # a user's model may print
+        grid = _count_costs(config)
+    if config.plot is not None:
+        _write_plot(grid.rows, config.plot)
     for note in grid.notes:
         print_error(f"note: {note}", 0)
-    return _print_costs(grid.rows, grouping, text_format)
+    return _print_costs(grid.rows, config)
 
 
-def _parse_shape(text: str) -> tuple[int, int, int]:
-    if not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}", text, re.ASCII):
-        raise ValueError(f"input (={text!r}) must be CHANNELSxHEIGHTxWIDTH, as in 3x299x299")
-    channels, height, width = map(int, text.split("x"))
-    return channels, height, width
-
-
-def _check_choice(flag: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{flag} (={value!r}) must be one of {', '.join(allowed)}")
-    return value
-
-
-def _check_plot_path(plot: str) -> None:
-    """Raises a ValueError if the plot can't be written, before anything is counted."""
-    path = Path(plot)
-    if path.suffix.lstrip(".") not in PLOTS:
-        raise ValueError(f"plot (={plot!r}) must end in {', '.join(f'.{p}' for p in PLOTS)}")
+def _check_plot_path(plot: Path) -> None:
+    """Raises a FieldError if the plot can't be written, before anything is counted."""
+    if plot.suffix not in PLOTS:
+        raise FieldError("--plot", plot, f"must end in {', '.join(PLOTS)}")
     try:
-        new = not path.exists()
-        path.open("ab").close()
-        if new:
-            path.unlink()
+        is_new = not plot.exists()
+        plot.open("ab").close()
+        if is_new:
+            plot.unlink()
     except OSError as error:
-        raise _cannot_write(plot, error) from error
+        raise FieldError("--plot", plot, f"can't be written: {error.strerror}") from None
 
 
-def _cannot_write(plot: str, error: OSError) -> ValueError:
-    return ValueError(f"plot (={plot!r}) can't be written: {error.strerror}")
+@contextmanager
+def _flags_named(config: CostReportConfig) -> Iterator[None]:
+    """Names the flags in errors about the fields of a network."""
+    try:
+        yield
+    except FieldError as error:
+        if error.field == "input_shape":
+            error = FieldError("input_shape", config.input, error.allowed)
+        raise name_flag(error, _FLAGS) from None
 
 
-def _count_costs(
-    names: list[str],
-    orders: list[str] | list[None],
-    points: list[str],
-    classes: str,
-    shape: tuple[int, int, int],
-    match: Matching,
-) -> CostGrid:
+def _count_costs(config: CostReportConfig) -> CostGrid:
     """Counts the costs of every point, and shows the progress on a terminal."""
     from rich.console import Console
 
@@ -163,24 +157,22 @@ def _count_costs(
         # dict.fromkeys drops points that are given twice.
         configs = list(
             dict.fromkeys(
-                _make_config(name, order, point, classes, shape[0])
-                for name in names
-                for order in orders
-                for point in points
+                _make_config(config, name, order, point)
+                for name in config.network
+                for order in config.order or [None]
+                for point in config.segments
             )
         )
 
         def show_progress(done: int) -> None:
             status.update(f"counted {done} of {len(configs)} points")
 
-        return cost_grid(configs, shape, match=match, on_point=show_progress)
+        return cost_grid(configs, config.shape, match=config.match, on_point=show_progress)
 
 
 def _make_config(
-    name: str, order: str | None, segments: str, classes: str, channels: int
+    config: CostReportConfig, name: str, order: str | None, segments: str
 ) -> NetworkConfig:
-    from pydantic import ValidationError
-
     from spectrum.networks import NetworkConfig
 
     try:
@@ -189,40 +181,32 @@ def _make_config(
                 "name": name,
                 "order": order,
                 "segments": segments,
-                "num_classes": classes,
-                "in_channels": channels,
+                "num_classes": config.classes,
+                "in_channels": config.shape[0],
             }
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        if not first["loc"]:
-            raise ValueError(message) from None  # the message names the field itself
-        message = message.replace("Input should be", "must be", 1)
-        raise ValueError(f"{first['loc'][0]} (={first['input']!r}) {message}") from None
+        raise first_field_error(error) from None
 
 
-def _write_plot(rows: pd.DataFrame, plot: str) -> None:
+def _write_plot(rows: pd.DataFrame, plot: Path) -> None:
     from spectrum.report.cost_figure import plot_costs
 
-    try:
-        plot_costs(rows).savefig(plot)
-    except OSError as error:
-        raise _cannot_write(plot, error) from error
+    plot_costs(rows).savefig(plot)
     print_error(f"figure: {plot}", 0)
 
 
-def _print_costs(rows: pd.DataFrame, by: Grouping, text_format: Format) -> int:
+def _print_costs(rows: pd.DataFrame, config: CostReportConfig) -> int:
     from spectrum.report.costs import group_costs
     from spectrum.report.formats import as_csv, as_html, as_markdown, make_cost_table, print_table
 
-    costs = group_costs(rows, by)
-    if text_format == "csv":
+    costs = group_costs(rows, config.by)
+    if config.format == "csv":
         return _write(as_csv(costs))
-    table = make_cost_table(costs, by)
-    if text_format == "markdown":
+    table = make_cost_table(costs, config.by)
+    if config.format == "markdown":
         return _write(as_markdown(table))
-    if text_format == "html":
+    if config.format == "html":
         return _write(as_html(table))
     console = make_console()
     with console.capture() as capture:
@@ -240,25 +224,11 @@ def _write(text: str) -> int:
     return 0
 
 
-def _as_flag(message: str) -> str:
-    """The message of an error, with the flag in place of the name of the value."""
-    field, space, rest = message.partition(" ")
-    if field == "input_shape":  # shown in the form in which the user typed it
-        rest = re.sub(r"\A\(=\((\d+), (\d+), (\d+)\)\)", r"(=\1x\2x\3)", rest)
-    return f"--{_FLAGS[field]}{space}{rest}" if field in _FLAGS else message
-
-
 def main() -> int:
     """Runs the command and returns its exit status: 0 done, 1 output not written, 2 bad usage."""
-    warn_of_other_spectrum()
-    try:
-        return int(app(standalone_mode=False) or 0)
-    except (KeyboardInterrupt, typer.Abort):
-        return print_error("interrupted", 130)
-    except TyperException as error:
-        return print_error(f"error: {error.format_message()}", 2)
-    except OSError as error:
-        return print_error(f"error: can't write: {error.strerror}", 1)
+    app = make_app()
+    app.command()(make_command(CostReportConfig, report))
+    return run_app(app, "interrupted")
 
 
 if __name__ == "__main__":

@@ -24,54 +24,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from spectrum.data.config import DataConfig
+from spectrum.fields import field_facts
 from spectrum.networks.config import NetworkConfig
 from spectrum.training.recipe import Precision, Recipe
 
 __all__ = ["FORMAT", "RunConfig"]
 
-FORMAT = 1
-"""A part of every id. Raise it with a change that makes the same fields give other results."""
-
-# Fields that were added after runs got their first ids, by the part that has them. At their default
-# they are left out of the hash, so that earlier runs keep their ids.
-_OMITTED_AT_DEFAULT = {
-    "": ("code", "start", "processes"),
-    "network": ("aux_logits",),
-    "data": (
-        "train_images",
-        "label_noise",
-        "rank",
-        "block",
-        "images",
-        "side",
-        "channels",
-        "template",
-        "copies",
-        "signal",
-        "image_seed",
-        "image_size",
-        "image_column",
-        "label_column",
-        "bad_images",
-        "loading",
-        "class_weights",
-        "map_at",
-    ),
-    "recipe": (
-        "optimizer",
-        "momentum",
-        "schedule",
-        "decay",
-        "decay_every",
-        "decay_unit",
-        "precise_bn",
-        "crop",
-        "flip",
-        "cutout",
-        "crop_area",
-        "batch_norm",
-    ),
-}
+FORMAT = 2
+"""A part of every id. Raise it if the default of a field changes, or if the same fields give other
+results for another reason than rounding."""
 
 
 class RunConfig(BaseModel):
@@ -103,23 +64,22 @@ class RunConfig(BaseModel):
     start: str = ""
     processes: PositiveInt = 1
 
-    def canonical(self) -> dict[str, Any]:
+    def stored(self) -> dict[str, Any]:
         """The configuration as plain values, with ``FORMAT``, as ``config.json`` holds it."""
-        plain = self.model_dump(mode="json")
-        for part, fields in _OMITTED_AT_DEFAULT.items():
-            values, model = (plain[part], getattr(self, part)) if part else (plain, self)
-            for field in fields:
-                if getattr(model, field) == type(model).model_fields[field].default:
-                    del values[field]
-        return {"format": FORMAT, **plain}
+        return {"format": FORMAT, **self.model_dump(mode="json")}
 
     @property
     def id(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the canonical configuration."""
-        plain = self.canonical()
-        # The fingerprint identifies images. Their path and the handling of unreadable ones don't.
-        plain["data"].pop("bad_images", None)
-        if self.data.kind in ("folder", "parquet"):
-            plain["data"]["name"] = self.data.kind
-        text = json.dumps(plain, sort_keys=True)
+        """The first 16 hexadecimal digits of the SHA-256 of what identifies the run.
+
+        Fields at their default are left out, so a field that is added later changes no id.
+        """
+        unnamed = {
+            field
+            for field in DataConfig.model_fields
+            if not field_facts(DataConfig, field).names_run
+        }
+        fields = self.model_dump(mode="json", exclude_defaults=True, exclude={"data": unnamed})
+        fields["data"]["name"] = self.data.name_in_id
+        text = json.dumps({"format": FORMAT, **fields}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from filelock import Timeout
 
+from spectrum import __version__
 from spectrum.data import load_data
-from spectrum.machine import is_out_of_memory
+from spectrum.machine import device_name, is_out_of_memory
 from spectrum.networks import build
 from spectrum.runs.config import RunConfig
 from spectrum.runs.initial_weights import build_with_weights
@@ -107,7 +108,7 @@ def load_or_train(
         result = store.result(run.id)
         if result is not None:
             return result
-        store.begin(run.id, run.canonical())
+        store.begin(run.id, run.stored())
         with store.open_curve(run.id) as curve_file:
 
             def record(line: Evaluation) -> None:
@@ -217,15 +218,17 @@ def _locked(store: Store, run_id: str) -> Iterator[None]:
 
 
 def _environment(device: str) -> dict[str, Any]:
-    """The device, threads, processes and versions that a result records."""
-    torch_device = torch.device(device)
-    name = torch.cuda.get_device_name(torch_device) if torch_device.type == "cuda" else device
+    """Where a result is computed: the device, threads, processes, CPU and versions."""
+    name = device_name(device) if torch.device(device).type == "cuda" else device
     return {
         "device": name,
         "threads": torch.get_num_threads(),
         **({} if world_size() == 1 else {"processes": world_size()}),
+        "processor": device_name("cpu"),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
+        "spectrum": __version__,
     }
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from spectrum.analysis.folder import read_arrays
 from spectrum.files import write_atomic, write_json
 from spectrum.networks import NetworkConfig, build_on_meta, code_fingerprint
 
@@ -148,20 +149,7 @@ class Store:
         return self._read_predictions(run_id, "average_precision", np.dtype(np.float32))
 
     def _read_predictions(self, run_id: str, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-        path = self.folder(run_id) / "predictions.npz"
-        try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                array = file[name]
-        except FileNotFoundError:
-            raise ValueError(
-                f"{path} is missing, it holds the per-example results of a finished run"
-            ) from None
-        except Exception as error:  # readers of a damaged archive raise all kinds
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ValueError(f"{path} is damaged: {reason}") from error
-        if array.dtype != dtype or array.ndim != 1:
-            raise ValueError(f"{path} is damaged: {array.dtype} {array.shape} is not (N,) {dtype}")
-        return np.asarray(array)
+        return read_arrays(self.folder(run_id) / "predictions.npz", dtype, [name])[name]
 
     def save_initial_weights(self, fingerprint: str, tensors: Mapping[str, Tensor]) -> None:
         """Save weights that runs start from under their fingerprint, unless they are there."""

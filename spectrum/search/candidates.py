@@ -10,12 +10,12 @@ from typing import NamedTuple, get_args
 
 from spectrum.analysis.measure import ACCURACY, Measure, mean_average_precision
 from spectrum.data import Dataset, load_data
+from spectrum.errors import as_text
 from spectrum.runs.latency import LatencyCache, make_latency_cache, run_conditions
 from spectrum.runs.point import Point, for_dataset, make_point
 from spectrum.runs.solve import reference_cost, solve
 from spectrum.search.config import Cost, SearchConfig
 from spectrum.search.space import Params, Space
-from spectrum.study.grid import as_text
 from spectrum.training import check_recipe
 
 __all__ = ["Candidates", "make_candidates"]

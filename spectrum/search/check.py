@@ -15,6 +15,7 @@ import pandas as pd
 from rich.console import Console
 
 from spectrum.analysis import search_front
+from spectrum.analysis.evidence import gather_evidence
 from spectrum.analysis.labels import format_count
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.analysis.trials import finished_trials
@@ -23,7 +24,6 @@ from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates
 from spectrum.search.config import Cost
-from spectrum.study.comparison import gather_evidence
 from spectrum.study.results import make_row
 from spectrum.study.study import execute_all
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
     NonNegativeInt,
@@ -14,8 +14,10 @@ from pydantic import (
 )
 
 from spectrum.analysis.measure import Measure
+from spectrum.errors import FieldError, as_text
+from spectrum.fields import Facts, column_name
 from spectrum.segments import Segments, parse_setting
-from spectrum.study.grid import GridConfig, as_text, column_name
+from spectrum.study.grid import GridConfig, qualified_name
 
 __all__ = ["Cost", "Granularity", "Pruner", "Sampler", "SearchConfig"]
 
@@ -35,55 +37,69 @@ _IN_MEMORY_URL = re.compile(r"(sqlite(\+\w+)?:(//)?/?(:memory:)?(\?.*)?)?")
 
 
 class SearchConfig(GridConfig):
-    """What a search looks for: the fields of ``GridConfig``, and these.
+    """What a search looks for.
 
     ``segments`` are the candidate points of the dial. Any other field of the network or the recipe
     with several values is searched too. A trial trains one network with seed 0 and is judged by the
     validation split.
-
-    Attributes:
-        per: the part of the network that gets a setting of its own: the whole ``"network"``, each
-            ``"flow"``, each ``"block"`` or each ``"layer"``.
-        maximize: the first goal, ``"accuracy"``. For images with several labels it is the mean
-            average precision.
-        minimize: costs that are further goals: none, one or more of ``"params"``, ``"macs"`` and
-            ``"latency"``. With any, the result is a Pareto front.
-        max_params: no network with more trainable parameters is trained; None for no limit.
-        max_macs: no network with more multiply-adds for one image is trained; None for no limit.
-        max_latency: no network is trained that takes more milliseconds for a batch of 32 images in
-            inference, measured on this machine; None for no limit.
-        trials: the number of distinct points to train in all, those of earlier calls and of other
-            processes on the same storage included.
-        sampler: the algorithm that proposes points: ``"gp"`` (Gaussian process), ``"tpe"``,
-            ``"nsga2"``, ``"random"`` or ``"grid"`` (every point in order).
-        pruner: the rule that stops runs that fall behind: ``"median"``, ``"hyperband"``,
-            ``"rungs"`` (successive halving by Pareto rank) or ``"none"``. None for ``"median"``
-            with one goal and ``"none"`` with several.
-        seed: the seed of the sampler.
-        finalists: how many of the best points, and how many of the best uniform points, are trained
-            again with new seeds. The best of each by the validation split are then compared on the
-            test split.
-        seeds: the number of new seeds. They count from 1, since the trials used seed 0.
-        storage: the URL of Optuna's database; None for an SQLite file in the search's folder.
-        heartbeat: the seconds between two heartbeats of a trial. After three missed heartbeats
-            another process takes the trial over.
     """
 
-    name: str = "search"
-    segments: tuple[str, ...] = ("1", "2", "4", "8", "16", "32", "C/8", "C/4", "C/2", "C")
-    per: Granularity = "flow"
-    maximize: Literal["accuracy"] = "accuracy"
-    minimize: tuple[Cost, ...] = ()
-    max_params: PositiveInt | None = None
-    max_macs: PositiveInt | None = None
-    max_latency: PositiveFloat | None = None
-    trials: PositiveInt = 30
-    sampler: Sampler = "gp"
-    pruner: Pruner | None = None
-    seed: NonNegativeInt = 0
-    finalists: PositiveInt = 3
-    storage: str | None = None
-    heartbeat: PositiveInt = 20
+    segments: Annotated[tuple[str, ...], Facts(metavar="POINTS", table="network")] = (
+        "1",
+        "2",
+        "4",
+        "8",
+        "16",
+        "32",
+        "C/8",
+        "C/4",
+        "C/2",
+        "C",
+    )
+    """Candidate points of the dial."""
+    per: Annotated[Granularity, Facts(metavar="PART")] = "flow"
+    """Part of the network that gets a setting of its own: the whole network, each flow, each block
+    or each layer."""
+    trials: Annotated[PositiveInt, Facts(metavar="N")] = 30
+    """Number of distinct points to train in all, those of earlier calls and of other processes on
+    the same storage included."""
+    maximize: Annotated[Literal["accuracy"], Facts(metavar="GOAL")] = "accuracy"
+    """First goal: accuracy. It is the mean average precision if images have several labels."""
+    minimize: Annotated[tuple[Cost, ...], Facts(metavar="COSTS")] = ()
+    """Costs that are further goals: params, macs, latency. With any, the result is a Pareto
+    front."""
+    max_params: Annotated[PositiveInt | None, Facts(metavar="N", unset="no limit")] = None
+    """Train no network with more trainable parameters."""
+    max_macs: Annotated[PositiveInt | None, Facts(metavar="N", unset="no limit")] = None
+    """Train no network with more multiply-adds for one image."""
+    max_latency: Annotated[PositiveFloat | None, Facts(metavar="MS", unset="no limit")] = None
+    """Train no network with a longer inference latency, in milliseconds for a batch of 32 images,
+    measured on this machine."""
+    sampler: Annotated[Sampler, Facts(metavar="NAME")] = "gp"
+    """Algorithm that proposes points: gp (Gaussian process), tpe, nsga2, random or grid (every
+    point in order)."""
+    pruner: Annotated[
+        Pruner | None, Facts(metavar="NAME", unset="median; none with --minimize")
+    ] = None
+    """Rule that stops runs that fall behind: median, hyperband, rungs (successive halving by Pareto
+    rank) or none."""
+    seed: Annotated[NonNegativeInt, Facts(metavar="N")] = 0
+    """Seed of the sampler."""
+    seeds: Annotated[PositiveInt, Facts(metavar="N")] = 5
+    """Number of new seeds to train each finalist with. They count from 1, since the trials used
+    seed 0."""
+    finalists: Annotated[PositiveInt, Facts(metavar="N")] = 3
+    """Number of best points, and of best uniform points, that are trained again with new seeds. The
+    best of each by the validation split are then compared on the test split."""
+    storage: Annotated[str | None, Facts(metavar="URL", unset="sqlite in the results' folder")] = (
+        None
+    )
+    """URL of Optuna's database, which processes share."""
+    heartbeat: Annotated[PositiveInt, Facts(metavar="SECONDS")] = 20
+    """Seconds between heartbeats of a trial. After three missed ones another process takes it
+    over."""
+    name: Annotated[str, Facts(metavar="NAME")] = "search"
+    """Folder of the results inside that of --out, and name of the study in the storage."""
 
     @field_validator("minimize", mode="before")
     @classmethod
@@ -107,32 +123,25 @@ class SearchConfig(GridConfig):
         for point in self.segments:
             setting = parse_setting(point)
             if not isinstance(setting, Segments) or isinstance(setting.value, tuple):
-                raise ValueError(
-                    f"segments (={point}) must be one setting of the dial, such as 4 or C/8, for "
-                    f"each candidate; per (={self.per!r}) says where they are combined"
+                raise FieldError(
+                    "segments",
+                    point,
+                    "must be one setting of the dial, such as 4 or C/8, for each candidate; per "
+                    f"(={self.per!r}) says where they are combined",
                 )
         for axis in self.varied_axes():
             if axis in _NOT_SEARCHED or axis[0] == "data":
-                name = axis[0] if axis[1] == "name" else ".".join(axis)
-                raise ValueError(
-                    f"{name} (={as_text(self.axes()[axis])}) must be one value, the same "
-                    "for all trials"
-                )
+                allowed = "must be one value, the same for all trials"
+                raise FieldError(qualified_name(*axis), self.axes()[axis], allowed)
         if self.match in self.minimize:
-            raise ValueError(
-                f"minimize (={self.match}) must be another cost than match (={self.match!r}) "
-                "holds equal"
-            )
+            allowed = f"must be another cost than match (={self.match!r}) holds equal"
+            raise FieldError("minimize", self.match, allowed)
         if self.minimize and self.pruner in ("median", "hyperband"):
-            raise ValueError(
-                f"pruner (={self.pruner!r}) compares one goal; with minimize "
-                f"(={as_text(self.minimize)}) it must be rungs or none"
-            )
+            allowed = f"must be rungs or none with minimize (={as_text(self.minimize)})"
+            raise FieldError("pruner", self.pruner, allowed)
         if len(self.searched_axes()) == 1 and len(self.segments) == 1:
-            raise ValueError(
-                f"segments (={self.segments[0]}) must be several candidates, or another field "
-                "must have several values"
-            )
+            allowed = "must be several candidates, or another field must have several values"
+            raise FieldError("segments", self.segments[0], allowed)
         return self
 
     def searched_axes(self) -> dict[str, tuple[str, str]]:

@@ -15,6 +15,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from spectrum.analysis import search_front, summarize
+from spectrum.analysis.folder import RESULTS
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.files import write_atomic, write_json
 from spectrum.layers import segmented_channels
@@ -29,7 +30,6 @@ from spectrum.search.space import Space, segmented_layers
 from spectrum.search.storage import storage_url, without_password
 from spectrum.search.table import TRIALS
 from spectrum.study.outputs import write_rows
-from spectrum.study.results import RESULTS
 
 __all__ = ["FRONT", "PAGE", "WINNER_FOLDER", "write_search"]
 

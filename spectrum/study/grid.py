@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,8 @@ from pydantic import (
 
 from spectrum.costs.matching import Matching
 from spectrum.data.config import DataConfig
+from spectrum.errors import FieldError, as_text, first_field_error
+from spectrum.fields import Facts, field_facts
 from spectrum.networks.config import NetworkConfig
 from spectrum.segments import format_setting, parse_points
 from spectrum.training.recipe import Precision, Recipe, default_dropout
@@ -33,10 +35,9 @@ from spectrum.training.recipe import Precision, Recipe, default_dropout
 __all__ = [
     "Combination",
     "GridConfig",
-    "as_text",
-    "column_name",
-    "first_error",
     "merge_flags",
+    "outside_fields",
+    "qualified_name",
     "read_toml",
 ]
 
@@ -44,14 +45,10 @@ Grid: TypeAlias = dict[str, tuple[Any, ...]]
 
 # Fields whose single value is a list. A list of lists makes a grid of them.
 _LIST_FIELDS = {"hidden"}
-# The table of each field that can also be given outside the tables, and as a flag.
-_TABLE_OF = {
-    "segments": "network",
-    "order": "network",
-    "activation": "network",
-    "epochs": "recipe",
-    "image_size": "data",
-    "bad_images": "data",
+_TABLES: dict[str, type[BaseModel]] = {
+    "network": NetworkConfig,
+    "data": DataConfig,
+    "recipe": Recipe,
 }
 _SET_BY_DATA = {"num_classes", "in_channels"}
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -70,69 +67,103 @@ class GridConfig(BaseModel):
     """What is trained, and where it runs.
 
     ``StudyConfig`` trains every combination of the grid. ``SearchConfig`` searches the grid. In
-    Python, ``segments``, ``order``, ``activation``, ``epochs``, ``image_size``, ``bad_images`` and
-    ``precision`` take one value, a list of values, or text with commas, as the flags do.
-
-    Attributes:
-        name: the folder of the results inside ``out``: at most 100 letters, digits, spaces and
-            ``-_.+=``, of which the first is a letter, a digit or ``_``.
-        segments: points of the dial, such as ``"1,4,C/8,C"``.
-        order: the order of the two convolutions: ``"spatial_first"``, ``"pointwise_first"`` or
-            ``"spatial_only"``; None for the network's own.
-        activation: the activation between the two convolutions: ``"none"``, ``"relu"`` or
-            ``"elu"``; None means ``"none"``.
-        epochs: the number of passes over the training split; None for the recipe's own.
-        image_size: the height and width of images in pixels, after resizing; None for their own.
-        bad_images: what to do with images that can't be read: ``"stop"`` with an error, or
-            ``"skip"`` them; None means ``"stop"``.
-        network: the name of a network, a list of names, a ``NetworkConfig``, or a table of its
-            fields with a value or a list of values each.
-        data: the data, given in the same way as a name, names, ``DataConfig`` or table.
-        recipe: the recipe, given in the same way as a name, names, ``Recipe`` or table.
-        precision: the precision of the forward pass: ``"float32"`` or ``"bfloat16"``.
-        match: the cost that all points share, by solving their width: ``"params"``, ``"macs"``,
-            ``"latency"`` (inference, measured on this machine), or ``"none"`` to solve nothing.
-        budget: the value of that cost: a number of parameters or MACs, or the milliseconds for a
-            batch of 32 images. None for the cost of the first combination at ``"C"`` and width 1.
-        seeds: the number of seeds for each point.
-        device: ``"auto"`` (GPUs if there are any, else the CPU), ``"cpu"``, ``"cuda"`` or
-            ``"cuda:N"``.
-        threads: the number of CPU threads for each run.
-        workers: the number of worker processes; None for one per ``threads`` cores, for one per
-            GPU if runs use GPUs, or for as many as a Ray cluster has room for.
-        engine: where runs execute: ``"local"``, on this machine, or ``"ray"``, on a Ray cluster.
-        address: the ``"HOST:PORT"`` of the Ray cluster. None for the cluster of ``RAY_ADDRESS`` or
-            the one running on this machine; without either, a cluster is started here.
-        gpus: the GPUs of the Ray cluster for each run, from 0 to 1; a fraction lets runs share a
-            GPU. None for 1 if the cluster has GPUs, else 0.
-        out: the folder that gets one folder per study or search.
-        runs: the folder of all runs, shared by studies and searches.
+    Python, a field that makes a grid takes one value, a list of values, or text with commas, as its
+    flag does. ``network``, ``data`` and ``recipe`` take a name, a list of names, a configuration,
+    or a table of its fields with a value or a list of values each.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
-    name: str = "default"
-    segments: tuple[str, ...] = ("1", "4", "32", "C")
-    order: tuple[str, ...] | None = None
-    activation: tuple[str, ...] | None = None
-    epochs: tuple[int, ...] | None = None
-    image_size: tuple[int, ...] | None = None
-    bad_images: tuple[str, ...] | None = None
-    network: Grid = {"name": ("tiny",)}
-    data: Grid = {"name": ("digits",)}
-    recipe: Grid = {"name": ("small",)}
-    precision: tuple[Precision, ...] = ("float32",)
-    match: Matching = "params"
-    budget: PositiveInt | PositiveFloat | None = None
-    seeds: PositiveInt = 5
-    device: str = "auto"
-    threads: PositiveInt = 1
-    workers: PositiveInt | None = None
-    engine: Literal["local", "ray"] = "local"
-    address: str | None = None
-    gpus: float | None = Field(default=None, ge=0, le=1)
-    out: Path = Path("outputs")
-    runs: Path = Path("outputs/runs")
+    segments: Annotated[tuple[str, ...], Facts(metavar="POINTS", table="network")] = (
+        "1",
+        "4",
+        "32",
+        "C",
+    )
+    """Points of the dial, such as 1,4,C/8,C, or by flow: entry=C+middle=4+exit=C."""
+    seeds: Annotated[PositiveInt, Facts(metavar="N")] = 5
+    """Number of seeds for each point, which are numbered from 0."""
+    data: Annotated[Grid, Facts(metavar="NAMES")] = {"name": ("digits",)}
+    """Data: digits, planted, folder:PATH, parquet:PATH, hub:NAME[@CONFIG], or your own
+    package.module:callable."""
+    network: Annotated[Grid, Facts(metavar="NAMES")] = {"name": ("tiny",)}
+    """Network: tiny, small, paper, vgg_small, resnet50, inception_v3_tiny and others, or your own
+    model, package.module:callable."""
+    recipe: Annotated[Grid, Facts(metavar="NAMES")] = {"name": ("small",)}
+    """Training recipe: small, imagenet or jft."""
+    match: Annotated[Matching, Facts(metavar="COST")] = "params"
+    """Cost that all points share, by solving their width: params, macs, latency (of inference,
+    measured on this machine) or none."""
+    budget: Annotated[
+        PositiveInt | PositiveFloat | None,
+        Facts(metavar="N", unset="the first network's at C and width 1"),
+    ] = None
+    """Value of that cost: parameters, MACs, or inference latency in milliseconds for a batch of 32
+    images."""
+    order: Annotated[
+        tuple[str, ...] | None,
+        Facts(metavar="NAMES", unset="the network's own", table="network"),
+    ] = None
+    """Order of the two convolutions: spatial_first, pointwise_first or spatial_only."""
+    activation: Annotated[
+        tuple[str, ...] | None, Facts(metavar="NAMES", unset="none", table="network")
+    ] = None
+    """Activation between the two convolutions: none, relu or elu."""
+    width: Annotated[tuple[float, ...] | None, Facts(metavar="X", unset="1", table="network")] = (
+        None
+    )
+    """Multiplier of channel counts. It needs the match none, since other matches solve it."""
+    epochs: Annotated[
+        tuple[int, ...] | None, Facts(metavar="N", unset="the recipe's", table="recipe")
+    ] = None
+    """Passes over the training data."""
+    image_size: Annotated[
+        tuple[int, ...] | None, Facts(metavar="N", unset="their own", table="data")
+    ] = None
+    """Height and width of images in pixels, after resizing."""
+    bad_images: Annotated[
+        tuple[str, ...] | None, Facts(metavar="WHAT", unset="stop", table="data")
+    ] = None
+    """What to do with images that can't be read: stop with an error, or skip them."""
+    precision: Annotated[tuple[Precision, ...], Facts(metavar="NAMES", table="")] = ("float32",)
+    """Precision of the forward pass: float32 or bfloat16."""
+    name: Annotated[str, Facts(metavar="NAME")] = "default"
+    """Name of the folder of results inside that of --out: at most 100 letters, digits, spaces and
+    -_.+=, of which the first is a letter, a digit or _."""
+    out: Annotated[Path, Facts(metavar="DIR")] = Path("outputs")
+    """Folder that gets one folder per study or search."""
+    runs: Annotated[Path, Facts(metavar="DIR")] = Path("outputs/runs")
+    """Folder of all runs, shared by studies and searches."""
+    device: Annotated[str, Facts(metavar="NAME")] = "auto"
+    """Device: auto (all GPUs, else the CPU), cpu, cuda or cuda:N."""
+    threads: Annotated[PositiveInt, Facts(metavar="N")] = 1
+    """CPU threads for each run."""
+    workers: Annotated[
+        PositiveInt | None,
+        Facts(metavar="N", unset="one per --threads cores, one per GPU, or what a cluster holds"),
+    ] = None
+    """Number of worker processes."""
+    engine: Annotated[Literal["local", "ray"], Facts(metavar="NAME")] = "local"
+    """Where runs execute: local, on this machine, or ray, on a Ray cluster."""
+    address: Annotated[
+        str | None, Facts(metavar="HOST:PORT", unset="RAY_ADDRESS, or this machine's, or a new one")
+    ] = None
+    """Address of the Ray cluster."""
+    gpus: Annotated[
+        float | None, Field(ge=0, le=1), Facts(metavar="N", unset="1 if it has any")
+    ] = None
+    """GPUs of the Ray cluster for each run, from 0 to 1; a fraction lets runs share a GPU."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Lists the fields in the docstring."""
+        fields = (
+            f"    {name}: {' '.join(str(field.description).split())}"
+            for name, field in cls.model_fields.items()
+        )
+        cls.__doc__ = "\n".join([f"{cls.__doc__}\n\nAttributes:", *fields])
 
     @field_validator("name")
     @classmethod
@@ -167,11 +198,11 @@ class GridConfig(BaseModel):
             points = [format_setting(value)]
         return tuple(dict.fromkeys(points))
 
-    @field_validator(
-        "order", "activation", "epochs", "image_size", "bad_images", "precision", mode="before"
-    )
+    @field_validator("*", mode="before")
     @classmethod
     def _parse_axis(cls, value: Any, info: Any) -> Any:
+        if info.field_name == "segments" or field_facts(cls, info.field_name).table is None:
+            return value
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",")]
         if value is None:
@@ -194,44 +225,50 @@ class GridConfig(BaseModel):
         for key, given in value.items():
             for item in given if isinstance(given, list | tuple) else [given]:
                 if isinstance(item, Mapping):
-                    raise ValueError(f"{key} (={item}) must be a value or a list of values")
+                    name = qualified_name(info.field_name, key)
+                    raise FieldError(name, item, "must be a value or a list of values")
         default = cls.model_fields[info.field_name].default
         return {**default, **{key: _values(key, given) for key, given in value.items()}}
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
         if "segments" in self.network:
-            raise ValueError(
-                f"network.segments (={as_text(self.network['segments'])}) must not be given, "
-                "segments belong outside the tables"
+            raise FieldError(
+                "network.segments",
+                self.network["segments"],
+                "must not be given, segments belong outside the tables",
             )
-        for field, table in _TABLE_OF.items():
-            if field in getattr(self, table) and getattr(self, field) is not None:
-                raise ValueError(
-                    f"{field} (={as_text(getattr(self, field))}) must not be given in the table "
-                    f"'{table}' as well (={as_text(getattr(self, table)[field])})"
+        for field, table in outside_fields().items():
+            if table and field in getattr(self, table) and getattr(self, field) is not None:
+                raise FieldError(
+                    field,
+                    getattr(self, field),
+                    f"must not be given in the table '{table}' as well "
+                    f"(={as_text(getattr(self, table)[field])})",
                 )
         for field in sorted(_SET_BY_DATA & set(self.network)):
-            raise ValueError(
-                f"network.{field} (={as_text(self.network[field])}) must not be given, "
-                "it follows from the data"
+            raise FieldError(
+                f"network.{field}",
+                self.network[field],
+                "must not be given, it follows from the data",
             )
-        if "width" in self.network and self.match != "none":
-            raise ValueError(
-                f"network.width (={as_text(self.network['width'])}) must not be given unless "
-                f"match is 'none', since match (={self.match!r}) solves it"
+        widths = self.axes().get(("network", "width"))
+        if widths is not None and self.match != "none":
+            raise FieldError(
+                "width" if self.width else "network.width",
+                widths,
+                f"must not be given unless match is 'none', since match (={self.match!r}) solves "
+                "it",
             )
         if self.budget is not None and self.match == "none":
-            raise ValueError(
-                f"budget (={self.budget}) needs match 'params', 'macs' or 'latency', not 'none'"
-            )
+            allowed = "needs match 'params', 'macs' or 'latency', not 'none'"
+            raise FieldError("budget", self.budget, allowed)
         if isinstance(self.budget, float) and self.match != "latency":
-            raise ValueError(
-                f"budget (={self.budget}) must be a valid integer with match (={self.match!r})"
-            )
+            allowed = f"must be a valid integer with match (={self.match!r})"
+            raise FieldError("budget", self.budget, allowed)
         for axis, values in self.axes().items():
             if not values:
-                raise ValueError(f"{'.'.join(axis)} (=[]) must have at least one value")
+                raise FieldError(qualified_name(*axis), [], "must have at least one value")
         list(self.combinations())
         return self
 
@@ -240,16 +277,14 @@ class GridConfig(BaseModel):
         for field in ("address", "gpus"):
             value = getattr(self, field)
             if value is not None and self.engine != "ray":
-                raise ValueError(f"{field} (={value!r}) needs engine 'ray', not {self.engine!r}")
+                raise FieldError(field, value, f"needs engine 'ray', not {self.engine!r}")
         if self.engine == "ray" and self.device.startswith("cuda:"):
-            raise ValueError(
-                f"device (={self.device!r}) must be auto, cpu or cuda with engine 'ray', which "
-                "chooses the GPU"
-            )
+            allowed = "must be auto, cpu or cuda with engine 'ray', which chooses the GPU"
+            raise FieldError("device", self.device, allowed)
         if self.device == "cpu" and self.gpus:
-            raise ValueError(f"gpus (={self.gpus:g}) must be 0 with device (='cpu')")
+            raise FieldError("gpus", self.gpus, "must be 0 with device (='cpu')")
         if self.device == "cuda" and self.gpus == 0:
-            raise ValueError(f"gpus (={self.gpus:g}) must be more than 0 with device (='cuda')")
+            raise FieldError("gpus", self.gpus, "must be more than 0 with device (='cuda')")
         return self
 
     def axes(self) -> dict[tuple[str, str], tuple[Any, ...]]:
@@ -260,15 +295,11 @@ class GridConfig(BaseModel):
             for field, values in getattr(self, table).items()
         }
         outside = {
-            ("network", "order"): self.order,
-            ("network", "activation"): self.activation,
-            ("recipe", "epochs"): self.epochs,
-            ("data", "image_size"): self.image_size,
-            ("data", "bad_images"): self.bad_images,
-            ("", "precision"): self.precision,
-            ("network", "segments"): self.segments,
+            (table, field): getattr(self, field)
+            for field, table in outside_fields().items()
+            if field != "segments" and getattr(self, field) is not None
         }
-        axes |= {axis: values for axis, values in outside.items() if values is not None}
+        axes |= {**outside, ("network", "segments"): self.segments}
         # Duplicates go, since a value given twice would count its seeds twice.
         return {axis: tuple(dict.fromkeys(values)) for axis, values in axes.items()}
 
@@ -311,9 +342,17 @@ class GridConfig(BaseModel):
         return others
 
 
-def column_name(table: str, field: str) -> str:
-    """The column of results for a field of a table; ``table`` is "" outside the tables."""
-    return table if field == "name" else field
+def outside_fields() -> dict[str, str]:
+    """The fields of the grid that stand outside the tables, with the table that each belongs to."""
+    tables = {name: field_facts(GridConfig, name).table for name in GridConfig.model_fields}
+    return {name: table for name, table in tables.items() if table is not None}
+
+
+def qualified_name(table: str, field: str) -> str:
+    """The name by which a user gives a field of a table."""
+    if field == "name":
+        return table
+    return f"{table}.{field}" if outside_fields().get(field) != table else field
 
 
 def _values(field: str, given: Any) -> tuple[Any, ...]:
@@ -329,47 +368,8 @@ def _validated(model: type[_Model], table: str, fields: dict[str, Any]) -> _Mode
     try:
         return model(**fields)
     except ValidationError as error:
-        raise ValueError(first_error(error, table)) from None
-
-
-def first_error(
-    error: ValidationError, table: str = "", config_class: type[GridConfig] = GridConfig
-) -> str:
-    """Describes the first error in a configuration in one line: field, value and what is allowed.
-
-    Args:
-        error: the error that pydantic raised.
-        table: the table that was validated; "" for a whole configuration.
-        config_class: the class of the whole configuration, whose fields are listed as known.
-    """
-    first = error.errors(include_url=False)[0]
-    field = str(first["loc"][0]) if first["loc"] else ""
-    name = table if field == "name" and table else f"{table}.{field}" if table else field
-    if name.removeprefix(f"{table}.") in GridConfig.model_fields:
-        name = name.removeprefix(f"{table}.")
-    message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"] and table and message.split(" ")[0] not in GridConfig.model_fields:
-        return f"{table}.{message}"
-    if not first["loc"] or message.startswith(f"{name} (="):
-        return message  # it names the field itself
-    if first["type"] == "extra_forbidden":
-        known = {"": config_class, **_TABLES}[table].model_fields.keys() - _SET_BY_DATA
-        return f"{name} is not a known field; known: {', '.join(sorted(known))}"
-    message = message.replace("Input should be", "must be", 1)
-    return f"{name} (={as_text(first['input'])}) {message}"
-
-
-def as_text(value: object) -> str:
-    """A value as text of at most 60 characters, for a message."""
-    text = ",".join(map(str, value)) if isinstance(value, tuple | list) and value else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-_TABLES: dict[str, type[BaseModel]] = {
-    "network": NetworkConfig,
-    "data": DataConfig,
-    "recipe": Recipe,
-}
+        first = first_field_error(error, model.model_fields.keys() - _SET_BY_DATA)
+        raise first.renamed(qualified_name(table, first.field)) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -399,9 +399,13 @@ def merge_flags(fields: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]
         flags: the flags that were given.
     """
     merged = {**fields, **flags}
-    for name in ("network", "data", "recipe"):
+    for name in _TABLES:
         table = fields.get(name)
         if isinstance(table, dict):
-            kept = {f: value for f, value in table.items() if f not in _TABLE_OF or f not in flags}
+            kept = {
+                field: value
+                for field, value in table.items()
+                if field not in flags or outside_fields().get(field) != name
+            }
             merged[name] = {**kept, "name": flags[name].split(",")} if name in flags else kept
     return merged

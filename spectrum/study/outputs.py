@@ -3,46 +3,41 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spectrum import __version__
+from spectrum.analysis.columns import CURVE_COLUMNS
+from spectrum.analysis.evidence import StudyAnalysis, analyze_study
+from spectrum.analysis.folder import (
+    AVERAGE_PRECISION,
+    CORRECT,
+    CURVES,
+    RESULTS,
+    STUDY,
+    load_curves,
+)
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
-from spectrum.analysis.sentences import state_evidence
-from spectrum.analysis.statistics import pool_samples_as_seeds, summarize
 from spectrum.files import write_atomic, write_json
 from spectrum.report.figures import figure_caption, study_figures
 from spectrum.report.page import render_page
 from spectrum.runs.store import Store
-from spectrum.study.comparison import compare_points
 from spectrum.study.config import StudyConfig
 from spectrum.study.plan import Plan
-from spectrum.study.results import (
-    AVERAGE_PRECISION,
-    CORRECT,
-    CURVE_COLUMNS,
-    CURVES,
-    RESULTS,
-    load_curves,
-    load_results,
-    make_row,
-    varied_values,
-)
+from spectrum.study.results import make_row, varied_values
 from spectrum.study.tune import RateCandidate
 
 __all__ = [
     "FIGURE",
     "PAGE",
     "TUNING",
-    "StudyAnalysis",
-    "analyze_study",
     "write_rows",
     "write_study",
 ]
@@ -60,7 +55,7 @@ def write_study(
     candidates: Sequence[RateCandidate],
     notes: Sequence[str],
     command: str,
-) -> pd.DataFrame:
+) -> StudyAnalysis:
     """Writes all files of a study whose runs have been executed.
 
     Args:
@@ -71,7 +66,7 @@ def write_study(
         command: the command line that asked for the study, for the page.
 
     Returns:
-        The rows of results, as they are read back.
+        What the files say, as they are read back.
     """
     config = plan.config
     folder, store = config.out / config.name, Store(config.runs)
@@ -80,7 +75,7 @@ def write_study(
     )
     measure = infer_measure(rows)
     done = list(dict.fromkeys(rows.loc[rows["status"] == "done", "run_id"]))
-    write_json(folder / "study.json", config.model_dump(mode="json"))
+    write_json(folder / STUDY, config.model_dump(mode="json"))
     write_rows(folder / RESULTS, rows)
     curves = [{"run_id": run_id, **line} for run_id in done for line in store.curve(run_id)]
     columns = dict.fromkeys([*CURVE_COLUMNS, measure.validation_column])
@@ -90,8 +85,9 @@ def write_study(
         _write_answers(folder / AVERAGE_PRECISION, done, store.average_precision)
     if candidates:
         write_rows(folder / TUNING, _tuning_rows(config, candidates, measure))
-    _draw(config, notes, _versions(results.values()), command)
-    return load_results(folder)
+    analysis = analyze_study(folder)
+    _draw(config, analysis, notes, _versions(results.values()), command)
+    return analysis
 
 
 def write_rows(path: Path, rows: pd.DataFrame, float_format: str | None = None) -> None:
@@ -137,20 +133,21 @@ def _versions(results: Collection[Mapping[str, Any]]) -> dict[str, str]:
     }
     return {
         **{name: ", ".join(found) for name, found in used.items()},
-        "spectrum": version("segment-spectrum"),
+        "spectrum": __version__,
         **{name: version(name) for name in ("numpy", "pandas", "matplotlib")},
     }
 
 
 def _draw(
-    config: StudyConfig, notes: Sequence[str], versions: Mapping[str, str], command: str
+    config: StudyConfig,
+    analysis: StudyAnalysis,
+    notes: Sequence[str],
+    versions: Mapping[str, str],
+    command: str,
 ) -> None:
-    """Draws the figures and the page from the files of the folder."""
+    """Draws the figures and the page from what the files of the folder say."""
     folder = config.out / config.name
-    analysis = analyze_study(config)
-    results = load_results(folder)
-    measure = infer_measure(results)
-    failed = results[results["status"] != "done"]
+    measure = infer_measure(analysis.rows)
     figures = study_figures(
         analysis.results,
         analysis.summary,
@@ -171,7 +168,7 @@ def _draw(
         summary=analysis.summary,
         configuration=config.model_dump(mode="json"),
         versions=versions,
-        failures=failed,
+        failures=analysis.rows[analysis.rows["status"] != "done"],
         command=command,
         notes=notes,
     )
@@ -183,38 +180,6 @@ def _heading(stem: str, measure: Measure) -> str:
     words = stem.replace("_vs_", "_against_").replace("_", " ")
     words = words.replace("accuracy", measure.short_name)
     return words[0].upper() + words[1:]
-
-
-class StudyAnalysis(NamedTuple):
-    """What the files of a study say.
-
-    Attributes:
-        results: one row per run. In a sampled study the combinations count as seeds.
-        evidence: the rows of ``compare_points``; None if nothing can be compared.
-        summary: one row per point.
-        sentences: what the evidence supports, in words.
-    """
-
-    results: pd.DataFrame
-    evidence: pd.DataFrame | None
-    summary: pd.DataFrame
-    sentences: list[str]
-
-
-def analyze_study(config: StudyConfig) -> StudyAnalysis:
-    """Reads the files of a study's folder and compares its points."""
-    folder, over = config.out / config.name, config.compare
-    results = load_results(folder)
-    if config.sample:
-        results = pool_samples_as_seeds(results, over)
-    try:
-        evidence = compare_points(folder)
-    except ValueError as error:  # the results are still good
-        sentences = [f"Nothing can be compared: {error}."]
-        unknown = summarize(results).assign(test_low=math.nan, test_high=math.nan)
-        return StudyAnalysis(results, None, unknown, sentences)
-    sentences = state_evidence(evidence, over, "sampled combination" if config.sample else "seed")
-    return StudyAnalysis(results, evidence, summarize(results, evidence), sentences)
 
 
 def _title(config: StudyConfig) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from spectrum.costs import LatencyConditions
 from spectrum.data import DataConfig, Dataset, load_data
+from spectrum.errors import FieldError
 from spectrum.networks import NetworkConfig, is_user_code
 from spectrum.runs.config import RunConfig
 from spectrum.runs.initial_weights import InitialWeights, build_with_weights, read_initial_weights
@@ -103,9 +104,7 @@ def _check_same_task(datasets: Mapping[DataConfig, Dataset]) -> None:
     """Raises a ValueError if some data have one label per image and others several."""
     if len({dataset.is_multi_label for dataset in datasets.values()}) > 1:
         names = ",".join(dict.fromkeys(data.name for data in datasets))
-        raise ValueError(
-            f"data (={names}) must all have one label per image, or all several labels"
-        )
+        raise FieldError("data", names, "must all have one label per image, or all several labels")
 
 
 @contextmanager
@@ -113,12 +112,12 @@ def _name_fields_in_errors(config: StudyConfig, network: str, data: str) -> Iter
     """Rephrases errors about costs and shapes by the study's fields ``budget`` and ``network``."""
     try:
         yield
-    except ValueError as error:
-        if config.budget is not None and str(error).startswith(f"{config.match} (="):
-            raise ValueError(f"budget{str(error).removeprefix(config.match)}") from None
-        if not str(error).startswith("input_shape"):
+    except FieldError as error:
+        if config.budget is not None and error.field == config.match:
+            raise error.renamed("budget") from None
+        if error.field != "input_shape":
             raise
-        raise ValueError(f"network (={network}) can't take the images of {data}: {error}") from None
+        raise FieldError("network", network, f"can't take the images of {data}: {error}") from None
 
 
 def _check_initial_weights(
@@ -127,9 +126,7 @@ def _check_initial_weights(
     """Raises a ValueError if weights don't fit a network, before anything is trained."""
     try:
         build_with_weights(network, weights.tensors)
-    except ValueError as error:
-        reason = str(error).removeprefix("source (=a state dict) doesn't fit the network: ")
-        raise ValueError(
-            f"start (={config.start}) doesn't fit {network.name} in the order "
-            f"{network.order or 'own'}: {reason}"
-        ) from None
+    except FieldError as error:
+        order = network.order or "own"
+        problem = f"doesn't fit {network.name} in the order {order}: {error}"
+        raise FieldError("start", config.start, problem) from None

@@ -12,6 +12,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from spectrum.analysis.evidence import StudyAnalysis
+from spectrum.errors import FieldError
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import execute_runs, open_engine
 from spectrum.executors.progress import ProgressDisplay, describe_test
@@ -27,7 +29,7 @@ from spectrum.study.plan import Plan, make_plan
 from spectrum.study.results import make_row, varied_values
 from spectrum.study.tune import RateCandidate, choose_learning_rates, tuning_runs
 
-__all__ = ["Interrupted", "dry_run", "execute_all", "prepare_folder", "run_study"]
+__all__ = ["Interrupted", "complete_study", "dry_run", "execute_all", "prepare_folder", "run_study"]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -56,12 +58,16 @@ def run_study(
         Interrupted: the study was interrupted. Everything finished is kept.
         OSError: the results can't be written. The runs are kept.
     """
-    console = console or Console(stderr=True)
+    return complete_study(config, console or Console(stderr=True), command).rows
+
+
+def complete_study(config: StudyConfig, console: Console, command: str) -> StudyAnalysis:
+    """Does what ``run_study`` does, and returns all that the study's files say."""
     with open_engine(config) as engine:
         return _run(config, engine, console, command)
 
 
-def _run(config: StudyConfig, engine: Engine, console: Console, command: str) -> pd.DataFrame:
+def _run(config: StudyConfig, engine: Engine, console: Console, command: str) -> StudyAnalysis:
     folder = config.out / config.name
     for field, needed in (("out", folder), ("runs", config.runs)):
         prepare_folder(field, needed)
@@ -162,7 +168,7 @@ def prepare_folder(field: str, folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"{field} (={folder}) can't be written: {error.strerror}") from error
+        raise FieldError(field, folder, f"can't be written: {error.strerror}") from error
 
 
 def execute_all(

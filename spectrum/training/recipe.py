@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
     BaseModel,
@@ -15,6 +15,8 @@ from pydantic import (
 )
 
 from spectrum.data.augmentation import Augmentation
+from spectrum.errors import FieldError
+from spectrum.fields import Facts, check_needs, field_facts
 
 __all__ = ["PRECISIONS", "RECIPES", "Precision", "Recipe", "default_dropout"]
 
@@ -52,14 +54,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 RECIPES: tuple[str, ...] = tuple(_DEFAULTS)
-# Fields that have an effect only if another field has one of these values.
-_NEEDS = {
-    "momentum": ("optimizer", ("sgd", "rmsprop")),
-    "warmup": ("schedule", ("one_cycle",)),
-    "decay": ("schedule", ("exponential",)),
-    "decay_every": ("schedule", ("exponential",)),
-    "decay_unit": ("schedule", ("exponential",)),
-}
+# What a field needs that has an effect beside some optimisers or schedules only.
+_MOMENTUM = ("optimizer", ("sgd", "rmsprop"))
+_ONE_CYCLE = ("schedule", ("one_cycle",))
+_EXPONENTIAL = ("schedule", ("exponential",))
 
 
 class Recipe(BaseModel):
@@ -119,12 +117,12 @@ class Recipe(BaseModel):
     batch_size: PositiveInt = 32
     optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
     lr: float = Field(default=4e-3, gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
+    momentum: Annotated[float, Field(ge=0, lt=1), Facts(needs=_MOMENTUM)] = 0.0
     schedule: Literal["one_cycle", "exponential"] = "one_cycle"
-    warmup: float = Field(default=0.3, gt=0, lt=1)
-    decay: float = Field(default=1.0, gt=0, le=1)
-    decay_every: PositiveFloat = 1
-    decay_unit: Literal["epochs", "samples"] = "epochs"
+    warmup: Annotated[float, Field(gt=0, lt=1), Facts(needs=_ONE_CYCLE)] = 0.3
+    decay: Annotated[float, Field(gt=0, le=1), Facts(needs=_EXPONENTIAL)] = 1.0
+    decay_every: Annotated[PositiveFloat, Facts(needs=_EXPONENTIAL)] = 1
+    decay_unit: Annotated[Literal["epochs", "samples"], Facts(needs=_EXPONENTIAL)] = "epochs"
     weight_decay: float = Field(default=1e-2, ge=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     average: float = Field(default=0.98, ge=0, lt=1)
@@ -143,20 +141,15 @@ class Recipe(BaseModel):
         if not isinstance(given, dict) or given.get("name", "small") not in RECIPES:
             return given
         values = {**_DEFAULTS[given.get("name", "small")], **given}
-        for field, (other, allowed) in _NEEDS.items():
-            other_value = values.get(other, cls.model_fields[other].default)
-            if field not in given and other_value not in allowed:
+        for field in cls.model_fields.keys() - given.keys():
+            needs = field_facts(cls, field).needs
+            if needs and values.get(needs[0], cls.model_fields[needs[0]].default) not in needs[1]:
                 values.pop(field, None)  # a default that is for another optimiser or schedule
         return values
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
-        for field, (other, allowed) in _NEEDS.items():
-            value, other_value = getattr(self, field), getattr(self, other)
-            if other_value not in allowed and value != type(self).model_fields[field].default:
-                raise ValueError(
-                    f"{field} (={value}) needs {other} {' or '.join(allowed)}, not {other_value}"
-                )
+        check_needs(self)
         return self
 
     def augmentation(self, is_streamed: bool) -> Augmentation:
@@ -169,9 +162,11 @@ class Recipe(BaseModel):
             ValueError: ``crop_area`` is given and images are in memory.
         """
         if self.crop_area is not None and not is_streamed:
-            raise ValueError(
-                f"recipe.crop_area (={self.crop_area}) needs images that are streamed "
-                "(data.loading 'stream'); those in memory have no pixels to spare"
+            raise FieldError(
+                "recipe.crop_area",
+                self.crop_area,
+                "needs images that are streamed (data.loading 'stream'); those in memory have no "
+                "pixels to spare",
             )
         crop_area = 0.08 if self.crop_area is None else self.crop_area
         return Augmentation(

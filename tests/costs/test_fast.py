@@ -92,7 +92,7 @@ def test_a_network_that_does_not_fit_says_which_size_it_needs() -> None:
 
 
 def test_segments_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"segments \(=16:8\) add up to 24, must add up to 51"):
+    with pytest.raises(ValueError, match=r"segments \(='16:8'\) add up to 24, must add up to 51"):
         count_config(NetworkConfig(name="tiny", segments="16:8"), (3, 8, 8))
 
 

@@ -151,12 +151,14 @@ def test_a_union_of_segments_is_the_same_function(
     ends = list(zip([0, *cuts], [*cuts, len(sizes)], strict=True))
     union = tuple(sum(sizes[start:stop]) for start, stop in ends)
     c = sum(sizes)
-    layer = SegmentedConv(c, c, segments=tuple(sizes), order=order, bias=True).double()
-    new, dropped = resegment_layer(layer, Segments(union))
+    layer = SegmentedConv(
+        c, c, segments=Segments.from_sizes(sizes), order=order, bias=True
+    ).double()
+    new, dropped = resegment_layer(layer, Segments.from_sizes(union))
     x = images(layer)
     torch.testing.assert_close(new(x), layer(x))
     assert dropped == 0
-    back, lost = resegment_layer(new, Segments(tuple(sizes)))
+    back, lost = resegment_layer(new, Segments.from_sizes(sizes))
     assert lost == 0
     assert all(torch.equal(v, layer.state_dict()[k]) for k, v in back.state_dict().items())
 
@@ -193,8 +195,8 @@ def test_728_channels_from_32_to_4_segments_do_not_nest() -> None:
 def test_more_segments_than_channels_become_one_per_channel() -> None:
     new, _ = resegment_layer(SegmentedConv(5, 7, segments=2), Segments(9))
     assert (new.segments.value, new.segment_count) == ("C", 5)
-    with pytest.raises(ValueError, match=r"\Asegments \(=2:2\)[^\n]*\Z"):
-        resegment_layer(SegmentedConv(5, 7, segments=2), Segments((2, 2)))
+    with pytest.raises(ValueError, match=r"\Asegments \(='2:2'\)[^\n]*\Z"):
+        resegment_layer(SegmentedConv(5, 7, segments=2), Segments("2:2"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])

@@ -66,7 +66,7 @@ def cases(draw: st.DrawFn) -> Case:
     if explicit:
         cuts = draw(st.sets(st.integers(1, divided - 1))) if divided > 1 else set()
         in_sizes = [b - a for a, b in pairwise([0, *sorted(cuts), divided])]
-        out_sizes, segments = in_sizes, tuple(in_sizes)
+        out_sizes, segments = in_sizes, ":".join(map(str, [*in_sizes, ""]))
     else:
         n = draw(st.integers(1, divided))
         spatial = {"spatial_first": (c_in, c_in), "pointwise_first": (c_out, c_out)}
@@ -187,7 +187,9 @@ def test_parallel_towers_of_figure_2_equal_pointwise_first(sizes: tuple[int, ...
         ).double()
         for size in sizes
     ]
-    layer = SegmentedConv(7, 12, 3, segments=sizes, order="pointwise_first").double()
+    layer = SegmentedConv(
+        7, 12, 3, segments=":".join(map(str, sizes)), order="pointwise_first"
+    ).double()
     ones, threes = ([tower[i].weight for tower in towers] for i in (0, 1))
     with torch.no_grad():
         layer.pointwise.weight.copy_(torch.cat(ones))
@@ -277,7 +279,7 @@ REFUSED += [("kernel_size", v) for v in (0, 2.5, "3", (3,), (3, 3, 3), (3, 0), T
 REFUSED += [("stride", v) for v in (0, -1, (1, 0), (1, 2, 3), 1.5)]
 REFUSED += [("dilation", v) for v in (0, -1, (0, 1), "2")]
 REFUSED += [("padding", v) for v in (-1, (0, -1), "same", "valid", 0.5, (1,))]
-REFUSED += [("segments", v) for v in (0, 9, "C/0", "x", (4, 5), (4, 4, 4), None, 1.5)]
+REFUSED += [("segments", v) for v in (0, 9, "C/0", "x", "4:5", "4:4:4", (4, 4), None, 1.5)]
 REFUSED += [("order", v) for v in ("x", "", None, 1)]
 REFUSED += [("activation", v) for v in ("gelu", "", "none", 1)]
 
@@ -293,7 +295,7 @@ def test_spatial_only_refuses_an_activation_and_sizes_that_fit_one_side_alone() 
     with pytest.raises(ValueError, match=r"\Aactivation \(='relu'\)[^\n]*\Z"):
         SegmentedConv(8, 8, order="spatial_only", activation="relu")
     with pytest.raises(ValueError, match=r"\Asegments \(=4:4\)[^\n]*8 input and 12 output[^\n]*\Z"):
-        SegmentedConv(8, 12, order="spatial_only", segments=(4, 4))
+        SegmentedConv(8, 12, order="spatial_only", segments="4:4")
 
 
 @pytest.mark.parametrize("segments", [4, 5])

@@ -193,7 +193,7 @@ def test_the_point_is_inferred_from_the_shapes(segments: str, order: str) -> Non
 
 
 def test_explicit_sizes_are_inferred_from_the_shapes() -> None:
-    layer = nn.Sequential(SegmentedConv(12, 5, segments=(6, 1, 5)))
+    layer = nn.Sequential(SegmentedConv(12, 5, segments="6:1:5"))
     assert stored_segments(layer, layer.state_dict())[0].value == (6, 1, 5)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from spectrum.analysis.folder import load_results
 from spectrum.search import load_trials
-from spectrum.study.results import load_results
 
 Command = Callable[..., tuple[int, str, str]]
 

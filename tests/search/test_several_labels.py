@@ -9,6 +9,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from spectrum.analysis.evidence import gather_evidence
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.search import SearchConfig, load_trials, run_search
@@ -17,7 +18,6 @@ from spectrum.search.check import WINNER, state_verdict
 from spectrum.search.space import make_space
 from spectrum.search.storage import silence_optuna, storage_url
 from spectrum.search.table import make_rows
-from spectrum.study.comparison import gather_evidence
 from tests.search.processes import Sharing
 from tests.search.test_check import at
 

@@ -25,7 +25,7 @@ REFUSED = {
     ("--segments", "1e9999"): "--segments (='1e9999') must be",
     ("--segments", "C+C"): "--segments (=2 values) must be 9 values",
     ("--segments", "16:8"): "--segments (=16:8) must not be explicit sizes where a width is solved",
-    ("--segments=16:8", "--match=none"): "--segments (=16:8) add up to 24, must add up to 51",
+    ("--segments=16:8", "--match=none"): "--segments (='16:8') add up to 24, must add up to 51",
     ("--segments", "front=C"): "must name every flow once: entry, middle, exit",
     ("--data", "nothing"): "--data (='nothing') must be one of digits, planted",
     ("--budget", "0"): "--budget (='0') must be greater than 0",

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from spectrum import StudyConfig, compare_points, run_study, state_evidence, summarize
+from spectrum.analysis.columns import ORIGIN, ROW
 from spectrum.analysis.comparison import compare, comparison_columns
+from spectrum.analysis.evidence import gather_evidence
 from spectrum.analysis.measure import ACCURACY
 from spectrum.runs.store import Store
-from spectrum.study.comparison import gather_evidence
-from spectrum.study.results import COLUMNS
 from tests.small_studies import FIELDS
 
 
@@ -125,7 +125,7 @@ def rows_of(correct: dict[str, NDArray[np.bool_]], over: str, **fields: Any) -> 
     rows = []
     for i, (run_id, answers) in enumerate(correct.items()):
         value, seed = run_id.rsplit("-", 1)
-        row = dict.fromkeys(COLUMNS, "") | {
+        row = dict.fromkeys([column.name for column in (*ROW, *ORIGIN)], "") | {
             "segments": "C",
             "status": "done",
             "match": "params",

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 
 from spectrum import StudyConfig, run_study
+from spectrum.analysis.columns import ORIGIN, ROW
 from spectrum.analysis.comparison import compare, comparison_columns
+from spectrum.analysis.evidence import compare_points, gather_evidence
 from spectrum.analysis.measure import ACCURACY
 from spectrum.analysis.sentences import state_evidence
 from spectrum.runs.store import Store
 from spectrum.study.__main__ import main
-from spectrum.study.comparison import compare_points, gather_evidence
-from spectrum.study.results import COLUMNS
 
 POINTS = ("1", "4", "C")
 
@@ -35,7 +35,7 @@ def made_up(
             correct = np.random.default_rng([i, seed]).random(80) < 0.9 - 0.3 * i
             (runs / run_id).mkdir(parents=True)
             np.savez_compressed(runs / run_id / "predictions.npz", correct=correct)
-            row = dict.fromkeys(COLUMNS, "") | {
+            row = dict.fromkeys([column.name for column in (*ROW, *ORIGIN)], "") | {
                 "run_id": run_id,
                 "study": "made up",
                 "order": "spatial_first",

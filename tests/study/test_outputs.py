@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from spectrum import StudyConfig, compare_points, load_results, run_study
+from spectrum.analysis.folder import CORRECT, CURVES, RESULTS, load_correct, load_curves
 from spectrum.runs.store import Store
-from spectrum.study.results import CORRECT, CURVES, RESULTS, load_correct, load_curves
 from tests.small_studies import FIELDS
 from tests.study.test_comparison import damage
 

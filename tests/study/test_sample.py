@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from spectrum import StudyConfig, compare_points, load_results, run_study
 from spectrum.analysis.comparison import compare
+from spectrum.analysis.evidence import analyze_study
+from spectrum.analysis.folder import load_correct
 from spectrum.analysis.statistics import pool_samples_as_seeds
-from spectrum.study.outputs import analyze_study
-from spectrum.study.results import load_correct
 
 GRID: dict[str, Any] = {
     "lr": [0.001, 0.002, 0.004],
@@ -65,7 +65,7 @@ def test_the_combinations_of_a_sample_count_as_seeds(
     expected = compare(stacked, ["1", "C"])
     for name in ("test_top1", "difference"):
         np.testing.assert_allclose(evidence[name], expected[name])
-    analysis = analyze_study(config)
+    analysis = analyze_study(config.out / config.name)
     assert len(analysis.summary) == 2
     assert analysis.summary["runs"].tolist() == [3, 3]
     assert "3 sampled combinations" in analysis.sentences[0]

@@ -15,17 +15,17 @@ from sklearn.metrics import average_precision_score
 
 from spectrum import StudyConfig, compare_points, load_results, load_run, run_study
 from spectrum.analysis.comparison import compare
-from spectrum.analysis.measure import mean_average_precision
-from spectrum.data import DataConfig, load_data
-from spectrum.runs.store import Store
-from spectrum.study.plan import make_plan
-from spectrum.study.results import (
+from spectrum.analysis.folder import (
     AVERAGE_PRECISION,
     RESULTS,
     load_average_precision,
     load_correct,
     load_curves,
 )
+from spectrum.analysis.measure import mean_average_precision
+from spectrum.data import DataConfig, load_data
+from spectrum.runs.store import Store
+from spectrum.study.plan import make_plan
 from tests.labelled import CLASSES
 from tests.small_studies import FIELDS
 from tests.study.test_comparison import damage

@@ -22,9 +22,9 @@ from spectrum import (
     load_run,
     run_study,
 )
+from spectrum.analysis.columns import ORIGIN, ROW
 from spectrum.executors.local import available_devices
 from spectrum.study.plan import make_plan
-from spectrum.study.results import COLUMNS
 from tests.small_studies import FIELDS, weights
 
 TIMES = ["train_seconds", "images_per_second"]
@@ -80,7 +80,7 @@ def test_the_row_the_store_and_the_network_agree(small_study: Callable[..., Stud
 def test_results_are_read_back_as_they_were(small_study: Callable[..., StudyConfig]) -> None:
     config = small_study(recipe={"batch_size": 256, "lr": [0.001, 1e38]}, activation="none,relu")
     results = run_study(config)
-    assert [*results.columns] == [*COLUMNS, "lr"]
+    assert [*results.columns] == [*[column.name for column in (*ROW, *ORIGIN)], "lr"]
     read = load_results(config.out / config.name)
     pd.testing.assert_frame_equal(results, read, check_dtype=False)
     assert list(read["activation"].unique()) == ["none", "relu"]

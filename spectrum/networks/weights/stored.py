@@ -50,10 +50,7 @@ def _infer_segments(layer: SegmentedConv, groups: Sequence[Group], has_pointwise
     if has_pointwise or layer.in_channels == layer.out_channels:
         # The spatial convolution is square: a segment has as many outputs as inputs.
         sizes = [width for out, width in groups for _ in range(out // width)]
-        even = Segments(len(sizes) or 1)
-        if sizes and list(even.sizes(sum(sizes))) != sizes:
-            return Segments(sizes)
-        return even if sizes else layer.segments
+        return Segments.from_sizes(sizes) if sizes else layer.segments
     for n in map(Segments, range(1, min(layer.in_channels, layer.out_channels) + 1)):
         if _near_equal_groups(n, layer.in_channels, layer.out_channels) == list(groups):
             return n

@@ -5,25 +5,75 @@ An answer is right or wrong. For images with several labels it is an average pre
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from spectrum.analysis.comparison import compare, comparison_columns
+from spectrum.analysis.folder import (
+    load_average_precision,
+    load_correct,
+    load_results,
+    read_study,
+)
 from spectrum.analysis.measure import ACCURACY, infer_measure
-from spectrum.analysis.statistics import point_columns, pool_samples_as_seeds, varied_columns
-from spectrum.study.results import load_average_precision, load_correct, load_results
+from spectrum.analysis.sentences import state_evidence
+from spectrum.analysis.statistics import (
+    point_columns,
+    pool_samples_as_seeds,
+    summarize,
+    varied_columns,
+)
+from spectrum.errors import FieldError
 
-__all__ = ["compare_points", "gather_evidence"]
+__all__ = ["StudyAnalysis", "analyze_study", "compare_points", "gather_evidence"]
 
 Answers: TypeAlias = NDArray[np.bool_] | NDArray[np.float32]
 AnswersOf: TypeAlias = Callable[[str], Answers]
+
+
+class StudyAnalysis(NamedTuple):
+    """What the files of a study say.
+
+    Attributes:
+        rows: one row per run, as ``load_results`` returns them.
+        results: the same rows. In a sampled study the combinations count as seeds.
+        evidence: the rows of ``compare_points``; None if nothing can be compared.
+        summary: one row per point.
+        sentences: what the evidence supports, in words.
+        over: the field whose values are compared.
+    """
+
+    rows: pd.DataFrame
+    results: pd.DataFrame
+    evidence: pd.DataFrame | None
+    summary: pd.DataFrame
+    sentences: list[str]
+    over: str
+
+
+def analyze_study(folder: Path | str) -> StudyAnalysis:
+    """Reads the files of a study's folder and compares its points.
+
+    Raises:
+        ValueError: the folder holds no study, or no results.
+    """
+    rows, study = load_results(folder), read_study(folder)
+    over, is_sampled = str(study.get("compare", "segments")), bool(study.get("sample"))
+    results = pool_samples_as_seeds(rows, over) if is_sampled else rows
+    try:
+        evidence = gather_evidence(results, _answers_of(folder, rows), over=over)
+    except ValueError as error:  # the results are still good
+        sentences = [f"Nothing can be compared: {error}."]
+        unknown = summarize(results).assign(test_low=math.nan, test_high=math.nan)
+        return StudyAnalysis(rows, results, None, unknown, sentences, over)
+    sentences = state_evidence(evidence, over, "sampled combination" if is_sampled else "seed")
+    return StudyAnalysis(rows, results, evidence, summarize(results, evidence), sentences, over)
 
 
 def compare_points(
@@ -46,46 +96,39 @@ def compare_points(
         ValueError: the folder holds no study, its files are damaged, or the reference isn't one of
             the values compared.
     """
-    results = load_results(folder)
-    measure = infer_measure(results)
+    rows, study = load_results(folder), read_study(folder)
+    over = over or str(study.get("compare", "segments"))
+    results = pool_samples_as_seeds(rows, over) if study.get("sample") else rows
+    return gather_evidence(results, _answers_of(folder, rows), reference, over)
+
+
+def _answers_of(folder: Path | str, rows: pd.DataFrame) -> AnswersOf:
+    """Reads the answers of a study's runs; those of a run are checked when they are asked for."""
+    measure = infer_measure(rows)
     answers: Mapping[str, Answers] = (
         load_correct(folder) if measure == ACCURACY else load_average_precision(folder)
     )
-    means = dict(zip(results["run_id"], results[measure.test_column], strict=True))
-    study = _read_study(folder)
-    over = over or str(study.get("compare", "segments"))
-    if study.get("sample"):
-        results = pool_samples_as_seeds(results, over)
+    means = dict(zip(rows["run_id"], rows[measure.test_column], strict=True))
 
     def answers_of(run_id: str) -> Answers:
         if run_id not in answers:
-            raise ValueError(f"folder (={folder}) lacks the per-example results of run {run_id}")
+            raise FieldError(
+                "folder", Path(folder), f"lacks the per-example results of run {run_id}"
+            )
         if abs(_mean(answers[run_id]) - means[run_id]) > 1e-5:
-            raise ValueError(
-                f"folder (={folder}) has two {measure.plural} of run {run_id}: its files differ"
+            raise FieldError(
+                "folder",
+                Path(folder),
+                f"has two {measure.plural} of run {run_id}: its files differ",
             )
         return answers[run_id]
 
-    return gather_evidence(results, answers_of, reference, over)
+    return answers_of
 
 
 def _mean(answers: Answers) -> float:
     known = answers[~np.isnan(answers)]
     return float(known.mean(dtype=float)) if len(known) else math.nan
-
-
-def _read_study(folder: Path | str) -> dict[str, Any]:
-    """Reads the configuration of a study from its folder."""
-    path = Path(folder) / "study.json"
-    try:
-        study = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"folder (={folder}) must hold a study; no study.json") from None
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} can't be read: {error}") from error
-    if not isinstance(study, dict):
-        raise ValueError(f"{path} can't be read: it doesn't hold the fields of a study")
-    return study
 
 
 def gather_evidence(
@@ -116,7 +159,7 @@ def gather_evidence(
             point has two runs of one seed, or the reference or the field doesn't exist.
     """
     if over not in point_columns(results):
-        raise ValueError(f"over (={over}) must be one of {', '.join(point_columns(results))}")
+        raise FieldError("over", over, f"must be one of {', '.join(point_columns(results))}")
     columns = varied_columns(results, over)
     series = [results]
     if columns:

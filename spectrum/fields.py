@@ -1,0 +1,68 @@
+"""Facts about the fields of configurations, which stand with the fields.
+
+A field is declared as ``Annotated[type, Facts(...)] = default``. ``None`` as a default stands for a
+value that follows from other things; ``Facts.unset`` names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spectrum.errors import FieldError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["Facts", "check_needs", "column_name", "field_facts"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What other modules ask about a field.
+
+    Attributes:
+        metavar: the placeholder of its value in the help of a command.
+        unset: what ``None`` stands for, for the help of a command.
+        table: for a field of a grid that stands outside the tables of a TOML file, the table that
+            it belongs to ("" for none); ``None`` for all other fields.
+        is_switch: whether its flag takes no value and stands for True.
+        names_run: whether its value is part of a run's id.
+        changes_task: for the data, whether it changes what is classified or the measure, so that
+            accuracies at two of its values can't be compared.
+        changes_test_images: for the data, whether it changes the test images.
+        needs: another field, and the values of it without which this field has no effect.
+    """
+
+    metavar: str | None = None
+    unset: str = ""
+    table: str | None = None
+    is_switch: bool = False
+    names_run: bool = True
+    changes_task: bool = True
+    changes_test_images: bool = True
+    needs: tuple[str, tuple[str, ...]] | None = None
+
+
+def field_facts(model: type[BaseModel], field: str) -> Facts:
+    """The facts that a field of a model is declared with."""
+    declared = model.model_fields[field].metadata
+    return next((entry for entry in declared if isinstance(entry, Facts)), Facts())
+
+
+def check_needs(config: BaseModel) -> None:
+    """Raises a FieldError if a field is set that has no effect beside the others."""
+    for field, info in type(config).model_fields.items():
+        needs, value = field_facts(type(config), field).needs, getattr(config, field)
+        if needs is None or value == info.default:
+            continue
+        other, allowed = needs
+        other_value = getattr(config, other)
+        if other_value not in allowed:
+            known = " or ".join(allowed)
+            raise FieldError(field, value, f"needs {other} {known}, not {other_value}")
+
+
+def column_name(table: str, field: str) -> str:
+    """The column of results for a field of a table; ``table`` is "" outside the tables."""
+    return table if field == "name" else field

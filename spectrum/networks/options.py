@@ -1,0 +1,80 @@
+"""The options of the networks, with their bounds. No torch is imported."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+)
+
+from spectrum.errors import first_field_error
+from spectrum.layers.arguments import ACTIVATIONS, Activation, Order
+
+__all__ = ["MAX_WIDTH", "Options", "Pooling", "check_options"]
+
+MAX_WIDTH = 1000
+Pooling: TypeAlias = Literal["symmetric", "keras"]
+"""How a pooling pads: the same on both sides, or as Keras does for ``"same"``."""
+
+
+def _parse_activation(value: Any) -> Any:
+    if value not in (None, *ACTIVATIONS, "none"):
+        raise ValueError(f"must be one of none, {', '.join(ACTIVATIONS)}")
+    return None if value == "none" else value
+
+
+def _parse_order(value: Any) -> Any:
+    return None if value == "own" else value
+
+
+class Options(BaseModel):
+    """The options of all families of networks, each with its bounds.
+
+    They are arguments of the functions that build the networks, which document them, and fields
+    of ``NetworkConfig``. No family has all of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    num_classes: PositiveInt = 1000
+    in_channels: PositiveInt = 3
+    width: float = Field(default=1.0, gt=0, le=MAX_WIDTH)
+    order: Annotated[Order | None, BeforeValidator(_parse_order)] = None
+    activation: Annotated[Activation | None, BeforeValidator(_parse_activation)] = None
+    residual: bool = True
+    hidden: tuple[PositiveInt, ...] = ()
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    repeats: int | None = Field(default=None, ge=0, le=1000)
+    channel_multiple: PositiveInt = 1
+    pooling: Pooling = "symmetric"
+    bn_eps: float = Field(default=1e-5, gt=0)
+    bn_momentum: float = Field(default=0.1, gt=0, le=1)
+    aux_logits: bool = False
+
+    def scale(self, channels: int, factor: float = 1.0) -> int:
+        """The number of channels at this width, rounded to the nearest positive multiple.
+
+        Args:
+            channels: the number at width 1.
+            factor: another multiplier beside the width.
+        """
+        multiples = channels * (self.width * factor) / self.channel_multiple
+        return max(int(multiples + 0.5), 1) * self.channel_multiple
+
+
+def check_options(**options: object) -> Options:
+    """The options of a network as they were given to the function that builds it.
+
+    Raises:
+        FieldError: an option is out of its bounds.
+    """
+    try:
+        return Options.model_validate(options)
+    except ValidationError as error:
+        raise first_field_error(error) from None

@@ -1,0 +1,81 @@
+"""What the commands of studies and searches share: a file and flags become a configuration."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from spectrum.cli import make_app, make_command, name_flag, run_app, started_by_torchrun
+from spectrum.errors import FieldError, first_field_error
+from spectrum.study.grid import GridConfig, merge_flags, read_toml
+
+__all__ = ["run_grid_command"]
+
+_Config = TypeVar("_Config", bound=GridConfig)
+
+
+def run_grid_command(
+    model: type[_Config],
+    summary: str,
+    metavar: str,
+    run: Callable[[_Config], int],
+    print_plan: Callable[[_Config], int],
+) -> int:
+    """Run the command that is configured by a file, by flags, or by both.
+
+    Args:
+        model: the configuration, whose fields are the flags.
+        summary: the text of the command's help.
+        metavar: the placeholder of the file in the help.
+        run: does the work and returns the exit status.
+        print_plan: prints what the work would be, for ``--dry-run``.
+    """
+
+    def command(flags: dict[str, Any], file: str | None, dry_run: bool) -> int:
+        try:
+            config = _configure(model, file, flags)
+            return print_plan(config) if dry_run else run(config)
+        except FieldError as error:
+            raise name_flag(error, {flag: flag for flag in flags}) from None
+
+    command.__doc__ = summary
+    place = typer.Argument(metavar=metavar, help="A file with fields, which flags override.")
+    switch = typer.Option(
+        "--dry-run", help="Print what would be done, with its costs, and what is done already."
+    )
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    app = make_app()
+    app.command()(
+        make_command(
+            model,
+            command,
+            inspect.Parameter(
+                "file", keyword, default=None, annotation=Annotated[str | None, place]
+            ),
+            inspect.Parameter(
+                "dry_run", keyword, default=False, annotation=Annotated[bool, switch]
+            ),
+        )
+    )
+    interrupted = "interrupted before training; run the same command to start again"
+    if started_by_torchrun():
+        from spectrum.executors.distributed import run_on_rank_zero
+
+        return run_on_rank_zero(lambda: run_app(app, interrupted))
+    return run_app(app, interrupted)
+
+
+def _configure(model: type[_Config], file: str | None, flags: dict[str, Any]) -> _Config:
+    fields = {"name": Path(file).stem, **read_toml(Path(file))} if file else {}
+    try:
+        return model(**merge_flags(fields, flags))
+    except ValidationError as error:
+        first = first_field_error(error, model.model_fields)
+        if file and first.field not in flags:
+            raise ValueError(f"{file}: {first}") from None
+        raise first from None
