@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from spectrum import Recipe, StudyConfig
+from spectrum import NetworkConfig, Recipe, StudyConfig
 from spectrum.analysis.folder import AVERAGE_PRECISION, CORRECT, CURVES, RESULTS, read_study
 from spectrum.files import write_atomic, write_json
 from spectrum.runs.config import RunConfig
+from spectrum.runs.latency import hash_key
 from spectrum.study.plan import make_plan
 
 # The fields that format 1 left out of the hash at their default, by the part that has them.
@@ -100,11 +101,29 @@ def relabel_runs(folder: Path) -> int:
     return renamed
 
 
+def relabel_latencies(folder: Path) -> int:
+    """Renames the files of measured latencies; returns how many."""
+    renamed = 0
+    for path in sorted(folder.glob("latency/*.json")):
+        measured = json.loads(path.read_bytes())
+        key = json.loads(json.dumps(measured["of"]))
+        for owner, name in ((key, "network"), (key.get("beside", {}), "config")):
+            if name in owner:
+                network = NetworkConfig(**owner[name])
+                owner[name] = network.model_dump(mode="json", exclude_defaults=True)
+        target = path.with_stem(hash_key(key))
+        if hash_key(measured["of"]) == path.stem and not target.exists():
+            write_json(target, measured | {"of": key})
+            path.unlink()
+            renamed += 1
+    return renamed
+
+
 def main(folders: list[str]) -> None:
     """Relabels every folder."""
     for folder in map(Path, folders):
         if not (folder / RESULTS).exists():
-            print(f"{folder}: {relabel_runs(folder)} runs")
+            print(f"{folder}: {relabel_runs(folder)} runs, {relabel_latencies(folder)} latencies")
             continue
         ids = ids_of_study(folder)
         if not set(ID.findall((folder / RESULTS).read_text(encoding="utf-8"))) <= ids.keys():

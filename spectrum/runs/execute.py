@@ -22,6 +22,7 @@ from filelock import Timeout
 
 from spectrum import __version__
 from spectrum.data import load_data
+from spectrum.errors import FieldError
 from spectrum.machine import device_name, is_out_of_memory
 from spectrum.networks import build
 from spectrum.runs.config import RunConfig
@@ -171,9 +172,11 @@ def train_and_test(
         advice = ""
         if run.data.kind == "code":
             advice = "; it must return the same whenever it is called"
-        raise ValueError(
-            f"data (={run.data.name}) has changed since this was planned: its fingerprint is "
-            f"{dataset.fingerprint}, not {run.fingerprint}{advice}"
+        raise FieldError(
+            "data",
+            run.data.name,
+            "has changed since this was planned: its fingerprint is "
+            f"{dataset.fingerprint}, not {run.fingerprint}{advice}",
         )
     with seeded(run.seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plan has already warned of layers that saturate

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spectrum.errors import FieldError
 from spectrum.layers import SegmentedConv, fuse_pointwise
 from spectrum.networks import (
     NetworkConfig,
@@ -92,8 +93,8 @@ def read_initial_weights(path: Path, network: str) -> InitialWeights:
     """
     try:
         weights = read_weights(path)
-    except ValueError as error:
-        raise ValueError(str(error).replace("source (=", "start (=", 1)) from None
+    except FieldError as error:
+        raise error.renamed("start") from None
     settings = source_settings(weights) | stored_network(path)
     tensors = dict(weights.tensors if is_user_code(network) else weights.state)
     digest = hashlib.sha256()
@@ -134,9 +135,11 @@ def build_with_weights(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> 
             network.set_submodule(name, classifier)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     if shapes != {name: tuple(tensor.shape) for name, tensor in target.state_dict().items()}:
-        raise ValueError(
-            f"at {config.segments} its layers consist of other convolutions than in the weights; "
-            "--order spatial_only or spatial_first keeps the same ones at all points"
+        raise FieldError(
+            "segments",
+            config.segments,
+            "must have the same convolutions as the weights; --order spatial_only or "
+            "spatial_first keeps the same ones at all points",
         )
     return network
 

@@ -34,7 +34,7 @@ from spectrum.machine import device_name
 from spectrum.networks import NetworkConfig, build, code_fingerprint, is_user_code
 from spectrum.training import Precision
 
-__all__ = ["LatencyCache", "make_latency_cache", "run_conditions"]
+__all__ = ["LatencyCache", "hash_key", "make_latency_cache", "run_conditions"]
 
 log = logging.getLogger(__name__)
 
@@ -173,16 +173,21 @@ def _base_key(
 
 
 def _plain(network: NetworkConfig) -> dict[str, Any]:
-    return network.model_dump(mode="json")
+    # Without fields at their default, so that a field that is added later changes no key.
+    return network.model_dump(mode="json", exclude_defaults=True)
+
+
+def hash_key(key: dict[str, Any]) -> str:
+    """The name of the file of a measurement that depends on ``key``."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _measure_once(
     root: Path, key: dict[str, Any], measure: Callable[[], _Measurement]
 ) -> _Measurement:
     """Read the measurement with this key from its file, or measure and write it."""
-    text = json.dumps(key, sort_keys=True)
     folder = root / "latency"
-    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    path = folder / f"{hash_key(key)}.json"
     found = _read_measurement(path)
     if found is not None:
         return found

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from spectrum.costs import count_config, count_costs, match_budget, reference_config
 from spectrum.costs.matching import Matching
 from spectrum.data import Dataset
+from spectrum.errors import FieldError
 from spectrum.machine import is_out_of_memory
 from spectrum.networks import NetworkConfig, build, code_fingerprint, is_user_code
 from spectrum.runs.latency import LatencyCache
@@ -102,9 +103,10 @@ def solve(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ValueError(
-            f"segments (={network.segments}) at width {network.width} need more memory "
-            "than there is"
+        raise FieldError(
+            "segments",
+            network.segments,
+            f"at width {network.width} must need less memory: it needs more than there is",
         ) from error
     notes = tuple(str(warning.message) for warning in caught)
     if miss is not None and abs(miss) > _NOTED_MISS:
@@ -120,13 +122,12 @@ def _check_logits(module: nn.Module, network: NetworkConfig, dataset: Dataset) -
             logits = module.eval()(torch.zeros(1, *dataset.shape))
     except Exception as error:  # a user's module may raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"network (={network.name}) can't take float32 images: {reason}"
-        ) from error
+        raise FieldError("network", network.name, f"can't take float32 images: {reason}") from error
     output = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if output != (1, network.num_classes):
-        raise ValueError(
-            f"network (={network.name}) must give logits (N, {network.num_classes}), one per "
-            f"class of the data, not {output}; a callable with a parameter num_classes receives "
-            "their number"
+        raise FieldError(
+            "network",
+            network.name,
+            f"must give logits (N, {network.num_classes}), one per class of the data, not "
+            f"{output}; a callable with a parameter num_classes receives their number",
         )

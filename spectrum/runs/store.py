@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from spectrum.analysis.folder import read_arrays
+from spectrum.errors import FieldError
 from spectrum.files import write_atomic, write_json
 from spectrum.networks import NetworkConfig, build_on_meta, code_fingerprint
 
@@ -206,8 +207,8 @@ def load_run(folder: Path | str) -> nn.Module:
             )
     except (FileNotFoundError, NotADirectoryError) as error:
         name = Path(error.filename).name
-        raise ValueError(f"folder (={folder}) must hold a finished run; no {name}") from None
+        raise FieldError("folder", folder, f"must hold a finished run; no {name}") from None
     except (ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"folder (={folder}) holds a damaged run: {reason}") from error
+        raise FieldError("folder", folder, f"holds a damaged run: {reason}") from error
     return network.eval()
