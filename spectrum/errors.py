@@ -39,13 +39,15 @@ class FieldError(ValueError):
 def as_text(value: object) -> str:
     """A value as text of at most 60 characters, for a message.
 
-    The items of a tuple or list are separated by commas. Paths are shown without quotes.
+    The items of a tuple or list are separated by commas. Paths are shown whole, without quotes.
     """
+    if isinstance(value, PurePath):
+        return str(value)
     try:
         if isinstance(value, tuple | list) and value:
             text = ",".join(map(str, value))
         else:
-            text = str(value) if isinstance(value, PurePath) else repr(value)
+            text = repr(value)
     except ValueError:  # Python refuses to print numbers with thousands of digits
         text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

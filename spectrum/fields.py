@@ -6,15 +6,41 @@ value that follows from other things; ``Facts.unset`` names it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Self
 
-from spectrum.errors import FieldError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from spectrum.errors import FieldError, first_field_error
 
-__all__ = ["Facts", "check_needs", "column_name", "field_facts"]
+__all__ = ["Config", "Facts", "check_needs", "column_name", "field_facts"]
+
+
+class Config(BaseModel):
+    """A frozen configuration, which refuses unknown fields. Its repr leaves defaults out."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @classmethod
+    def checked(cls, fields: Mapping[str, Any]) -> Self:
+        """A configuration with the given fields.
+
+        Raises:
+            FieldError: a field is unknown or has a value that it can't have.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise first_field_error(error, cls.model_fields) from None
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The fields that aren't at their default, with their values."""
+        for name, field in type(self).model_fields.items():
+            if field.is_required() or getattr(self, name) != field.default:
+                yield name, getattr(self, name)
 
 
 @dataclass(frozen=True)

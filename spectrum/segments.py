@@ -79,8 +79,11 @@ class Segments:
         if isinstance(self.value, tuple):
             total = sum(self.value)
             if total != channels:
-                allowed = f"add up to {total}, must add up to {channels}, the layer's channels"
-                raise FieldError("segments", str(self), allowed)
+                raise FieldError(
+                    "segments",
+                    str(self),
+                    f"add up to {total}, must add up to {channels}, the layer's channels",
+                )
             return len(self.value)
         if isinstance(self.value, str):
             return -(-channels // int(self.value[2:] or 1))
@@ -170,8 +173,11 @@ def _split(text: str) -> str | dict[str, str] | list[str]:
         flow, equals, segments = part.partition("=")
         flow = flow.strip()
         if not equals or not flow or flow in flows:
-            allowed = "must name a flow in every part, each flow once, as in 'entry=C+exit=4'"
-            raise FieldError("segments", text, allowed)
+            raise FieldError(
+                "segments",
+                text,
+                "must name a flow in every part, each flow once, as in 'entry=C+exit=4'",
+            )
         flows[flow] = segments
     return flows
 
@@ -217,10 +223,14 @@ def layer_segments(value: Setting, flows: Sequence[str]) -> list[Segments]:
     if isinstance(setting, dict):
         known = list(dict.fromkeys(flows))
         if set(setting) != set(known):
-            allowed = f"must name every flow once: {', '.join(known)}"
-            raise FieldError("segments", format_setting(setting), allowed)
+            raise FieldError(
+                "segments",
+                format_setting(setting),
+                f"must name every flow once: {', '.join(known)}",
+            )
         return [setting[flow] for flow in flows]
     if len(setting) != len(flows):
-        allowed = f"must be {len(flows)} values, one per layer, not {len(setting)}"
-        raise FieldError("segments", setting, allowed)
+        raise FieldError(
+            "segments", setting, f"must be {len(flows)} values, one per layer, not {len(setting)}"
+        )
     return list(setting)

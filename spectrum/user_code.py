@@ -1,14 +1,23 @@
-"""Imports a user's own callable, which is named as ``package.module:callable``."""
+"""Imports and calls a user's own callable, which is named as ``package.module:callable``."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
-__all__ = ["describe_error", "import_callable", "is_callable_name"]
+from spectrum.errors import FieldError
+
+__all__ = [
+    "call_user_callable",
+    "describe_error",
+    "import_callable",
+    "is_callable_name",
+    "parameters_of",
+]
 
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 
@@ -18,11 +27,15 @@ def is_callable_name(name: str) -> bool:
     return re.fullmatch(f"{_NAME}:{_NAME}", name) is not None
 
 
-def import_callable(name: str) -> Callable[..., Any]:
+def import_callable(field: str, name: str) -> Callable[..., Any]:
     """Imports what ``package.module:callable`` names.
 
+    Args:
+        field: the field that holds the name, for an error.
+        name: the name.
+
     Raises:
-        ValueError: it can't be imported or isn't callable. The message doesn't repeat the name.
+        FieldError: it can't be imported or isn't callable.
     """
     module, _, path = name.partition(":")
     try:
@@ -31,14 +44,40 @@ def import_callable(name: str) -> Callable[..., Any]:
         function = reduce(getattr, path.split("."), importlib.import_module(module))
     # An import runs the user's code, which may raise any exception.
     except (Exception, SystemExit) as error:
-        raise ValueError(f"can't be imported: {describe_error(error)}") from error
+        raise FieldError(field, name, f"can't be imported: {describe_error(error)}") from error
     if not callable(function):
-        raise ValueError(f"must be callable, not {type(function).__name__}")
+        raise FieldError(field, name, f"must be callable, not {type(function).__name__}")
     return function
 
 
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of a callable; none if it is written in C and has no signature."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def call_user_callable(field: str, name: str, **arguments: object) -> Any:
+    """Imports and calls what ``package.module:callable`` names.
+
+    Args:
+        field: the field that holds the name, for an error.
+        name: the name.
+        **arguments: the arguments of the call.
+
+    Raises:
+        FieldError: it can't be imported, isn't callable, or raises an exception.
+    """
+    function = import_callable(field, name)
+    try:
+        return function(**arguments)
+    except (Exception, SystemExit) as error:
+        raise FieldError(field, name, f"failed: {describe_error(error)}") from error
+
+
 def describe_error(error: BaseException) -> str:
-    """Returns an exception's type and the first line of its message, at most 200 characters."""
+    """An exception's type and the first line of its message, at most 200 characters."""
     lines = str(error).splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return text[:200]

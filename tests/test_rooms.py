@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "kernels": BASE,
     "layers": BASE | {"kernels"},
     "networks": BASE | {"layers"},
-    "costs": BASE | {"layers", "networks"},
+    "costs": BASE | {"layers", "networks", "analysis"},
     "data": BASE,
     "training": BASE | {"data"},
     "analysis": {"data", "errors", "fields", "segments"},

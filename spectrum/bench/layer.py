@@ -21,7 +21,6 @@ from spectrum.bench.roofline import (
     measured_ceilings,
     roofline_seconds,
 )
-from spectrum.costs.inputs import first_line
 from spectrum.costs.timing import Timing, ratio, time_interleaved
 from spectrum.kernels.plans import plan_of, using_plan
 from spectrum.kernels.tune import tune
@@ -29,6 +28,7 @@ from spectrum.layers import SegmentedConv, UnevenConv2d
 from spectrum.machine import is_out_of_memory
 from spectrum.segments import Segments
 from spectrum.training.seeding import seeded
+from spectrum.user_code import describe_error
 
 __all__ = ["LayerBenchConfig", "LayerTimes", "bench_layer", "default_points"]
 
@@ -142,7 +142,7 @@ def _explain_errors(config: LayerBenchConfig) -> Iterator[None]:
             raise
         raise ValueError(
             f"precision (={config.precision!r}) must be one that {config.device} convolves in: "
-            f"{first_line(error)}"
+            f"{describe_error(error)}"
         ) from error
 
 

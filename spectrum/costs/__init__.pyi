@@ -1,8 +1,8 @@
 from .batch_size import find_batch_size
 from .budget import Match, match_budget, reference_config
-from .count import Costs, count_costs, count_parameters
+from .count import count_costs, count_parameters
 from .fast import count_config
-from .grid import CostGrid, cost_grid
+from .grid import CostGrid, cost_grid, cost_rows
 from .latency import (
     LATENCY_BATCH,
     LatencyConditions,
@@ -14,7 +14,7 @@ from .latency import (
 )
 from .matching import Matching
 from .measure import MeasuredCosts, measure_costs
-from .rows import cost_rows
+from .rows import Costs
 from .timing import Ratio, Timing, checked_device, ratio, time_interleaved
 from .workload import MeasuredPrecision, Workload, make_workload, preserve_rng_state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from spectrum.costs.workload import (
     make_workload,
     preserve_rng_state,
 )
+from spectrum.errors import FieldError
 from spectrum.layers import check_int
 from spectrum.machine import is_out_of_memory
 
@@ -61,37 +63,31 @@ def find_batch_size(
         may need two images.
 
     Raises:
-        ValueError: an argument is invalid, or not even the smallest batch fits.
+        FieldError: an argument is invalid, or not even the smallest batch fits.
     """
     place = checked_device(device)
     smallest = SMALL_BATCH if training else 1
     largest = check_int("largest", largest, smallest)
     limit = None if memory is None else check_int("memory", memory)
+    prepare = partial(
+        make_workload,
+        network,
+        input_shape,
+        device=place,
+        precision=precision,
+        training=training,
+        channels_last=channels_last,
+    )
 
-    def prepare(batch_size: int) -> Workload:
-        return make_workload(
-            network,
-            input_shape,
-            batch_size,
-            place,
-            precision,
-            training=training,
-            channels_last=channels_last,
-        )
+    def measured_peak(batch_size: int) -> int:
+        return prepare(batch_size).peak_memory()
 
     with preserve_rng_state(place):
-        if place.type == "cuda":
-            return largest_fitting_size(
-                lambda size: prepare(size).peak_memory(), smallest, largest, memory=limit
-            )
-        peak = peak_memory_by_size(prepare)
-    limit = limit or int(USABLE_SHARE * memory_available())
-    if peak(smallest) > limit:
-        raise _too_little(limit, smallest, peak(smallest))
-    size = smallest
-    while 2 * size <= largest and peak(2 * size) <= limit:
-        size *= 2
-    return size
+        peak = measured_peak
+        if place.type == "cpu":
+            peak = peak_memory_by_size(prepare)
+            limit = limit or int(USABLE_SHARE * memory_available())
+        return largest_fitting_size(peak, smallest, largest, memory=limit)
 
 
 def peak_memory_by_size(prepare: Callable[[int], Workload]) -> Callable[[int], int]:
@@ -129,7 +125,7 @@ def largest_fitting_size(
         memory: the bytes that a step may use; None for all that there are.
 
     Raises:
-        ValueError: the smallest size doesn't fit.
+        FieldError: the smallest size doesn't fit.
     """
     fits, size = 0, smallest
     while size <= largest:
@@ -145,11 +141,7 @@ def largest_fitting_size(
             break
         fits, size = size, 2 * size
     if not fits:
-        raise _too_little(memory, smallest, used)
+        given = "all there is" if memory is None else memory
+        needs = "" if used is None else f", which needs {used} bytes"
+        raise FieldError("memory", given, f"must have room for a batch of {smallest}{needs}")
     return fits
-
-
-def _too_little(memory: int | None, smallest: int, needed: int | None) -> ValueError:
-    given = "all there is" if memory is None else f"{memory} bytes"
-    needs = "" if needed is None else f", which needs {needed} bytes"
-    return ValueError(f"memory (={given}) must have room for a batch of {smallest}{needs}")

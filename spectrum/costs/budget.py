@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spectrum.costs.count import count_parameters
-from spectrum.costs.inputs import checked_shape, input_shape_error
+from spectrum.costs.fast import count_config
+from spectrum.costs.inputs import checked_shape, record_calls
+from spectrum.costs.matching import Matching
+from spectrum.errors import FieldError
 from spectrum.layers import check_int
 from spectrum.networks import MAX_WIDTH, NetworkConfig, build_on_meta, is_user_code, takes_argument
 from spectrum.segments import Segments, parse_setting
@@ -20,7 +23,9 @@ __all__ = [
     "check_width_solvable",
     "match_budget",
     "reference_config",
+    "reference_cost",
     "round_width",
+    "widths_around",
 ]
 
 TOLERANCE = 0.002  # of the miss
@@ -43,6 +48,11 @@ class Match(NamedTuple):
 def reference_config(config: NetworkConfig) -> NetworkConfig:
     """The configuration whose cost is the default budget: one segment per channel, at width 1."""
     return config.model_copy(update={"segments": "C", "width": 1.0})
+
+
+def reference_cost(config: NetworkConfig, input_shape: Sequence[int], match: Matching) -> int:
+    """The parameters or MACs, as ``match`` says, of a network at ``"C"`` and width 1."""
+    return int(getattr(count_config(reference_config(config), input_shape), match))
 
 
 def match_budget(
@@ -70,17 +80,19 @@ def match_budget(
         The configuration and the miss, which unpack as a pair.
 
     Raises:
-        ValueError: both budgets are given, or no width comes near the budget; the segments are
+        FieldError: both budgets are given, or no width comes near the budget; the segments are
             explicit sizes, which fit one width only; or the network can't process the input.
     """
     check_width_solvable(config)
     if params is not None and macs is not None:
-        raise ValueError(f"params (={params}) and macs (={macs}) must not both be given")
+        raise FieldError("params", params, f"must not be given with macs (={macs})")
     shape = checked_shape(input_shape)
-    cost = _macs_by_width(config, shape) if macs is not None else _params_by_width(config)
-    if params is None and macs is None:
-        params = count_parameters(build_on_meta(reference_config(config)))
-    name, budget = ("macs", macs) if macs is not None else ("params", params)
+    if macs is not None:
+        name, budget, cost = "macs", macs, _macs_by_width(config, shape)
+    else:
+        name, budget, cost = "params", params, _params_by_width(config)
+        if budget is None:
+            budget = count_parameters(build_on_meta(reference_config(config)))
     budget = check_int(name, budget)
     width = 1.0
     for _ in range(8):
@@ -88,49 +100,50 @@ def match_budget(
         width = round_width(width * ratio**0.5)
         if abs(ratio - 1) < TOLERANCE:
             break
-    best = width
-    best_miss = cost(width) / budget - 1
-    for step in range(1, SEARCH_STEPS + 1):
-        for candidate in (
-            round_width(width * (1 + step / 1000)),
-            round_width(width * (1 - step / 1000)),
-        ):
-            if abs(best_miss) <= TOLERANCE:
-                break
-            miss = cost(candidate) / budget - 1
-            if abs(miss) < abs(best_miss):
-                best, best_miss = candidate, miss
-    if abs(best_miss) > 0.5:
-        raise ValueError(
-            f"{name} (={budget}) must be near what a width can reach: the nearest network has "
-            f"{cost(best)}"
-        )
-    return Match(config.model_copy(update={"width": best}), best_miss)
+    misses: dict[float, float] = {}
+    for candidate in widths_around(width, SEARCH_STEPS, 1 / 1000):
+        misses[candidate] = cost(candidate) / budget - 1
+        if abs(misses[candidate]) <= TOLERANCE:
+            break
+    best, miss = min(misses.items(), key=lambda item: abs(item[1]))
+    if abs(miss) > 0.5:
+        allowed = f"must be near what a width can reach: the nearest network has {cost(best)}"
+        raise FieldError(name, budget, allowed)
+    return Match(config.model_copy(update={"width": best}), miss)
 
 
 def check_width_solvable(config: NetworkConfig) -> None:
-    """Raise a ValueError if a network's width can't be solved: explicit sizes, or no width."""
-    if any(isinstance(value.value, tuple) for value in _segments(config.segments)):
-        raise ValueError(
-            f"segments (={config.segments}) must not be explicit sizes where a width is solved"
-        )
+    """Raise a FieldError if a network's width can't be solved: explicit sizes, or no width."""
+    setting = parse_setting(config.segments)
+    if isinstance(setting, Segments):
+        setting = (setting,)
+    elif isinstance(setting, dict):
+        setting = tuple(setting.values())
+    if any(isinstance(segments.value, tuple) for segments in setting):
+        allowed = "must not be explicit sizes where a width is solved"
+        raise FieldError("segments", config.segments, allowed)
     if is_user_code(config.name) and not takes_argument(config.name, "width"):
-        raise ValueError(
-            f"network (={config.name}) must take an argument width for its cost to be matched"
-        )
+        allowed = "must take an argument width for its cost to be matched"
+        raise FieldError("network", config.name, allowed)
+
+
+def widths_around(width: float, steps: int, step: float) -> Iterator[float]:
+    """A width, and the widths at equal distances to either side, the nearest first.
+
+    Args:
+        width: the width in the middle.
+        steps: how many widths there are to either side.
+        step: the distance between two of them, as a share of the width in the middle.
+    """
+    yield round_width(width)
+    for i in range(1, steps + 1):
+        yield round_width(width * (1 + i * step))
+        yield round_width(width * (1 - i * step))
 
 
 def round_width(width: float) -> float:
     """A width rounded to four significant digits, within the allowed range."""
     return float(f"{min(max(width, MIN_WIDTH), MAX_WIDTH):.4g}")
-
-
-def _segments(segments: str) -> Iterable[Segments]:
-    """The values that a setting consists of, by flow or by layer."""
-    setting = parse_setting(segments)
-    if isinstance(setting, Segments):
-        return [setting]
-    return setting.values() if isinstance(setting, dict) else setting
 
 
 def _params_by_width(config: NetworkConfig) -> Callable[[float], int]:
@@ -142,22 +155,11 @@ def _macs_by_width(config: NetworkConfig, shape: tuple[int, int, int]) -> Callab
 
     The positions don't depend on the width, so one forward pass on the meta device is enough.
     """
-    positions: dict[str, int] = {}
-
-    def make_hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def record(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            positions[name] = output[0, 0].numel() if output.dim() == 4 else 1
-
-        return record
-
-    network = build_on_meta(config.model_copy(update={"width": 1.0})).eval()
-    for name, module in network.named_modules():
-        module.register_forward_hook(make_hook(name))
-    try:
-        with torch.no_grad():
-            network(torch.empty(1, *shape, device="meta"))
-    except RuntimeError as error:
-        raise input_shape_error(network, shape, error) from error
+    calls = record_calls(build_on_meta(config.model_copy(update={"width": 1.0})), shape)
+    positions = {
+        call.name: math.prod(call.output_shape[1:]) if len(call.output_shape) == 3 else 1
+        for call in calls
+    }
 
     def positions_of(name: str) -> int:
         # An uneven convolution has parts that exist at some widths only; it has their positions.

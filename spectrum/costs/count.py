@@ -10,10 +10,8 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import (
     Handle,
@@ -24,17 +22,12 @@ from fvcore.nn.jit_handles import (
 )
 from torch import nn
 
-from spectrum.costs.inputs import (
-    checked_shape,
-    eval_mode,
-    first_line,
-    input_shape_error,
-    make_example,
-    record_output_shapes,
-)
-from spectrum.costs.table import make_table
+from spectrum.costs.inputs import checked_shape, eval_mode, make_example, record_calls
+from spectrum.costs.rows import Costs, module_costs
+from spectrum.errors import FieldError
+from spectrum.user_code import describe_error
 
-__all__ = ["Costs", "count_costs", "count_parameters"]
+__all__ = ["count_costs", "count_parameters"]
 
 # The operators of convolutions and linear layers, with the functions that count their MACs.
 _MAC_HANDLES: dict[str, Handle] = {
@@ -91,27 +84,6 @@ FREE_OPERATORS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Costs:
-    """The counts of one network for one example of a given shape.
-
-    Attributes:
-        params: trainable parameters.
-        macs: multiply-adds of convolutions and linear layers.
-        fvcore_total: fvcore's total over all operators that it counts.
-        activations: elements of the outputs of convolutions and linear layers.
-        table: one row per layer, with ``layer, kind, output_shape, segments, params, macs,
-            activations, share``. ``share`` is the layer's share of the network's MACs. The rows
-            add up to ``params``, ``macs`` and ``activations``.
-    """
-
-    params: int
-    macs: int
-    fvcore_total: int
-    activations: int
-    table: pd.DataFrame
-
-
 def count_parameters(network: nn.Module) -> int:
     """The number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -128,23 +100,17 @@ def count_costs(network: nn.Module, input_shape: Sequence[int]) -> Costs:
         input_shape: the shape of one example, such as ``(3, 299, 299)``.
 
     Raises:
-        ValueError: ``input_shape`` isn't three positive numbers, the network can't process such
+        FieldError: ``input_shape`` isn't three positive numbers, the network can't process such
             an example or can't be traced, or it runs an operator whose cost isn't known.
     """
     shape = checked_shape(input_shape)
     if any(tensor.is_meta for tensor in network.parameters()):
         network = copy.deepcopy(network).to_empty(device="cpu")
 
-    example = make_example(network, shape)
-    shapes: dict[str, tuple[int, ...]] = {}
+    # fvcore leaves hooks in a network that fails, so a plain forward pass comes first.
+    shapes = {call.name: call.output_shape for call in record_calls(network, shape)}
     with eval_mode(network):
-        # fvcore leaves hooks in a network that fails, so a plain forward pass comes first.
-        with record_output_shapes(network, shapes):
-            try:
-                network(example)
-            except Exception as error:  # a user's module may raise any exception
-                raise input_shape_error(network, shape, error) from error
-        analysis = FlopCountAnalysis(network, example)
+        analysis = FlopCountAnalysis(network, make_example(network, shape))
         for operator, handle in _MAC_HANDLES.items():
             analysis.set_op_handle(f"aten::{operator}", _with_activations(operator, handle))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -152,20 +118,17 @@ def count_costs(network: nn.Module, input_shape: Sequence[int]) -> Costs:
         try:
             counts = analysis.by_module_and_operator()
         except Exception as error:
-            raise ValueError(f"network can't be traced: {first_line(error)}") from error
+            allowed = f"can't be traced: {describe_error(error)}"
+            raise FieldError("network", type(network).__name__, allowed) from error
     unknown = sorted(set(analysis.unsupported_ops()) - FREE_OPERATORS)
     if unknown:
-        raise ValueError(f"network runs operators of unknown cost: {', '.join(unknown)}")
+        allowed = f"runs operators of unknown cost: {', '.join(unknown)}"
+        raise FieldError("network", type(network).__name__, allowed)
 
     macs = {name: sum(int(c[operator]) for operator in _MAC_HANDLES) for name, c in counts.items()}
     activations = {name: int(c.pop(_ACTIVATIONS, 0)) for name, c in counts.items()}
-    return Costs(
-        params=count_parameters(network),
-        macs=macs[""],
-        fvcore_total=int(sum(counts[""].values())),
-        activations=activations[""],
-        table=make_table(network, macs, activations, shapes),
-    )
+    total = int(sum(counts[""].values()))
+    return Costs(shape, total, module_costs(network, macs, activations, shapes))
 
 
 def _with_activations(operator: str, handle: Handle) -> Handle:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import pandas as pd
+import torch
 
-from spectrum.costs.budget import match_budget, reference_config
+from spectrum.analysis.cost_columns import LAYER_COLUMNS, POINT_COLUMNS, SUMMED_COLUMNS
+from spectrum.costs.budget import Match, match_budget, reference_cost
+from spectrum.costs.count import count_costs
 from spectrum.costs.fast import count_config
 from spectrum.costs.inputs import checked_shape
 from spectrum.costs.matching import Matching
-from spectrum.costs.rows import cost_rows, unconverted_rows
-from spectrum.networks import NetworkConfig, is_user_code, takes_argument
+from spectrum.costs.rows import Costs, layer_rows, shape_as_text
+from spectrum.errors import FieldError
+from spectrum.networks import NetworkConfig, build, call_user_code, is_user_code, takes_argument
+from spectrum.segments import UNCONVERTED
 
-__all__ = ["CostGrid", "add_name_to_errors", "cost_grid"]
+__all__ = ["CostGrid", "add_name_to_errors", "cost_grid", "cost_rows", "unconverted_rows"]
 
 
 class CostGrid(NamedTuple):
@@ -30,6 +36,76 @@ class CostGrid(NamedTuple):
 
     rows: pd.DataFrame
     notes: tuple[str, ...]
+
+
+def cost_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.DataFrame:
+    """The costs of a network, one row per layer; a segmented convolution is one layer.
+
+    Args:
+        config: the network.
+        input_shape: the shape of one example, such as ``(3, 299, 299)``.
+
+    Returns:
+        The columns that describe the network: ``network``, ``order`` ("own" if no order is set),
+        ``segments`` (the setting), ``width``, ``classes`` (missing for a user's model that doesn't
+        take their number) and ``input``.
+
+        The columns that describe the layer: ``flow`` (the first part of its path), ``layer,
+        kind, output_shape, segment_count``.
+
+        Its costs: ``params`` (trainable), ``macs``, ``flops`` (2 x MACs), ``activations``,
+        ``weight_bytes`` (of all parameters); ``spatial_params`` and ``spatial_macs`` of
+        convolutions larger than 1x1; ``pointwise_params`` and ``pointwise_macs`` of 1x1
+        convolutions.
+
+        For segmented convolutions (0 for other layers) the MACs of the alternatives with the same
+        channels: ``segmented_macs`` of the layer itself; ``regular_macs`` of a regular
+        convolution, k*k*c_in*c_out at each position of the output; ``separable_macs`` of the
+        paper's depthwise separable convolution, which is that times 1/c_out + 1/(k*k).
+
+    Raises:
+        FieldError: the segments don't fit the layers, or the network can't process the input.
+    """
+    if not is_user_code(config.name):
+        with torch.device("meta"):
+            build(config)  # for its warnings, since its costs may be known
+    costs = count_config(config, input_shape)
+    return _point_rows(config, costs, config.order or "own", config.segments)
+
+
+def unconverted_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.DataFrame:
+    """The rows of a user's model before it is converted; its segments and order are ``"-"``.
+
+    Args:
+        config: a configuration named ``package.module:callable``. Its segments and order are
+            ignored.
+        input_shape: the shape of one example, such as ``(3, 299, 299)``.
+
+    Raises:
+        FieldError: the callable doesn't exist, fails or returns no module, or the module can't be
+            counted.
+    """
+    network = call_user_code(
+        config.name,
+        num_classes=config.num_classes,
+        in_channels=config.in_channels,
+        width=config.width,
+    )
+    return _point_rows(config, count_costs(network, input_shape), UNCONVERTED, UNCONVERTED)
+
+
+def _point_rows(config: NetworkConfig, costs: Costs, order: str, segments: str) -> pd.DataFrame:
+    has_classes = not is_user_code(config.name) or takes_argument(config.name, "num_classes")
+    rows = layer_rows(costs).assign(
+        network=config.name,
+        order=order,
+        segments=segments,
+        width=config.width,
+        classes=config.num_classes if has_classes else None,
+        input=shape_as_text(costs.input_shape),
+    )
+    columns = [name for name in (*POINT_COLUMNS, *LAYER_COLUMNS, *SUMMED_COLUMNS) if name != "miss"]
+    return rows[columns].astype({"classes": "Int64"})
 
 
 def cost_grid(
@@ -51,16 +127,17 @@ def cost_grid(
         on_point: is called after each network with the number of networks done.
 
     Raises:
-        ValueError: ``match`` is ``"latency"``, which is measured and not counted; or a network
+        FieldError: ``match`` is ``"latency"``, which is measured and not counted; or a network
             can't be built, can't process the input or can't meet the budget.
     """
     if match == "latency":
-        raise ValueError(
-            f"match (={match!r}) must be one of params, macs, none: a grid has counted costs only"
-        )
+        allowed = "must be one of params, macs, none: a grid has counted costs only"
+        raise FieldError("match", match, allowed)
     shape = checked_shape(input_shape)
-    with add_name_to_errors(configs[0].name):
-        budget = _budget(configs[0], shape, match)
+    budget: dict[str, int] = {}
+    if match != "none":
+        with add_name_to_errors(configs[0].name):
+            budget = {match: reference_cost(configs[0], shape, match)}
     parts: list[pd.DataFrame] = []
     notes: dict[str, None] = {}
     unconverted: set[str] = set()
@@ -69,42 +146,21 @@ def cost_grid(
             warnings.simplefilter("always")
             if is_user_code(config.name) and config.name not in unconverted:
                 unconverted.add(config.name)
-                parts.append(unconverted_rows(config, shape).assign(miss=None))
-            solved, miss = _solve(config, shape, match, budget)
-            parts.append(cost_rows(solved, shape).assign(miss=miss))
+                parts.append(unconverted_rows(config, shape).assign(miss=math.nan))
+            solved = match_budget(config, shape, **budget) if budget else Match(config, math.nan)
+            parts.append(cost_rows(solved.config, shape).assign(miss=solved.miss))
         notes |= dict.fromkeys(f"{config.name}: {warning.message}" for warning in caught)
         if on_point:
             on_point(done)
-    rows = pd.concat([rows.astype({"miss": float}) for rows in parts], ignore_index=True)
-    return CostGrid(rows, tuple(notes))
+    return CostGrid(pd.concat(parts, ignore_index=True), tuple(notes))
 
 
 @contextmanager
 def add_name_to_errors(name: str) -> Iterator[None]:
-    """Add a network's name to a ValueError that doesn't contain it: there may be several."""
+    """Add a network's name to a FieldError that doesn't contain it: there may be several."""
     try:
         yield
-    except ValueError as error:
+    except FieldError as error:
         if name in str(error):
             raise
-        raise ValueError(f"{error} [{name}]") from error
-
-
-def _budget(first: NetworkConfig, shape: tuple[int, int, int], match: Matching) -> int | None:
-    if match == "none":
-        return None
-    costs = count_config(reference_config(first), shape)
-    return costs.params if match == "params" else costs.macs
-
-
-def _solve(
-    config: NetworkConfig, shape: tuple[int, int, int], match: Matching, budget: int | None
-) -> tuple[NetworkConfig, float | None]:
-    """The network with its width solved for the budget, and its miss."""
-    if budget is None:
-        return config, None
-    if is_user_code(config.name) and not takes_argument(config.name, "width"):
-        raise ValueError(f"match (={match!r}) must be 'none' for {config.name}: it takes no width")
-    if match == "params":
-        return match_budget(config, shape, params=budget)
-    return match_budget(config, shape, macs=budget)
+        raise FieldError(error.field, error.value, f"{error.allowed} [{name}]") from error

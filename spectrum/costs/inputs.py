@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from spectrum.errors import FieldError
 from spectrum.layers import check_int
+from spectrum.user_code import describe_error
 
 __all__ = [
+    "ModuleCall",
     "checked_shape",
     "eval_mode",
-    "first_line",
     "input_shape_error",
     "make_example",
-    "record_output_shapes",
+    "record_calls",
 ]
 
 # Sides of square inputs to try, up to the largest in use. A bisection between two follows.
 _SIDES = (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512, 768, 1024)
 
 
+class ModuleCall(NamedTuple):
+    """A call of a module in a forward pass. Shapes have no batch dimension.
+
+    Attributes:
+        name: the module's path in the network.
+        module: the module.
+        input_shape: the shape of its first input.
+        output_shape: the shape of its output; empty if that isn't a tensor.
+    """
+
+    name: str
+    module: nn.Module
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+
 def checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
     """Check the shape of an image and return it as a tuple.
 
     Raises:
-        ValueError: ``input_shape`` isn't three whole numbers from 1.
+        FieldError: ``input_shape`` isn't three whole numbers from 1.
     """
     if not isinstance(input_shape, Sequence) or len(input_shape) != 3:
-        raise ValueError(f"input_shape (={input_shape!r}) must be (channels, height, width)")
+        raise FieldError("input_shape", input_shape, "must be (channels, height, width)")
     channels, height, width = (check_int("input_shape", n) for n in input_shape)
     return channels, height, width
 
@@ -60,19 +80,25 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-@contextmanager
-def record_output_shapes(network: nn.Module, shapes: dict[str, tuple[int, ...]]) -> Iterator[None]:
-    """Record the output shapes of all modules that run in a ``with`` block.
+def record_calls(network: nn.Module, shape: tuple[int, int, int]) -> list[ModuleCall]:
+    """Run a network once on an image of zeros, in eval mode, and record the calls of its modules.
 
     Args:
-        network: its modules are watched.
-        shapes: is filled with the shapes by the module's path, without the batch dimension.
+        network: the network.
+        shape: the shape of the image, (C, H, W).
+
+    Returns:
+        The calls in the order in which they end, so a module comes after the modules in it.
+
+    Raises:
+        FieldError: the network can't process the image.
     """
+    calls: list[ModuleCall] = []
 
     def make_hook(name: str):  # type: ignore[no-untyped-def]
-        def record(_module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor):
-                shapes[name] = tuple(int(n) for n in output.shape[1:])
+        def record(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+            first = inputs[0] if inputs else None
+            calls.append(ModuleCall(name, module, _shape_of(first), _shape_of(output)))
 
         return record
 
@@ -80,27 +106,32 @@ def record_output_shapes(network: nn.Module, shapes: dict[str, tuple[int, ...]])
         module.register_forward_hook(make_hook(name)) for name, module in network.named_modules()
     ]
     try:
-        yield
+        with eval_mode(network):
+            network(make_example(network, shape))
+    except Exception as error:  # a user's module may raise any exception
+        raise input_shape_error(network, shape, error) from error
     finally:
         for handle in handles:
             handle.remove()
+    return calls
+
+
+def _shape_of(value: object) -> tuple[int, ...]:
+    return tuple(value.shape[1:]) if isinstance(value, Tensor) else ()
 
 
 def input_shape_error(
     network: nn.Module, shape: tuple[int, int, int], error: Exception
-) -> ValueError:
+) -> FieldError:
     """The error to raise for a network that fails on an input of ``shape``.
 
     If a larger square input would fit, its message names the smallest one.
     """
     side = _smallest_side(network, shape)
     needs = f", which needs at least {side}x{side}" if side else ""
-    return ValueError(f"input_shape (={shape}) doesn't fit the network{needs}: {first_line(error)}")
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message, or its class where the message is empty."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return FieldError(
+        "input_shape", shape, f"doesn't fit the network{needs}: {describe_error(error)}"
+    )
 
 
 def _smallest_side(network: nn.Module, shape: tuple[int, int, int]) -> int | None:
@@ -108,18 +139,15 @@ def _smallest_side(network: nn.Module, shape: tuple[int, int, int]) -> int | Non
     channels, height, width = shape
     if _fits(network, shape):
         return None  # it failed for another reason, such as memory
+
+    def fits(side: int) -> bool:
+        return _fits(network, (channels, side, side))
+
     low = min(height, width)
     for high in (side for side in _SIDES if side > low):
-        if not _fits(network, (channels, high, high)):
-            low = high
-            continue
-        while high - low > 1:
-            middle = (low + high) // 2
-            if _fits(network, (channels, middle, middle)):
-                high = middle
-            else:
-                low = middle
-        return high
+        if fits(high):
+            return bisect_left(range(high), True, lo=low + 1, key=fits)
+        low = high
     return None
 
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 
-from spectrum.costs.budget import check_width_solvable, round_width
+from spectrum.costs.budget import check_width_solvable, round_width, widths_around
 from spectrum.costs.timing import Timing, checked_device, time_interleaved
 from spectrum.costs.workload import (
     MeasuredPrecision,
@@ -30,6 +30,7 @@ from spectrum.costs.workload import (
     make_workload,
     preserve_rng_state,
 )
+from spectrum.errors import FieldError
 from spectrum.networks import NetworkConfig, build
 
 __all__ = [
@@ -121,7 +122,7 @@ def measure_reference(
         seconds: how long to time.
 
     Raises:
-        ValueError: the network can't be built or can't process the images, or this machine
+        FieldError: the network can't be built or can't process the images, or this machine
             doesn't have the device.
     """
     with _apply_threads(conditions):
@@ -154,15 +155,13 @@ def measure_latency(
         seconds: how long to time.
 
     Raises:
-        ValueError: the network can't be built or can't process the images, or this machine
+        FieldError: the network can't be built or can't process the images, or this machine
             doesn't have the device.
     """
-    if (config, shape, conditions) == (reference.config, reference.shape, reference.conditions):
+    if Reference(config, shape, conditions, reference.latency) == reference:
         return reference.latency
     workload = _reference_workload(reference)
-    samples, reference_samples = _time_in_turns(workload, config, shape, conditions, seconds)
-    own_time, reference_time = (Timing(s).lower_quartile for s in (samples, reference_samples))
-    return reference.latency * own_time / reference_time
+    return _latency(reference, *_time_in_turns(workload, config, shape, conditions, seconds))
 
 
 def match_latency(
@@ -185,25 +184,22 @@ def match_latency(
         seconds: the time after which a miss of 10% is accepted; a slow network takes longer.
 
     Raises:
-        ValueError: no width comes near the target; the segments are explicit sizes, which fit one
+        FieldError: no width comes near the target; the segments are explicit sizes, which fit one
             width only; or the network can't be built or can't process the images.
     """
     check_width_solvable(config)
     target = reference.latency if latency is None else latency
-    is_reference = config.model_copy(update={"width": reference.config.width}) == reference.config
-    if (
-        is_reference
-        and latency is None
-        and (shape, conditions) == (reference.shape, reference.conditions)
-    ):
+    at_its_width = config.model_copy(update={"width": reference.config.width})
+    if latency is None and Reference(at_its_width, shape, conditions, target) == reference:
         return LatencyMatch(reference.config, 0.0, target)
+    given, near = f"{1000 * target:.4g} ms", "must be near what a width can reach"
     if target > MAX_LATENCY * reference.latency:
-        raise ValueError(
-            f"latency (={1000 * target:.4g} ms) must be near what a width can reach: at most "
-            f"{MAX_LATENCY} times the {1000 * reference.latency:.4g} ms of "
-            f"{reference.config.name} at {reference.config.segments} and width "
-            f"{reference.config.width:g}"
+        known = f"{reference.config.name} at {reference.config.segments}"
+        allowed = (
+            f"{near}: at most {MAX_LATENCY} times the {1000 * reference.latency:.4g} ms of "
+            f"{known} and width {reference.config.width:g}"
         )
+        raise FieldError("latency", given, allowed)
     workload = _reference_workload(reference)
     times: dict[float, tuple[tuple[float, ...], tuple[float, ...]]] = {}
 
@@ -212,15 +208,12 @@ def match_latency(
         earlier = times.get(width, ((), ()))
         new = _time_in_turns(workload, candidate, shape, conditions, seconds / MAX_WIDTHS)
         times[width] = (earlier[0] + new[0], earlier[1] + new[1])
-        candidate_time, reference_time = (Timing(s).lower_quartile for s in times[width])
-        return candidate_time / reference_time * reference.latency / target
+        return _latency(reference, *times[width]) / target
 
     width, cost = solve_width(measure, seconds=seconds)
     if not 0.5 < cost < 2:
-        raise ValueError(
-            f"latency (={1000 * target:.4g} ms) must be near what a width can reach: the nearest "
-            f"network takes {1000 * target * cost:.4g} ms"
-        )
+        allowed = f"{near}: the nearest network takes {1000 * target * cost:.4g} ms"
+        raise FieldError("latency", given, allowed)
     return LatencyMatch(config.model_copy(update={"width": width}), cost - 1, target * cost)
 
 
@@ -275,33 +268,34 @@ def _widths(costs: Mapping[float, float]) -> Iterator[float]:
         costs: the costs measured so far; before the next width is asked for, that of the last one
             must be there.
     """
-    low = high = None  # the bracket: the last width that cost too little, and too much
+    low, high = 0.0, math.inf  # the bracket: the last width that cost too little, and too much
     width, power = 1.0, 0.5
-    while low is None or high is None:
+    while high > (1 + BRACKET) * low:
         yield width
         if costs[width] < 1:
             low = width
         else:
             high = width
+        if low > 0 and high < math.inf:
+            # Interpolates linearly in logarithms where the cost is 1, away from the bracket's ends.
+            share = -math.log(costs[low]) / (math.log(costs[high]) - math.log(costs[low]))
+            width = round_width(low * (high / low) ** min(max(share, 0.2), 0.8))
+            continue
         factor = min(max(costs[width] ** -power, 1 / MAX_FACTOR), MAX_FACTOR)
         power *= 2  # larger steps, for where a call costs more than its arithmetic
         following = round_width(width * factor)
         if following == width:  # the least or the largest width
             return
         width = following
-    while high > (1 + BRACKET) * low:
-        # Interpolates linearly in logarithms where the cost is 1, away from the bracket's ends.
-        share = -math.log(costs[low]) / (math.log(costs[high]) - math.log(costs[low]))
-        width = round_width(low * (high / low) ** min(max(share, 0.2), 0.8))
-        yield width
-        if costs[width] < 1:
-            low = width
-        else:
-            high = width
-    middle = math.sqrt(low * high)
-    for step in range(STEPS):
-        yield round_width(middle * (1 + STEP) ** step)
-        yield round_width(middle / (1 + STEP) ** step)
+    yield from widths_around(math.sqrt(low * high), STEPS, STEP)
+
+
+def _latency(
+    reference: Reference, samples: tuple[float, ...], reference_samples: tuple[float, ...]
+) -> float:
+    """The latency of a network that was timed in turns with the reference, in seconds."""
+    ratio = Timing(samples).lower_quartile / Timing(reference_samples).lower_quartile
+    return reference.latency * ratio
 
 
 def _time_in_turns(

@@ -73,7 +73,7 @@ def measure_costs(
         seconds: how long to time; at least seven steps are timed.
 
     Raises:
-        ValueError: an argument is invalid, or the network can't process the images or be trained
+        FieldError: an argument is invalid, or the network can't process the images or be trained
             on them. If memory runs out, torch's own exception is raised.
     """
     with preserve_rng_state(checked_device(device)):

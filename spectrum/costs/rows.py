@@ -1,169 +1,197 @@
-"""A network's costs, one row per layer.
-
-Each row also has the MACs of a regular and a separable layer in its place.
-"""
+"""A network's costs, as one row for each module and as one row for each layer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import pandas as pd
-import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from spectrum.costs.count import Costs, count_costs
-from spectrum.costs.fast import count_config
-from spectrum.costs.inputs import checked_shape
-from spectrum.costs.table import module_rows
+from spectrum.analysis.cost_columns import LAYER_COLUMNS, SUMMED_COLUMNS
 from spectrum.layers import SegmentedConv, UnevenConv2d
-from spectrum.networks import NetworkConfig, build, call_user_code, is_user_code, takes_argument
-from spectrum.segments import UNCONVERTED
 
-__all__ = ["cost_rows", "unconverted_rows"]
+__all__ = ["Costs", "ModuleCosts", "layer_rows", "module_costs", "shape_as_text"]
 
-_NO_COSTS: dict[str, Any] = {
-    "output_shape": (),
-    "segments": None,
-    "params": 0,
-    "macs": 0,
-    "activations": 0,
-}
-_NO_LAYER: dict[str, Any] = {
-    "kind": "",
-    "output_shape": "",
-    "segment_count": None,
-    **dict.fromkeys(("params", "macs", "flops", "activations", "weight_bytes"), 0),
-    **dict.fromkeys(("spatial_params", "pointwise_params", "spatial_macs", "pointwise_macs"), 0),
-    **dict.fromkeys(("segmented_macs", "regular_macs", "separable_macs"), 0),
-}
+_TABLE = ("layer", "kind", "output_shape", "segments", "params", "macs", "activations")
 
 
-def cost_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.DataFrame:
-    """The costs of a network, one row per layer; a segmented convolution is one layer.
+class ModuleCosts(NamedTuple):
+    """A module's own costs, without those of modules in it, which have rows of their own.
 
-    Args:
-        config: the network.
-        input_shape: the shape of one example, such as ``(3, 299, 299)``.
-
-    Returns:
-        The columns that describe the network: ``network``, ``order`` ("own" if no order is set),
-        ``segments`` (the setting), ``width``, ``classes`` (missing for a user's model that doesn't
-        take their number) and ``input``.
-
-        The columns that describe the layer: ``flow`` (the first part of its path), ``layer,
-        kind, output_shape, segment_count``.
-
-        Its costs: ``params`` (trainable), ``macs``, ``flops`` (2 x MACs), ``activations``,
-        ``weight_bytes`` (of all parameters); ``spatial_params`` and ``spatial_macs`` of
-        convolutions larger than 1x1; ``pointwise_params`` and ``pointwise_macs`` of 1x1
-        convolutions.
-
-        For segmented convolutions (0 for other layers) the MACs of the alternatives with the same
-        channels: ``segmented_macs`` of the layer itself; ``regular_macs`` of a regular
-        convolution, k*k*c_in*c_out at each position of the output; ``separable_macs`` of the
-        paper's depthwise separable convolution, which is that times 1/c_out + 1/(k*k).
-
-    Raises:
-        ValueError: the segments don't fit the layers, or the network can't process the input.
+    Attributes:
+        layer: the module's path in the network.
+        kind: ``spatial`` or ``pointwise`` in a segmented convolution, else the module's class.
+        output_shape: of its output, without the batch dimension; empty if it hasn't run.
+        segments: of a convolution; None for other modules.
+        params: trainable parameters, without those that an earlier row has.
+        macs: multiply-adds.
+        activations: elements of the outputs of convolutions and linear layers.
+        weight_bytes: of all its parameters.
+        part: ``"spatial"`` for a convolution larger than 1x1, ``"pointwise"`` for one of 1x1, else
+            ``""``.
+        whole: the path of the segmented convolution that it is in, else its own.
+        regular_macs: of a regular convolution in place of a segmented one; 0 for other modules.
+        separable_macs: of a depthwise separable convolution in its place.
     """
-    shape = checked_shape(input_shape)
-    if is_user_code(config.name):
-        network = build(config)
-        costs = count_costs(network, shape)
-    else:
-        with torch.device("meta"):
-            network = build(config)
-        costs = count_config(config, shape)
-    return _rows(config, shape, network, costs, config.order or "own", config.segments)
+
+    layer: str = ""
+    kind: str = ""
+    output_shape: tuple[int, ...] = ()
+    segments: int | None = None
+    params: int = 0
+    macs: int = 0
+    activations: int = 0
+    weight_bytes: int = 0
+    part: str = ""
+    whole: str = ""
+    regular_macs: int = 0
+    separable_macs: int = 0
 
 
-def unconverted_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.DataFrame:
-    """The rows of a user's model before it is converted; its segments and order are ``"-"``.
+@dataclass(frozen=True, repr=False)
+class Costs:
+    """The counts of one network for one example of a given shape.
 
-    Args:
-        config: a configuration named ``package.module:callable``. Its segments and order are
-            ignored.
-        input_shape: the shape of one example, such as ``(3, 299, 299)``.
-
-    Raises:
-        ValueError: the callable doesn't exist, fails or returns no module, or the module can't be
-            counted.
+    Attributes:
+        input_shape: the shape of the example, (C, H, W).
+        fvcore_total: fvcore's total over all operators that it counts.
+        modules: the costs of each module; parents come before the modules in them.
     """
-    shape = checked_shape(input_shape)
-    network = call_user_code(
-        config.name,
-        num_classes=config.num_classes,
-        in_channels=config.in_channels,
-        width=config.width,
-    )
-    return _rows(config, shape, network, count_costs(network, shape), UNCONVERTED, UNCONVERTED)
+
+    input_shape: tuple[int, int, int]
+    fvcore_total: int
+    modules: tuple[ModuleCosts, ...]
+
+    @property
+    def params(self) -> int:
+        """Trainable parameters."""
+        return sum(row.params for row in self.modules)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of convolutions and linear layers."""
+        return sum(row.macs for row in self.modules)
+
+    @property
+    def activations(self) -> int:
+        """Elements of the outputs of convolutions and linear layers."""
+        return sum(row.activations for row in self.modules)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each module with parameters or multiply-adds of its own.
+
+        The columns are ``layer, kind, output_shape, segments, params, macs, activations, share``.
+        ``share`` is the module's share of the network's MACs. The rows add up to ``params``,
+        ``macs`` and ``activations``.
+        """
+        rows = [row for row in self.modules if row.params or row.macs]
+        table = pd.DataFrame(rows, columns=ModuleCosts._fields)[[*_TABLE]]
+        table["share"] = table["macs"] / max(self.macs, 1)
+        return table.astype({"segments": "Int64"})
+
+    def __repr__(self) -> str:
+        return (
+            f"Costs(params={self.params:,}, macs={self.macs:,}, "
+            f"activations={self.activations:,}, input_shape={self.input_shape})"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html(index=False)
 
 
-def _rows(
-    config: NetworkConfig,
-    shape: tuple[int, int, int],
+def module_costs(
     network: nn.Module,
-    costs: Costs,
-    order: str,
-    segments: str,
-) -> pd.DataFrame:
-    classes = not is_user_code(config.name) or takes_argument(config.name, "num_classes")
-    point = {
-        "network": config.name,
-        "order": order,
-        "segments": segments,
-        "width": config.width,
-        "classes": config.num_classes if classes else None,
-        "input": _as_text(shape),
-    }
-    no_layers = [{"flow": "", "layer": ""} | _NO_LAYER]  # a model without costs has one row too
-    layers = [point | layer for layer in _layers(network, costs) or no_layers]
-    rows = pd.DataFrame(layers, columns=[*point, "flow", "layer", *_NO_LAYER])
-    return rows.astype({"classes": "Int64", "segment_count": "Int64"})
+    macs: Mapping[str, int],
+    activations: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[ModuleCosts, ...]:
+    """The costs of each module that has some; an uneven convolution is one module.
+
+    Args:
+        network: the network.
+        macs: multiply-adds of each module and of all modules in it, by path.
+        activations: output elements of the convolutions and linear layers in each module, by path.
+        shapes: the shape of each module's output, without the batch dimension, by path.
+    """
+    found: list[ModuleCosts] = []
+    wholes: dict[str, str] = {}  # of the parts of segmented convolutions
+    uneven: tuple[str, ...] = ()
+    seen: set[nn.Parameter] = set()
+    for name, module in network.named_modules():
+        if name.startswith(uneven):
+            continue  # a part of an uneven convolution, which is one row
+        prefix = f"{name}." if name else ""
+        children = [prefix + child for child, _ in module.named_children()]
+        regular = separable = 0
+        if isinstance(module, SegmentedConv):
+            wholes |= dict.fromkeys((f"{prefix}spatial", f"{prefix}pointwise"), name)
+            last = "pointwise" if module.order == "spatial_first" else "spatial"
+            positions = activations.get(prefix + last, 0) // module.out_channels
+            area = module.kernel_size[0] * module.kernel_size[1]
+            regular = area * module.in_channels * module.out_channels * positions
+            # The paper: 1/N + 1/D^2 of the regular convolution, for N outputs and a D x D kernel.
+            separable = (area + module.out_channels) * module.in_channels * positions
+        elif isinstance(module, UnevenConv2d):
+            children = []
+            uneven += (f"{prefix}convs",)
+        own = [p for p in module.parameters(recurse=not children) if p not in seen]
+        seen.update(own)
+        row = ModuleCosts(
+            layer=name,
+            kind=name.rpartition(".")[2] if name in wholes else type(module).__name__,
+            output_shape=shapes.get(name, ()),
+            segments=_segment_count(module),
+            params=sum(p.numel() for p in own if p.requires_grad),
+            macs=macs.get(name, 0) - sum(macs.get(child, 0) for child in children),
+            activations=activations.get(name, 0) - sum(activations.get(c, 0) for c in children),
+            weight_bytes=sum(p.numel() * p.element_size() for p in own),
+            part=_conv_part(module),
+            whole=wholes.get(name, name),
+            regular_macs=regular,
+            separable_macs=separable,
+        )
+        if row.macs or row.weight_bytes or isinstance(module, SegmentedConv):
+            found.append(row)
+    return tuple(found)
 
 
-def _layers(network: nn.Module, costs: Costs) -> list[dict[str, Any]]:
-    """The layers in order of depth; the parts of a segmented convolution are added up."""
-    counted = {row["layer"]: row for row in costs.table.to_dict("records")}
-    segmented = {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, SegmentedConv)
-    }
-    layers: dict[str, dict[str, Any]] = {}
-    for row in module_rows(network):
-        weight_bytes = sum(p.numel() * p.element_size() for p in row.parameters)
-        counts = counted.get(row.layer, _NO_COSTS)
-        if counts is _NO_COSTS and not weight_bytes:
-            continue
-        parent = row.layer.rpartition(".")[0]
-        conv = segmented.get(parent) if row.kind in ("spatial", "pointwise") else None
-        path = row.layer if conv is None else parent
-        layer = layers.setdefault(path, {"flow": path.partition(".")[0], "layer": path} | _NO_LAYER)
-        if conv is None or row.kind == _last_part(conv):
-            layer["kind"] = row.kind if conv is None else "SegmentedConv"
-            layer["output_shape"] = _as_text(counts["output_shape"])
-            layer["segment_count"] = counts["segments"] if conv is None else conv.segment_count
-            if conv is not None:
-                layer |= _alternative_macs(conv, counts["activations"] // conv.out_channels)
-        part = _conv_part(row.module)
-        layer["params"] += counts["params"]
-        layer["macs"] += counts["macs"]
-        layer["flops"] += 2 * counts["macs"]
-        layer["activations"] += counts["activations"]
-        layer["weight_bytes"] += weight_bytes
-        layer["segmented_macs"] += counts["macs"] if conv is not None else 0
-        if part:
-            layer[f"{part}_params"] += counts["params"]
-            layer[f"{part}_macs"] += counts["macs"]
-    return list(layers.values())
+def layer_rows(costs: Costs) -> pd.DataFrame:
+    """One row per layer, in order of depth; the parts of a segmented convolution are added up.
+
+    A model without costs has one row too, without a name.
+    """
+    modules = pd.DataFrame(costs.modules or [ModuleCosts()], columns=ModuleCosts._fields)
+    modules["output_shape"] = modules["output_shape"].map(shape_as_text)
+    modules["segment_count"] = modules["segments"].astype("Int64")
+    modules["flops"] = 2 * modules["macs"]
+    for part in ("spatial", "pointwise"):
+        for cost in ("params", "macs"):
+            modules[f"{part}_{cost}"] = modules[cost].where(modules["part"] == part, 0)
+    modules["segmented_macs"] = modules["macs"].where(modules["layer"] != modules["whole"], 0)
+    layers = modules.groupby("whole", sort=False)
+    # A segmented convolution comes before its parts.
+    described = layers[["kind", "output_shape", "segment_count"]].first()
+    rows = described.join(layers[[*SUMMED_COLUMNS]].sum()).reset_index(names="layer")
+    rows["flow"] = rows["layer"].str.partition(".")[0]
+    return rows[[*LAYER_COLUMNS, *SUMMED_COLUMNS]]
 
 
-def _last_part(conv: SegmentedConv) -> str:
-    """The part of a segmented convolution that runs last."""
-    return "pointwise" if conv.order == "spatial_first" else "spatial"
+def shape_as_text(shape: Sequence[int]) -> str:
+    """A shape such as ``3x299x299``."""
+    return "x".join(map(str, shape))
+
+
+def _segment_count(module: nn.Module) -> int | None:
+    if isinstance(module, SegmentedConv):
+        return module.segment_count
+    if isinstance(module, UnevenConv2d):
+        return sum(conv.groups for conv in module.convs)  # type: ignore[misc]
+    return module.groups if isinstance(module, nn.Conv2d) else None
 
 
 def _conv_part(module: nn.Module) -> str:
@@ -173,17 +201,3 @@ def _conv_part(module: nn.Module) -> str:
     if not isinstance(module, _ConvNd):
         return ""
     return "spatial" if max(module.kernel_size) > 1 else "pointwise"
-
-
-def _alternative_macs(conv: SegmentedConv, positions: int) -> dict[str, int]:
-    """MACs of a regular and of a depthwise separable convolution in place of a layer."""
-    area = conv.kernel_size[0] * conv.kernel_size[1]
-    return {
-        "regular_macs": area * conv.in_channels * conv.out_channels * positions,
-        # The paper: 1/N + 1/D^2 of the regular convolution, for N outputs and a D x D kernel.
-        "separable_macs": (area + conv.out_channels) * conv.in_channels * positions,
-    }
-
-
-def _as_text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))

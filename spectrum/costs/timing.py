@@ -12,8 +12,11 @@ from functools import partial
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.special import bdtr
 
+from spectrum.errors import FieldError
 from spectrum.layers import check_int
 
 __all__ = ["Ratio", "Timing", "checked_device", "median_interval", "ratio", "time_interleaved"]
@@ -87,13 +90,13 @@ def time_interleaved(
         The timings by name. Samples with the same index are from the same round.
 
     Raises:
-        ValueError: ``calls`` is empty, ``seconds`` is negative or ``min_repeats`` below one, or
+        FieldError: ``calls`` is empty, ``seconds`` is negative or ``min_repeats`` below one, or
             this machine doesn't have the device.
     """
     if not calls:
-        raise ValueError("calls (={}) must hold at least one call")
+        raise FieldError("calls", calls, "must hold at least one call")
     if not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
-        raise ValueError(f"seconds (={seconds!r}) must be a finite number from 0")
+        raise FieldError("seconds", seconds, "must be a finite number from 0")
     min_repeats = check_int("min_repeats", min_repeats)
     place = checked_device(device)
     on_cpu = partial(_time_on_cpu, clock or time.perf_counter)
@@ -120,12 +123,11 @@ def ratio(a: Timing, b: Timing) -> Ratio:
     A slow phase of the machine that affects both calls of a round doesn't change their ratio.
 
     Raises:
-        ValueError: the timings don't have the same number of rounds.
+        FieldError: the timings don't have the same number of rounds.
     """
     if len(a.samples) != len(b.samples):
-        raise ValueError(
-            f"a (={len(a.samples)} samples) must be of the same rounds as b (={len(b.samples)})"
-        )
+        allowed = f"must be of the same rounds as b, which has {len(b.samples)} samples"
+        raise FieldError("a", f"{len(a.samples)} samples", allowed)
     ratios = [x / y for x, y in zip(a.samples, b.samples, strict=True)]
     return Ratio(median(ratios), median_interval(ratios))
 
@@ -140,20 +142,14 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float]:
     confidence below 95%.
 
     Raises:
-        ValueError: there are no samples.
+        FieldError: there are no samples.
     """
     n = len(samples)
     if not n:
-        raise ValueError("samples (=0 of them) must be at least one")
+        raise FieldError("samples", samples, "must be at least one")
     ordered = sorted(samples)
-    if n > 1000:  # the normal approximation is good, and the exact sum is slow
-        i = math.floor(n / 2 - 1.96 * math.sqrt(n) / 2)
-        return ordered[i - 1], ordered[n - i]
-    chance, i = 0.0, 0
-    while 2 * (chance + math.comb(n, i) / 2**n) <= 1 - CONFIDENCE:
-        chance += math.comb(n, i) / 2**n
-        i += 1
-    i = max(i, 1)
+    chances = bdtr(np.arange(n), n, 0.5)  # of at most 0, 1, ... samples on one side
+    i = max(int(np.count_nonzero(2 * chances <= 1 - CONFIDENCE)), 1)
     return ordered[i - 1], ordered[n - i]
 
 
@@ -161,12 +157,12 @@ def checked_device(device: str | torch.device) -> torch.device:
     """Check that this machine has a device, and return it.
 
     Raises:
-        ValueError: this machine doesn't have the device.
+        FieldError: this machine doesn't have the device.
     """
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     devices = ["cpu", *(["cuda"] if gpus else []), *gpus]
     if str(device) not in devices:
-        raise ValueError(f"device (={str(device)!r}) must be one of {', '.join(devices)} here")
+        raise FieldError("device", str(device), f"must be one of {', '.join(devices)} here")
     return torch.device(device)
 
 

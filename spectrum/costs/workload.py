@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.costs.inputs import checked_shape, input_shape_error
+from spectrum.costs.inputs import checked_shape, input_shape_error, make_example
 from spectrum.costs.memory import max_memory_allocated
 from spectrum.costs.timing import checked_device
+from spectrum.errors import FieldError
 from spectrum.layers import check_int
 from spectrum.machine import is_out_of_memory
 
@@ -75,29 +76,33 @@ def make_workload(
         channels_last: whether weights and images have that memory layout, the default of training.
 
     Raises:
-        ValueError: an argument is invalid, or the network can't process the images or be trained
+        FieldError: an argument is invalid, or the network can't process the images or be trained
             on them. If memory runs out, torch's own exception is raised.
     """
     shape = checked_shape(input_shape)
     batch_size = check_int("batch_size", batch_size)
     device = checked_device(device)
     if precision not in _TYPES:
-        raise ValueError(f"precision (={precision!r}) must be one of {', '.join(_TYPES)}")
+        raise FieldError("precision", precision, f"must be one of {', '.join(_TYPES)}")
+    kind = type(network).__name__
     if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
-        raise ValueError("network (on the meta device) must have weights to be measured")
-    trainable = sum(p.requires_grad for p in network.parameters())
-    if training and not trainable:
-        raise ValueError(f"network (={trainable} trainable parameters) must have some to train")
+        raise FieldError("network", kind, "must have weights, and not be on the meta device")
+    if training and not any(p.requires_grad for p in network.parameters()):
+        raise FieldError("network", kind, "must have trainable parameters to be trained")
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = copy.deepcopy(network).train(training).to(device)
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     network.zero_grad()  # gradients are copied too
-    images = _noise(network, batch_size, shape).to(device).contiguous(memory_format=layout)
+    generator = torch.Generator().manual_seed(0)
+    dtype = make_example(network, shape).dtype
+    images = torch.randn(batch_size, *shape, generator=generator, dtype=dtype)
+    images = images.to(device).contiguous(memory_format=layout)
     make_step = _training_step if training else _inference_step
-    run_step = make_step(network, images, _autocast(device, precision))
+    autocast = torch.autocast(device.type, _TYPES[precision], enabled=precision != "float32")
+    run_step = make_step(network, images, autocast)
     try:
         run_step()
-    except _NotLogits:
+    except FieldError:
         raise
     except Exception as error:  # a user's module may raise any exception
         if is_out_of_memory(error):
@@ -108,20 +113,9 @@ def make_workload(
     return Workload(run_step, device, batch_size, static_bytes)
 
 
-@contextmanager
-def preserve_rng_state(device: torch.device) -> Iterator[None]:
+def preserve_rng_state(device: torch.device) -> AbstractContextManager[None]:
     """Restore torch's random state after a ``with`` block, in which dropout may draw from it."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield
-
-
-class _NotLogits(ValueError):
-    """The network's output isn't logits, so it has no cross-entropy."""
-
-
-def _autocast(device: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(device.type, _TYPES[precision], enabled=precision != "float32")
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def _inference_step(
@@ -150,17 +144,11 @@ def _training_step(
             for logits in output if isinstance(output, tuple) else (output,):
                 if not isinstance(logits, Tensor) or logits.dim() != 2:
                     given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits)
-                    raise _NotLogits(f"network must give logits (N, classes), not {given}")
+                    allowed = f"must give logits (N, classes), not {given}"
+                    raise FieldError("network", type(network).__name__, allowed)
                 loss = loss + F.cross_entropy(logits.float(), labels)
             loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
     return train
-
-
-def _noise(network: nn.Module, batch_size: int, shape: Sequence[int]) -> Tensor:
-    """Images of Gaussian noise, of the type of the network's weights."""
-    weight = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(batch_size, *shape, generator=generator, dtype=weight.dtype)

@@ -16,7 +16,8 @@ from spectrum.data.dataset import Dataset, Split, compute_class_weights, dataset
 from spectrum.data.source import TRAIN, UNASSIGNED
 from spectrum.data.splitting import SPLIT_NAMES
 from spectrum.data.torch_dataset import read_torch_dataset
-from spectrum.user_code import describe_error, import_callable
+from spectrum.errors import FieldError
+from spectrum.user_code import call_user_callable, import_callable, parameters_of
 
 __all__ = ["read_callable"]
 
@@ -48,8 +49,12 @@ def read_callable(name: str, config: DataConfig) -> Dataset:
     Raises:
         ValueError: the callable doesn't exist, it fails, or it returns something else.
     """
+    function = import_callable("data", name)
+    required = _required_arguments(function)
+    if required:
+        raise FieldError("data", name, f"must take no arguments, but needs {', '.join(required)}")
+    returned = call_user_callable("data", name)
     try:
-        returned = _call(name)
         if isinstance(returned, Dataset):
             return _check_dataset(returned, config)
         return _make_dataset(returned, config)
@@ -57,23 +62,11 @@ def read_callable(name: str, config: DataConfig) -> Dataset:
         raise ValueError(f"data (={name}): {error}") from None
 
 
-def _call(name: str) -> Any:
-    function = import_callable(name)
-    if required := _required_arguments(function):
-        raise ValueError(f"must take no arguments, but needs {', '.join(required)}")
-    try:
-        return function()
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"failed: {describe_error(error)}") from error
-
-
 def _required_arguments(function: Callable[..., Any]) -> list[str]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some functions that are written in C have no signature
-        return []
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in optional]
+    return [
+        p.name for p in parameters_of(function) if p.default is p.empty and p.kind not in optional
+    ]
 
 
 def _check_dataset(dataset: Dataset, config: DataConfig) -> Dataset:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
@@ -16,7 +14,7 @@ from pydantic import (
 
 from spectrum.data.planted_config import PLANTED_DEFAULTS, PlantedConfig
 from spectrum.errors import FieldError
-from spectrum.fields import Facts, check_needs
+from spectrum.fields import Config, Facts, check_needs
 from spectrum.user_code import is_callable_name
 
 __all__ = ["DATA_SETS", "USER_KINDS", "DataConfig"]
@@ -44,7 +42,7 @@ def _check_name(name: Any) -> Any:
     return name
 
 
-class DataConfig(BaseModel):
+class DataConfig(Config):
     """A data set, and how it is split into training, validation and test.
 
     Fields that aren't for the chosen source must not be given.
@@ -93,8 +91,6 @@ class DataConfig(BaseModel):
             in the training split.
         map_at: k, how many predictions per image the mean average precision (MAP@k) looks at.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Annotated[str, BeforeValidator(_check_name)] = "digits"
     validation: float = Field(default=0.2, gt=0, lt=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import Literal, TypeAlias, get_args
 
+from spectrum.errors import FieldError
+
 __all__ = [
     "ACTIVATIONS",
     "ORDERS",
@@ -12,6 +14,7 @@ __all__ = [
     "Order",
     "Pair",
     "check_activation",
+    "check_choice",
     "check_int",
     "check_pair",
     "paddings",
@@ -56,6 +59,12 @@ def check_pair(name: str, value: object, minimum: int = 1) -> Pair:
         return check_int(name, value[0], minimum), check_int(name, value[1], minimum)
     both = check_int(name, value, minimum)
     return both, both
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise a FieldError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise FieldError(name, value, f"must be one of {', '.join(map(str, choices))}")
 
 
 def check_activation(activation: object) -> None:

@@ -1,9 +1,9 @@
 from .build import build, build_on_meta
-from .checks import MAX_WIDTH
 from .code import call_user_code, code_fingerprint, takes_argument
 from .config import NETWORKS, NetworkConfig, is_user_code
 from .convert import convert
 from .inception import Inception, Logits, inception_v2, inception_v3
+from .options import MAX_WIDTH
 from .resegment import projection_loss, resegment
 from .resnet import ResNet, resnet
 from .vgg import VGG, vgg

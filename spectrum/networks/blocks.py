@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from spectrum.layers import BatchNormReLU, SegmentedConv
+from spectrum.networks.options import Options
 
-__all__ = ["ConvNormReLU", "StemConv", "conv1x1", "make_stem", "set_batch_norm"]
+__all__ = ["ConvNormReLU", "StemConv", "conv1x1", "make_stem"]
 
 
 class StemConv(NamedTuple):
@@ -43,34 +44,24 @@ def conv1x1(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(c_in, c_out, kernel_size=1, stride=stride, bias=False)
 
 
-def make_stem(
-    c_in: int, layers: Sequence[StemConv | None], scale: Callable[[int], int]
-) -> tuple[nn.Sequential, int]:
+def make_stem(layers: Sequence[StemConv | None], options: Options) -> tuple[nn.Sequential, int]:
     """Make the layers that come before a network's segmented convolutions.
 
     Args:
-        c_in: channels of the images.
         layers: the convolutions; None is a 3x3 max-pooling with stride 2 and no padding.
-        scale: gives the number of channels at the network's width.
+        options: the network's input channels and width.
 
     Returns:
         The stem and the number of channels that it puts out.
     """
-    stem: list[nn.Module] = []
+    stem = nn.Sequential()
+    c = options.in_channels
     for layer in layers:
         if layer is None:
             stem.append(nn.MaxPool2d(kernel_size=3, stride=2))
-            continue
-        channels, kernel, stride, padding = layer
-        c_out = scale(channels)
-        conv = nn.Conv2d(c_in, c_out, kernel, stride=stride, padding=padding, bias=False)
-        stem.append(ConvNormReLU(conv))
-        c_in = c_out
-    return nn.Sequential(*stem), c_in
-
-
-def set_batch_norm(network: nn.Module, eps: float, momentum: float) -> None:
-    """Set the ``eps`` and the ``momentum`` of every batch normalisation in a network."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eps, module.momentum = eps, momentum
+        else:
+            c_out = options.scale(layer.channels)
+            conv = nn.Conv2d(c, c_out, layer.kernel, layer.stride, layer.padding, bias=False)
+            stem.append(ConvNormReLU(conv))
+            c = c_out
+    return stem, c

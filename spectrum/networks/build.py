@@ -4,46 +4,75 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import nn
 
+from spectrum.errors import FieldError
+from spectrum.layers import Activation, Order
 from spectrum.networks.code import call_user_code
-from spectrum.networks.config import NetworkConfig, is_user_code
+from spectrum.networks.config import NAMED_NETWORKS, NetworkConfig, is_user_code
 from spectrum.networks.convert import convert
 from spectrum.networks.inception import inception_v2, inception_v3
 from spectrum.networks.resnet import resnet
 from spectrum.networks.vgg import vgg
-from spectrum.networks.xception import PRESETS, xception
+from spectrum.networks.xception import xception
+from spectrum.segments import Setting
 
 __all__ = ["build", "build_on_meta"]
 
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    **{preset: partial(xception, preset=preset) for preset in PRESETS},
-    "inception_v2": inception_v2,
-    "inception_v3": inception_v3,
-    "inception_v3_small": partial(inception_v3, preset="small"),
-    "inception_v3_tiny": partial(inception_v3, preset="tiny"),
-    "vgg16": partial(vgg, 16),
-    "vgg19": partial(vgg, 19),
-    "vgg16_bn": partial(vgg, 16, batch_norm=True),
-    "vgg19_bn": partial(vgg, 19, batch_norm=True),
-    "vgg_small": partial(vgg, 16, preset="small", batch_norm=True),
-    "resnet50": partial(resnet, 50),
-    "resnet101": partial(resnet, 101),
-    "resnet152": partial(resnet, 152),
-    "resnext50_32x4d": partial(resnet, 50, cardinality=32, width_per_group=4),
+_FUNCTIONS: dict[str, Callable[..., nn.Module]] = {
+    function.__name__: function for function in (xception, inception_v2, inception_v3, vgg, resnet)
 }
 
 
-def build(config: NetworkConfig) -> nn.Module:
-    """Build the network that ``config`` describes, with random weights from torch's generator.
+def build(
+    network: NetworkConfig | str,
+    segments: Setting | None = None,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    width: float | None = None,
+    order: Order | None = None,
+    activation: Activation | None = None,
+) -> nn.Module:
+    """Build a network with random weights from torch's generator.
+
+    ``build("tiny", "C/4", num_classes=10)`` is short for
+    ``build(NetworkConfig(name="tiny", segments="C/4", num_classes=10))``.
+
+    Args:
+        network: a configuration, or the name of one: a name in ``NETWORKS``, or
+            ``package.module:callable``.
+        segments: this and the others are fields of ``NetworkConfig``, for a network that is given
+            by its name. None is the field's default.
+        num_classes: number of classes.
+        in_channels: channels of the images.
+        width: multiplier on the channel counts.
+        order: order of the spatial and the pointwise convolution.
+        activation: activation between the two.
 
     Raises:
-        ValueError: the segments don't fit the layers, or a user's callable doesn't exist, fails or
-            returns no module.
+        FieldError: a field is out of its bounds or is given beside a configuration, the segments
+            don't fit the layers, or a user's callable doesn't exist, fails or returns no module.
     """
+    fields = {
+        "segments": segments,
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+        "width": width,
+        "order": order,
+        "activation": activation,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    if isinstance(network, NetworkConfig):
+        for name, value in given.items():
+            raise FieldError(name, value, "must not be given beside a NetworkConfig, which has it")
+        return _build(network)
+    return _build(NetworkConfig.checked({"name": network, **given}))
+
+
+def _build(config: NetworkConfig) -> nn.Module:
     if is_user_code(config.name):
         module = call_user_code(
             config.name,
@@ -52,8 +81,9 @@ def build(config: NetworkConfig) -> nn.Module:
             width=config.width,
         )
         return convert(module, config.segments, config.order)
-    fields = config.fields_of(config.name) - {"name"}
-    return _BUILDERS[config.name](**{field: getattr(config, field) for field in fields})
+    named = NAMED_NETWORKS[config.name]
+    fields = {field: getattr(config, field) for field in named.fields}
+    return _FUNCTIONS[named.function](**named.arguments, **fields)
 
 
 def build_on_meta(config: NetworkConfig) -> nn.Module:

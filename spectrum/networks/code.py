@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from spectrum.user_code import describe_error, import_callable
+from spectrum.errors import FieldError
+from spectrum.user_code import call_user_callable, import_callable, parameters_of
 
 __all__ = ["call_user_code", "code_fingerprint", "takes_argument"]
 
@@ -24,9 +25,9 @@ def takes_argument(name: str, argument: str) -> bool:
     """Whether the callable ``name`` has an argument with this name.
 
     Raises:
-        ValueError: there is no such callable.
+        FieldError: there is no such callable.
     """
-    return argument in _argument_names(_import_callable(name))
+    return argument in _argument_names(name)
 
 
 def call_user_code(name: str, *, num_classes: int, in_channels: int, width: float) -> nn.Module:
@@ -39,23 +40,20 @@ def call_user_code(name: str, *, num_classes: int, in_channels: int, width: floa
         width: multiplier on the channel counts.
 
     Raises:
-        ValueError: there is no such callable, it fails or returns no module, or ``width`` isn't 1
+        FieldError: there is no such callable, it fails or returns no module, or ``width`` isn't 1
             and the callable has no such argument.
     """
-    function = _import_callable(name)
     values = {"num_classes": num_classes, "in_channels": in_channels, "width": width}
-    arguments = _argument_names(function)
-    if width != 1 and "width" not in arguments:
-        raise ValueError(f"width (={width}) must be 1, network {name} takes no width")
-    try:
-        network = function(**{key: value for key, value in values.items() if key in arguments})
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"network (={name}) failed: {describe_error(error)}") from error
+    accepted = _argument_names(name)
+    if width != 1 and "width" not in accepted:
+        raise FieldError("width", width, f"must be 1, network {name} takes no width")
+    arguments = {key: value for key, value in values.items() if key in accepted}
+    network = call_user_callable("network", name, **arguments)
     # A compiled module is unwrapped, because the original is what is counted and converted.
     network = getattr(network, "_orig_mod", network)
     if isinstance(network, torch.jit.ScriptModule) or not isinstance(network, nn.Module):
-        raise ValueError(
-            f"network (={name}) must return a torch.nn.Module, not {type(network).__name__}"
+        raise FieldError(
+            "network", name, f"must return a torch.nn.Module, not {type(network).__name__}"
         )
     return network
 
@@ -71,7 +69,7 @@ def code_fingerprint(name: str, network: nn.Module) -> str:
         network: the network that the callable returned, converted or not.
 
     Raises:
-        ValueError: there is no such callable.
+        FieldError: there is no such callable.
     """
     function = inspect.unwrap(_import_callable(name))
     # A partial has no file, and a decorated function may be in the decorator's.
@@ -92,23 +90,17 @@ def _file(definition: Any) -> str:
 
 
 def _import_callable(name: str) -> Callable[..., Any]:
-    try:
-        function = import_callable(name)
-    except ValueError as error:
-        raise ValueError(f"network (={name}) {error}") from error.__cause__
+    function = import_callable("network", name)
     if isinstance(function, nn.Module):
-        raise ValueError(f"network (={name}) is a module, must be a callable that returns one")
+        raise FieldError("network", name, "is a module, must be a callable that returns one")
     return function
 
 
-def _argument_names(function: Callable[..., Any]) -> frozenset[str]:
+def _argument_names(name: str) -> set[str]:
     """The names of a callable's arguments that can be given by name."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some callables written in C have no signature
-        return frozenset()
+    parameters = parameters_of(_import_callable(name))
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     # Functions of well-known libraries pass num_classes on; they don't share the other names.
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        named |= {"num_classes"}
-    return frozenset(named)
+        named.add("num_classes")
+    return named

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from spectrum.errors import FieldError
 from spectrum.layers import (
     ORDERS,
     Order,
@@ -18,17 +19,18 @@ from spectrum.layers import (
     resegment_layer,
     segmented_channels,
 )
+from spectrum.layers.arguments import check_choice
 from spectrum.networks.factory import order_for, warn_saturated
 from spectrum.networks.replace import (
-    check_module,
-    convolutions,
+    assign_segments,
     display_name,
-    reason_to_skip,
+    naming_layer,
     replace_modules,
+    select,
     tie_weights,
     weight_owners,
 )
-from spectrum.segments import Segments, Setting, layer_segments, parse_setting
+from spectrum.segments import Segments, Setting, parse_setting
 
 __all__ = ["convert"]
 
@@ -70,28 +72,31 @@ def convert(
         ValueError: ``order`` is unknown, ``module`` is scripted, or segments don't fit a layer,
             which is named.
     """
-    if order is not None and order not in ORDERS:
-        raise ValueError(f"order (={order!r}) must be one of {', '.join(ORDERS)}")
+    check_choice("order", order, (*ORDERS, None))
     if where is not None and not callable(where):
-        raise ValueError(f"where (={where!r}) must be callable with a name and a module")
-    check_module(module)
-    segments = parse_setting(segments)
-    selected, skipped = _select(module, where)
+        raise FieldError("where", where, "must be callable with a name and a module")
+    setting = parse_setting(segments)
+
+    def reason(name: str, conv: nn.Module) -> str | None:
+        return None if where is None or where(name, conv) else "not chosen by where"
+
+    selected, skipped = select(module, reason)
     first_layers = _first_layer_with_weight(module, selected)
-    names = list(dict.fromkeys(first_layers.values()))
-    flows = [name.partition(".")[0] for name in names]
-    settings = dict(zip(names, layer_segments(segments, flows), strict=True)) if names else {}
+    if not first_layers:
+        warnings.warn(f"no convolution of module is converted{_main_reason(skipped)}", stacklevel=2)
+        return replace_modules(module, {})
+    settings = assign_segments(list(dict.fromkeys(first_layers.values())), setting)
     layers: dict[nn.Module, SegmentedConv] = {}
     saturated = 0
     for name, first in first_layers.items():
         conv, layer_setting = selected[name], settings[first]
-        try:
+        with naming_layer(name):
             layer, kept = _convert_layer(conv, layer_setting, order)
-        except ValueError as error:
-            raise ValueError(f"{error} (layer {display_name(name)})") from None
         layers[conv] = layer
+        origin = "carried over" if kept else "new"
         if name != first:
             tie_weights(layer, layers[selected[first]])
+            origin = f"shared with {first}"
         channels = segmented_channels(layer.in_channels, layer.out_channels, layer.order)
         saturated += layer_setting.saturated(channels) != layer_setting
         log.info(
@@ -101,31 +106,10 @@ def convert(
             layer.order,
             layer.segment_count,
             channels,
-            f"shared with {first}" if name != first else "carried over" if kept else "new",
+            origin,
         )
-    if not layers:
-        warnings.warn(f"no convolution of module is converted{_main_reason(skipped)}", stacklevel=2)
-    warn_saturated(segments, saturated, len(layers), stacklevel=3)
+    warn_saturated(setting, saturated, len(layers), stacklevel=3)
     return replace_modules(module, layers)
-
-
-def _select(
-    module: nn.Module, where: Callable[[str, nn.Module], bool] | None
-) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """The convolutions to convert, and the reasons why the others are skipped, by name."""
-    selected, skipped = {}, {}
-    for name, conv in convolutions(module):
-        reason = reason_to_skip(conv)
-        if isinstance(conv, nn.Conv2d) and set(conv.kernel_size) == {1}:
-            reason = "pointwise"
-        if reason is None and where is not None and not where(name, conv):
-            reason = "not chosen by where"
-        if reason is None:
-            selected[name] = conv
-        else:
-            skipped[name] = reason
-            log.info("%s: skipped, %s", display_name(name), reason)
-    return selected, skipped
 
 
 def _main_reason(skipped: Mapping[str, str]) -> str:
@@ -148,14 +132,15 @@ def _first_layer_with_weight(
     obstacles: dict[str, list[str]] = {}  # layers that prevent the conversion
     for name, conv in selected.items():
         sharing[name] = owners[id(conv.weight)] if isinstance(conv, nn.Conv2d) else [name]
-        others = [p for p in conv.parameters() if p is not getattr(conv, "weight", None)]
         own = {part for part, _ in conv.named_modules(prefix=name)}
+        others = [p for p in conv.parameters() if p is not getattr(conv, "weight", None)]
+        holders = [holder for p in others for holder in owners[id(p)]]
         obstacles[name] = [
             holder
             for holder in sharing[name]
             if holder not in selected or _geometry(selected[holder]) != _geometry(conv)
         ]
-        obstacles[name] += [h for p in others for h in owners[id(p)] if h not in own]
+        obstacles[name] += [holder for holder in holders if holder not in own]
     first_layers = {}
     for name, holders in sharing.items():
         # An obstacle to one layer is an obstacle to all that share its weight.

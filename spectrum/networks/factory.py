@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import TypeVar
 
-from spectrum.layers import Activation, Order, Pair, SegmentedConv, segmented_channels
+from torch import nn
+
+from spectrum.layers import Order, Pair, SegmentedConv, segmented_channels
+from spectrum.networks.options import Options
 from spectrum.segments import Segments, Setting, format_setting, layer_segments
 
 __all__ = ["SegmentedConvFactory", "order_for", "warn_saturated"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class SegmentedConvFactory:
@@ -19,8 +25,7 @@ class SegmentedConvFactory:
     Args:
         segments: the network's setting.
         flows: the flow of each segmented convolution, in order of depth.
-        order: order of the spatial and the pointwise convolution; None as in ``order_for``.
-        activation: activation between the two.
+        options: the network's order, None as in ``order_for``, and its activation.
 
     Attributes:
         saturated: how many of the layers made so far have fewer channels than segments.
@@ -30,14 +35,13 @@ class SegmentedConvFactory:
         self,
         segments: Setting,
         flows: Sequence[str],
-        order: Order | None,
-        activation: Activation | None = None,
+        options: Options,
     ) -> None:
         self.segments = segments
-        self.order = order
-        self.activation = activation
+        self.flows = flows
+        self.order = options.order
+        self.activation = options.activation
         self.saturated = 0
-        self._flows = flows
         self._segments_of_layers = iter(layer_segments(segments, flows))
 
     def conv(
@@ -69,13 +73,22 @@ class SegmentedConvFactory:
             bias=bias,
         )
 
-    def warn(self, calls: int = 1) -> None:
-        """Warn the caller of the network's function of layers with fewer channels than segments.
+    def finish(self, network: Network, options: Options) -> Network:
+        """Set a network's batch normalisation, and warn of layers with too few channels.
 
         Args:
-            calls: the number of calls from that function to this method.
+            network: the network, made by the function that the user called.
+            options: its options.
+
+        Returns:
+            The same network.
         """
-        warn_saturated(self.segments, self.saturated, len(self._flows), stacklevel=3 + calls)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = options.bn_eps
+                module.momentum = options.bn_momentum
+        warn_saturated(self.segments, self.saturated, len(self.flows), stacklevel=4)
+        return network
 
 
 def warn_saturated(segments: Setting, saturated: int, layers: int, stacklevel: int) -> None:

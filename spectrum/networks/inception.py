@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from spectrum.errors import FieldError
 from spectrum.layers import Activation, Order
-from spectrum.networks.blocks import StemConv, make_stem, set_batch_norm
-from spectrum.networks.checks import Pooling, check_choice, check_numbers, scale_channels
+from spectrum.layers.arguments import check_choice
+from spectrum.networks.blocks import StemConv, make_stem
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.inception_modules import (
     InceptionA,
@@ -24,6 +25,7 @@ from spectrum.networks.inception_modules import (
     InceptionD,
     InceptionE,
 )
+from spectrum.networks.options import Options, Pooling, check_options
 from spectrum.segments import Setting
 
 __all__ = ["Inception", "Logits", "inception_v2", "inception_v3"]
@@ -52,6 +54,13 @@ class Preset:
     expanded: int
     padded: bool = False
     scale: float = 1.0
+
+    def flows(self) -> list[str]:
+        """The flow of each segmented convolution, in order of depth."""
+        mixed5 = 3 * len(self.pooled)
+        mixed6 = 3 + 6 * len(self.inner)
+        mixed7 = 4 + 5 * self.expanded
+        return ["mixed5"] * mixed5 + ["mixed6"] * mixed6 + ["mixed7"] * mixed7
 
 
 PRESETS = {
@@ -125,33 +134,15 @@ class Inception(nn.Module):
     Args:
         preset: the sizes at width 1.
         factory: makes the segmented convolutions.
-        num_classes: this and the others are as in ``inception_v3``.
-        aux_logits: whether there is an auxiliary head.
-        in_channels: channels of the images.
-        width: multiplier on every channel count.
-        channel_multiple: channel counts are rounded to multiples of this.
-        dropout: probability of dropping a feature before the classifier.
-        pooling: how average poolings pad.
+        options: the other arguments of ``inception_v3``.
     """
 
-    def __init__(
-        self,
-        preset: Preset,
-        factory: SegmentedConvFactory,
-        *,
-        num_classes: int,
-        aux_logits: bool,
-        in_channels: int,
-        width: float,
-        channel_multiple: int,
-        dropout: float,
-        pooling: Pooling,
-    ) -> None:
+    def __init__(self, preset: Preset, factory: SegmentedConvFactory, options: Options) -> None:
         super().__init__()
-        stem_scale = partial(scale_channels, width=width, multiple=channel_multiple)
-        scale = partial(scale_channels, width=width * preset.scale, multiple=channel_multiple)
+        scale = partial(options.scale, factor=preset.scale)
+        pooling = options.pooling
         n, padded = preset.n, preset.padded
-        self.stem, c = make_stem(in_channels, preset.stem, stem_scale)
+        self.stem, c = make_stem(preset.stem, options)
 
         self.mixed5 = nn.Sequential()
         for pooled in preset.pooled:
@@ -168,7 +159,7 @@ class Inception(nn.Module):
             c = module.out_channels
 
         # Made before mixed7 and registered after it: this order sets the weights of a seed.
-        aux = InceptionAux(c, scale, num_classes) if aux_logits else None
+        aux = InceptionAux(c, scale, options.num_classes) if options.aux_logits else None
 
         d = InceptionD(c, factory, scale, n=n, padded=padded)
         self.mixed7 = nn.Sequential(d)
@@ -180,8 +171,8 @@ class Inception(nn.Module):
 
         self.aux = aux
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(c, num_classes)
+        self.dropout = nn.Dropout(options.dropout)
+        self.fc = nn.Linear(c, options.num_classes)
 
     def forward(self, x: Tensor) -> Tensor | Logits:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes).
@@ -199,14 +190,14 @@ class Inception(nn.Module):
 
 
 def inception_v3(
+    segments: Setting = 1,
+    *,
     num_classes: int = 1000,
     aux_logits: bool = False,
-    *,
-    segments: Setting = 1,
-    order: Order | None = None,
     preset: str = "paper",
     in_channels: int = 3,
     width: float = 1.0,
+    order: Order | None = None,
     activation: Activation | None = None,
     dropout: float = 0.0,
     channel_multiple: int = 1,
@@ -217,17 +208,17 @@ def inception_v3(
     """Build Inception V3 with the spatial convolutions of its modules in segments.
 
     Args:
-        num_classes: outputs of the classifier.
-        aux_logits: whether there is an auxiliary head, whose logits training mode adds.
         segments: one setting for all k x k convolutions of the modules, a mapping by grid (mixed5,
             mixed6, mixed7; a reduction belongs to the grid that it makes), or a list with one
             setting per convolution. 1 is the published network.
-        order: order of the spatial and the pointwise convolution. None is a plain convolution at
-            one segment and ``"spatial_first"`` at more.
+        num_classes: outputs of the classifier.
+        aux_logits: whether there is an auxiliary head, whose logits training mode adds.
         preset: ``"paper"`` (299 pixels), ``"small"`` (32 to 96: a stem that keeps the resolution,
             fewer modules) or ``"tiny"`` (8 to 28: one module of each kind).
         in_channels: channels of the images.
         width: multiplier on every channel count, including the stem's.
+        order: order of the spatial and the pointwise convolution. None is a plain convolution at
+            one segment and ``"spatial_first"`` at more.
         activation: between the two convolutions of a segmented convolution: None, ``"relu"`` or
             ``"elu"``.
         dropout: probability of dropping a feature before the classifier (0.5 in torchvision).
@@ -244,36 +235,37 @@ def inception_v3(
         ValueError: an argument is out of its range; the message names it, its value and the range.
     """
     check_choice("preset", preset, tuple(PRESETS))
-    if aux_logits and preset != "paper":
-        raise ValueError(
-            f"aux_logits (={aux_logits}) must be False for preset {preset!r}, "
-            "whose grids are too small for the auxiliary head"
-        )
-    return _inception(
-        PRESETS[preset],
+    options = check_options(
         num_classes=num_classes,
-        aux_logits=aux_logits,
-        segments=segments,
-        order=order,
         in_channels=in_channels,
         width=width,
+        order=order,
         activation=activation,
         dropout=dropout,
         channel_multiple=channel_multiple,
         pooling=pooling,
         bn_eps=bn_eps,
         bn_momentum=bn_momentum,
+        aux_logits=aux_logits,
     )
+    if options.aux_logits and preset != "paper":
+        raise FieldError(
+            "aux_logits",
+            aux_logits,
+            f"must be False for preset {preset!r}, whose grids are too small for such a head",
+        )
+    factory = SegmentedConvFactory(segments, PRESETS[preset].flows(), options)
+    return factory.finish(Inception(PRESETS[preset], factory, options), options)
 
 
 def inception_v2(
+    segments: Setting = 1,
+    *,
     num_classes: int = 1000,
     aux_logits: bool = False,
-    *,
-    segments: Setting = 1,
-    order: Order | None = None,
     in_channels: int = 3,
     width: float = 1.0,
+    order: Order | None = None,
     activation: Activation | None = None,
     dropout: float = 0.0,
     channel_multiple: int = 1,
@@ -286,64 +278,18 @@ def inception_v2(
     Arguments, result and errors are those of ``inception_v3``. The table doesn't give the channels
     inside the second kind; this package takes 128, three times 160, and 192.
     """
-    return _inception(
-        V2,
+    options = check_options(
         num_classes=num_classes,
-        aux_logits=aux_logits,
-        segments=segments,
-        order=order,
         in_channels=in_channels,
         width=width,
+        order=order,
         activation=activation,
         dropout=dropout,
         channel_multiple=channel_multiple,
         pooling=pooling,
         bn_eps=bn_eps,
         bn_momentum=bn_momentum,
-    )
-
-
-def _inception(
-    preset: Preset,
-    *,
-    num_classes: int,
-    aux_logits: bool,
-    segments: Setting,
-    order: Order | None,
-    in_channels: int,
-    width: float,
-    activation: Activation | None,
-    dropout: float,
-    channel_multiple: int,
-    pooling: Pooling,
-    bn_eps: float,
-    bn_momentum: float,
-) -> Inception:
-    check_choice("pooling", pooling, get_args(Pooling))
-    check_numbers(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        channel_multiple=channel_multiple,
-        width=width,
-        dropout=dropout,
-        bn_eps=bn_eps,
-        bn_momentum=bn_momentum,
-    )
-    flows = ["mixed5"] * 3 * len(preset.pooled)
-    flows += ["mixed6"] * (3 + 6 * len(preset.inner))
-    flows += ["mixed7"] * (4 + 5 * preset.expanded)
-    factory = SegmentedConvFactory(segments, flows, order, activation)
-    network = Inception(
-        preset,
-        factory,
-        num_classes=num_classes,
         aux_logits=aux_logits,
-        in_channels=in_channels,
-        width=width,
-        channel_multiple=channel_multiple,
-        dropout=dropout,
-        pooling=pooling,
     )
-    set_batch_norm(network, bn_eps, bn_momentum)
-    factory.warn(calls=2)
-    return network
+    factory = SegmentedConvFactory(segments, V2.flows(), options)
+    return factory.finish(Inception(V2, factory, options), options)

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.networks.blocks import ConvNormReLU, conv1x1
-from spectrum.networks.checks import Pooling
 from spectrum.networks.factory import SegmentedConvFactory
+from spectrum.networks.options import Pooling
 
 __all__ = [
     "AvgPool",

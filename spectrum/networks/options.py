@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveInt,
-    ValidationError,
 )
 
-from spectrum.errors import first_field_error
+from spectrum.fields import Config
 from spectrum.layers.arguments import ACTIVATIONS, Activation, Order
 
 __all__ = ["MAX_WIDTH", "Options", "Pooling", "check_options"]
@@ -33,14 +30,12 @@ def _parse_order(value: Any) -> Any:
     return None if value == "own" else value
 
 
-class Options(BaseModel):
+class Options(Config):
     """The options of all families of networks, each with its bounds.
 
     They are arguments of the functions that build the networks, which document them, and fields
     of ``NetworkConfig``. No family has all of them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     num_classes: PositiveInt = 1000
     in_channels: PositiveInt = 3
@@ -74,7 +69,4 @@ def check_options(**options: object) -> Options:
     Raises:
         FieldError: an option is out of its bounds.
     """
-    try:
-        return Options.model_validate(options)
-    except ValidationError as error:
-        raise first_field_error(error) from None
+    return Options.checked(options)

@@ -11,18 +11,20 @@ from torch import nn
 
 from spectrum.layers import SegmentedConv, from_conv2d, resegment_layer, segmented_channels
 from spectrum.networks.replace import (
-    check_module,
-    convolutions,
+    assign_segments,
     display_name,
-    reason_to_skip,
+    naming_layer,
     replace_modules,
+    select,
     weight_owners,
 )
-from spectrum.segments import Setting, layer_segments
+from spectrum.segments import Setting
 
 __all__ = ["projection_loss", "resegment"]
 
 log = logging.getLogger(__name__)
+
+_SHARED = "it shares weights"
 
 
 def resegment(module: nn.Module, segments: Setting) -> nn.Module:
@@ -47,8 +49,8 @@ def resegment(module: nn.Module, segments: Setting) -> nn.Module:
         ValueError: there is no segmented layer, or segments don't fit a layer, which is named.
     """
     layers: dict[nn.Module, nn.Module] = {}
-    for name, old, new, dropped in _resegment_layers(module, segments):
-        layers[old] = new
+    for name, _, new, dropped in _resegment_layers(module, segments):
+        layers[module.get_submodule(name)] = new
         log.info(
             "%s: segments %d, %.2g of the kernel's energy dropped",
             display_name(name),
@@ -77,7 +79,7 @@ def projection_loss(module: nn.Module, segments: Setting) -> pd.DataFrame:
         {
             "layer": name,
             "channels": segmented_channels(new.in_channels, new.out_channels, new.order),
-            "segments_before": old.segment_count if isinstance(old, SegmentedConv) else old.groups,
+            "segments_before": old.segment_count,
             "segments_after": new.segment_count,
             "dropped": dropped,
         }
@@ -88,24 +90,19 @@ def projection_loss(module: nn.Module, segments: Setting) -> pd.DataFrame:
 
 def _resegment_layers(
     module: nn.Module, segments: Setting
-) -> Iterator[tuple[str, nn.Conv2d | SegmentedConv, SegmentedConv, float]]:
+) -> Iterator[tuple[str, SegmentedConv, SegmentedConv, float]]:
     """Yield the name of each segmented layer, the layer, the new one and the energy dropped."""
-    check_module(module)
     owners = weight_owners(module)
-    tied = 0
-    found: dict[str, nn.Conv2d | SegmentedConv] = {}
-    for name, conv in convolutions(module):
-        if isinstance(conv, nn.Conv2d) and (conv.groups == 1 or set(conv.kernel_size) == {1}):
-            continue
-        reason = reason_to_skip(conv)
-        if any(len(owners[id(parameter)]) > 1 for parameter in conv.parameters()):
-            reason = "it shares weights"
-            tied += 1
-        if reason is not None:
-            log.info("%s: skipped, %s", display_name(name), reason)
-        elif isinstance(conv, nn.Conv2d | SegmentedConv):
-            found[name] = conv
-    if not found:
+
+    def reason(_name: str, conv: nn.Module) -> str | None:
+        if isinstance(conv, nn.Conv2d) and conv.groups == 1:
+            return "dense"
+        is_shared = any(len(owners[id(parameter)]) > 1 for parameter in conv.parameters())
+        return _SHARED if is_shared else None
+
+    selected, skipped = select(module, reason)
+    tied = list(skipped.values()).count(_SHARED)
+    if not selected:
         shared = f" that share no weights ({tied} do)" if tied else ""
         raise ValueError(
             "module must have segmented layers: SegmentedConv, or grouped k x k convolutions"
@@ -113,11 +110,9 @@ def _resegment_layers(
         )
     if tied:
         warnings.warn(f"{tied} layers share weights and keep their segments", stacklevel=3)
-    settings = layer_segments(segments, [name.partition(".")[0] for name in found])
-    for (name, conv), layer_setting in zip(found.items(), settings, strict=True):
-        try:
-            old = conv if isinstance(conv, SegmentedConv) else from_conv2d(conv)
+    for name, layer_setting in assign_segments(list(selected), segments).items():
+        conv = selected[name]
+        old = conv if isinstance(conv, SegmentedConv) else from_conv2d(conv)
+        with naming_layer(name):
             new, dropped = resegment_layer(old, layer_setting)
-        except ValueError as error:
-            raise ValueError(f"{error} (layer {display_name(name)})") from None
-        yield name, conv, new, dropped
+        yield name, old, new, dropped

@@ -12,11 +12,13 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectrum.errors import FieldError
 from spectrum.layers import Activation, BatchNorm2d, BatchNormReLU, Order, check_int
-from spectrum.networks.blocks import conv1x1, set_batch_norm
-from spectrum.networks.checks import check_choice, check_numbers, scale_channels
+from spectrum.layers.arguments import check_choice
+from spectrum.networks.blocks import conv1x1
 from spectrum.networks.factory import SegmentedConvFactory
-from spectrum.segments import Segments, Setting
+from spectrum.networks.options import Options, check_options
+from spectrum.segments import Segments, Setting, parse_setting
 
 __all__ = ["DEPTHS", "Bottleneck", "ResNet", "resnet"]
 
@@ -67,31 +69,20 @@ class ResNet(nn.Module):
         depth: number of layers; a key of ``DEPTHS``.
         inner: channels of the 3x3 convolutions of the first stage, at width 1.
         factory: makes the segmented convolutions.
-        num_classes: this and the others are as in ``resnet``.
-        in_channels: channels of the images.
-        width: multiplier on every channel count.
-        channel_multiple: channel counts are rounded to multiples of this.
-        dropout: probability of dropping a feature before the classifier.
+        options: the other arguments of ``resnet``.
     """
 
     def __init__(
-        self,
-        depth: int,
-        inner: int,
-        factory: SegmentedConvFactory,
-        *,
-        num_classes: int,
-        in_channels: int,
-        width: float,
-        channel_multiple: int,
-        dropout: float,
+        self, depth: int, inner: int, factory: SegmentedConvFactory, options: Options
     ) -> None:
         super().__init__()
-        scale = partial(scale_channels, width=width, multiple=channel_multiple)
+        scale = options.scale
         n1, n2, n3, n4 = DEPTHS[depth]
         c, c1, c2, c3, c4 = map(scale, (64, 256, 512, 1024, 2048))
         stage = partial(_stage, factory=factory)
-        self.conv1 = nn.Conv2d(in_channels, c, kernel_size=7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(
+            options.in_channels, c, kernel_size=7, stride=2, padding=3, bias=False
+        )
         self.bn1 = BatchNormReLU(c)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.layer1 = stage(n1, c, scale(inner), c1, stride=1)
@@ -99,8 +90,8 @@ class ResNet(nn.Module):
         self.layer3 = stage(n3, c2, scale(4 * inner), c3, stride=2)
         self.layer4 = stage(n4, c3, scale(8 * inner), c4, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(c4, num_classes)
+        self.dropout = nn.Dropout(options.dropout)
+        self.fc = nn.Linear(c4, options.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes)."""
@@ -126,13 +117,13 @@ def _stage(
 def resnet(
     depth: int = 50,
     segments: Setting | None = None,
-    order: Order = "spatial_only",
     *,
+    num_classes: int = 1000,
     cardinality: int | None = None,
     width_per_group: int | None = None,
-    num_classes: int = 1000,
     in_channels: int = 3,
     width: float = 1.0,
+    order: Order = "spatial_only",
     activation: Activation | None = None,
     dropout: float = 0.0,
     channel_multiple: int = 1,
@@ -149,16 +140,16 @@ def resnet(
         depth: 50, 101 or 152.
         segments: one setting for all bottlenecks, a mapping by stage (layer1 to layer4), or a list
             with one setting per bottleneck. None for ``cardinality``, or 1 without one.
-        order: order of the spatial and the pointwise convolution. The bottleneck has its own 1x1
-            convolutions on either side, hence ``"spatial_only"``; the other orders add one more.
+        num_classes: outputs of the classifier.
         cardinality: ResNeXt's number of groups, which sets the width. Where only
             ``width_per_group`` is given, it is ``segments``, which must be a number then.
         width_per_group: ResNeXt's d: the 3x3 convolutions of the first stage have ``cardinality``
             times as many channels. None for 64 with a ``cardinality``; without one, 64 is the
             number of channels in all, as in ResNet.
-        num_classes: outputs of the classifier.
         in_channels: channels of the images.
         width: multiplier on every channel count, including the stem's.
+        order: order of the spatial and the pointwise convolution. The bottleneck has its own 1x1
+            convolutions on either side, hence ``"spatial_only"``; the other orders add one more.
         activation: between the two convolutions of a segmented convolution: None, ``"relu"`` or
             ``"elu"``.
         dropout: probability of dropping a feature before the classifier.
@@ -173,12 +164,14 @@ def resnet(
         ValueError: an argument is out of its range; the message names it, its value and the range.
     """
     check_choice("depth", depth, tuple(DEPTHS))
-    check_numbers(
+    options = check_options(
         num_classes=num_classes,
         in_channels=in_channels,
-        channel_multiple=channel_multiple,
         width=width,
+        order=order,
+        activation=activation,
         dropout=dropout,
+        channel_multiple=channel_multiple,
         bn_eps=bn_eps,
         bn_momentum=bn_momentum,
     )
@@ -186,20 +179,8 @@ def resnet(
         segments = 1 if cardinality is None else check_int("cardinality", cardinality)
     inner = _inner_channels(segments, cardinality, width_per_group)
     flows = [f"layer{i}" for i, blocks in enumerate(DEPTHS[depth], 1) for _ in range(blocks)]
-    factory = SegmentedConvFactory(segments, flows, order, activation)
-    network = ResNet(
-        depth,
-        inner,
-        factory,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        channel_multiple=channel_multiple,
-        dropout=dropout,
-    )
-    set_batch_norm(network, bn_eps, bn_momentum)
-    factory.warn()
-    return network
+    factory = SegmentedConvFactory(segments, flows, options)
+    return factory.finish(ResNet(depth, inner, factory, options), options)
 
 
 def _inner_channels(segments: Setting, cardinality: int | None, width_per_group: int | None) -> int:
@@ -207,12 +188,10 @@ def _inner_channels(segments: Setting, cardinality: int | None, width_per_group:
     if cardinality is None and width_per_group is None:
         return 64
     if cardinality is None:
-        try:
-            cardinality = check_int("segments", Segments(segments).value)  # type: ignore[arg-type]
-        except ValueError:
-            raise ValueError(
-                f"cardinality (=None) must be given where segments (={segments!r}) is no number"
-            ) from None
+        setting = parse_setting(segments)
+        if not isinstance(setting, Segments) or not isinstance(setting.value, int):
+            raise FieldError("cardinality", None, "must be given where segments is no number")
+        cardinality = setting.value
     if width_per_group is None:
         width_per_group = 64
     return check_int("cardinality", cardinality) * check_int("width_per_group", width_per_group)

@@ -14,10 +14,10 @@ from functools import partial
 from torch import Tensor, nn
 
 from spectrum.layers import Activation, BatchNormReLU, Order, SegmentedConv
-from spectrum.networks.blocks import set_batch_norm
-from spectrum.networks.checks import check_choice, check_numbers, scale_channels
+from spectrum.layers.arguments import check_choice
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.former_names import FormerNames, current_vgg_names
+from spectrum.networks.options import Options, check_options
 from spectrum.segments import Setting
 
 __all__ = ["VGG", "VGG_PRESETS", "vgg"]
@@ -56,12 +56,8 @@ class VGG(FormerNames):
         depth: 16 or 19.
         preset: what depends on the size of the images.
         factory: makes the convolutions.
-        batch_norm: this and the others are as in ``vgg``.
-        num_classes: outputs of the classifier.
-        in_channels: channels of the images.
-        width: multiplier on every channel count and on the hidden units.
-        channel_multiple: channel counts are rounded to multiples of this.
-        dropout: probability of dropping a feature after each hidden layer.
+        batch_norm: whether batch normalisation follows every convolution.
+        options: the other arguments of ``vgg``.
     """
 
     def __init__(
@@ -69,33 +65,31 @@ class VGG(FormerNames):
         depth: int,
         preset: VGGPreset,
         factory: SegmentedConvFactory,
+        options: Options,
         *,
         batch_norm: bool,
-        num_classes: int,
-        in_channels: int,
-        width: float,
-        channel_multiple: int,
-        dropout: float,
     ) -> None:
         super().__init__(current_vgg_names)
-        scale = partial(scale_channels, width=width, multiple=channel_multiple)
         stage = partial(_stage, batch_norm=batch_norm, factory=factory)
         n1, n2, n3, n4, n5 = DEPTHS[depth]
-        c1, c2, c3, c4, c5 = map(scale, WIDTHS)
+        c1, c2, c3, c4, c5 = map(options.scale, WIDTHS)
         pool1, pool2, pool3, pool4, pool5 = preset.pooled
-        self.stage1 = stage(n1, in_channels, c1, pool1)
+        self.stage1 = stage(n1, options.in_channels, c1, pool1)
         self.stage2 = stage(n2, c1, c2, pool2)
         self.stage3 = stage(n3, c2, c3, pool3)
         self.stage4 = stage(n4, c3, c4, pool4)
         self.stage5 = stage(n5, c4, c5, pool5)
         self.pool = nn.AdaptiveAvgPool2d(preset.positions)
-        units = [c5 * preset.positions**2, *map(scale, preset.hidden)]
+        units = [c5 * preset.positions**2, *map(options.scale, preset.hidden)]
         hidden: list[nn.Module] = []
         for n_in, n_out in itertools.pairwise(units):
-            hidden += [nn.Dropout(dropout)] * bool(hidden) + [nn.Linear(n_in, n_out), nn.ReLU()]
+            hidden += [nn.Dropout(options.dropout)] * bool(hidden) + [
+                nn.Linear(n_in, n_out),
+                nn.ReLU(),
+            ]
         self.hidden = nn.Sequential(*hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(units[-1], num_classes)
+        self.dropout = nn.Dropout(options.dropout)
+        self.classifier = nn.Linear(units[-1], options.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes)."""
@@ -150,13 +144,13 @@ def keep_variance(conv: SegmentedConv) -> None:
 def vgg(
     depth: int = 16,
     segments: Setting = 1,
-    order: Order | None = None,
     *,
+    num_classes: int = 1000,
     preset: str = "paper",
     batch_norm: bool = False,
-    num_classes: int = 1000,
     in_channels: int = 3,
     width: float = 1.0,
+    order: Order | None = None,
     activation: Activation | None = None,
     dropout: float = 0.0,
     channel_multiple: int = 1,
@@ -169,15 +163,15 @@ def vgg(
         depth: 16 or 19.
         segments: one setting for all convolutions, a mapping by stage (stage1 to stage5), or a
             list with one setting per convolution (13 or 16).
-        order: order of the spatial and the pointwise convolution. None is a plain convolution at
-            one segment and ``"spatial_first"`` at more.
+        num_classes: outputs of the classifier.
         preset: ``"paper"`` (224 pixels) or ``"small"`` (8 to 64: three reductions, the mean of
             all positions instead of two hidden layers).
         batch_norm: whether batch normalisation follows every convolution. As in torchvision's
             networks of this kind the convolution keeps its bias, which then changes no output.
-        num_classes: outputs of the classifier.
         in_channels: channels of the images.
         width: multiplier on every channel count and on the hidden units.
+        order: order of the spatial and the pointwise convolution. None is a plain convolution at
+            one segment and ``"spatial_first"`` at more.
         activation: between the two convolutions of a segmented convolution: None, ``"relu"`` or
             ``"elu"``.
         dropout: probability of dropping a feature after each hidden layer (0.5 as published).
@@ -193,28 +187,18 @@ def vgg(
     """
     check_choice("depth", depth, tuple(DEPTHS))
     check_choice("preset", preset, tuple(VGG_PRESETS))
-    check_numbers(
+    options = check_options(
         num_classes=num_classes,
         in_channels=in_channels,
-        channel_multiple=channel_multiple,
         width=width,
+        order=order,
+        activation=activation,
         dropout=dropout,
+        channel_multiple=channel_multiple,
         bn_eps=bn_eps,
         bn_momentum=bn_momentum,
     )
     flows = [f"stage{i}" for i, convs in enumerate(DEPTHS[depth], 1) for _ in range(convs)]
-    factory = SegmentedConvFactory(segments, flows, order, activation)
-    network = VGG(
-        depth,
-        VGG_PRESETS[preset],
-        factory,
-        batch_norm=batch_norm,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        channel_multiple=channel_multiple,
-        dropout=dropout,
-    )
-    set_batch_norm(network, bn_eps, bn_momentum)
-    factory.warn()
-    return network
+    factory = SegmentedConvFactory(segments, flows, options)
+    network = VGG(depth, VGG_PRESETS[preset], factory, options, batch_norm=batch_norm)
+    return factory.finish(network, options)

@@ -10,17 +10,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.layers import Activation, BatchNorm2d, BatchNormReLU, Order, check_int
-from spectrum.networks.blocks import StemConv, conv1x1, make_stem, set_batch_norm
-from spectrum.networks.checks import Pooling, check_choice, check_numbers, scale_channels
+from spectrum.layers import Activation, BatchNorm2d, BatchNormReLU, Order
+from spectrum.layers.arguments import check_choice
+from spectrum.networks.blocks import StemConv, conv1x1, make_stem
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.former_names import FormerNames, current_xception_names
+from spectrum.networks.options import Options, Pooling, check_options
 from spectrum.segments import Setting
 
 __all__ = ["PRESETS", "Preset", "Xception", "xception"]
@@ -219,56 +218,43 @@ class Xception(FormerNames):
     Args:
         preset: the sizes at width 1.
         factory: makes the segmented convolutions.
-        num_classes: this and the others are as in ``xception``.
-        in_channels: channels of the images.
-        width: multiplier on every channel count.
-        channel_multiple: channel counts are rounded to multiples of this.
+        options: the other arguments of ``xception``.
         repeats: number of middle modules.
-        residual: whether modules have their residual connections.
-        hidden: units of the fully connected layers before the classifier.
-        dropout: probability of dropping a feature before the classifier.
-        pooling: padding of the max-poolings.
     """
 
     def __init__(
-        self,
-        preset: Preset,
-        factory: SegmentedConvFactory,
-        *,
-        num_classes: int,
-        in_channels: int,
-        width: float,
-        channel_multiple: int,
-        repeats: int,
-        residual: bool,
-        hidden: Sequence[int],
-        dropout: float,
-        pooling: Pooling,
+        self, preset: Preset, factory: SegmentedConvFactory, options: Options, *, repeats: int
     ) -> None:
         super().__init__(current_xception_names)
-        scale = partial(scale_channels, width=width, multiple=channel_multiple)
-        reduce = partial(ReducingModule, factory=factory, residual=residual, pooling=pooling)
-
-        self.stem, c = make_stem(in_channels, preset.stem, scale)
-        entry = []
+        residual, pooling = options.residual, options.pooling
+        self.stem, c = make_stem(preset.stem, options)
+        self.entry = nn.Sequential()
         for i, channels in enumerate(preset.entry):
-            c_mid, c_out = map(scale, channels)
-            # The stem ends with a ReLU, and images need none before the first convolution.
-            entry.append(reduce(c, c_mid, c_out, relu_first=i > 0))
+            c_mid, c_out = map(options.scale, channels)
+            module = ReducingModule(
+                c,
+                c_mid,
+                c_out,
+                factory,
+                residual=residual,
+                pooling=pooling,
+                # The stem ends with a ReLU, and images need none before the first convolution.
+                relu_first=i > 0,
+            )
+            self.entry.append(module)
             c = c_out
-        self.entry = nn.Sequential(*entry)
         self.middle = nn.Sequential(
             *(MiddleModule(c, factory, residual=residual) for _ in range(repeats))
         )
-        exit_channels = [scale(channels) for channels in preset.exit]
+        exit_channels = [options.scale(channels) for channels in preset.exit]
         self.exit = ExitFlow(c, exit_channels, factory, residual=residual, pooling=pooling)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        units = [exit_channels[-1], *hidden]
+        units = [exit_channels[-1], *options.hidden]
         self.hidden = nn.Sequential()
         for n_in, n_out in itertools.pairwise(units):
             self.hidden.extend([nn.Linear(n_in, n_out), nn.ReLU()])
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(units[-1], num_classes)
+        self.dropout = nn.Dropout(options.dropout)
+        self.classifier = nn.Linear(units[-1], options.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify ``x`` (N, in_channels, H, W): logits (N, num_classes)."""
@@ -333,36 +319,23 @@ def xception(
         ValueError: an argument is out of its range; the message names it, its value and the range.
     """
     check_choice("preset", preset, tuple(PRESETS))
-    check_choice("pooling", pooling, get_args(Pooling))
-    check_numbers(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        channel_multiple=channel_multiple,
-        width=width,
-        dropout=dropout,
-        bn_eps=bn_eps,
-        bn_momentum=bn_momentum,
-    )
-    if not isinstance(hidden, Sequence):
-        raise ValueError(f"hidden (={hidden!r}) must be a sequence of units, one per layer")
-    hidden = [check_int("hidden", units) for units in hidden]
-    sizes = PRESETS[preset]
-    repeats = sizes.repeats if repeats is None else check_int("repeats", repeats, minimum=0)
-    flows = ["entry"] * 2 * len(sizes.entry) + ["middle"] * 3 * repeats + ["exit"] * 4
-    factory = SegmentedConvFactory(segments, flows, order, activation)
-    network = Xception(
-        sizes,
-        factory,
+    options = check_options(
         num_classes=num_classes,
         in_channels=in_channels,
         width=width,
-        channel_multiple=channel_multiple,
-        repeats=repeats,
+        order=order,
+        activation=activation,
         residual=residual,
         hidden=hidden,
         dropout=dropout,
+        repeats=repeats,
+        channel_multiple=channel_multiple,
         pooling=pooling,
+        bn_eps=bn_eps,
+        bn_momentum=bn_momentum,
     )
-    set_batch_norm(network, bn_eps, bn_momentum)
-    factory.warn()
-    return network
+    sizes = PRESETS[preset]
+    modules = sizes.repeats if options.repeats is None else options.repeats
+    flows = ["entry"] * 2 * len(sizes.entry) + ["middle"] * 3 * modules + ["exit"] * 4
+    factory = SegmentedConvFactory(segments, flows, options)
+    return factory.finish(Xception(sizes, factory, options, repeats=modules), options)

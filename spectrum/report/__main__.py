@@ -10,18 +10,11 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import AfterValidator, BeforeValidator, PositiveInt
 
 from spectrum.cli import make_app, make_command, make_console, name_flag, print_error, run_app
-from spectrum.errors import FieldError, first_field_error
-from spectrum.fields import Facts
+from spectrum.errors import FieldError
+from spectrum.fields import Config, Facts
 from spectrum.segments import parse_points
 
 if TYPE_CHECKING:
@@ -52,10 +45,8 @@ def _check_shape(text: str) -> str:
     return text
 
 
-class CostReportConfig(BaseModel):
+class CostReportConfig(Config):
     """The networks whose costs are counted, and how they are printed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     segments: Annotated[tuple[str, ...], BeforeValidator(parse_points), Facts(metavar="POINTS")] = (
         "1",
@@ -109,9 +100,9 @@ def report(flags: dict[str, Any]) -> int:
     to each point of the dial.
     """
     try:
-        config = CostReportConfig(**flags)
-    except ValidationError as error:
-        raise name_flag(first_field_error(error), {flag: flag for flag in flags}) from None
+        config = CostReportConfig.checked(flags)
+    except FieldError as error:
+        raise name_flag(error, {flag: flag for flag in flags}) from None
     if config.plot is not None:
         _check_plot_path(config.plot)
     with redirect_stdout(sys.stderr), _flags_named(config):  # a user's model may print
@@ -175,18 +166,15 @@ def _make_config(
 ) -> NetworkConfig:
     from spectrum.networks import NetworkConfig
 
-    try:
-        return NetworkConfig.model_validate(
-            {
-                "name": name,
-                "order": order,
-                "segments": segments,
-                "num_classes": config.classes,
-                "in_channels": config.shape[0],
-            }
-        )
-    except ValidationError as error:
-        raise first_field_error(error) from None
+    return NetworkConfig.checked(
+        {
+            "name": name,
+            "order": order,
+            "segments": segments,
+            "num_classes": config.classes,
+            "in_channels": config.shape[0],
+        }
+    )
 
 
 def _write_plot(rows: pd.DataFrame, plot: Path) -> None:
@@ -198,19 +186,21 @@ def _write_plot(rows: pd.DataFrame, plot: Path) -> None:
 
 def _print_costs(rows: pd.DataFrame, config: CostReportConfig) -> int:
     from spectrum.report.costs import group_costs
-    from spectrum.report.formats import as_csv, as_html, as_markdown, make_cost_table, print_table
+    from spectrum.report.cost_table import make_cost_table, print_cost_table
+    from spectrum.report.page import render_page
+    from spectrum.report.tables import as_markdown
 
     costs = group_costs(rows, config.by)
     if config.format == "csv":
-        return _write(as_csv(costs))
+        return _write(costs.to_csv(index=False))
     table = make_cost_table(costs, config.by)
     if config.format == "markdown":
         return _write(as_markdown(table))
     if config.format == "html":
-        return _write(as_html(table))
+        return _write(render_page("Costs along the dial", tables={"Costs": table}))
     console = make_console()
     with console.capture() as capture:
-        print_table(table, console)
+        print_cost_table(costs, config.by, console)
     return _write(capture.get())
 
 

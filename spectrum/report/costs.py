@@ -6,30 +6,14 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
+from spectrum.analysis.cost_columns import LAYER_COLUMNS, POINT_COLUMNS, SUMMED_COLUMNS
 from spectrum.segments import UNCONVERTED
 
-__all__ = ["PARTS", "POINT", "Grouping", "cost_parts", "group_costs"]
+__all__ = ["PARTS", "Grouping", "cost_parts", "group_costs"]
 
 Grouping: TypeAlias = Literal["layer", "flow", "network"]
 
-# The columns that tell one point from another.
-POINT = ("network", "order", "segments", "width", "miss", "classes", "input")
 PARTS = ("spatial", "pointwise", "other")
-_LAYER_COLUMNS = ("flow", "layer", "kind", "output_shape", "segment_count")
-_SUMMED_COLUMNS = (
-    "params",
-    "macs",
-    "flops",
-    "activations",
-    "weight_bytes",
-    "spatial_params",
-    "pointwise_params",
-    "spatial_macs",
-    "pointwise_macs",
-    "segmented_macs",
-    "regular_macs",
-    "separable_macs",
-)
 
 
 def group_costs(rows: pd.DataFrame, by: Grouping) -> pd.DataFrame:
@@ -52,11 +36,11 @@ def group_costs(rows: pd.DataFrame, by: Grouping) -> pd.DataFrame:
         Both ratios are missing (NaN) where there is no segmented layer.
     """
     if by == "layer":
-        grouped = rows[[*POINT, *_LAYER_COLUMNS, *_SUMMED_COLUMNS]].reset_index(drop=True)
+        grouped = rows[[*POINT_COLUMNS, *LAYER_COLUMNS, *SUMMED_COLUMNS]].reset_index(drop=True)
     else:
-        keys = [*POINT, "flow"] if by == "flow" else list(POINT)
+        keys = [*POINT_COLUMNS, "flow"] if by == "flow" else list(POINT_COLUMNS)
         groups = rows.groupby(keys, sort=False, dropna=False)
-        grouped = groups[list(_SUMMED_COLUMNS)].sum().reset_index()
+        grouped = groups[list(SUMMED_COLUMNS)].sum().reset_index()
     regular = grouped["regular_macs"].where(grouped["regular_macs"] > 0)
     grouped["ratio"] = grouped["segmented_macs"] / regular
     grouped["paper_ratio"] = grouped["separable_macs"] / regular
@@ -81,4 +65,4 @@ def cost_parts(rows: pd.DataFrame) -> pd.DataFrame:
         points[f"other_{cost}"] = points[cost] - convolutions
     points["order"] = points["order"].where(points["segments"] != UNCONVERTED).bfill()
     parts = [f"{part}_{cost}" for part in PARTS for cost in ("params", "macs")]
-    return points[[*POINT, *parts, "params", "macs"]]
+    return points[[*POINT_COLUMNS, *parts, "params", "macs"]]

@@ -1,64 +1,230 @@
-"""Tables of studies for the terminal."""
+"""Tables, described once and shown in a terminal, as Markdown or on a page of HTML."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
 import pandas as pd
-from rich.table import Table
+import rich.table
+from rich.text import Text
 
 from spectrum.analysis.labels import format_count, format_value, shorten_setting
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.statistics import varied_columns
 
-__all__ = ["render_summary"]
+__all__ = [
+    "Column",
+    "Table",
+    "as_markdown",
+    "as_rich",
+    "point_table",
+    "render_summary",
+    "result_tables",
+    "setting_and_cost_columns",
+]
 
 
-def render_summary(summary: pd.DataFrame) -> Table:
-    """Renders the summary of a study as a table with one line per point.
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        heading: the text of its heading.
+        cells: the text of each cell.
+        is_number: whether its cells are measured or counted, and so aligned right.
+        names_row: whether its cells are settings of the dial that name their rows. The terminal
+            shortens them.
+        short_heading: its heading in the terminal, where that is shorter.
+        in_terminal: whether the terminal has room for it.
+    """
+
+    heading: str
+    cells: list[str]
+    is_number: bool = False
+    names_row: bool = False
+    short_heading: str = ""
+    in_terminal: bool = True
+
+
+class Table(NamedTuple):
+    """A table, however it is shown.
+
+    Attributes:
+        caption: what all rows have in common.
+        columns: its columns, each with a cell for every row.
+        legend: what the columns mean.
+    """
+
+    caption: str
+    columns: Sequence[Column]
+    legend: str = ""
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells, row by row."""
+        return list(zip(*(column.cells for column in self.columns), strict=True))
+
+
+def make_cells(values: Iterable[Any], as_text: Callable[[Any], str] = format_value) -> list[str]:
+    """The texts of values; a dash for a missing one (NaN)."""
+    return ["-" if pd.isna(value) else as_text(value) for value in values]
+
+
+def as_markdown(table: Table) -> str:
+    """Writes a Markdown table with its caption above it and its legend below."""
+    headings = [column.heading for column in table.columns]
+    align = ["--:" if column.is_number else ":--" for column in table.columns]
+    escaped = ([cell.replace("|", "\\|") for cell in row] for row in (headings, align, *table.rows))
+    text = "\n".join(f"| {' | '.join(row)} |" for row in escaped)
+    return f"{table.caption}\n\n{text}\n\n{table.legend}\n"
+
+
+def as_rich(
+    table: Table, *, gap: int = 2, min_text: int = 8, max_text: int | None = None
+) -> rich.table.Table:
+    """Renders the columns of a table that the terminal has room for.
+
+    Args:
+        table: the table.
+        gap: the characters between two columns.
+        min_text: the characters to which a column of text may shrink.
+        max_text: the characters to which it may grow; None for any number.
+    """
+    rendered = rich.table.Table(
+        box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold"
+    )
+    shown = [column for column in table.columns if column.in_terminal]
+    for column in shown:
+        heading = column.short_heading or column.heading
+        if column.is_number:
+            rendered.add_column(heading, justify="right", no_wrap=True)
+        else:
+            longest = max(map(len, [heading, *column.cells]))
+            rendered.add_column(
+                heading, overflow="fold", min_width=min(longest, min_text), max_width=max_text
+            )
+    for row in zip(*(column.cells for column in shown), strict=True):
+        texts = (
+            shorten_setting(cell) if column.names_row else cell
+            for column, cell in zip(shown, row, strict=True)
+        )
+        rendered.add_row(*map(Text, texts))
+    return rendered
+
+
+def setting_and_cost_columns(rows: pd.DataFrame, fields: Sequence[str]) -> list[Column]:
+    """The columns that say what points are and what they cost.
+
+    Args:
+        rows: one row per point or trial.
+        fields: the fields to show besides segments.
+    """
+    columns = [Column(name, make_cells(rows[name])) for name in fields]
+    columns.append(Column("segments", make_cells(rows["segments"]), names_row=True))
+    for name, heading, as_text in (
+        ("tuned_lr", "tuned_lr", "{:.4g}".format),
+        ("width", "width", "{:.4g}".format),
+        ("params", "params", format_count),
+        ("macs", "MACs", format_count),
+    ):
+        if name in rows:
+            columns.append(Column(heading, make_cells(rows[name], as_text), is_number=True))
+    if "latency" in rows:
+        cells = make_cells(rows["latency"], "{:.3g}".format)
+        columns.append(Column("latency, ms", cells, is_number=True, short_heading="ms"))
+    return columns
+
+
+def measure_column(rows: pd.DataFrame, split: str) -> Column:
+    """The column of the measure on the split ``"val"`` or ``"test"``."""
+    measure = infer_measure(rows)
+    name = measure.validation_column if split == "val" else measure.test_column
+    cells = make_cells(rows[name], "{:.4f}".format)
+    return Column(f"{split} {measure.column_heading}", cells, is_number=True)
+
+
+def point_table(summary: pd.DataFrame) -> Table:
+    """Describes the table of a study's points.
 
     Args:
         summary: one row per point, as ``summarize`` returns it.
     """
-    varied, measure = varied_columns(summary), infer_measure(summary)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in varied:
-        table.add_column(name, overflow="fold")
-    table.add_column("segments", overflow="fold", min_width=8)
-    failed = summary["failed"].any()
-    last = "failed" if failed else "s/run"  # a narrow terminal has no room for both
-    tuned = ["tuned_lr"] if "tuned_lr" in summary else []
-    timed = ["latency"] if "latency" in summary else []
-    for name in (
-        *tuned,
-        "width",
-        "params",
-        "MACs",
-        *("ms" for _ in timed),
-        f"val {measure.column_heading}",
-        f"test {measure.column_heading}",
-        "95% interval",
-        last,
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    for _, row in summary.iterrows():
-        table.add_row(
-            *(format_value(row[name]) for name in varied),
-            shorten_setting(str(row["segments"])),
-            *(f"{row[name]:.4g}" for name in tuned),
-            f"{row['width']:.4g}",
-            format_count(row["params"]),
-            format_count(row["macs"]),
-            *(f"{row[name]:.3g}" for name in timed),
-            _format_fraction(row[measure.validation_column]),
-            _format_fraction(row[measure.test_column]),
-            _format_interval(row["test_low"], row["test_high"]),
-            f"{row['failed']} of {row['runs']}" if failed else f"{row['train_seconds']:.1f}",
+    measure = infer_measure(summary)
+    # Student's t may reach below 0 or above 1, where no measure can be.
+    bounds = summary[["test_low", "test_high"]].clip(0, 1)
+    intervals = [
+        "-" if pd.isna(low) else f"{low:.4f}-{high:.4f}"
+        for low, high in bounds.itertuples(index=False)
+    ]
+    seconds = make_cells(summary["train_seconds"], "{:,.1f}".format)
+    failed = [
+        f"{failed:,} of {runs:,}"
+        for failed, runs in zip(summary["failed"], summary["runs"], strict=True)
+    ]
+    # A narrow terminal has no room for both of the last columns.
+    any_failed = bool(summary["failed"].any())
+    columns = [
+        # The width always has its own column.
+        *setting_and_cost_columns(summary, [c for c in varied_columns(summary) if c != "width"]),
+        measure_column(summary, "val"),
+        measure_column(summary, "test"),
+        Column("95% interval", intervals, is_number=True),
+        Column("seconds per run", seconds, True, False, "s/run", in_terminal=not any_failed),
+        Column("failed runs", failed, True, False, "failed", in_terminal=any_failed),
+    ]
+    timed = " Latency is the time of a batch of 32 images in inference."
+    caption = (
+        "One row per point. Params are trainable parameters, and MACs are multiply-adds for one "
+        f"image.{timed if 'latency' in summary else ''} "
+        f"{measure.plural[0].upper()}{measure.plural[1:]} and seconds are means over runs. The "
+        f"interval is that of test {measure.column_heading}."
+    )
+    return Table(caption, columns)
+
+
+def failure_table(failures: pd.DataFrame, fields: Sequence[str]) -> Table:
+    """Describes the table of the runs that failed.
+
+    Args:
+        failures: the rows of ``load_results`` whose runs failed.
+        fields: the fields to show besides segments.
+    """
+    shown = [name for name in (*fields, "segments", "seed", "status", "error") if name in failures]
+    columns = [
+        Column(
+            "reason" if name == "error" else name,
+            make_cells(failures[name]),
+            is_number=name == "seed",
+            names_row=name == "segments",
         )
-    return table
+        for name in shown
+    ]
+    return Table(
+        "Runs without a result. Means and intervals are those of the other runs.", columns
+    )
 
 
-def _format_interval(low: float, high: float) -> str:
-    return "-" if pd.isna(low) else f"{low:.4f}-{high:.4f}"
+def result_tables(summary: pd.DataFrame, failures: pd.DataFrame) -> dict[str, Table]:
+    """Describes the tables of a study's or a search's page that have a row, by their headings.
+
+    Args:
+        summary: one row per point, as ``summarize`` returns it.
+        failures: the rows of ``load_results`` whose runs failed.
+    """
+    tables = {}
+    if len(summary):
+        tables["Points"] = point_table(summary)
+    if len(failures):
+        varied = [name for name in varied_columns(summary) if name != "width"]
+        sampled = [name for name in varied_columns(failures) if name not in summary]
+        tables["Failed runs"] = failure_table(failures, [*varied, *sampled])
+    return tables
 
 
-def _format_fraction(value: float) -> str:
-    return "-" if pd.isna(value) else f"{value:.4f}"
+def render_summary(summary: pd.DataFrame) -> rich.table.Table:
+    """Renders the summary of a study for the terminal, with one line per point.
+
+    Args:
+        summary: one row per point, as ``summarize`` returns it.
+    """
+    return as_rich(point_table(summary))

@@ -21,10 +21,10 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt
 
 from spectrum.data.config import DataConfig
-from spectrum.fields import field_facts
+from spectrum.fields import Config, field_facts
 from spectrum.networks.config import NetworkConfig
 from spectrum.training.recipe import Precision, Recipe
 
@@ -35,7 +35,7 @@ FORMAT = 2
 results for another reason than rounding."""
 
 
-class RunConfig(BaseModel):
+class RunConfig(Config):
     """One network, data set, recipe and seed: everything that the result depends on.
 
     Attributes:
@@ -52,7 +52,7 @@ class RunConfig(BaseModel):
     """
 
     # Parts may be unvalidated copies, so they are validated again before their hash names a run.
-    model_config = ConfigDict(frozen=True, extra="forbid", revalidate_instances="always")
+    model_config = ConfigDict(revalidate_instances="always")
 
     network: NetworkConfig
     data: DataConfig

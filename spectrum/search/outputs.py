@@ -22,6 +22,7 @@ from spectrum.layers import segmented_channels
 from spectrum.networks import NetworkConfig
 from spectrum.report import plot_importance, plot_schedules, plot_search_front, plot_search_progress
 from spectrum.report.page import render_page
+from spectrum.report.tables import result_tables
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.search.check import UNIFORM, WINNER, Check, copy_winner
@@ -89,13 +90,14 @@ def write_search(
         figures={
             stem.capitalize(): (figure, caption) for stem, (figure, caption) in figures.items()
         },
-        summary=_summary(check),
+        tables=result_tables(
+            _summary(check), check.results[check.results["status"] != "done"]
+        ),
         configuration=fields,
         versions={
             "spectrum": version("segment-spectrum"),
             **{name: version(name) for name in ("torch", "optuna", "pandas", "matplotlib")},
         },
-        failures=check.results[check.results["status"] != "done"],
         command=command.replace(config.storage, without_password(config.storage))
         if config.storage
         else command,

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import ValidationError
 
 from spectrum.cli import make_app, make_command, name_flag, run_app, started_by_torchrun
-from spectrum.errors import FieldError, first_field_error
+from spectrum.errors import FieldError
 from spectrum.study.grid import GridConfig, merge_flags, read_toml
 
 __all__ = ["run_grid_command"]
@@ -73,9 +72,8 @@ def run_grid_command(
 def _configure(model: type[_Config], file: str | None, flags: dict[str, Any]) -> _Config:
     fields = {"name": Path(file).stem, **read_toml(Path(file))} if file else {}
     try:
-        return model(**merge_flags(fields, flags))
-    except ValidationError as error:
-        first = first_field_error(error, model.model_fields)
-        if file and first.field not in flags:
-            raise ValueError(f"{file}: {first}") from None
-        raise first from None
+        return model.checked(merge_flags(fields, flags))
+    except FieldError as error:
+        if file and error.field not in flags:
+            raise ValueError(f"{file}: {error}") from None
+        raise

@@ -15,19 +15,17 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from spectrum.costs.matching import Matching
 from spectrum.data.config import DataConfig
-from spectrum.errors import FieldError, as_text, first_field_error
-from spectrum.fields import Facts, field_facts
+from spectrum.errors import FieldError, as_text
+from spectrum.fields import Config, Facts, field_facts
 from spectrum.networks.config import NetworkConfig
 from spectrum.segments import format_setting, parse_points
 from spectrum.training.recipe import Precision, Recipe, default_dropout
@@ -45,13 +43,13 @@ Grid: TypeAlias = dict[str, tuple[Any, ...]]
 
 # Fields whose single value is a list. A list of lists makes a grid of them.
 _LIST_FIELDS = {"hidden"}
-_TABLES: dict[str, type[BaseModel]] = {
+_TABLES = {
     "network": NetworkConfig,
     "data": DataConfig,
     "recipe": Recipe,
 }
 _SET_BY_DATA = {"num_classes", "in_channels"}
-_Model = TypeVar("_Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=Config)
 
 
 class Combination(NamedTuple):
@@ -63,7 +61,7 @@ class Combination(NamedTuple):
     precision: Precision
 
 
-class GridConfig(BaseModel):
+class GridConfig(Config):
     """What is trained, and where it runs.
 
     ``StudyConfig`` trains every combination of the grid. ``SearchConfig`` searches the grid. In
@@ -71,10 +69,6 @@ class GridConfig(BaseModel):
     flag does. ``network``, ``data`` and ``recipe`` take a name, a list of names, a configuration,
     or a table of its fields with a value or a list of values each.
     """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
     segments: Annotated[tuple[str, ...], Facts(metavar="POINTS", table="network")] = (
         "1",
@@ -366,10 +360,9 @@ def _values(field: str, given: Any) -> tuple[Any, ...]:
 
 def _validated(model: type[_Model], table: str, fields: dict[str, Any]) -> _Model:
     try:
-        return model(**fields)
-    except ValidationError as error:
-        first = first_field_error(error, model.model_fields.keys() - _SET_BY_DATA)
-        raise first.renamed(qualified_name(table, first.field)) from None
+        return model.checked(fields)
+    except FieldError as error:
+        raise error.renamed(qualified_name(table, error.field)) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.files import write_atomic, write_json
 from spectrum.report.figures import figure_caption, study_figures
 from spectrum.report.page import render_page
+from spectrum.report.tables import result_tables
 from spectrum.runs.store import Store
 from spectrum.study.config import StudyConfig
 from spectrum.study.plan import Plan
@@ -165,10 +166,11 @@ def _draw(
             _heading(stem, measure): (figure, figure_caption(stem, measure))
             for stem, figure in figures.items()
         },
-        summary=analysis.summary,
+        tables=result_tables(
+            analysis.summary, analysis.rows[analysis.rows["status"] != "done"]
+        ),
         configuration=config.model_dump(mode="json"),
         versions=versions,
-        failures=analysis.rows[analysis.rows["status"] != "done"],
         command=command,
         notes=notes,
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -16,7 +14,7 @@ from pydantic import (
 
 from spectrum.data.augmentation import Augmentation
 from spectrum.errors import FieldError
-from spectrum.fields import Facts, check_needs, field_facts
+from spectrum.fields import Config, Facts, check_needs, field_facts
 
 __all__ = ["PRECISIONS", "RECIPES", "Precision", "Recipe", "default_dropout"]
 
@@ -60,7 +58,7 @@ _ONE_CYCLE = ("schedule", ("one_cycle",))
 _EXPONENTIAL = ("schedule", ("exponential",))
 
 
-class Recipe(BaseModel):
+class Recipe(Config):
     """The optimiser, the learning rate's schedule, and all else that shapes the weights.
 
     The name sets the defaults of the other fields; each of them can still be given.
@@ -109,8 +107,6 @@ class Recipe(BaseModel):
             processes train: ``"synchronised"``, the whole batch, as in one process; or
             ``"local"``, each process's own share.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Literal["small", "imagenet", "jft"] = "small"
     epochs: PositiveInt = 10

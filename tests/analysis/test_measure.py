@@ -40,6 +40,7 @@ from spectrum.report import (
 from spectrum.report.figures import figure_caption
 from spectrum.report.page import render_page
 from spectrum.report.search.table import render_trials
+from spectrum.report.tables import result_tables
 from tests.report.search.test_search_plots import trials as made_up_trials
 from tests.report.test_curves import evaluations
 
@@ -125,16 +126,7 @@ def test_figures_pages_and_tables_name_it(make_results, make_evidence) -> None:
         shown_texts = [*texts(figure), figure_caption(stem, AT_5)]
         assert any("MAP@5" in text for text in shown_texts)
         assert not any("top-1" in text or "accura" in text.lower() for text in shown_texts)
-    page = render_page(
-        "Made up",
-        sentences=state_evidence(evidence),
-        figures={},
-        summary=summary,
-        configuration={},
-        versions={},
-        failures=results.iloc[:0],
-        command="",
-    )
+    page = render_page("Made up", tables=result_tables(summary, results.iloc[:0]))
     table = as_text(render_summary(summary))
     for text in (page, table):
         assert "val MAP@5" in text

@@ -39,7 +39,7 @@ REFUSED = {
     ("network",): "Missing argument",
     ("network", "huge"): "network (='huge') must be one of paper, small",
     ("network", "tiny@int8"): "network (='tiny@int8') must be NAME@WORD",
-    ("network", "no.module:at_all"): "network (=no.module:at_all) can't be imported",
+    ("network", "no.module:at_all"): "network (='no.module:at_all') can't be imported",
     ("network", "tiny", "--input=8x8"): "--input (='8x8') must be CHANNELSxHEIGHTxWIDTH",
     ("network", "paper", "--input=3x2x2"): "--input (=3x2x2) doesn't fit the network, which needs ",
     ("network", "tiny", "--classes=0"): "--classes (='0') must be",

@@ -198,7 +198,7 @@ def test_a_network_is_built_with_its_classes_and_channels() -> None:
     ("names", "changes", "reason"),
     [
         (["huge"], {}, r"network \(='huge'\) must be one of paper, small"),
-        (["no.module:at_all"], {}, r"network \(=no.module:at_all\) can't be imported"),
+        (["no.module:at_all"], {}, r"network \(='no.module:at_all'\) can't be imported"),
         (["tiny", "paper"], {"input_shape": (3, 2, 2)}, r"input_shape.*at least.*\[paper\]"),
         (["tiny@16:8"], {}, r"segments \(='16:8'\) add up to 24, must add up to 51.*\[tiny\]"),
         (["tiny"], {"device": "tpu"}, r"device \(='tpu'\) must be one of cpu"),

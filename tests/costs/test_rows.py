@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spectrum.costs import cost_grid, cost_rows, count_config
-from spectrum.costs.rows import unconverted_rows
+from spectrum.costs.grid import unconverted_rows
 from spectrum.networks import NETWORKS, NetworkConfig
 
 COLUMNS = [

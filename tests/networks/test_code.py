@@ -124,7 +124,7 @@ def test_what_is_no_callable_is_refused_in_one_line(
     path: str, reason: str, write: Callable[..., str]
 ) -> None:
     m = write(NET)
-    with pytest.raises(ValueError, match=rf"\Anetwork \(={m}:{path}\) {reason}\Z"):
+    with pytest.raises(ValueError, match=rf"\Anetwork \(='{m}:{path}'\) {reason}\Z"):
         call(f"{m}:{path}")
 
 
@@ -142,7 +142,9 @@ def test_a_module_that_cannot_be_imported_is_refused_in_one_line(
     text: str, reason: str, write: Callable[..., str]
 ) -> None:
     m = write(text)
-    with pytest.raises(ValueError, match=rf"\Anetwork \(={m}:f\) can't be imported: [^\n]*\Z") as e:
+    with pytest.raises(
+        ValueError, match=rf"\Anetwork \(='{m}:f'\) can't be imported: [^\n]*\Z"
+    ) as e:
         call(f"{m}:f")
     assert reason in str(e.value)
     assert len(str(e.value)) < 300
@@ -151,7 +153,7 @@ def test_a_module_that_cannot_be_imported_is_refused_in_one_line(
 def test_what_other_processes_cannot_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["__main__"], "made_here", nn.Identity, raising=False)
     for name in ("__main__:made_here", "not_there.at_all:f"):
-        with pytest.raises(ValueError, match=rf"\Anetwork \(={name}\) can't be imported[^\n]*\Z"):
+        with pytest.raises(ValueError, match=rf"\Anetwork \(='{name}'\) can't be imported[^\n]*\Z"):
             call(name)
 
 

@@ -237,10 +237,10 @@ def test_segments_that_do_not_fit_the_model_are_refused(segments: Any) -> None:
 
 def test_a_bad_layer_is_named_and_other_arguments_are_checked() -> None:
     network = nn.Sequential(nn.Conv2d(6, 4, 3))
-    with pytest.raises(ValueError, match=r"\Asegments \(=4:4\)[^\n]*\(layer 0\)\Z"):
-        convert(network, (4, 4))
+    with pytest.raises(ValueError, match=r"\Asegments \(='4:4'\)[^\n]*\(layer 0\)\Z"):
+        convert(network, "4:4")
     with pytest.raises(ValueError, match=r"\(layer \(the module itself\)\)\Z"):
-        convert(network[0], (4, 4))
+        convert(network[0], "4:4")
     with pytest.raises(ValueError, match=r"\Aorder \(='depth'\)[^\n]*\Z"):
         convert(nn.Conv2d(4, 4, 3, groups=2), 2, order="depth")  # type: ignore[arg-type]
     with warnings.catch_warnings():

@@ -70,10 +70,10 @@ def test_at_one_segment_a_dense_convolution_with_room_stays_the_same_function(
         (8, 1, True),
         (4, 2, True),
         (4, 4, True),
-        (8, (3, 5), True),
+        (8, "3:5", True),
         (4, 8, False),
         (4, 3, False),
-        (2, (3, 5), False),
+        (2, "3:5", False),
         (2, "C", False),
     ],
 )

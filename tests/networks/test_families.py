@@ -209,7 +209,7 @@ def test_segments_by_layer_are_taken_in_order_of_depth(family: str) -> None:
     assert sorted(called) == sorted(points)
     if not family.startswith("inception"):  # its branches are parallel
         assert called == points
-    with pytest.raises(ValueError, match=rf"\Asegments \(=2 values\) must be {n} values[^\n]*\Z"):
+    with pytest.raises(ValueError, match=rf"\Asegments \(=C,C\) must be {n} values[^\n]*\Z"):
         made(family, segments=["C", "C"])
 
 
@@ -262,7 +262,7 @@ REFUSED: list[tuple[str, Any]] = [("width", v) for v in (0, -1.0, float("inf"), 
 REFUSED += [("dropout", v) for v in (1, -0.1, float("nan"))]
 REFUSED += [(n, v) for n in ("channel_multiple", "num_classes", "in_channels") for v in (0, 2.5)]
 REFUSED += [("order", "depth_first"), ("activation", "gelu"), ("activation", [])]
-REFUSED += [("segments", v) for v in (0, "x", {"entry": 1}, (1, 2), ["C"])]
+REFUSED += [("segments", v) for v in (0, "x", {"entry": 1}, "1:2", (1, 2), ["C"])]
 REFUSED += [("bn_eps", 0.0), ("bn_momentum", 2), ("bn_momentum", 0)]
 ONLY = {"vgg": ["depth", "preset"], "resnet": ["depth", "cardinality", "width_per_group"]}
 ONLY |= {"inception_v3": ["preset", "pooling"], "inception_v2": ["pooling"]}

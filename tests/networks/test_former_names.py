@@ -80,11 +80,11 @@ CASES: list[tuple[Callable[[], nn.Module], Former]] = [
     (lambda: xception(preset="no_stem", residual=False, **SHAPE), former_xception),
     (lambda: vgg(19, "C/3", batch_norm=True, **SMALL_VGG), former_vgg),
     (lambda: vgg(16, 1, batch_norm=True, **SMALL_VGG), former_vgg),
-    (lambda: vgg(16, 3, "pointwise_first", batch_norm=True, **SMALL_VGG), former_vgg),
+    (lambda: vgg(16, 3, order="pointwise_first", batch_norm=True, **SMALL_VGG), former_vgg),
     (lambda: vgg(19, 1, **SMALL_VGG), str),
     (lambda: vgg(19, "C", **SMALL_VGG), str),
     (lambda: resnet(50, **SHAPE), str),
-    (lambda: inception_v3(preset="tiny", segments=2, **SHAPE), str),
+    (lambda: inception_v3(2, preset="tiny", **SHAPE), str),
 ]
 
 

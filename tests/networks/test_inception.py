@@ -232,7 +232,7 @@ def test_average_pooling_counts_its_padding_or_not(n: int) -> None:
 
 def test_the_auxiliary_head_gives_logits_of_the_17x17_grid_in_training_only() -> None:
     torch.manual_seed(0)
-    network = inception_v3(5, aux_logits=True, width=0.05)
+    network = inception_v3(num_classes=5, aux_logits=True, width=0.05)
     grids: list[Tensor] = []
     network.mixed6.register_forward_hook(lambda _m, _x, y: grids.append(y))
     x = torch.randn(2, 3, 299, 299)
@@ -251,7 +251,7 @@ def test_the_auxiliary_head_gives_logits_of_the_17x17_grid_in_training_only() ->
         y = F.linear(y, naive.state["aux.fc.weight"], naive.state["aux.fc.bias"])
         torch.testing.assert_close(network.aux(grids[-1]), y)
     assert isinstance(speaking, Tensor)
-    plain = inception_v3(5, width=0.05)
+    plain = inception_v3(num_classes=5, width=0.05)
     assert isinstance(plain.train()(torch.randn(2, 3, 80, 80)), Tensor)
 
 
@@ -265,7 +265,7 @@ def test_the_small_presets_have_no_auxiliary_head(preset: str) -> None:
     ("preset", "side"), [("small", 32), ("small", 96), ("tiny", 8), ("tiny", 28), ("tiny", 1)]
 )
 def test_the_small_presets_take_the_sizes_they_are_for(preset: str, side: int) -> None:
-    network = inception_v3(5, preset=preset, width=0.2).eval()
+    network = inception_v3(num_classes=5, preset=preset, width=0.2).eval()
     logits = network(torch.randn(2, 3, side, side))
     assert logits.shape == (2, 5)
     assert logits.isfinite().all()

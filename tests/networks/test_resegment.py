@@ -205,17 +205,17 @@ def test_what_does_not_fit_is_refused(function: Any) -> None:
     for module in (nn.Linear(2, 2), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1, groups=4)):
         with pytest.raises(ValueError, match=r"\Amodule must have segmented layers[^\n]*\Z"):
             function(module, 2)
-    with pytest.raises(ValueError, match=r"\Asegments \(=2:2\)[^\n]*\(layer entry.0.conv1\)\Z"):
-        function(tiny(), (2, 2))
+    with pytest.raises(ValueError, match=r"\Asegments \(='2:2'\)[^\n]*\(layer entry.0.conv1\)\Z"):
+        function(tiny(), "2:2")
     with pytest.raises(ValueError, match=r"\Asegments \(=[^\n]*entry, middle, exit\Z"):
         function(tiny(), {"stem": 1})
-    with pytest.raises(ValueError, match=r"\Asegments \(=2 values\)[^\n]*\Z"):
+    with pytest.raises(ValueError, match=r"\Asegments \(=C,C\) must be 9 values[^\n]*\Z"):
         function(tiny(), ["C", "C"])
 
 
 def test_a_stack_loses_in_each_layer_what_its_row_says() -> None:
     torch.manual_seed(0)
-    network = vgg(16, 1, "spatial_only", preset="small", width=0.1, num_classes=5)
+    network = vgg(16, 1, order="spatial_only", preset="small", width=0.1, num_classes=5)
     loss = projection_loss(network, "C")
     assert len(loss) == 13
     moved = segmented_convs(resegment(network, "C"))

@@ -153,14 +153,14 @@ def test_the_bottleneck_is_as_wide_as_the_rules_say(
     assert segmented_convs(network)[0].segment_count == count
 
 
-@pytest.mark.parametrize("segments", ["C", "C/4", (32, 32), ["C"] * 16, {"layer1": 1}], ids=str)
+@pytest.mark.parametrize("segments", ["C", "C/4", "32:32", ["C"] * 16, {"layer1": 1}], ids=str)
 def test_a_group_width_alone_needs_a_number_of_segments(segments: Any) -> None:
     with pytest.raises(ValueError, match=r"\Acardinality \(=None\)[^\n]*\Z"):
         on_meta(50, segments, width_per_group=4)
 
 
 def test_the_bottleneck_strides_in_its_segmented_convolution() -> None:
-    network = on_meta(50, "C", "pointwise_first")
+    network = on_meta(50, "C", order="pointwise_first")
     strides = {layer.stride for layer in segmented_convs(network.get_submodule("layer2"))}
     assert [layer.stride for layer in segmented_convs(network)].count((2, 2)) == 3
     assert strides == {(1, 1), (2, 2)}
@@ -172,7 +172,7 @@ def test_the_bottleneck_strides_in_its_segmented_convolution() -> None:
 def test_the_other_orders_add_one_square_1x1_per_bottleneck() -> None:
     inner = [64 * 2**i for i, n in enumerate(BLOCKS[50]) for _ in range(n)]
     for order in ("spatial_first", "pointwise_first"):
-        added = size(on_meta(50, 4, order)) - size(on_meta(50, 4))
+        added = size(on_meta(50, 4, order=order)) - size(on_meta(50, 4))
         assert added == sum(c * c for c in inner)
 
 

@@ -43,7 +43,7 @@ def test_at_one_segment_it_costs_what_the_published_network_does(
 ) -> None:
     costs = count_costs(on_meta(depth), (3, 224, 224))
     assert (costs.params, costs.macs, costs.fvcore_total) == (params, macs, total)
-    assert size(on_meta(depth, 1, "spatial_only")) == params
+    assert size(on_meta(depth, 1, order="spatial_only")) == params
 
 
 @pytest.mark.parametrize("depth", [16, 19])
@@ -149,7 +149,7 @@ def test_a_deep_stack_without_normalisation_keeps_its_variance(
         return
     torch.manual_seed(0)
     options: dict[str, Any] = {"preset": "small", "width": 0.5, "activation": activation}
-    network = vgg(19, segments, order, **options)
+    network = vgg(19, segments, order=order, **options)
     for layer in (m for m in network.modules() if isinstance(m, SegmentedConv)):
         for part in (m for m in layer.modules() if isinstance(m, nn.Conv2d)):
             first = layer.pointwise is not None and (

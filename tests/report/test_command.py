@@ -99,11 +99,11 @@ REFUSED = {
     ("--network", "huge"): "--network (='huge') must be one of paper, small, tiny",
     ("--network", "tiny,"): "--network (='') must be one of",
     ("--network", "users_code:"): "--network (='users_code:') must be one of",
-    ("--network", "nowhere:net"): "--network (=nowhere:net) can't be imported: ModuleNotFound",
-    ("--network", "users_code:gone"): "--network (=users_code:gone) can't be imported: Attrib",
-    ("--network", "users_code:answer"): "--network (=users_code:answer) must be callable, not int",
-    ("--network", "users_code:number"): "--network (=users_code:number) must return a torch.nn.",
-    ("--network", "users_code:failing"): "--network (=users_code:failing) failed: KeyError: 'no",
+    ("--network", "nowhere:net"): "--network (='nowhere:net') can't be imported: ModuleNotFound",
+    ("--network", "users_code:gone"): "--network (='users_code:gone') can't be imported: Attrib",
+    ("--network", "users_code:answer"): "--network (='users_code:answer') must be callable, not int",
+    ("--network", "users_code:number"): "--network (='users_code:number') must return a torch.nn.",
+    ("--network", "users_code:failing"): "--network (='users_code:failing') failed: KeyError: 'no",
     ("--network=users_code:net", "--match=macs"): "--match (='macs') must be 'none' for users_code",
     ("--order", "random"): "--order (='random') must be 'spatial_first', 'pointwise_first' or 's",
     ("--order", ""): "--order (='') must be 'spatial_first'",
@@ -258,7 +258,8 @@ def test_every_format_shows_the_same_numbers(report: Report) -> None:
     assert all((outcome.status, outcome.err) == (0, "") for outcome in shown.values())
     assert f",{costs.params},{costs.macs}," in shown["csv"].out
     assert f"| {costs.params:,} | {costs.macs:,} |" in shown["markdown"].out
-    assert f">{costs.params:,}</td><td class=n>{costs.macs:,}<" in shown["html"].out
+    cells = '</td>\n<td class="number">'
+    assert f">{costs.params:,}{cells}{costs.macs:,}<" in shown["html"].out
     assert f"{costs.params:,}  {costs.macs:,}" in shown["table"].out
     assert "tiny, spatial_first order, width 1, 1,000 classes, input 3x8x8" in shown["table"].out
     assert max(map(len, shown["table"].out.splitlines())) <= 120

@@ -16,6 +16,7 @@ from spectrum.report import plot_search_front, render_summary
 from spectrum.report.page import render_page
 from spectrum.report.plots import accuracy_figure
 from spectrum.report.search.table import render_trials
+from spectrum.report.tables import result_tables
 
 POINTS = {"1": [0.8, 0.82], "C": [0.9, 0.91]}
 
@@ -54,17 +55,7 @@ def test_the_figure_of_a_study_names_the_shared_latency(summary: pd.DataFrame) -
 
 def test_the_page_of_a_study_has_a_column_for_it(summary: pd.DataFrame) -> None:
     def page(summary: pd.DataFrame) -> str:
-        return render_page(
-            "made up",
-            sentences=[],
-            figures={},
-            summary=summary,
-            configuration={},
-            versions={},
-            failures=pd.DataFrame(),
-            command="",
-            notes=[],
-        )
+        return render_page("made up", tables=result_tables(summary, pd.DataFrame()))
 
     assert "latency, ms" in page(summary)
     assert "4.05" in page(summary)

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from spectrum.analysis.statistics import summarize
 from spectrum.report.page import render_page
+from spectrum.report.tables import result_tables
 
 HOSTILE = "<script>alert(1)</script> \"&' <b>"
 VOID = {"meta", "img", "wbr"}
@@ -71,7 +72,8 @@ def page(**changes: Any) -> str:
         "command": "python -m spectrum.study",
         **changes,
     }
-    return render_page(given.pop("title"), **given)
+    tables = result_tables(given.pop("summary"), given.pop("failures"))
+    return render_page(given.pop("title"), tables=tables, **given)
 
 
 class Reader(html.parser.HTMLParser):

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from spectrum.analysis.statistics import summarize
 from spectrum.report.page import render_page
+from spectrum.report.tables import result_tables
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(
@@ -117,10 +118,9 @@ def made_up_page() -> str:
         NAME + "z" * 100,
         sentences=[NAME, "One sentence of some words, then " + "z" * 100],
         figures={NAME: (figure, NAME)},
-        summary=summarize(rows),
+        tables=result_tables(summarize(rows), rows),
         configuration={"segments": list(rows["segments"]), "network": {"n" * 80: "v" * 100}},
         versions={"torch": "2.13.0+cpu"},
-        failures=rows,
         command="python -m spectrum.study --name " + "z" * 100,
         notes=[NAME],
     )

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pydantic import BaseModel
 
 from spectrum import DataConfig, NetworkConfig, Recipe

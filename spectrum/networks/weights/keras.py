@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spectrum.errors import FieldError
+
 __all__ = ["is_keras_model", "keras_names", "read_hdf5", "read_model"]
 
 # The weights of a layer, by their numbers of dimensions. Keras's versions have different names for
@@ -74,9 +76,11 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
     try:
         import h5py
     except ImportError:
-        raise ValueError(
-            f"source (={path}) is an HDF5 file, and h5py, which reads them, is missing: "
-            "pip install 'segment-spectrum[keras]'"
+        raise FieldError(
+            "source",
+            path,
+            "is an HDF5 file, and h5py, which reads them, is missing: "
+            "pip install 'segment-spectrum[keras]'",
         ) from None
     try:
         with h5py.File(path, "r") as file:
@@ -86,12 +90,12 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
             group.visititems(
                 lambda name, item: arrays.update({name: item}) if hasattr(item, "shape") else None
             )
-            if _attribute(group, "layer_names"):
-                return _name_weights(_older_layers(path, group, arrays))
-            return _name_weights(_layers(path, group, arrays))
+            read = _older_layers if _attribute(group, "layer_names") else _layers
+            return _name_weights(read(path, group, arrays))
     except (OSError, RuntimeError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"source (={path}) is a damaged HDF5 file: {reason}") from None
+        raise FieldError(
+            "source", path, f"is a damaged HDF5 file: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def keras_names(
@@ -166,14 +170,14 @@ def _layers(path: Path, group: Any, arrays: dict[str, Any]) -> list[tuple[str, l
             found[layer][int(match[3])] = _tensor(array)
             names[layer] = group[match[1]].attrs.get("name") or f"layers/{match[2]}"
     if not found:
-        raise ValueError(f"source (={path}) is an HDF5 file without the weights of a Keras model")
+        raise FieldError("source", path, "is an HDF5 file without the weights of a Keras model")
     if any(name.startswith("layers/") for name in names.values()):
         names = {(kind, i): f"layers/{_numbered(kind, i)}" for kind, i in found}
     layers = []
     for layer, weights in sorted(found.items()):
         gaps = set(range(max(weights))) - set(weights)
         if gaps:
-            raise ValueError(f"source (={path}): missing {names[layer]}/vars/{min(gaps)}")
+            raise FieldError("source", path, f"is missing {names[layer]}/vars/{min(gaps)}")
         layers.append((names[layer], [weights[i] for i in sorted(weights)]))
     return layers
 
@@ -185,7 +189,7 @@ def _older_layers(path: Path, group: Any, arrays: dict[str, Any]) -> list[tuple[
         weights = _attribute(group[layer], "weight_names")
         for name in weights:
             if f"{layer}/{name}" not in arrays:
-                raise ValueError(f"source (={path}): missing {layer}/{name.split('/')[-1]}")
+                raise FieldError("source", path, f"is missing {layer}/{name.split('/')[-1]}")
         layers.append((layer, [_tensor(arrays[f"{layer}/{name}"]) for name in weights]))
     return layers
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from spectrum.networks.checks import Pooling
 from spectrum.networks.inception import Inception
+from spectrum.networks.options import Pooling
 from spectrum.networks.resnet import ResNet
 from spectrum.networks.vgg import VGG
 from spectrum.networks.xception import Xception

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from spectrum.errors import FieldError
 from spectrum.networks.former_names import rename_former
 from spectrum.networks.inception import Inception
 from spectrum.networks.inception_modules import AvgPool
@@ -44,7 +46,7 @@ class Weights:
             the source lacks.
     """
 
-    label: str
+    label: str | Path
     layout: str
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Tensor]
@@ -92,7 +94,7 @@ def load_weights(network: Network, source: Source | Weights) -> Network:
             then. A missing, extra or wrongly shaped tensor is named.
     """
     if not isinstance(network, nn.Module):
-        raise ValueError(f"network (={network!r}) must be a torch module")
+        raise FieldError("network", network, "must be a torch module")
     weights = read_weights(source)
     own = network.state_dict()
     named = rename_former(network, weights.tensors)
@@ -108,7 +110,7 @@ def load_weights(network: Network, source: Source | Weights) -> Network:
             weights.label,
         )
         state = {name: tensor for name, tensor in state.items() if name not in auxiliary}
-    _check(weights, own, state, sources)
+    _check(weights.label, own, state, sources)
     _load(network, own, state)
     if layout is not None:
         changes = _apply_settings(network, layout)
@@ -153,9 +155,11 @@ def preprocessing(source: Source | Weights) -> Preprocessing:
     """
     layout = _layout(source)
     if layout is None:
-        raise ValueError(
-            f"source (={_label(source)}) must be of a published layout ({', '.join(LAYOUTS)}); "
-            "a network's own weights don't show their preprocessing"
+        raise FieldError(
+            "source",
+            read_weights(source).label,
+            f"must be of a published layout ({', '.join(LAYOUTS)}); "
+            "a network's own weights don't show their preprocessing",
         )
     return layout.preprocessing
 
@@ -163,13 +167,7 @@ def preprocessing(source: Source | Weights) -> Preprocessing:
 def _layout(source: Source | Weights) -> Layout | None:
     if isinstance(source, str) and source in LAYOUTS:
         return LAYOUTS[source]
-    if isinstance(source, Weights):
-        return LAYOUTS.get(source.layout)
-    return LAYOUTS.get(recognise(read_tensors(source)))
-
-
-def _label(source: Source | Weights) -> str:
-    return source.label if isinstance(source, Weights) else describe(source)
+    return LAYOUTS.get(read_weights(source).layout)
 
 
 def _layout_for(network: nn.Module, weights: Weights, shared: Set[str]) -> Layout | None:
@@ -185,19 +183,20 @@ def _layout_for(network: nn.Module, weights: Weights, shared: Set[str]) -> Layou
     if (layout is None or not ours) and shared:
         return None
     content = layout.title if layout else f"tensors of no known layout ({', '.join(LAYOUTS)})"
-    raise ValueError(
-        f"source (={weights.label}) holds {content}, and network is of the class "
-        f"{type(network).__name__}"
+    raise FieldError(
+        "source",
+        weights.label,
+        f"holds {content}, and network is of the class {type(network).__name__}",
     )
 
 
 def _check(
-    weights: Weights,
+    label: str | Path,
     own: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
     sources: Mapping[str, str],
 ) -> None:
-    """Raise a ValueError that names the tensors that don't fit."""
+    """Raise a FieldError that names the tensors that don't fit."""
 
     def name_both(name: str) -> str:
         source = sources.get(name, name)
@@ -205,16 +204,18 @@ def _check(
 
     missing = [name_both(name) for name in own if name not in state and not _is_batch_count(name)]
     extra = [name_both(name) for name in state if name not in own]
+    shapes = {
+        name: (_shape_text(state[name]), _shape_text(own[name])) for name in own if name in state
+    }
     other = [
         f"{name_both(name)} is {found} where the network's is {expected}"
-        for name, tensor in own.items()
-        if name in state
-        and (found := _shape_text(state[name])) != (expected := _shape_text(tensor))
+        for name, (found, expected) in shapes.items()
+        if found != expected
     ]
-    faults = [("missing ", missing), ("extra ", extra), ("", other)]
+    faults = {"missing ": missing, "extra ": extra, "": other}
     if missing or extra or other:
-        text = "; ".join(start + _shorten(names) for start, names in faults if names)
-        raise ValueError(f"source (={weights.label}) doesn't fit the network: {text}")
+        text = "; ".join(start + _shorten(names) for start, names in faults.items() if names)
+        raise FieldError("source", label, f"doesn't fit the network: {text}")
 
 
 def _is_batch_count(name: str) -> bool:
@@ -225,9 +226,9 @@ def _shape_text(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)}{'' if tensor.is_floating_point() else ' of whole numbers'}"
 
 
-def _shorten(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _shorten(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _load(network: nn.Module, own: Mapping[str, Tensor], state: dict[str, Tensor]) -> None:

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from spectrum.errors import FieldError
 from spectrum.networks.weights.keras import is_keras_model, read_hdf5, read_model
 
 __all__ = ["Source", "describe", "read_tensors"]
@@ -27,10 +28,10 @@ _NESTED_KEYS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 
 
-def describe(source: Source) -> str:
-    """The name of a source in messages."""
+def describe(source: Source) -> str | Path:
+    """The name of a source in messages; of a file, its path."""
     if isinstance(source, str | PathLike):
-        return str(source)
+        return Path(source)
     if isinstance(source, Mapping):
         return "a state dict"
     if is_keras_model(source):
@@ -46,45 +47,35 @@ def read_tensors(source: Source) -> dict[str, Tensor]:
     ``DataParallel`` or ``torch.compile``.
 
     Raises:
-        ValueError: the source holds no weights, is damaged or missing, or would have to run code.
+        FieldError: the source holds no weights, is damaged or missing, or would have to run code.
     """
-    if isinstance(source, str | PathLike):
-        return _read_file(Path(source))
-    if is_keras_model(source):
-        return read_model(source)
-    if not isinstance(source, Mapping):
-        raise ValueError(
-            f"source (={describe(source)}) must be a path, a state dict or a Keras model"
-        )
-    return _unwrap(source, describe(source))
+    label = describe(source)
+    if isinstance(label, Path):
+        return _unwrap(_read_file(label), label)
+    return read_model(source) if is_keras_model(source) else _unwrap(source, label)
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def _read_file(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             start = file.read(9)
+        if start[8:] == b"{":  # the header of a safetensors file, after its length
+            return safetensors.torch.load_file(path)
     except FileNotFoundError:
-        raise ValueError(f"source (={path}) must be an existing file") from None
+        raise FieldError("source", path, "must be an existing file") from None
     except OSError as error:
-        raise ValueError(f"source (={path}) can't be read: {error.strerror}") from None
+        raise FieldError("source", path, f"can't be read: {error.strerror}") from None
+    except SafetensorError as error:
+        raise FieldError(
+            "source", path, f"is a damaged safetensors file: {_first_line(error)}"
+        ) from None
     if start.startswith(b"\x89HDF"):
         return read_hdf5(path)
     if start.startswith((b"PK\x03\x04", b"\x80")):
-        return _unwrap(_read_torch(path), str(path))
-    if start[8:] == b"{":  # the header, after its length
-        return _read_safetensors(path)
-    raise ValueError(
-        f"source (={path}) is no file of weights: safetensors, torch.save's or Keras's .h5"
+        return _read_torch(path)
+    raise FieldError(
+        "source", path, "is no file of weights: safetensors, torch.save's or Keras's .h5"
     )
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return _unwrap(safetensors.torch.load_file(path), str(path))
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"source (={path}) is a damaged safetensors file: {_first_line(error)}"
-        ) from None
 
 
 def _read_torch(path: Path) -> Any:
@@ -101,32 +92,38 @@ def _read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         match = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"asks for {match[1]}" if match else "isn't torch.save's"
-        raise ValueError(
-            f"source (={path}) is refused: its pickle {reason}, and only tensors are read from one"
+        found = f"asks for {match[1]}" if match else "isn't torch.save's"
+        raise FieldError(
+            "source", path, f"is refused: its pickle {found}, and only tensors are read from one"
         ) from None
     except Exception as error:  # on arbitrary bytes torch may raise any exception
-        raise ValueError(
-            f"source (={path}) is no file of weights that torch reads: {_first_line(error)}"
+        raise FieldError(
+            "source", path, f"is no file of weights that torch reads: {_first_line(error)}"
         ) from None
 
 
-def _unwrap(state: Any, label: str) -> dict[str, Tensor]:
+def _unwrap(state: Any, label: str | Path) -> dict[str, Tensor]:
+    """The tensors of a state dict that may be nested and whose names may have a prefix."""
     while isinstance(state, Mapping):
         key = next((k for k in _NESTED_KEYS if isinstance(state.get(k), Mapping)), None)
         if key is None:
             break
         state = state[key]
     if not isinstance(state, Mapping) or not state:
-        raise ValueError(f"source (={label}) must hold a state dict: names and tensors")
+        raise FieldError(
+            "source",
+            label,
+            "must hold a state dict, which has names and tensors, or be a Keras model",
+        )
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            kind = type(value).__name__
-            raise ValueError(
-                f"source (={label}) must hold only names and tensors; {name} is of type {kind}"
+            raise FieldError(
+                "source",
+                label,
+                f"must hold only names and tensors; {name} is of type {type(value).__name__}",
             )
         if value.is_meta or value.layout is not torch.strided:
-            raise ValueError(f"source (={label}) must hold dense tensors with values; not {name}")
+            raise FieldError("source", label, f"must hold dense tensors with values; not {name}")
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
-from rich.table import Table
+import rich.table
 
-from spectrum.analysis.labels import format_count, shorten_setting
-from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.trials import finished_trials, search_front
+from spectrum.report.tables import (
+    Column,
+    Table,
+    as_rich,
+    make_cells,
+    measure_column,
+    setting_and_cost_columns,
+)
 
 __all__ = ["render_trials"]
 
 
 def render_trials(
     trials: pd.DataFrame, goals: Sequence[str], fields: Sequence[str] = (), most: int = 8
-) -> Table:
+) -> rich.table.Table:
     """Renders the front of a search as a table, or its best trials if there is one goal.
 
     Args:
@@ -25,26 +31,10 @@ def render_trials(
         fields: further columns to show, such as fields that were searched besides segments.
         most: the largest number of trials that are shown if there is one goal.
     """
-    rows, measure = search_front(trials, goals), infer_measure(trials)
+    rows = search_front(trials, goals)
     if len(goals) == 1:
         done = finished_trials(trials, goals)
         rows = done.sort_values(goals[0], ascending=False, kind="stable").head(most)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("segments", *fields):
-        table.add_column(name, overflow="fold")
-    timed = ["latency"] if "latency" in trials else []
-    measured = f"val {measure.column_heading}"
-    for name in ("width", "params", "MACs", *("ms" for _ in timed), measured, "trial"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows.to_dict("records"):
-        table.add_row(
-            shorten_setting(str(row["segments"])),
-            *(str(row[name]) for name in fields),
-            f"{row['width']:.4g}",
-            format_count(row["params"]),
-            format_count(row["macs"]),
-            *(f"{row[name]:.3g}" for name in timed),
-            f"{row[measure.validation_column]:.4f}",
-            str(row["trial"]),
-        )
-    return table
+    numbers = Column("trial", make_cells(rows["trial"]), is_number=True)
+    columns = [*setting_and_cost_columns(rows, fields), measure_column(rows, "val"), numbers]
+    return as_rich(Table("", columns))

@@ -82,7 +82,7 @@ def test_a_network_on_the_meta_device_is_filled_in_its_own_precision() -> None:
     "make",
     [
         lambda: xception(3, preset="tiny", num_classes=5, hidden=(6,)),
-        lambda: inception_v3(5, preset="tiny", segments=2),
+        lambda: inception_v3(2, preset="tiny", num_classes=5),
         lambda: vgg(preset="small", width=0.1, batch_norm=True, num_classes=5),
         lambda: resnet(50, 3, width=0.1, num_classes=5),
         lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)),
