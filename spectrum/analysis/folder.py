@@ -197,7 +197,9 @@ def read_arrays(
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in names or file.files}
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing, it holds the answers to every test example") from None
+        raise ValueError(
+            f"{path} is missing, it holds the per-example results of a finished run"
+        ) from None
     except Exception as error:  # a damaged archive can raise many kinds
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{path} is damaged: {reason}") from error

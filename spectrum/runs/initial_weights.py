@@ -136,10 +136,10 @@ def build_with_weights(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> 
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     if shapes != {name: tuple(tensor.shape) for name, tensor in target.state_dict().items()}:
         raise FieldError(
-            "segments",
-            config.segments,
-            "must have the same convolutions as the weights; --order spatial_only or "
-            "spatial_first keeps the same ones at all points",
+            "source",
+            "a state dict",
+            f"consists of other convolutions than the layers at {config.segments}; --order "
+            "spatial_only or spatial_first keeps the same ones at all points",
         )
     return network
 

@@ -127,6 +127,5 @@ def _check_initial_weights(
     try:
         build_with_weights(network, weights.tensors)
     except FieldError as error:
-        order = network.order or "own"
-        problem = f"doesn't fit {network.name} in the order {order}: {error}"
-        raise FieldError("start", config.start, problem) from None
+        place = f"{network.name} in the order {network.order or 'own'}"
+        raise FieldError("start", config.start, f"{error.allowed} [{place}]") from None

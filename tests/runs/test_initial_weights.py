@@ -125,7 +125,7 @@ def test_weights_are_moved_between_points_with_different_orders(
 def test_two_convolutions_with_an_activation_between_cannot_become_one() -> None:
     shape = {"name": "vgg_small", "num_classes": 10, "width": 0.05, "activation": "relu"}
     made = build(NetworkConfig(segments={"stage1": 1} | dict.fromkeys(STAGES, "C"), **shape))
-    with pytest.raises(ValueError, match="at 1 its layers consist of other convolutions"):
+    with pytest.raises(ValueError, match="consists of other convolutions than the layers at 1"):
         build_with_weights(NetworkConfig(segments="1", **shape), made.state_dict())
 
 
@@ -231,8 +231,8 @@ def test_unusable_weights_are_reported_in_one_line(
         (("--start", trained, "--match=params"), f"--start (={trained}) needs match 'none'"),
         (("--start", tmp_path / "gone.pt"), "gone.pt"),
         (("--start", text), "text.pt"),
-        (("--start", trained, "--network=small"), f"--start (={trained}) doesn't fit small"),
-        (("--start", trained, "--order=pointwise_first"), "in the order pointwise_first: missing"),
+        (("--start", trained, "--network=small"), "doesn't fit the network: "),
+        (("--start", trained, "--order=pointwise_first"), "[tiny in the order pointwise_first]"),
     ):
         status, error = spectrum_study(*flags, *arguments)
         assert status == 2

@@ -122,7 +122,7 @@ def test_a_budget_is_in_milliseconds(machine: SimulatedMachine, timed_study: Stu
         assert point.latency == pytest.approx(2.5, rel=0.04)
         found = 1000 * machine.seconds(point.network, "float32")
         assert found == pytest.approx(2.5, rel=0.06)
-    with pytest.raises(ValueError, match=r"^budget \(=0.01 ms\) must be near what a width can"):
+    with pytest.raises(ValueError, match=r"^budget \(='?0.01[^)]*\) must be near what a width can"):
         make_plan(timed_study(budget=0.01))
     assert StudyConfig(match="latency", budget="5.0").budget == 5
     assert StudyConfig(match="latency", budget="0.5").budget == 0.5

@@ -86,7 +86,7 @@ def test_another_field_can_be_asked_for(orders: StudyConfig) -> None:
         )
         pd.testing.assert_frame_equal(found, by_hand(orders, rows, "segments", ["1", "C"]))
     with pytest.raises(
-        ValueError, match=r"\Aover \(=colour\) must be one of network, data, [^\n]*\Z"
+        ValueError, match=r"\Aover \(='colour'\) must be one of network, data, [^\n]*\Z"
     ):
         compare_points(folder, over="colour")
     with pytest.raises(

@@ -210,7 +210,9 @@ def test_what_is_no_study_is_named(tmp_path: Path) -> None:
         compare_points(tmp_path)
     results = made_up(tmp_path / "runs")
     results.to_csv(tmp_path / "results.csv", index=False)
-    with pytest.raises(ValueError, match=r"must hold a study's answers; no correct\.npz"):
+    with pytest.raises(
+        ValueError, match=r"correct\.npz is missing, it holds the per-example results"
+    ):
         compare_points(tmp_path)
     store = Store(tmp_path / "runs")
     np.savez(tmp_path / "correct.npz", **{i: store.correct(i) for i in results["run_id"]})

@@ -75,9 +75,9 @@ def test_a_file_that_isnt_there_is_named(lost: str, finished: StudyConfig, tmp_p
     shutil.copytree(finished.out / finished.name, tmp_path / "copy")
     (tmp_path / "copy" / lost).unlink()
     load = load_curves if lost == CURVES else compare_points
-    with pytest.raises(ValueError, match=r"\Afolder \(=[^\n]*must hold a study[^\n]*\Z") as caught:
+    with pytest.raises(ValueError, match=rf"\A[^\n]*{tmp_path}[^\n]*\Z") as caught:
         load(tmp_path / "copy")
-    assert str(caught.value).endswith(f"no {lost}")
+    assert lost in str(caught.value)
 
 
 @pytest.mark.parametrize(

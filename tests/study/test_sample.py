@@ -125,7 +125,10 @@ def test_a_sampled_study_has_one_seed_unless_told_otherwise() -> None:
     [
         ({"data": {"name": "planted", "rank": {"a": 1}}}, "rank .={'a': 1}. must be a value or a"),
         ({"recipe": {"lr": [{"a": 1}]}}, "lr .={'a': 1}. must be a value or a list of values"),
-        ({"network": {"name": {"a": 1}}}, "name .={'a': 1}. must be a value or a list of values"),
+        (
+            {"network": {"name": {"a": 1}}},
+            "network .={'a': 1}. must be a value or a list of values",
+        ),
         ({"tune_lr": 2}, "must be true, false or a list of factors"),
         ({"tune_lr": [1e308]}, "less than or equal to 1000"),
         ({"tune_lr": [0.0]}, "greater than or equal to 0.001"),

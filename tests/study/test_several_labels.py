@@ -148,7 +148,7 @@ def test_damaged_precisions_are_named(copy: Path) -> None:
     with pytest.raises(ValueError, match=r"float64 \(3,\) of run is not \(N,\) float32"):
         load_average_precision(copy)
     damage(copy / AVERAGE_PRECISION, "cut")
-    with pytest.raises(ValueError, match="is damaged: not an archive of arrays"):
+    with pytest.raises(ValueError, match="is damaged: "):
         compare_points(copy)
     (copy / AVERAGE_PRECISION).unlink()
     with pytest.raises(ValueError, match=f"no {AVERAGE_PRECISION}"):
