@@ -6,7 +6,7 @@ and asks the point for the run of each seed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spectrum.data import DataConfig, Dataset
 from spectrum.networks import NetworkConfig
@@ -19,39 +19,25 @@ __all__ = ["Point", "for_dataset", "make_point"]
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Solved):
     """One combination of a study, from which the run of any seed can be made.
 
     Attributes:
-        network: the network, with its width solved.
         data: the data source and how it is split.
         fingerprint: a hash of the content of the data.
-        code: a fingerprint of the source files of a user's own model; "" for other networks.
         start: a fingerprint of the weights that training starts from; "" for random ones.
         recipe: how the network is trained.
         precision: the precision of the forward pass.
-        params: the number of trainable parameters.
-        macs: the MACs of convolutions and linear layers for one example.
-        latency: the measured milliseconds per batch in inference; None if it wasn't needed.
-        miss: the matched cost divided by the budget, minus 1; None if no cost is matched.
-        notes: messages for the user, such as layers that saturate.
         map_at: the k of the mean average precision at k, if images can have several labels;
             otherwise None.
     """
 
-    network: NetworkConfig
     data: DataConfig
     fingerprint: str
-    code: str
     start: str
     recipe: Recipe
     precision: Precision
-    params: int
-    macs: int
-    latency: float | None
-    miss: float | None
-    notes: tuple[str, ...]
-    map_at: int | None = None
+    map_at: int | None
 
     def run(self, seed: int) -> RunConfig:
         """The run of this point with the given seed."""
@@ -92,18 +78,13 @@ def make_point(
         precision: the precision of the forward pass.
         start: a fingerprint of the weights that training starts from; "" for random ones.
     """
+    solved = replace(solved, notes=(*dataset.notes, *solved.notes))
     return Point(
-        network=solved.network,
+        **vars(solved),
         data=data,
         fingerprint=dataset.fingerprint,
-        code=solved.code,
         start=start,
         recipe=recipe,
         precision=precision,
-        params=solved.params,
-        macs=solved.macs,
-        latency=solved.latency,
-        miss=solved.miss,
-        notes=(*dataset.notes, *solved.notes),
         map_at=dataset.map_at if dataset.is_multi_label else None,
     )

@@ -7,13 +7,13 @@ id.
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from spectrum.costs import count_config, count_costs, match_budget, reference_config
-from spectrum.costs.matching import Matching
+from spectrum.costs.choices import Matching
 from spectrum.data import Dataset
 from spectrum.errors import FieldError
 from spectrum.machine import is_out_of_memory
@@ -25,8 +25,19 @@ __all__ = ["Solved", "reference_cost", "solve"]
 _NOTED_MISS = 0.05  # a larger relative miss of the budget is noted
 
 
-class Solved(NamedTuple):
-    """A network at its budget. The fields have the meanings of those of ``Point``."""
+@dataclass(frozen=True)
+class Solved:
+    """A network at its budget.
+
+    Attributes:
+        network: the network, with its width solved.
+        params: the number of trainable parameters.
+        macs: the MACs of convolutions and linear layers for one example.
+        latency: the measured milliseconds per batch in inference; None if it wasn't needed.
+        miss: the matched cost divided by the budget, minus 1; None if no cost is matched.
+        code: a fingerprint of the source files of a user's own model; "" for other networks.
+        notes: messages for the user, such as layers that saturate.
+    """
 
     network: NetworkConfig
     params: int
