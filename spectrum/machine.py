@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cpu_count", "device_name", "is_out_of_memory"]
+__all__ = ["cpu_count", "cpu_threads", "device_name", "is_out_of_memory"]
 
 
 def cpu_count() -> int:
     """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def cpu_threads(threads: int | None) -> Iterator[None]:
+    """Sets torch's number of CPU threads for a ``with`` block; None leaves it as it is."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def device_name(device: str) -> str:

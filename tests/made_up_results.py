@@ -1,15 +1,23 @@
-"""Made-up results and evidence, for tests of figures and statistics."""
+"""Made-up results, answers and evidence, for tests of figures, statistics and comparisons."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
+
+from spectrum.analysis.columns import ORIGIN, ROW
+from spectrum.analysis.folder import CORRECT, RESULTS, STUDY
 
 Rows: TypeAlias = Callable[..., pd.DataFrame]
+Answers: TypeAlias = dict[str, NDArray[Any]]
 
 
 def _results(accuracies: Mapping[str, Sequence[float]], **fields: Any) -> pd.DataFrame:
@@ -84,3 +92,46 @@ def make_evidence() -> Rows:
     Intervals reach from 0.01 below to 0.02 above the difference.
     """
     return _evidence
+
+
+def make_answers(results: pd.DataFrame) -> Answers:
+    """Answers to 100 test examples by run id, of which ``test_top1`` are right."""
+    rng = np.random.default_rng(0)
+    done = results[results["status"] == "done"]
+    return {
+        run_id: rng.permutation(100) < round(100 * accuracy)
+        for run_id, accuracy in zip(done["run_id"], done["test_top1"], strict=True)
+    }
+
+
+def write_made_up_study(
+    folder: Path, results: pd.DataFrame, answers: Answers, **fields: Any
+) -> Path:
+    """Write the folder of a study with these results, answers and fields."""
+    absent = [column.name for column in (*ROW, *ORIGIN) if column.name not in results]
+    rows = results.assign(**dict.fromkeys(absent, ""))
+    rows.to_csv(folder / RESULTS, index=False)
+    np.savez(folder / CORRECT, **answers)
+    (folder / STUDY).write_text(json.dumps(fields))
+    return folder
+
+
+def damage(path: Path, how: str) -> None:
+    """Damage an archive of arrays."""
+    whole = path.read_bytes()
+    if how == "empty":
+        path.write_bytes(b"")
+    elif how == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif how == "flipped":
+        middle = len(whole) // 3
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
+    elif how == "one array":
+        np.save(path.with_suffix(".npy"), np.ones(80, bool))
+        path.with_suffix(".npy").rename(path)
+    elif how == "pickled":
+        np.savez(path, correct=np.array([{"a": 1}], dtype=object))
+    elif how == "numbers":
+        np.savez(path, correct=np.ones(80))
+    elif how == "two dimensions":
+        np.savez(path, correct=np.ones((2, 2), bool))

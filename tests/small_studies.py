@@ -1,7 +1,5 @@
 """Short studies for the tests of runs, executors and studies, and the command that runs them."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +22,8 @@ FIELDS: dict[str, Any] = {
     "workers": 1,
     "device": "cpu",
 }
+TIMES = ["train_seconds", "images_per_second"]
+"""The columns of results that differ where runs are trained again."""
 
 
 @pytest.fixture(autouse=True)
@@ -72,18 +72,6 @@ def small_toml(tmp_path: Path) -> Path:
         """
     )
     return path
-
-
-def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command in a new process, as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "spectrum.study", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"COLUMNS": "120"},
-        **options,
-    )
 
 
 def weights(runs: Path) -> dict[str, bytes]:

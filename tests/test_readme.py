@@ -31,6 +31,9 @@ def execute(code: str) -> None:
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api, _, _ = blocks("python")
     monkeypatch.chdir(tmp_path)
+    # In this process and without figures, which other tests draw.
+    monkeypatch.setattr("spectrum.executors.local.cpu_count", lambda: 1)
+    monkeypatch.setattr("spectrum.study.outputs._draw", lambda *_: None)
     execute(api)
     assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 4
     assert len([line for line in api.splitlines() if line]) == 9

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import FrozenInstanceError
 from fractions import Fraction
 from math import ceil
@@ -203,8 +201,3 @@ def test_a_missing_or_unknown_flow_is_refused_with_the_known_ones(setting: Any) 
 def test_a_list_of_another_length_is_refused_with_both_lengths() -> None:
     with pytest.raises(FieldError, match=r"^segments \(=C,C\) must be 3 values, .*, not 2$"):
         layer_segments(["C", "C"], FLOWS)
-
-
-def test_importing_the_dial_does_not_import_torch() -> None:
-    program = "import sys, spectrum.segments; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

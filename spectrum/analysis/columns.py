@@ -9,6 +9,7 @@ from spectrum.data.config import DataConfig
 from spectrum.fields import column_name, field_facts
 
 __all__ = [
+    "COMPARED",
     "CURVE_COLUMNS",
     "LATENCY",
     "MULTI_LABEL",
@@ -98,12 +99,24 @@ CURVE_COLUMNS = (
 )
 """The columns of learning curves."""
 
-_SUMMARY = ("runs", "failed", "test_low", "test_high", "val_low", "val_high", LATENCY)
+COMPARED = (
+    "test_low",
+    "test_high",
+    "reference",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p_best",
+    "worse_than",
+)
+"""The columns of a comparison, after its numbers of runs and examples and the measure."""
+
+_SUMMARY = ("runs", "examples", "failed", "left_out", "val_low", "val_high", LATENCY, *COMPARED)
 NOT_OF_POINT = {
     *(column.name for column in (*ROW, *ORIGIN, *MULTI_LABEL) if column.role != "point"),
     *_SUMMARY,
 }
-"""The columns of results and summaries that aren't part of a point's configuration."""
+"""The columns of results, summaries and evidence that aren't part of a point's configuration."""
 
 TASK_COLUMNS = {
     column_name("data", field)

@@ -27,7 +27,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from spectrum.analysis.columns import COMPARED
 from spectrum.analysis.measure import ACCURACY, Measure
+from spectrum.errors import FieldError
 
 __all__ = ["bootstrap", "compare", "comparison_columns"]
 
@@ -41,19 +43,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 def comparison_columns(measure: Measure) -> list[str]:
     """The columns of the table that ``compare`` returns."""
-    return [
-        "runs",
-        "examples",
-        measure.test_column,
-        "test_low",
-        "test_high",
-        "reference",
-        "difference",
-        "difference_low",
-        "difference_high",
-        "p_best",
-        "worse_than",
-    ]
+    return ["runs", "examples", measure.test_column, *COMPARED]
 
 
 def compare(
@@ -303,19 +293,18 @@ def _check(answers: Answers, points: Sequence[str], reference: str | None, draws
     graded = np.issubdtype(answers.dtype, np.floating)
     known = answers.dtype == bool or graded
     if not known or answers.ndim != 3 or answers.shape[0] != len(points):
-        raise ValueError(
-            f"answers (={answers.dtype} {answers.shape}) must be bool or floating-point, (points, "
-            f"seeds, examples), with {len(points)} points"
+        allowed = "must be bool or floating-point, (points, seeds, examples), with "
+        raise FieldError(
+            "answers", f"{answers.dtype} {answers.shape}", f"{allowed}{len(points)} points"
         )
     if min(answers.shape) < 1 or answers.shape[2] < 2:
-        raise ValueError(
-            f"answers (={answers.shape}) must have at least one point, one seed and two examples"
-        )
+        allowed = "must have at least one point, one seed and two examples"
+        raise FieldError("answers", f"{answers.dtype} {answers.shape}", allowed)
     if graded and not ((answers >= 0) & (answers <= 1)).all():
-        raise ValueError(f"answers (={answers.min():g} to {answers.max():g}) must be in 0..1")
+        raise FieldError("answers", [answers.min(), answers.max()], "must be in 0..1")
     if len(set(points)) < len(points):
-        raise ValueError(f"points (={', '.join(points)}) must differ")
+        raise FieldError("points", list(points), "must differ")
     if reference is not None and reference not in points:
-        raise ValueError(f"reference (={reference}) must be one of {', '.join(points)}")
+        raise FieldError("reference", reference, f"must be one of {', '.join(points)}")
     if draws < 100:
-        raise ValueError(f"draws (={draws}) must be at least 100, for percentiles of them")
+        raise FieldError("draws", draws, "must be at least 100, for percentiles of them")

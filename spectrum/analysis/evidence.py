@@ -31,10 +31,22 @@ from spectrum.analysis.statistics import (
 )
 from spectrum.errors import FieldError
 
-__all__ = ["StudyAnalysis", "analyze_study", "compare_points", "gather_evidence"]
+__all__ = [
+    "Study",
+    "StudyAnalysis",
+    "analyze_study",
+    "compare_points",
+    "compare_study",
+    "compared_field",
+    "count_samples_as_seeds",
+    "gather_evidence",
+    "summarize_study",
+]
 
 Answers: TypeAlias = NDArray[np.bool_] | NDArray[np.float32]
 AnswersOf: TypeAlias = Callable[[str], Answers]
+Study: TypeAlias = pd.DataFrame | Path | str
+"""The folder of a study, or a table of its rows."""
 
 
 class StudyAnalysis(NamedTuple):
@@ -63,17 +75,40 @@ def analyze_study(folder: Path | str) -> StudyAnalysis:
     Raises:
         ValueError: the folder holds no study, or no results.
     """
-    rows, study = load_results(folder), read_study(folder)
-    over, is_sampled = str(study.get("compare", "segments")), bool(study.get("sample"))
-    results = pool_samples_as_seeds(rows, over) if is_sampled else rows
+    rows, over = load_results(folder), compared_field(folder)
+    results = count_samples_as_seeds(folder, rows, over)
     try:
         evidence = gather_evidence(results, _answers_of(folder, rows), over=over)
     except ValueError as error:  # the results are still good
         sentences = [f"Nothing can be compared: {error}."]
         unknown = summarize(results).assign(test_low=math.nan, test_high=math.nan)
         return StudyAnalysis(rows, results, None, unknown, sentences, over)
-    sentences = state_evidence(evidence, over, "sampled combination" if is_sampled else "seed")
+    unit = "sampled combination" if read_study(folder).get("sample") else "seed"
+    sentences = state_evidence(evidence, over, unit)
     return StudyAnalysis(rows, results, evidence, summarize(results, evidence), sentences, over)
+
+
+def compared_field(folder: Path | str) -> str:
+    """The field whose values a study compares.
+
+    Raises:
+        ValueError: the folder holds no study.
+    """
+    return str(read_study(folder).get("compare", "segments"))
+
+
+def count_samples_as_seeds(folder: Path | str, rows: pd.DataFrame, over: str) -> pd.DataFrame:
+    """The results of a study. In a sampled study the combinations count as seeds.
+
+    Args:
+        folder: the folder of the study.
+        rows: one row per run, as ``load_results`` returns them.
+        over: the field whose values are compared.
+
+    Raises:
+        ValueError: the folder holds no study.
+    """
+    return pool_samples_as_seeds(rows, over) if read_study(folder).get("sample") else rows
 
 
 def compare_points(
@@ -96,10 +131,36 @@ def compare_points(
         ValueError: the folder holds no study, its files are damaged, or the reference isn't one of
             the values compared.
     """
-    rows, study = load_results(folder), read_study(folder)
-    over = over or str(study.get("compare", "segments"))
-    results = pool_samples_as_seeds(rows, over) if study.get("sample") else rows
+    rows, over = load_results(folder), over or compared_field(folder)
+    results = count_samples_as_seeds(folder, rows, over)
     return gather_evidence(results, _answers_of(folder, rows), reference, over)
+
+
+def compare_study(study: Study, over: str | None = None) -> tuple[pd.DataFrame, str]:
+    """The evidence of a study, and the field whose values it compares.
+
+    Args:
+        study: the folder of the study, or its evidence, as ``compare_points`` returns it.
+        over: the field whose values are compared; None for ``StudyConfig.compare`` of a folder, and
+            for segments in evidence.
+    """
+    if isinstance(study, pd.DataFrame):
+        return study, over or "segments"
+    over = over or compared_field(study)
+    return compare_points(study, over=over), over
+
+
+def summarize_study(study: Study, evidence: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The summary of a study, one row per point.
+
+    Args:
+        study: the folder of the study, whose evidence is used; its results, one row per run; or its
+            summary, as ``summarize`` returns it.
+        evidence: for results, one row per point as ``compare_points`` returns it.
+    """
+    if not isinstance(study, pd.DataFrame):
+        return analyze_study(study).summary
+    return summarize(study, evidence) if "run_id" in study else study
 
 
 def _answers_of(folder: Path | str, rows: pd.DataFrame) -> AnswersOf:

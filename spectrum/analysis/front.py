@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from spectrum.analysis.measure import infer_measure
+from spectrum.errors import FieldError
 
-__all__ = ["Cost", "pareto_front"]
+__all__ = ["Cost", "pareto_front", "undominated"]
 
 Cost: TypeAlias = Literal["params", "macs", "train_seconds"]
 
@@ -33,11 +35,22 @@ def pareto_front(summary: pd.DataFrame, cost: Cost) -> pd.DataFrame:
         ValueError: If the cost is unknown.
     """
     if cost not in get_args(Cost):
-        raise ValueError(f"cost (={cost!r}) must be one of {', '.join(get_args(Cost))}")
+        raise FieldError("cost", cost, f"must be one of {', '.join(get_args(Cost))}")
     test = infer_measure(summary).test_column
     known = summary.dropna(subset=[cost, test]).sort_values(cost, kind="stable")
-    best = known.groupby(cost)[test].max()
-    best_cheaper = best.cummax().shift(fill_value=-math.inf)
-    reached = known[test]
-    at_this_cost, at_less = known[cost].map(best), known[cost].map(best_cheaper)
-    return known[(reached == at_this_cost) & (reached > at_less)]
+    return known[undominated(known[[cost, test]].to_numpy(dtype=float) * (1, -1))]
+
+
+def undominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points no other point dominates, all goals minimised.
+
+    One point dominates another if it is at least as good in every goal and better in one.
+
+    Args:
+        values: the points, of shape (n, goals).
+
+    Returns:
+        A boolean array (n,). Points that are equal in all goals have the same value.
+    """
+    dominated = [((values <= p).all(axis=1) & (values < p).any(axis=1)).any() for p in values]
+    return ~np.array(dominated, dtype=bool)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from spectrum.errors import FieldError
+
 __all__ = ["PUBLISHED", "PublishedNetwork", "load_published", "published_differences"]
 
 _CURVE_COLUMNS = ["source", "architecture", "dataset", "budget", "metric"]
@@ -97,5 +99,5 @@ def published_differences(reference: str) -> pd.DataFrame:
                 )
             )
     if not curves:
-        raise ValueError(f"reference (={reference!r}) must be on a published curve, as '1' is")
+        raise FieldError("reference", reference, "must be on a published curve, as '1' is")
     return pd.concat(curves, ignore_index=True)

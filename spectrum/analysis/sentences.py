@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from spectrum.analysis.comparison import comparison_columns
 from spectrum.analysis.labels import field_label, shorten_setting
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.analysis.statistics import varied_columns
@@ -32,9 +31,7 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
         return shorten_setting(str(value)) if over == "segments" else field_label(over, value)
 
     measure = infer_measure(evidence)
-    columns = varied_columns(
-        evidence.drop(columns=[*comparison_columns(measure), "left_out"]), over
-    )
+    columns = varied_columns(evidence, over)
     evidence = evidence.assign(
         point=evidence[over].map(named),
         better=evidence["worse_than"].map(

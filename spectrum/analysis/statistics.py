@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
 from spectrum.analysis.columns import NOT_OF_POINT, TASK_COLUMNS
 from spectrum.analysis.measure import infer_measure
+from spectrum.errors import FieldError
 
 __all__ = [
     "Interval",
@@ -22,6 +21,7 @@ __all__ = [
     "summarize",
     "varied_columns",
 ]
+
 
 class Interval(NamedTuple):
     """A mean and the bounds of its confidence interval."""
@@ -45,14 +45,10 @@ def mean_interval(values: Sequence[float] | pd.Series, level: float = 0.95) -> I
         The mean and the bounds. The bounds are NaN for fewer than two values, and the mean is NaN
         for none.
     """
-    known = np.asarray(values, dtype=float)
-    known = known[~np.isnan(known)]
-    if len(known) == 0:
-        return Interval(math.nan, math.nan, math.nan)
+    known = pd.Series(values, dtype=float).dropna()
+    # Both factors are missing (NaN) for fewer than two values.
+    half = float(stats.t.ppf((1 + level) / 2, len(known) - 1) * known.sem())
     mean = float(known.mean())
-    if len(known) == 1:
-        return Interval(mean, math.nan, math.nan)
-    half = float(stats.t.ppf((1 + level) / 2, len(known) - 1) * stats.sem(known))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -127,9 +123,10 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
         One row per point, in the order of the study: its configuration, ``match``, ``params`` and
         ``macs``; ``latency`` in milliseconds where the results have it; ``runs`` and ``failed``,
         the numbers of its runs and of those that failed; ``test_top1`` and ``val_top1``, means as
-        fractions, with the bounds ``test_low``, ``test_high``, ``val_low`` and ``val_high``; and
-        ``train_seconds``, a mean. Images with several labels have ``test_map`` and ``val_map``
-        instead of ``test_top1`` and ``val_top1``.
+        fractions, with the bounds ``test_low``, ``test_high``, ``val_low`` and ``val_high``;
+        ``examples``, the number of test examples that the interval on the test split accounts for,
+        0 if it is for seeds alone; and ``train_seconds``, a mean. Images with several labels have
+        ``test_map`` and ``val_map`` instead of ``test_top1`` and ``val_top1``.
 
     Raises:
         ValueError: If the evidence lacks a column of the results' points, as the evidence of a
@@ -149,6 +146,7 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
                 "match": runs["match"].iloc[0],
                 **{cost: runs[cost].iloc[0] for cost in costs},
                 "runs": len(runs),
+                "examples": 0,
                 "failed": int((runs["status"] != "done").sum()),
                 measure.test_column: test.mean,
                 "test_low": test.low,
@@ -164,10 +162,11 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
         return summary
     absent = [name for name in keys if name not in evidence]
     if absent:
-        raise ValueError(f"evidence must be of the same points as results; no {', '.join(absent)}")
+        allowed = f"must be of the same points as results; no {', '.join(absent)}"
+        raise FieldError("evidence", len(evidence), allowed)
     compared = evidence[evidence["runs"] > 0].set_index(keys)
     places = pd.MultiIndex.from_frame(summary[keys])
-    for name in (measure.test_column, "test_low", "test_high"):
+    for name in ("examples", measure.test_column, "test_low", "test_high"):
         known = compared[name].reindex(places).to_numpy()
         summary[name] = summary[name].where(pd.isna(known), known)
-    return summary
+    return summary.astype({"examples": int})

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from spectrum.analysis.front import undominated
 from spectrum.analysis.measure import infer_measure
+from spectrum.errors import FieldError
 
 __all__ = ["finished_trials", "hypervolume", "search_front", "search_progress"]
 
@@ -35,7 +37,7 @@ def finished_trials(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
     first = infer_measure(trials).validation_column
     if first not in goals or len(set(goals)) < len(goals) or {*goals} - {first, *_COSTS}:
         allowed = f"{first} and any of {', '.join(_COSTS)}, each once"
-        raise ValueError(f"goals (={', '.join(goals)}) must be {allowed}")
+        raise FieldError("goals", list(goals), f"must be {allowed}")
     return trials[trials["state"] == "done"].dropna(subset=list(goals))
 
 
@@ -58,9 +60,7 @@ def search_front(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
         ValueError: If a goal is missing, unknown or given twice.
     """
     done = finished_trials(trials, goals)
-    values = _minimised_values(done, goals)
-    on_front = np.array([not _is_dominated(point, values) for point in values], dtype=bool)
-    front = done[on_front]
+    front = done[undominated(_minimised_values(done, goals))]
     costs = [goal for goal in goals if goal in _COSTS]
     return front.sort_values(costs[0], kind="stable") if costs else front
 
@@ -83,8 +83,8 @@ def hypervolume(values: ArrayLike, reference: ArrayLike) -> float:
     corner = np.asarray(reference, dtype=float)
     points = np.asarray(values, dtype=float)
     if points.ndim != 2 or points.shape[1:] != corner.shape or corner.size == 0:
-        shapes = f"values (of shape {points.shape}) and reference (of shape {corner.shape})"
-        raise ValueError(f"{shapes} must be (points, goals) and (goals,), with at least one goal")
+        allowed = f"must be (points, goals) with the goals of reference, {corner.shape}"
+        raise FieldError("values.shape", points.shape, allowed)
     return _volume(points[(points < corner).all(axis=1)], corner)
 
 
@@ -123,10 +123,6 @@ def _minimised_values(done: pd.DataFrame, goals: Sequence[str]) -> NDArray[np.fl
     """The values of the goals, negated where they are maximised, of shape (trials, goals)."""
     signs = [1.0 if goal in _COSTS else -1.0 for goal in goals]
     return done[list(goals)].to_numpy(dtype=float) * signs
-
-
-def _is_dominated(point: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
-    return bool(((others <= point).all(axis=1) & (others < point).any(axis=1)).any())
 
 
 def _volume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:

@@ -48,7 +48,7 @@ def figure_of_layer(rows: pd.DataFrame, title: str) -> Figure:
         title: the title of the figure.
     """
     rows = rows.sort_values("macs", kind="stable")
-    figure = make_figure(title, 7.4, 5.0)
+    figure = make_figure(7.4, 5.0)
     ax = figure.subplots()
     ax.set_xscale("log")
     ax.set_yscale("log")
@@ -79,7 +79,7 @@ def figure_of_layer(rows: pd.DataFrame, title: str) -> Figure:
     ax.set_xlabel("MACs per image")
     ax.set_ylabel("milliseconds a batch, median and 95% interval")
     style_axes(ax)
-    lay_out_figure(figure)
+    lay_out_figure(figure, title)
     # Labels must not cover the library's points either.
     others = [
         (float(row["macs"]), 0.97 * row[column], 1.03 * row[column])
@@ -122,14 +122,14 @@ def figure_of_networks(rows: pd.DataFrame, title: str) -> Figure:
     has_curves = any(part["segments"].nunique() > 1 for _, part in network_series(rows))
     width = figure_width(points) if has_curves else 7.4
     height = 3.2 if has_curves else 0.9 + 0.36 * len(rows[rows["mode"] == modes[0]])
-    figure = make_figure(title, width, 0.4 + height * len(modes))
+    figure = make_figure(width, 0.4 + height * len(modes))
     for mode, ax in zip(modes, figure.subplots(len(modes), squeeze=False).flat, strict=True):
         part = rows[rows["mode"] == mode]
         if has_curves:
             _draw_curves(ax, part, points, mode)
         else:
             _draw_bars(ax, part, mode)
-    lay_out_figure(figure)
+    lay_out_figure(figure, title)
     return figure
 
 
@@ -141,7 +141,7 @@ def figure_of_study(times: pd.DataFrame, runs: pd.DataFrame, title: str) -> Figu
         runs: the runs of ``bench_study``.
         title: the title of the figure.
     """
-    figure = make_figure(title, 7.4, 3.4)
+    figure = make_figure(7.4, 3.4)
     rates, accuracies = figure.subplots(1, 2)
     programs = list(dict.fromkeys(times["program"]))
     for i, program in enumerate(programs):
@@ -171,7 +171,7 @@ def figure_of_study(times: pd.DataFrame, runs: pd.DataFrame, title: str) -> Figu
     accuracies.set_ylabel("test top-1 accuracy of a run")
     style_axes(rates)
     style_axes(accuracies)
-    lay_out_figure(figure)
+    lay_out_figure(figure, title)
     return figure
 
 

@@ -6,31 +6,26 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from spectrum.bench.arguments import PlanName, Precision
-from spectrum.bench.roofline import (
-    Ceilings,
-    layer_passes,
-    make_probes,
-    measured_ceilings,
-    roofline_seconds,
-)
+from spectrum.bench.config import LayerBenchConfig, PlanName
+from spectrum.bench.machine import name_batch_if_memory_runs_out
+from spectrum.bench.roofline import Ceilings, make_probes, measured_ceilings, roofline_seconds
+from spectrum.bench.summary import interval_columns
 from spectrum.costs.timing import Timing, ratio, time_interleaved
+from spectrum.errors import FieldError
 from spectrum.kernels.plans import plan_of, using_plan
 from spectrum.kernels.tune import tune
 from spectrum.layers import SegmentedConv, UnevenConv2d
-from spectrum.machine import is_out_of_memory
 from spectrum.segments import Segments
 from spectrum.training.seeding import seeded
 from spectrum.user_code import describe_error
 
-__all__ = ["LayerBenchConfig", "LayerTimes", "bench_layer", "default_points"]
+__all__ = ["LayerTimes", "bench_layer"]
 
 _PROBE_SHARE = 0.1  # of the time, for each of the two measurements of the ceilings
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -38,38 +33,6 @@ _KINDS = ("ours", "native")
 _Key: TypeAlias = tuple[str, int, str]
 """One of ``_KINDS``, the index of the point, and the layout."""
 _Step: TypeAlias = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class LayerBenchConfig:
-    """What to time.
-
-    Attributes:
-        channels: of the input and of the output.
-        size: height and width of an image.
-        batch: images per step.
-        kernel: height and width of the kernel.
-        segments: the settings of the segments.
-        precision: of the input, the weight and everything that is computed.
-        plan: the plan by which our layer is executed.
-        device: where the layers compute.
-        training: whether a step has a backward pass, with the gradients with respect to the
-            input and the weight.
-        seconds: the time for all measurements together.
-        tune: whether the fastest plan of each point is found on this machine first, and stored.
-    """
-
-    channels: int
-    size: int
-    batch: int
-    kernel: int
-    segments: tuple[str, ...]
-    precision: Precision
-    plan: PlanName
-    device: str
-    training: bool
-    seconds: float
-    tune: bool = False
 
 
 class LayerTimes(NamedTuple):
@@ -82,13 +45,6 @@ class LayerTimes(NamedTuple):
 
     rows: pd.DataFrame
     ceilings: Ceilings
-
-
-def default_points(channels: int) -> list[str]:
-    """The numbers of segments to time: divisors of the channels, powers of two, and ``C`` last."""
-    powers = {2**i for i in range(channels.bit_length())}
-    divisors = {n for n in range(1, channels + 1) if channels % n == 0}
-    return [*map(str, sorted((powers | divisors) - {channels})), "C"]
 
 
 def bench_layer(config: LayerBenchConfig) -> LayerTimes:
@@ -112,11 +68,15 @@ def bench_layer(config: LayerBenchConfig) -> LayerTimes:
         by ours).
 
     Raises:
-        ValueError: the segments don't fit the channels, or the device can't compute in the
+        FieldError: the segments don't fit the channels, or the device can't compute in the
             precision.
     """
-    with _explain_errors(config), seeded(0):
-        ours = [_make_layer(config, point) for point in config.segments]
+    with (
+        name_batch_if_memory_runs_out(config.batch),
+        _name_precision_if_unsupported(config),
+        seeded(0),
+    ):
+        ours = [_make_layer(config, point) for point in config.points]
         x = torch.randn(config.batch, config.channels, config.size, config.size)
         x = x.to(config.device, getattr(torch, config.precision))
         if config.tune:
@@ -124,26 +84,22 @@ def bench_layer(config: LayerBenchConfig) -> LayerTimes:
         steps = _make_steps(config, ours, x)
         timed, ceiling = _measure(config, steps, x)
     rows = []
-    for i, (point, conv) in enumerate(zip(config.segments, ours, strict=True)):
+    for i, (point, conv) in enumerate(zip(config.points, ours, strict=True)):
         times = {(kind, layout): timed[kind, i, layout] for kind in _KINDS for layout in _LAYOUTS}
         rows.append(_make_row(config, point, conv, times, ceiling, x))
     return LayerTimes(pd.DataFrame(rows), ceiling)
 
 
 @contextmanager
-def _explain_errors(config: LayerBenchConfig) -> Iterator[None]:
-    """Raise a ValueError that names the argument if memory runs out or a type isn't supported."""
+def _name_precision_if_unsupported(config: LayerBenchConfig) -> Iterator[None]:
+    """Raise a FieldError that names the precision if the device can't convolve in it."""
     try:
         yield
     except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise ValueError(f"batch (={config.batch}) must be smaller, memory runs out") from error
         if "not implemented for" not in str(error):
             raise
-        raise ValueError(
-            f"precision (={config.precision!r}) must be one that {config.device} convolves in: "
-            f"{describe_error(error)}"
-        ) from error
+        allowed = f"must be one that {config.device} convolves in: {describe_error(error)}"
+        raise FieldError("precision", config.precision, allowed) from error
 
 
 def _make_steps(
@@ -153,7 +109,7 @@ def _make_steps(
     layers = {"ours": ours, "native": [_make_native_layer(config, conv) for conv in ours]}
     plans: dict[str, PlanName] = {"ours": config.plan, "native": "native"}
     return {
-        (kind, i, layout): _step(conv, x, layout, plans[kind], config.training)
+        (kind, i, layout): _step(conv, x, layout, plans[kind], config.forward_only)
         for kind in _KINDS
         for i, conv in enumerate(layers[kind])
         for layout in _LAYOUTS
@@ -172,15 +128,11 @@ def _measure(
         seconds = _PROBE_SHARE * config.seconds
         return time_interleaved(calls, seconds=seconds, min_repeats=3, device=config.device)
 
-    named = {f"{kind} {i} {layout}": (kind, i, layout) for kind, i, layout in steps}
     before = time_probes()
     timed = time_interleaved(
-        {name: steps[key] for name, key in named.items()},
-        seconds=(1 - 2 * _PROBE_SHARE) * config.seconds,
-        device=config.device,
+        steps, seconds=(1 - 2 * _PROBE_SHARE) * config.seconds, device=config.device
     )
-    ceiling = measured_ceilings(probes, before, time_probes())
-    return {key: timed[name] for name, key in named.items()}, ceiling
+    return timed, measured_ceilings(probes, before, time_probes())
 
 
 def _make_layer(config: LayerBenchConfig, point: str) -> SegmentedConv:
@@ -202,7 +154,8 @@ def _tune(ours: Sequence[SegmentedConv], x: Tensor) -> None:
             try:
                 tune(spatial, x.contiguous(memory_format=layout))
             except OSError as error:
-                raise ValueError(f"tune must be able to write the user's cache: {error}") from error
+                allowed = f"must be able to write the user's cache: {error}"
+                raise FieldError("tune", True, allowed) from error
 
 
 def _make_native_layer(config: LayerBenchConfig, ours: SegmentedConv) -> nn.Module:
@@ -221,7 +174,7 @@ def _make_native_layer(config: LayerBenchConfig, ours: SegmentedConv) -> nn.Modu
     return conv.to(config.device, getattr(torch, config.precision))
 
 
-def _step(conv: nn.Module, x: Tensor, layout: str, plan: PlanName, training: bool) -> _Step:
+def _step(conv: nn.Module, x: Tensor, layout: str, plan: PlanName, forward_only: bool) -> _Step:
     """Make a step of a copy of a layer, with all tensors in a memory layout, and take it once."""
     conv = copy.deepcopy(conv).to(memory_format=_LAYOUTS[layout])  # type: ignore[call-overload]
     x = x.contiguous(memory_format=_LAYOUTS[layout])
@@ -240,7 +193,7 @@ def _step(conv: nn.Module, x: Tensor, layout: str, plan: PlanName, training: boo
         with using_plan(plan):
             return torch.autograd.grad(conv(images), differentiated, gradient)
 
-    if not training:
+    if forward_only:
         return forward
     forward_backward()  # the first call may compile a kernel
     return forward_backward
@@ -260,45 +213,35 @@ def _make_row(
     sizes = conv.segments.sizes(config.channels)
     weights = config.kernel**2 * sum(size * size for size in sizes)
     macs = weights * config.size**2  # for one image
-    passes = layer_passes(
-        config.batch * macs,
-        x.numel(),
-        x.numel(),
-        weights,
-        x.element_size(),
-        training=config.training,
+    passes = 1 if config.forward_only else 3
+    allowed = roofline_seconds(
+        ceiling, passes, config.batch * macs, 2 * x.numel() + weights, x.element_size()
     )
-    allowed = roofline_seconds(passes, ceiling)
+    native, best = times["native", "contiguous"], times["native", best_layout]
     return {
         "segments": point,
         "segment_count": len(sizes),
         "channels_per_segment": config.channels / len(sizes),
         "macs": macs,
-        **_time_columns("ms", timing),
-        "gflops": sum(p.flops for p in passes) / timing.median / 1e9,
+        **_milliseconds("ms", timing),
+        "gflops": passes * 2 * config.batch * macs / timing.median / 1e9,
         "allowed_ms": 1000 * allowed,
         "roofline": allowed / timing.median,
         "plan": _plan_of(config, conv, x, layout),
         "layout": layout,
         "native": "nn.Conv2d" if isinstance(conv.spatial, nn.Conv2d) else "grouped runs",
-        **_time_columns("default_ms", times["native", "contiguous"]),
-        **_time_columns("channels_last_ms", times["native", "channels_last"]),
+        **_milliseconds("default_ms", native),
+        **_milliseconds("channels_last_ms", times["native", "channels_last"]),
         "best_layout": best_layout,
-        **_ratio_columns("ratio_default", times["native", "contiguous"], timing),
-        **_ratio_columns("ratio_best", times["native", best_layout], timing),
+        **interval_columns("ratio_default", *ratio(native, timing)),
+        **interval_columns("ratio_best", *ratio(best, timing)),
         "rounds": len(timing.samples),
     }
 
 
-def _time_columns(name: str, timing: Timing) -> dict[str, float]:
+def _milliseconds(name: str, timing: Timing) -> dict[str, float]:
     low, high = timing.interval
-    times = {name: timing.median, f"{name}_low": low, f"{name}_high": high}
-    return {column: 1000 * seconds for column, seconds in times.items()}
-
-
-def _ratio_columns(name: str, theirs: Timing, ours: Timing) -> dict[str, float]:
-    times, (low, high) = ratio(theirs, ours)
-    return {name: times, f"{name}_low": low, f"{name}_high": high}
+    return interval_columns(name, 1000 * timing.median, (1000 * low, 1000 * high))
 
 
 def _plan_of(config: LayerBenchConfig, conv: SegmentedConv, x: Tensor, layout: str) -> str:

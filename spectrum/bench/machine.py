@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import torch
 
-from spectrum.machine import device_name
+from spectrum.errors import FieldError
+from spectrum.machine import cpu_threads, device_name, is_out_of_memory
 
-__all__ = ["benchmark_settings", "describe_machine"]
+__all__ = ["benchmark_settings", "describe_machine", "name_batch_if_memory_runs_out"]
 
 
 def describe_machine(device: str) -> str:
@@ -31,16 +32,25 @@ def benchmark_settings(threads: int | None) -> Iterator[None]:
     Args:
         threads: CPU threads; None for torch's current number.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
     cudnn = torch.backends.cudnn
-    try:
-        with cudnn.flags(
+    with (
+        cpu_threads(threads),
+        cudnn.flags(
             enabled=True,
             benchmark=cudnn.benchmark,
             deterministic=cudnn.deterministic,
             allow_tf32=False,
-        ):
-            yield
-    finally:
-        torch.set_num_threads(before)
+        ),
+    ):
+        yield
+
+
+@contextmanager
+def name_batch_if_memory_runs_out(batch: int) -> Iterator[None]:
+    """Raise a FieldError that names the batch if memory runs out in a ``with`` block."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise FieldError("batch", batch, "must be smaller, memory runs out") from error
+        raise

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 from torch import nn
 
-from spectrum.bench.cases import NetworkBenchConfig, NetworkCase, build_case
+from spectrum.bench.cases import build_case
+from spectrum.bench.config import NetworkBenchConfig, NetworkCase
+from spectrum.bench.machine import name_batch_if_memory_runs_out
+from spectrum.bench.summary import interval_columns
 from spectrum.costs.batch_size import find_batch_size
 from spectrum.costs.grid import add_name_to_errors
 from spectrum.costs.timing import Timing, ratio, time_interleaved
 from spectrum.costs.workload import make_workload
 from spectrum.kernels.plans import using_plan
-from spectrum.machine import is_out_of_memory
 from spectrum.training.seeding import seeded
 
 __all__ = ["NetworkTimes", "bench_networks"]
@@ -51,23 +53,22 @@ def bench_networks(cases: Sequence[NetworkCase], bench: NetworkBenchConfig) -> N
         operator isn't known.
 
     Raises:
-        ValueError: a network can't be built, counted or matched, can't process the images, or
+        FieldError: a network can't be built, counted or matched, can't process the images, or
             doesn't fit in memory.
     """
     notes: dict[str, None] = {}
     descriptions: list[dict[str, Any]] = []
     with seeded(0):
-        steps = []
+        steps: list[Callable[[], object]] = []
         for case in cases:
             with add_name_to_errors(case.name):
                 for description, step in _steps(case, bench, notes):
                     descriptions.append(description)
                     steps.append(step)
-        calls = {str(i): step for i, step in enumerate(steps)}
-        timed = time_interleaved(calls, seconds=bench.seconds, device=bench.device)
+        timed = time_interleaved(dict(enumerate(steps)), seconds=bench.seconds, device=bench.device)
+    modes = len(bench.modes)
     rows = [
-        description
-        | _measured(description, timed[str(i)], descriptions[i % len(bench.modes)], timed, bench)
+        description | _measured(description, timed[i], descriptions[i % modes], timed[i % modes])
         for i, description in enumerate(descriptions)
     ]
     rows.sort(key=lambda row: bench.modes.index(row["mode"]))
@@ -82,7 +83,9 @@ def _steps(
         warnings.simplefilter("always")
         built = build_case(case, bench)
     notes |= dict.fromkeys(f"{case.name}: {warning.message}" for warning in caught)
-    batch = bench.batch or _largest_batch(case, built.network, bench)
+    batch = bench.batch
+    if batch == "auto":
+        batch = _largest_batch(case, built.network, bench)
     for mode in bench.modes:
         step, peak = _step(case, built.network, mode, batch, bench)
         description = {
@@ -102,27 +105,21 @@ def _steps(
 
 
 def _measured(
-    description: dict[str, Any],
-    timing: Timing,
-    first: dict[str, Any],
-    timed: dict[str, Timing],
-    bench: NetworkBenchConfig,
+    description: dict[str, Any], timing: Timing, first: dict[str, Any], first_timing: Timing
 ) -> dict[str, Any]:
     """The measurements of one network in one mode, and how it compares with the first."""
     low, high = timing.interval
     batch = description["batch"]
-    first_timing = timed[str(bench.modes.index(description["mode"]))]
     time_ratio, batch_ratio = ratio(first_timing, timing), batch / first["batch"]
+    ratio_low, ratio_high = time_ratio.interval
     return {
-        "images_per_second": batch / timing.median,
-        "images_per_second_low": batch / high,
-        "images_per_second_high": batch / low,
-        "latency_ms": 1000 * timing.median,
-        "latency_ms_low": 1000 * low,
-        "latency_ms_high": 1000 * high,
-        "ratio": batch_ratio * time_ratio.median,
-        "ratio_low": batch_ratio * time_ratio.interval[0],
-        "ratio_high": batch_ratio * time_ratio.interval[1],
+        **interval_columns("images_per_second", batch / timing.median, (batch / high, batch / low)),
+        **interval_columns("latency_ms", 1000 * timing.median, (1000 * low, 1000 * high)),
+        **interval_columns(
+            "ratio",
+            batch_ratio * time_ratio.median,
+            (batch_ratio * ratio_low, batch_ratio * ratio_high),
+        ),
         "rounds": len(timing.samples),
     }
 
@@ -130,7 +127,7 @@ def _measured(
 def _largest_batch(case: NetworkCase, network: nn.Module, bench: NetworkBenchConfig) -> int:
     return find_batch_size(
         network,
-        bench.input_shape,
+        bench.shape,
         bench.device,
         case.precision,
         training="training" in bench.modes,
@@ -142,24 +139,17 @@ def _step(
     case: NetworkCase, network: nn.Module, mode: str, batch: int, bench: NetworkBenchConfig
 ) -> tuple[Callable[[], object], int]:
     """A step of a network, and its peak memory."""
-    try:
-        with using_plan(case.plan):
-            workload = make_workload(
-                network,
-                bench.input_shape,
-                batch,
-                bench.device,
-                case.precision,
-                training=mode == "training",
-                channels_last=case.layout == "channels_last",
-            )
-            peak = workload.peak_memory()
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise ValueError(
-                f"batch (={batch}) must be smaller for {case.name}, memory runs out"
-            ) from error
-        raise
+    with name_batch_if_memory_runs_out(batch), using_plan(case.plan):
+        workload = make_workload(
+            network,
+            bench.shape,
+            batch,
+            bench.device,
+            case.precision,
+            training=mode == "training",
+            channels_last=case.layout == "channels_last",
+        )
+        peak = workload.peak_memory()
 
     def step() -> None:
         with using_plan(case.plan):

@@ -6,23 +6,15 @@ traffic at the memory bandwidth. These two rates are the ceilings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from spectrum.costs.timing import Timing
 
-__all__ = [
-    "Ceilings",
-    "LayerPass",
-    "Probe",
-    "layer_passes",
-    "make_probes",
-    "measured_ceilings",
-    "roofline_seconds",
-]
+__all__ = ["Ceilings", "Probe", "make_probes", "measured_ceilings", "roofline_seconds"]
 
 _SIDES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 _MEBIBYTE = 2**20
@@ -55,18 +47,6 @@ class Ceilings(NamedTuple):
     bandwidth: float
 
 
-class LayerPass(NamedTuple):
-    """One pass through a layer.
-
-    Attributes:
-        flops: floating-point operations, two per multiply-add.
-        bytes_moved: bytes that must be read and written.
-    """
-
-    flops: int
-    bytes_moved: int
-
-
 def make_probes(device: str, dtype: torch.dtype, smallest: int) -> dict[str, Probe]:
     """Make the calls that measure the ceilings, by name.
 
@@ -83,13 +63,13 @@ def make_probes(device: str, dtype: torch.dtype, smallest: int) -> dict[str, Pro
     for side in _SIDES[torch.device(device).type]:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         out = torch.empty_like(a)
-        probes[f"multiply {side}"] = Probe(_multiply(a, b, out), 2 * side**3, 0)
+        probes[f"multiply {side}"] = Probe(partial(torch.mm, a, b, out=out), 2 * side**3, 0)
     element_size = torch.empty(0, dtype=dtype).element_size()
     sizes = {size for size in (smallest, *_BUFFERS) if size >= smallest}
     for size in sorted(max(size, _MEBIBYTE) // element_size for size in sizes):
         a, b, out = (torch.zeros(size, device=device, dtype=dtype) for _ in range(3))
-        probes[f"copy {size}"] = Probe(_copy(a, out), 0, 2 * size * element_size)
-        probes[f"add {size}"] = Probe(_add(a, b, out), 0, 3 * size * element_size)
+        probes[f"copy {size}"] = Probe(partial(out.copy_, a), 0, 2 * size * element_size)
+        probes[f"add {size}"] = Probe(partial(torch.add, a, b, out=out), 0, 3 * size * element_size)
     return probes
 
 
@@ -107,10 +87,10 @@ def measured_ceilings(probes: Mapping[str, Probe], *timings: Mapping[str, Timing
     )
 
 
-def layer_passes(
-    macs: int, inputs: int, outputs: int, weights: int, element_size: int, *, training: bool
-) -> list[LayerPass]:
-    """The passes through a convolution, with the bytes that each must move.
+def roofline_seconds(
+    ceiling: Ceilings, passes: int, macs: int, elements: int, element_size: int
+) -> float:
+    """The least seconds of a convolution: in each pass the longer of computing and moving data.
 
     - Forward: the input and the weight are read, and the output is written.
     - The gradient with respect to the input: the output's gradient and the weight are read, and
@@ -118,33 +98,16 @@ def layer_passes(
     - The gradient with respect to the weight: the output's gradient and the input are read, and
       the weight's gradient is written.
 
-    Each tensor counts once, as if a cache kept it during a pass, but not from one pass to the
-    next. Each pass has as many multiply-adds as the forward pass.
+    So each pass moves three tensors of the same sizes. Each tensor counts once, as if a cache kept
+    it during a pass, but not from one pass to the next. Each pass has as many multiply-adds as the
+    forward pass.
 
     Args:
+        ceiling: the ceilings of the machine.
+        passes: three, or one for the forward pass alone.
         macs: multiply-adds of the forward pass.
-        inputs: elements of the input.
-        outputs: elements of the output.
-        weights: elements of the weight.
+        elements: elements of the input, the output and the weight together.
         element_size: bytes of an element.
-        training: whether all three passes are taken, or the forward pass alone.
     """
-    bytes_moved = element_size * (inputs + outputs + weights)
-    return [LayerPass(2 * macs, bytes_moved)] * (3 if training else 1)
-
-
-def roofline_seconds(passes: Sequence[LayerPass], ceiling: Ceilings) -> float:
-    """The least seconds by the roofline: for each pass the longer of computing and moving data."""
-    return sum(max(p.flops / ceiling.flops, p.bytes_moved / ceiling.bandwidth) for p in passes)
-
-
-def _multiply(a: Tensor, b: Tensor, out: Tensor) -> Callable[[], object]:
-    return lambda: torch.mm(a, b, out=out)
-
-
-def _copy(a: Tensor, out: Tensor) -> Callable[[], object]:
-    return lambda: out.copy_(a)
-
-
-def _add(a: Tensor, b: Tensor, out: Tensor) -> Callable[[], object]:
-    return lambda: torch.add(a, b, out=out)
+    moving = elements * element_size / ceiling.bandwidth
+    return passes * max(2 * macs / ceiling.flops, moving)

@@ -15,12 +15,16 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from spectrum.bench.arguments import Layout, Precision
-from spectrum.bench.cases import NetworkBenchConfig, make_cases
+from spectrum.bench.cases import add_points
+from spectrum.bench.config import (
+    LayerBenchConfig,
+    NetworkBenchConfig,
+    NetworkCase,
+    StudyBenchConfig,
+)
 from spectrum.bench.figures import figure_of_layer, figure_of_networks, figure_of_study
-from spectrum.bench.layer import LayerBenchConfig, bench_layer
+from spectrum.bench.layer import bench_layer
 from spectrum.bench.machine import benchmark_settings, describe_machine
-from spectrum.bench.names import NetworkSpec
 from spectrum.bench.network import bench_networks
 from spectrum.bench.study import bench_study, compare_accuracy, speedup
 from spectrum.bench.summary import geometric_means, slowest_uneven_point, time_increases
@@ -34,29 +38,24 @@ from spectrum.study.study import prepare_folder
 __all__ = ["run_layer", "run_network", "run_study"]
 
 
-def run_layer(bench: LayerBenchConfig, threads: int | None, folder: Path) -> None:
+def run_layer(bench: LayerBenchConfig) -> None:
     """Time a layer along the dial, and write ``layer.csv`` and ``layer.png``.
 
-    Args:
-        bench: what to time.
-        threads: CPU threads; None for torch's current number.
-        folder: where the files are written.
-
     Raises:
-        ValueError: ``bench_layer`` raises one, this machine doesn't have the device, or the folder
+        FieldError: ``bench_layer`` raises one, this machine doesn't have the device, or the folder
             can't be written.
     """
     checked_device(bench.device)
-    prepare_folder("out", folder)
+    prepare_folder("out", bench.folder)
     with (
-        benchmark_settings(threads),
-        _show_status(f"timing {len(bench.segments)} points", bench.seconds),
+        benchmark_settings(bench.threads),
+        _show_status(f"timing {len(bench.points)} points", bench.seconds),
     ):
         machine = describe_machine(bench.device)
         times = bench_layer(bench)
     rows, (flops, bandwidth) = times
     side = f"{bench.size}x{bench.size}"
-    passes = "forward and backward" if bench.training else "forward"
+    passes = "forward" if bench.forward_only else "forward and backward"
     title = (
         f"{bench.kernel}x{bench.kernel} convolution, {bench.channels} channels, {side}, "
         f"batch {bench.batch}, {bench.precision}, {passes}"
@@ -74,7 +73,7 @@ def run_layer(bench: LayerBenchConfig, threads: int | None, folder: Path) -> Non
         "peak_gflops": flops / 1e9,
         "bandwidth_gb": bandwidth / 1e9,
     }
-    _write(folder / "layer", rows, common, figure_of_layer(rows, f"{title}; {machine}"))
+    _write(bench.folder / "layer", rows, common, figure_of_layer(rows, f"{title}; {machine}"))
     means = geometric_means(rows)
     remarks = [
         "geometric means of the library's time over ours: "
@@ -111,38 +110,25 @@ def run_layer(bench: LayerBenchConfig, threads: int | None, folder: Path) -> Non
         f"ceilings in this run: {format_number(flops / 1e9)} GFLOP/s, "
         f"{format_number(bandwidth / 1e9)} GB/s"
     )
-    _print([title, machine, limits], layer_table(rows), remarks, folder / "layer")
+    _print([title, machine, limits], layer_table(rows), remarks, bench.folder / "layer")
 
 
-def run_network(
-    bench: NetworkBenchConfig,
-    specs: Sequence[NetworkSpec],
-    points: Sequence[str] | None,
-    precision: Precision,
-    layout: Layout,
-    threads: int | None,
-    folder: Path,
-) -> None:
+def run_network(bench: NetworkBenchConfig, typed: Sequence[NetworkCase]) -> None:
     """Time networks in turns, and write ``network.csv`` and ``network.png``.
 
     Args:
         bench: how the networks are timed.
-        specs: the networks, as ``make_cases`` takes them; it also takes the next three.
-        points: the settings of the segments.
-        precision: the precision of the forward pass.
-        layout: the memory layout.
-        threads: CPU threads; None for torch's current number.
-        folder: where the files are written.
+        typed: the networks, as they were typed.
 
     Raises:
-        ValueError: ``make_cases`` or ``bench_networks`` raises one, this machine doesn't have the
+        FieldError: ``bench_networks`` raises one, this machine doesn't have the
             device, or the folder can't be written.
     """
     checked_device(bench.device)
-    cases = make_cases(specs, points, precision, layout, bench)
-    prepare_folder("out", folder)
+    cases = add_points(typed, bench)
+    prepare_folder("out", bench.folder)
     with (
-        benchmark_settings(threads),
+        benchmark_settings(bench.threads),
         _show_status(f"timing {len(cases)} networks", bench.seconds),
         redirect_stdout(sys.stderr),  # a user's model may print something
     ):
@@ -150,49 +136,46 @@ def run_network(
         rows, notes = bench_networks(cases, bench)
     settings = ("precision", "layout", "plan", "batch", "mode")
     constant = [name for name in settings if rows[name].nunique() == 1]
-    shape = "x".join(map(str, bench.input_shape))
     matched = {"params": "equal parameters", "macs": "equal MACs", "none": "costs not matched"}
     title = ", ".join(
         [
-            f"input {shape}",
+            f"input {bench.input}",
             matched[bench.match],
             *(f"{name} {rows[name].iloc[0]}" for name in constant),
         ]
     )
-    common = {"machine": machine, "device": bench.device, "input": shape, "match": bench.match}
-    _write(folder / "network", rows, common, figure_of_networks(rows, f"{title}; {machine}"))
+    common = {
+        "machine": machine,
+        "device": bench.device,
+        "input": bench.input,
+        "match": bench.match,
+    }
+    _write(bench.folder / "network", rows, common, figure_of_networks(rows, f"{title}; {machine}"))
     remarks = [f"note: {note}" for note in notes]
-    _print([title, machine], network_table(rows), remarks, folder / "network")
+    _print([title, machine], network_table(rows), remarks, bench.folder / "network")
 
 
-def run_study(script: Path, *, seeds: int, epochs: int, repeats: int, folder: Path) -> None:
+def run_study(bench: StudyBenchConfig) -> None:
     """Time the default study and a script; write ``study.csv``, ``study_runs.csv``, ``study.png``.
 
-    Args:
-        script: the script, as ``bench_study`` takes it; it also takes the next three.
-        seeds: runs per point.
-        epochs: epochs per run.
-        repeats: how often each program runs.
-        folder: where the files are written.
-
     Raises:
-        ValueError: the folder can't be written.
-        ProgramFailed: a program fails, or trains networks of other sizes.
+        FieldError: the folder can't be written.
+        CommandFailed: a program fails, or trains networks of other sizes.
     """
-    prepare_folder("out", folder)
+    prepare_folder("out", bench.folder)
     machine = describe_machine("cpu")
     with Console(stderr=True).status("planning") as status:
 
         def show(program: str, repeat: int) -> None:
-            status.update(f"{program}, repeat {repeat} of {repeats}")
+            status.update(f"{program}, repeat {repeat} of {bench.repeats}")
 
-        times, runs = bench_study(
-            script, seeds=seeds, epochs=epochs, repeats=repeats, on_program=show
-        )
-    title = f"the default study, {seeds} seeds, {epochs} epochs"
-    common = {"machine": machine, "seeds": seeds, "epochs": epochs}
-    write_rows(folder / "study_runs.csv", runs)
-    _write(folder / "study", times, common, figure_of_study(times, runs, f"{title}; {machine}"))
+        times, runs = bench_study(bench, show)
+    title = f"the default study, {bench.seeds} seeds, {bench.epochs} epochs"
+    common = {"machine": machine, "seeds": bench.seeds, "epochs": bench.epochs}
+    write_rows(bench.folder / "study_runs.csv", runs)
+    _write(
+        bench.folder / "study", times, common, figure_of_study(times, runs, f"{title}; {machine}")
+    )
     difference = compare_accuracy(runs)
     interval = (
         ""
@@ -203,7 +186,7 @@ def run_study(script: Path, *, seeds: int, epochs: int, repeats: int, folder: Pa
         f"{speedup(times):.2f} times as many runs per minute as the plain script",
         f"test top-1 less the script's: {difference.mean:+.4f}{interval}",
     ]
-    _print([title, machine], study_table(times), remarks, folder / "study")
+    _print([title, machine], study_table(times), remarks, bench.folder / "study")
 
 
 @contextmanager

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +16,12 @@ from scipy import stats
 
 from spectrum.analysis.folder import load_results
 from spectrum.analysis.statistics import Interval
-from spectrum.bench.programs import ProgramFailed, time_program
+from spectrum.bench.config import StudyBenchConfig
+from spectrum.cli import CommandFailed
 from spectrum.study import StudyConfig
 from spectrum.study.plan import make_plan
 
-__all__ = ["StudyTimes", "bench_study", "compare_accuracy", "speedup"]
+__all__ = ["StudyTimes", "bench_study", "compare_accuracy", "speedup", "time_program"]
 
 OURS, PLAIN = "spectrum.study", "plain script"
 SEGMENTS = "1,4,32,C"
@@ -38,14 +42,7 @@ class StudyTimes(NamedTuple):
     runs: pd.DataFrame
 
 
-def bench_study(
-    script: Path,
-    *,
-    seeds: int,
-    epochs: int,
-    repeats: int,
-    on_program: Callable[[str, int], None] | None = None,
-) -> StudyTimes:
+def bench_study(bench: StudyBenchConfig, on_program: Callable[[str, int], None]) -> StudyTimes:
     """Run the default study and the plain script in turns on the CPU, each from scratch.
 
     Each is a process of its own that is timed from start to end. This includes imports, planning,
@@ -53,35 +50,32 @@ def bench_study(
     the two changes with each repeat. The script gets the widths that the study's plan has solved.
 
     Args:
-        script: a file that takes ``--seeds``, ``--epochs``, ``--widths 1=0.37,C=1`` and ``--out
-            FILE``, to which it writes a CSV of ``segments, seed, params, test_top1``.
-        seeds: runs per point.
-        epochs: epochs per run.
-        repeats: how often each program runs.
+        bench: how often they run, and the script. It takes ``--seeds``, ``--epochs``, ``--widths
+            1=0.37,C=1`` and ``--out FILE``, to which it writes a CSV of ``segments, seed, params,
+            test_top1``.
         on_program: is called before each run of a program, with its name and the number of the
             repeat.
 
     Raises:
-        ProgramFailed: a program ends with an error, or trains networks of other sizes than the
+        CommandFailed: a program ends with an error, or trains networks of other sizes than the
             plan has.
     """
-    config = StudyConfig(segments=SEGMENTS, seeds=seeds, epochs=epochs, device="cpu")
+    config = StudyConfig(segments=SEGMENTS, seeds=bench.seeds, epochs=bench.epochs, device="cpu")
     points = {point.network.segments: point for point in make_plan(config).points}
     widths = ",".join(f"{name}={point.network.width:g}" for name, point in points.items())
     times: list[dict[str, Any]] = []
     found: dict[str, pd.DataFrame] = {}
-    for repeat in range(1, repeats + 1):
+    for repeat in range(1, bench.repeats + 1):
         for program in (OURS, PLAIN) if repeat % 2 else (PLAIN, OURS):
-            if on_program:
-                on_program(program, repeat)
+            on_program(program, repeat)
             with tempfile.TemporaryDirectory() as folder:
                 if program == OURS:
-                    seconds, runs = _run_ours(Path(folder), seeds, epochs)
+                    seconds, runs = _run_ours(bench, Path(folder))
                 else:
-                    seconds, runs = _run_plain(script, Path(folder), seeds, epochs, widths)
+                    seconds, runs = _run_plain(bench, Path(folder), widths)
             for segments, params in zip(runs["segments"], runs["params"], strict=True):
                 if params != points[segments].params:
-                    raise ProgramFailed(
+                    raise CommandFailed(
                         f"{program} trained {params:,} parameters at {segments} segments, "
                         f"the plan has {points[segments].params:,}"
                     )
@@ -127,41 +121,49 @@ def compare_accuracy(runs: pd.DataFrame) -> Interval:
     return Interval(difference, float(low), float(high))
 
 
-def _run_ours(folder: Path, seeds: int, epochs: int) -> tuple[float, pd.DataFrame]:
+def time_program(*arguments: str) -> float:
+    """The seconds that a Python program takes.
+
+    Args:
+        arguments: the arguments of the interpreter, ``"-m"`` and a module or a file, followed by
+            those of the program.
+
+    Raises:
+        CommandFailed: the program's exit status isn't 0. The message ends with the last line of
+            its standard error.
+    """
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        name = arguments[1] if arguments[0] == "-m" else arguments[0]
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise CommandFailed(f"{name} ended with status {done.returncode}: {last}")
+    return seconds
+
+
+def _run_ours(bench: StudyBenchConfig, folder: Path) -> tuple[float, pd.DataFrame]:
     seconds = time_program(
         "-m",
         "spectrum.study",
-        "--segments",
-        SEGMENTS,
-        "--name",
-        "bench",
-        "--device",
-        "cpu",
-        "--seeds",
-        str(seeds),
-        "--epochs",
-        str(epochs),
-        "--out",
-        str(folder),
-        "--runs",
-        str(folder / "runs"),
+        f"--segments={SEGMENTS}",
+        "--name=bench",
+        "--device=cpu",
+        f"--seeds={bench.seeds}",
+        f"--epochs={bench.epochs}",
+        f"--out={folder}",
+        f"--runs={folder / 'runs'}",
     )
     return seconds, load_results(folder / "bench")[_COLUMNS]
 
 
-def _run_plain(
-    script: Path, folder: Path, seeds: int, epochs: int, widths: str
-) -> tuple[float, pd.DataFrame]:
+def _run_plain(bench: StudyBenchConfig, folder: Path, widths: str) -> tuple[float, pd.DataFrame]:
     rows = folder / "rows.csv"
     seconds = time_program(
-        str(script),
-        "--seeds",
-        str(seeds),
-        "--epochs",
-        str(epochs),
-        "--widths",
-        widths,
-        "--out",
-        str(rows),
+        str(bench.script),
+        f"--seeds={bench.seeds}",
+        f"--epochs={bench.epochs}",
+        f"--widths={widths}",
+        f"--out={rows}",
     )
     return seconds, pd.read_csv(rows, dtype={"segments": str})[_COLUMNS]

@@ -1,4 +1,4 @@
-"""Summaries of a layer's times along the dial."""
+"""Measured times as columns, and summaries of a layer's times along the dial."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import math
 from itertools import pairwise
 
 import pandas as pd
+from scipy import stats
 
-__all__ = ["geometric_means", "slowest_uneven_point", "time_increases"]
+__all__ = ["geometric_means", "interval_columns", "slowest_uneven_point", "time_increases"]
 
 MAX_INCREASE = 0.1  # of time from one point to the next that isn't reported
 NARROW = range(2, 8)  # channels per segment at which libraries are slow
+
+
+def interval_columns(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
+    """A measured value and the bounds of its interval, as three columns of a row."""
+    return {name: value, f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
 def geometric_means(rows: pd.DataFrame) -> dict[str, float]:
@@ -26,9 +32,9 @@ def geometric_means(rows: pd.DataFrame) -> dict[str, float]:
     """
     narrow = rows[rows["channels_per_segment"].isin(NARROW)]
     return {
-        "default": _geometric_mean(rows["ratio_default"]),
-        "best": _geometric_mean(rows["ratio_best"]),
-        "narrow": _geometric_mean(narrow["ratio_best"]),
+        "default": float(stats.gmean(rows["ratio_default"])),
+        "best": float(stats.gmean(rows["ratio_best"])),
+        "narrow": math.nan if narrow.empty else float(stats.gmean(narrow["ratio_best"])),
     }
 
 
@@ -71,7 +77,3 @@ def slowest_uneven_point(rows: pd.DataFrame) -> tuple[str, str, float] | None:
         return None
     ratio, uneven_point, even_point = max(ratios)
     return uneven_point, even_point, ratio
-
-
-def _geometric_mean(ratios: pd.Series) -> float:
-    return math.exp(sum(map(math.log, ratios)) / len(ratios)) if len(ratios) else math.nan

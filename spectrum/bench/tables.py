@@ -3,61 +3,44 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
 
 import pandas as pd
-from rich.table import Table
+import rich.table
 
-from spectrum.analysis.labels import format_count, shorten_setting
+from spectrum.analysis.labels import format_count
+from spectrum.report.tables import Column, Table, as_rich, make_cells
 
 __all__ = ["format_number", "layer_table", "network_table", "study_table"]
 
 
-def layer_table(rows: pd.DataFrame) -> Table:
+def layer_table(rows: pd.DataFrame) -> rich.table.Table:
     """The times of a layer, one line per point.
 
     Args:
         rows: the rows of ``bench_layer``.
     """
-    table = _table(
-        "segments",
-        "channels\nof each",
-        "MACs",
-        "ms",
-        "95%\ninterval",
-        "GFLOP/s",
-        "roof-\nline",
-        "plan",
-        "layout",
-        "library,\ndefault",
-        "channels\n_last",
-        "ratio to\ndefault",
-        "ratio to\nbest",
-        "95%\ninterval",
-        text_columns=("plan", "layout"),
+    uneven = ["" if native == "nn.Conv2d" else "*" for native in rows["native"]]
+    layouts = ["last" if layout == "channels_last" else "default" for layout in rows["layout"]]
+    return _render(
+        Column("segments", make_cells(rows["segments"]), names_row=True),
+        _numbers("channels\nof each", rows["channels_per_segment"], "{:.4g}".format),
+        _numbers("MACs", rows["macs"], format_count),
+        _numbers("ms", rows["ms"]),
+        _interval(rows, "ms"),
+        _numbers("GFLOP/s", rows["gflops"]),
+        _numbers("roof-\nline", rows["roofline"], "{:.0%}".format),
+        Column("plan", make_cells(rows["plan"])),
+        Column("layout", layouts),
+        _numbers("library,\ndefault", rows["default_ms"], marks=uneven),
+        _numbers("channels\n_last", rows["channels_last_ms"], marks=uneven),
+        _numbers("ratio to\ndefault", rows["ratio_default"], "{:.2f}x".format),
+        _numbers("ratio to\nbest", rows["ratio_best"], "{:.2f}x".format),
+        _interval(rows, "ratio_best", "{:.2f}".format),
     )
-    for _, row in rows.iterrows():
-        uneven = "" if row["native"] == "nn.Conv2d" else "*"
-        table.add_row(
-            shorten_setting(row["segments"]),
-            f"{row['channels_per_segment']:.4g}",
-            format_count(row["macs"]),
-            format_number(row["ms"]),
-            f"{format_number(row['ms_low'])}-{format_number(row['ms_high'])}",
-            format_number(row["gflops"]),
-            f"{row['roofline']:.0%}",
-            row["plan"],
-            "last" if row["layout"] == "channels_last" else "default",
-            format_number(row["default_ms"]) + uneven,
-            format_number(row["channels_last_ms"]) + uneven,
-            f"{row['ratio_default']:.2f}x",
-            f"{row['ratio_best']:.2f}x",
-            f"{row['ratio_best_low']:.2f}-{row['ratio_best_high']:.2f}",
-        )
-    return table
 
 
-def network_table(rows: pd.DataFrame) -> Table:
+def network_table(rows: pd.DataFrame) -> rich.table.Table:
     """The speeds of networks, one line per network and mode.
 
     Settings that all networks share have no column.
@@ -67,56 +50,35 @@ def network_table(rows: pd.DataFrame) -> Table:
     """
     settings = ("precision", "layout", "plan", "batch", "mode")
     varied = [name for name in settings if rows[name].nunique() > 1]
-    table = _table(
-        "network",
-        "segments",
-        *varied,
-        "params",
-        "MACs",
-        "images/s",
-        "95%\ninterval",
-        "ms a\nbatch",
-        "peak\nmemory",
-        "ratio to\nfirst",
-        "95%\ninterval",
-        text_columns=("network", "segments", "precision", "layout", "plan", "mode"),
+    return _render(
+        Column("network", make_cells(rows["network"])),
+        Column("segments", make_cells(rows["segments"]), names_row=True),
+        *(Column(name, make_cells(rows[name]), is_number=name == "batch") for name in varied),
+        _numbers("params", rows["params"], format_count),
+        _numbers("MACs", rows["macs"], format_count),
+        _numbers("images/s", rows["images_per_second"]),
+        _interval(rows, "images_per_second"),
+        _numbers("ms a\nbatch", rows["latency_ms"]),
+        _numbers("peak\nmemory", rows["peak_memory"], lambda count: f"{format_count(count)}B"),
+        _numbers("ratio to\nfirst", rows["ratio"], "{:.2f}x".format),
+        _interval(rows, "ratio", "{:.2f}".format),
     )
-    for _, row in rows.iterrows():
-        table.add_row(
-            row["network"],
-            shorten_setting(row["segments"]),
-            *(str(row[name]) for name in varied),
-            format_count(row["params"]),
-            "-" if pd.isna(row["macs"]) else format_count(row["macs"]),
-            format_number(row["images_per_second"]),
-            f"{format_number(row['images_per_second_low'])}-{format_number(row['images_per_second_high'])}",
-            format_number(row["latency_ms"]),
-            f"{format_count(row['peak_memory'])}B",
-            f"{row['ratio']:.2f}x",
-            f"{row['ratio_low']:.2f}-{row['ratio_high']:.2f}",
-        )
-    return table
 
 
-def study_table(rows: pd.DataFrame) -> Table:
+def study_table(rows: pd.DataFrame) -> rich.table.Table:
     """The rates of the study and of the plain script, one line for each time that one ran.
 
     Args:
         rows: the times of ``bench_study``.
     """
-    table = _table(
-        "", "repeat", "runs", "seconds", "runs per minute", "test top-1", text_columns=("",)
+    return _render(
+        Column("", make_cells(rows["program"])),
+        _numbers("repeat", rows["repeat"], str),
+        _numbers("runs", rows["runs"], str),
+        _numbers("seconds", rows["seconds"]),
+        _numbers("runs per minute", rows["runs_per_minute"]),
+        _numbers("test top-1", rows["test_top1"], "{:.4f}".format),
     )
-    for _, row in rows.iterrows():
-        table.add_row(
-            row["program"],
-            str(row["repeat"]),
-            str(row["runs"]),
-            format_number(row["seconds"]),
-            format_number(row["runs_per_minute"]),
-            f"{row['test_top1']:.4f}",
-        )
-    return table
 
 
 def format_number(value: float) -> str:
@@ -126,10 +88,27 @@ def format_number(value: float) -> str:
     return f"{value:.{max(2 - math.floor(math.log10(value)), 0)}f}" if value > 0 else "0"
 
 
-def _table(*headings: str, text_columns: tuple[str, ...]) -> Table:
-    """An empty table; the columns of text are aligned left, those of numbers right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in headings:
-        justify: Literal["left", "right"] = "left" if heading in text_columns else "right"
-        table.add_column(heading, justify=justify, no_wrap=True)
-    return table
+def _numbers(
+    heading: str,
+    values: pd.Series,
+    as_text: Callable[[float], str] = format_number,
+    marks: list[str] | None = None,
+) -> Column:
+    """A column of numbers, each with a mark behind it if there are marks."""
+    cells = make_cells(values, as_text)
+    if marks is not None:
+        cells = [cell + mark for cell, mark in zip(cells, marks, strict=True)]
+    return Column(heading, cells, is_number=True)
+
+
+def _interval(
+    rows: pd.DataFrame, name: str, as_text: Callable[[float], str] = format_number
+) -> Column:
+    """The column of the intervals of another column."""
+    low, high = (make_cells(rows[f"{name}_{end}"], as_text) for end in ("low", "high"))
+    cells = [f"{a}-{b}" for a, b in zip(low, high, strict=True)]
+    return Column("95%\ninterval", cells, is_number=True)
+
+
+def _render(*columns: Column) -> rich.table.Table:
+    return as_rich(Table("", columns), gap=1)

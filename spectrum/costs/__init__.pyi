@@ -1,5 +1,6 @@
 from .batch_size import find_batch_size
 from .budget import Match, match_budget, reference_config
+from .choices import Matching, MeasuredPrecision
 from .count import count_costs, count_parameters
 from .fast import count_config
 from .grid import CostGrid, cost_grid, cost_rows
@@ -12,11 +13,10 @@ from .latency import (
     measure_latency,
     measure_reference,
 )
-from .matching import Matching
 from .measure import MeasuredCosts, measure_costs
 from .rows import Costs
 from .timing import Ratio, Timing, checked_device, ratio, time_interleaved
-from .workload import MeasuredPrecision, Workload, make_workload, preserve_rng_state
+from .workload import Workload, make_workload, preserve_rng_state
 
 __all__ = [
     "LATENCY_BATCH",

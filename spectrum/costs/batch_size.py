@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from spectrum.costs.choices import MeasuredPrecision
 from spectrum.costs.memory import memory_available, memory_trace
 from spectrum.costs.timing import checked_device
 from spectrum.costs.workload import (
-    MeasuredPrecision,
     Workload,
     make_workload,
     preserve_rng_state,
@@ -83,10 +83,10 @@ def find_batch_size(
         return prepare(batch_size).peak_memory()
 
     with preserve_rng_state(place):
-        peak = measured_peak
-        if place.type == "cpu":
-            peak = peak_memory_by_size(prepare)
-            limit = limit or int(USABLE_SHARE * memory_available())
+        if place.type == "cuda":
+            return largest_fitting_size(measured_peak, smallest, largest, memory=limit)
+        peak = peak_memory_by_size(prepare)
+        limit = limit or int(USABLE_SHARE * memory_available())
         return largest_fitting_size(peak, smallest, largest, memory=limit)
 
 

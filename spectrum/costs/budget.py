@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from torch import nn
 
+from spectrum.costs.choices import Matching
 from spectrum.costs.count import count_parameters
 from spectrum.costs.fast import count_config
 from spectrum.costs.inputs import checked_shape, record_calls
-from spectrum.costs.matching import Matching
 from spectrum.errors import FieldError
 from spectrum.layers import check_int
 from spectrum.networks import MAX_WIDTH, NetworkConfig, build_on_meta, is_user_code, takes_argument
@@ -87,27 +87,30 @@ def match_budget(
     if params is not None and macs is not None:
         raise FieldError("params", params, f"must not be given with macs (={macs})")
     shape = checked_shape(input_shape)
-    if macs is not None:
-        name, budget, cost = "macs", macs, _macs_by_width(config, shape)
-    else:
-        name, budget, cost = "params", params, _params_by_width(config)
-        if budget is None:
-            budget = count_parameters(build_on_meta(reference_config(config)))
-    budget = check_int(name, budget)
+    if params is None and macs is None:
+        params = count_parameters(build_on_meta(reference_config(config)))
+    name, given = ("params", params) if macs is None else ("macs", macs)
+    budget = check_int(name, given)
+    count = count_parameters if macs is None else _mac_counter(config, shape)
+
+    def cost(width: float) -> int:
+        return count(build_on_meta(config.model_copy(update={"width": width})))
+
     width = 1.0
     for _ in range(8):
         ratio = budget / cost(width)
         width = round_width(width * ratio**0.5)
         if abs(ratio - 1) < TOLERANCE:
             break
-    misses: dict[float, float] = {}
-    for candidate in widths_around(width, SEARCH_STEPS, 1 / 1000):
-        misses[candidate] = cost(candidate) / budget - 1
-        if abs(misses[candidate]) <= TOLERANCE:
+    costs: dict[float, int] = {}
+    for candidate in dict.fromkeys(widths_around(width, SEARCH_STEPS, 1 / 1000)):
+        costs[candidate] = cost(candidate)
+        if abs(costs[candidate] / budget - 1) <= TOLERANCE:
             break
-    best, miss = min(misses.items(), key=lambda item: abs(item[1]))
+    best = min(costs, key=lambda width: abs(costs[width] / budget - 1))
+    miss = costs[best] / budget - 1
     if abs(miss) > 0.5:
-        allowed = f"must be near what a width can reach: the nearest network has {cost(best)}"
+        allowed = f"must be near what a width can reach: the nearest network has {costs[best]}"
         raise FieldError(name, budget, allowed)
     return Match(config.model_copy(update={"width": best}), miss)
 
@@ -146,14 +149,11 @@ def round_width(width: float) -> float:
     return float(f"{min(max(width, MIN_WIDTH), MAX_WIDTH):.4g}")
 
 
-def _params_by_width(config: NetworkConfig) -> Callable[[float], int]:
-    return lambda width: count_parameters(build_on_meta(config.model_copy(update={"width": width})))
+def _mac_counter(config: NetworkConfig, shape: tuple[int, int, int]) -> Callable[[nn.Module], int]:
+    """A function that counts the multiply-adds of a network of any width.
 
-
-def _macs_by_width(config: NetworkConfig, shape: tuple[int, int, int]) -> Callable[[float], int]:
-    """Multiply-adds as a function of the width: weights times output positions of each layer.
-
-    The positions don't depend on the width, so one forward pass on the meta device is enough.
+    They are weights times output positions of each layer. The positions don't depend on the width,
+    so one forward pass on the meta device is enough.
     """
     calls = record_calls(build_on_meta(config.model_copy(update={"width": 1.0})), shape)
     positions = {
@@ -167,12 +167,11 @@ def _macs_by_width(config: NetworkConfig, shape: tuple[int, int, int]) -> Callab
             name = name.rpartition(".")[0]
         return positions[name]
 
-    def macs(width: float) -> int:
-        scaled = build_on_meta(config.model_copy(update={"width": width}))
+    def count(network: nn.Module) -> int:
         return sum(
             module.weight.numel() * positions_of(name)
-            for name, module in scaled.named_modules()
+            for name, module in network.named_modules()
             if isinstance(module, nn.Conv2d | nn.Linear)
         )
 
-    return macs
+    return count

@@ -32,30 +32,21 @@ def cached_costs(
     config: NetworkConfig, shape: tuple[int, int, int], count: Callable[[], Costs]
 ) -> Costs:
     """The costs of a network, from the cache, or from ``count`` if they aren't there."""
-    path = _path(config, shape)
-    if path is None:
+    folder = cache_folder("costs")
+    if folder is None:
         return count()
-    cached = _read(path)
-    if cached is not None:
-        return cached
+    key = [config.model_dump(mode="json"), shape, _hash_of_sources(), torch.__version__]
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    path = folder / f"{name}.json"
+    try:
+        return _COSTS.validate_json(path.read_bytes(), strict=True)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValidationError) as error:
+        _LOG.info("the cached count %s can't be read: %s", path, error)
     costs = count()
     write_cached(path, lambda file: file.write(_COSTS.dump_json(costs)))
     return costs
-
-
-def _path(config: NetworkConfig, shape: tuple[int, int, int]) -> Path | None:
-    """The file of a count; None if there is no cache folder or the sources can't be read."""
-    folder = cache_folder("costs")
-    if folder is None:
-        return None
-    try:
-        sources = _hash_of_sources()
-    except OSError as error:
-        _LOG.info("counts aren't cached: %s", error)
-        return None
-    key = [config.model_dump(mode="json"), shape, sources, torch.__version__]
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    return folder / f"{name}.json"
 
 
 @cache
@@ -65,13 +56,3 @@ def _hash_of_sources() -> str:
     for path in sorted(path for pattern in _SOURCES for path in package.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _read(path: Path) -> Costs | None:
-    try:
-        return _COSTS.validate_json(path.read_bytes(), strict=True)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        _LOG.info("the cached count %s can't be read: %s", path, error)
-        return None

@@ -13,11 +13,11 @@ import torch
 
 from spectrum.analysis.cost_columns import LAYER_COLUMNS, POINT_COLUMNS, SUMMED_COLUMNS
 from spectrum.costs.budget import Match, match_budget, reference_cost
+from spectrum.costs.choices import Matching
 from spectrum.costs.count import count_costs
 from spectrum.costs.fast import count_config
-from spectrum.costs.inputs import checked_shape
-from spectrum.costs.matching import Matching
-from spectrum.costs.rows import Costs, layer_rows, shape_as_text
+from spectrum.costs.inputs import checked_shape, shape_as_text
+from spectrum.costs.rows import Costs, layer_rows
 from spectrum.errors import FieldError
 from spectrum.networks import NetworkConfig, build, call_user_code, is_user_code, takes_argument
 from spectrum.segments import UNCONVERTED

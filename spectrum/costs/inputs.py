@@ -22,6 +22,7 @@ __all__ = [
     "input_shape_error",
     "make_example",
     "record_calls",
+    "shape_as_text",
 ]
 
 # Sides of square inputs to try, up to the largest in use. A bisection between two follows.
@@ -54,6 +55,11 @@ def checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
         raise FieldError("input_shape", input_shape, "must be (channels, height, width)")
     channels, height, width = (check_int("input_shape", n) for n in input_shape)
     return channels, height, width
+
+
+def shape_as_text(shape: Sequence[int]) -> str:
+    """A shape such as ``3x299x299``."""
+    return "x".join(map(str, shape))
 
 
 def make_example(network: nn.Module, shape: Sequence[int]) -> Tensor:
@@ -129,9 +135,8 @@ def input_shape_error(
     """
     side = _smallest_side(network, shape)
     needs = f", which needs at least {side}x{side}" if side else ""
-    return FieldError(
-        "input_shape", shape, f"doesn't fit the network{needs}: {describe_error(error)}"
-    )
+    allowed = f"doesn't fit the network{needs}: {describe_error(error)}"
+    return FieldError("input_shape", shape_as_text(shape), allowed)
 
 
 def _smallest_side(network: nn.Module, shape: tuple[int, int, int]) -> int | None:

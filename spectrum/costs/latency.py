@@ -20,17 +20,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
-
 from spectrum.costs.budget import check_width_solvable, round_width, widths_around
+from spectrum.costs.choices import MeasuredPrecision
 from spectrum.costs.timing import Timing, checked_device, time_interleaved
 from spectrum.costs.workload import (
-    MeasuredPrecision,
     Workload,
     make_workload,
     preserve_rng_state,
 )
 from spectrum.errors import FieldError
+from spectrum.machine import cpu_threads
 from spectrum.networks import NetworkConfig, build
 
 __all__ = [
@@ -125,8 +124,7 @@ def measure_reference(
         FieldError: the network can't be built or can't process the images, or this machine
             doesn't have the device.
     """
-    with _apply_threads(conditions):
-        workload = _workload(config, shape, conditions)
+    with _workload(config, shape, conditions) as workload:
         timed = time_interleaved(
             {"": workload.run_step},
             seconds=seconds,
@@ -306,11 +304,9 @@ def _time_in_turns(
     seconds: float,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Time a network and the reference in turns; their samples, in seconds."""
-    with _apply_threads(conditions):
-        workload = _workload(config, shape, conditions)
-        calls = {"network": workload.run_step, "reference": reference.run_step}
+    with _workload(config, shape, conditions) as workload:
         timed = time_interleaved(
-            calls,
+            {"network": workload.run_step, "reference": reference.run_step},
             seconds=seconds,
             min_repeats=MIN_REPEATS,
             device=workload.device,
@@ -325,33 +321,28 @@ def _clock(conditions: LatencyConditions) -> Callable[[], float]:
 
 
 def _reference_workload(reference: Reference) -> Workload:
-    with _apply_threads(reference.conditions):
-        return _workload(reference.config, reference.shape, reference.conditions)
-
-
-def _workload(
-    config: NetworkConfig, shape: tuple[int, int, int], conditions: LatencyConditions
-) -> Workload:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its caller shows a network's warnings once
-        network = build(config)
-    return make_workload(
-        network,
-        shape,
-        LATENCY_BATCH,
-        conditions.device,
-        conditions.precision,
-        channels_last=conditions.channels_last,
-    )
+    with _workload(reference.config, reference.shape, reference.conditions) as workload:
+        return workload
 
 
 @contextmanager
-def _apply_threads(conditions: LatencyConditions) -> Iterator[None]:
-    """Set the number of threads for a ``with`` block, and restore it and torch's random state."""
-    before = torch.get_num_threads()
-    with preserve_rng_state(checked_device(conditions.device)):
-        torch.set_num_threads(conditions.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+def _workload(
+    config: NetworkConfig, shape: tuple[int, int, int], conditions: LatencyConditions
+) -> Iterator[Workload]:
+    """A step of a network, for a ``with`` block in which the number of threads is set.
+
+    Torch's random state is restored at the end.
+    """
+    device = checked_device(conditions.device)
+    with preserve_rng_state(device), cpu_threads(conditions.threads):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its caller shows a network's warnings once
+            network = build(config)
+        yield make_workload(
+            network,
+            shape,
+            LATENCY_BATCH,
+            device,
+            conditions.precision,
+            channels_last=conditions.channels_last,
+        )

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from spectrum.costs.choices import MeasuredPrecision
 from spectrum.costs.timing import checked_device, time_interleaved
-from spectrum.costs.workload import MeasuredPrecision, make_workload, preserve_rng_state
+from spectrum.costs.workload import make_workload, preserve_rng_state
 
 __all__ = ["MeasuredCosts", "measure_costs"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -12,9 +12,10 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from spectrum.analysis.cost_columns import LAYER_COLUMNS, SUMMED_COLUMNS
+from spectrum.costs.inputs import shape_as_text
 from spectrum.layers import SegmentedConv, UnevenConv2d
 
-__all__ = ["Costs", "ModuleCosts", "layer_rows", "module_costs", "shape_as_text"]
+__all__ = ["Costs", "ModuleCosts", "layer_rows", "module_costs"]
 
 _TABLE = ("layer", "kind", "output_shape", "segments", "params", "macs", "activations")
 
@@ -179,11 +180,6 @@ def layer_rows(costs: Costs) -> pd.DataFrame:
     rows = described.join(layers[[*SUMMED_COLUMNS]].sum()).reset_index(names="layer")
     rows["flow"] = rows["layer"].str.partition(".")[0]
     return rows[[*LAYER_COLUMNS, *SUMMED_COLUMNS]]
-
-
-def shape_as_text(shape: Sequence[int]) -> str:
-    """A shape such as ``3x299x299``."""
-    return "x".join(map(str, shape))
 
 
 def _segment_count(module: nn.Module) -> int | None:

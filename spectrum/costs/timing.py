@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from spectrum.layers import check_int
 
 __all__ = ["Ratio", "Timing", "checked_device", "median_interval", "ratio", "time_interleaved"]
 
+_Key = TypeVar("_Key", bound=Hashable)
 WARM_UPS = 2  # calls that aren't timed; the first may allocate and compile
 CONFIDENCE = 0.95
 
@@ -64,13 +65,13 @@ class Ratio(NamedTuple):
 
 
 def time_interleaved(
-    calls: Mapping[str, Callable[[], object]],
+    calls: Mapping[_Key, Callable[[], object]],
     *,
     seconds: float = 1.0,
     min_repeats: int = 7,
     device: str | torch.device = "cpu",
     clock: Callable[[], float] | None = None,
-) -> dict[str, Timing]:
+) -> dict[_Key, Timing]:
     """Time calls in rounds. Each round makes every call once, in a new random order.
 
     Every call is warmed up first. On a GPU a sample is the time between two events on the current

@@ -6,12 +6,13 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectrum.costs.choices import MeasuredPrecision
 from spectrum.costs.inputs import checked_shape, input_shape_error, make_example
 from spectrum.costs.memory import max_memory_allocated
 from spectrum.costs.timing import checked_device
@@ -19,9 +20,8 @@ from spectrum.errors import FieldError
 from spectrum.layers import check_int
 from spectrum.machine import is_out_of_memory
 
-__all__ = ["MeasuredPrecision", "Workload", "make_workload", "preserve_rng_state"]
+__all__ = ["Workload", "make_workload", "preserve_rng_state"]
 
-MeasuredPrecision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 _TYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name) for name in get_args(MeasuredPrecision)
 }

@@ -1,9 +1,11 @@
-"""Makes a data set of encoded images: scans them, chooses images and classes, splits and loads."""
+"""Makes a data set of a source: chooses images and classes, splits, decodes and normalises."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,32 +13,34 @@ import torch
 from torch import Tensor
 
 from spectrum.data.config import DataConfig
-from spectrum.data.dataset import (
-    Dataset,
-    Examples,
-    Split,
-    add_label_noise,
-    channel_statistics,
-    compute_class_weights,
-)
+from spectrum.data.dataset import Dataset, Examples, Split
 from spectrum.data.memory import decode_images
-from spectrum.data.scan import Scan, fingerprint, scan
-from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source
+from spectrum.data.scan import fingerprint, reason_text, scan
+from spectrum.data.source import (
+    TEST,
+    TRAIN,
+    UNASSIGNED,
+    VALIDATION,
+    Numbers,
+    Source,
+    listed,
+    note_unreadable,
+)
 from spectrum.data.splitting import split_indices, split_notes
 from spectrum.data.stream import StreamedSplit
+from spectrum.errors import FieldError
 
 __all__ = ["assemble"]
 
 _MAX_IN_MEMORY = 2**30  # bytes of decoded images up to which loading "auto" is "memory"
-_MAX_NAMED = 3  # images or classes that a message names
-_MAX_NAME_LENGTH = 120  # characters of a name that a message shows
 _MIN_STD = 0.05  # float32 means of squares can't tell a smaller standard deviation from 0
-
-Numbers = npt.NDArray[np.int64]
+_CHUNK = 1000  # images that are summed up at a time
 
 
 def assemble(source: Source, config: DataConfig) -> Dataset:
-    """Scan images, split those that can be read, and decode them or make them stream.
+    """Split the images of a source that can be read, and normalise them by the training split.
+
+    Encoded images are scanned first, then decoded or made to stream.
 
     Args:
         source: the images, with their labels and given splits.
@@ -44,45 +48,74 @@ def assemble(source: Source, config: DataConfig) -> Dataset:
 
     Raises:
         ValueError: images can't be read or classes have no images, unless ``bad_images`` is
-            "skip"; there are too few images or classes; or ``image_size`` is needed and isn't
-            given.
-        OSError: an image has changed since it was scanned.
+            "skip"; there are too few images or classes; or a field of the configuration doesn't
+            fit the images.
+        OSError: an image has changed since it was scanned, or a worker process died.
     """
-    if config.label_noise and source.targets.ndim == 2:
-        raise ValueError(
-            f"label_noise (={config.label_noise}) must be 0 for images with several labels"
+    if config.label_noise and source.is_multi_label:
+        allowed = "must be 0 for images with several labels"
+        raise FieldError("label_noise", config.label_noise, allowed)
+    if isinstance(source.images, np.ndarray):
+        return _assemble_arrays(source, source.images, config)
+    return _assemble_encoded(source, config)
+
+
+def _assemble_arrays(source: Source, pixels: npt.NDArray[Any], config: DataConfig) -> Dataset:
+    """Make a data set of images (N, C, H, W) in memory."""
+    _, channels, height, width = pixels.shape
+    if config.channels not in (None, channels):
+        raise FieldError("channels", config.channels, f"must be {channels}, as its images have")
+    if config.image_size is not None and (height, width) != (config.image_size,) * 2:
+        allowed = f"must be the size of its images, {width}x{height} pixels; arrays aren't resized"
+        raise FieldError("image_size", config.image_size, allowed)
+    if config.loading == "stream":
+        allowed = "must be memory or auto, because its images are in memory"
+        raise FieldError("loading", config.loading, allowed)
+    selection = _select(source, np.arange(len(pixels)), config)
+    places = [selection.numbers[indices] for indices in selection.splits]
+    splits = _splits_in_memory(pixels, places, selection.labels)
+    content_hash = hashlib.sha256()
+    has_splits = (source.splits != UNASSIGNED).any()
+    for array in (pixels, source.targets, *([source.splits] if has_splits else [])):
+        content_hash.update(f"{array.dtype}{array.shape}".encode())
+        content_hash.update(np.ascontiguousarray(array).data.cast("B"))
+    return _make_dataset(
+        selection, splits, (channels, height, width), content_hash.hexdigest()[:16], config
+    )
+
+
+def _assemble_encoded(source: Source, config: DataConfig) -> Dataset:
+    """Make a data set of encoded images, which are all brought to one size."""
+    scanned = scan(source)
+    good = scanned["reason"] == 0
+    if not len(good):
+        raise ValueError("has no images")
+    bad = [
+        f"{source.reader.name(i)} ({reason_text(scanned[i])})"
+        for i in np.flatnonzero(~good).tolist()
+    ]
+    notes = note_unreadable(bad, len(good), "images", config)
+    selection = _select(
+        replace(source, notes=(*source.notes, *notes)), np.flatnonzero(good), config
+    )
+    used = scanned[selection.numbers]
+    size = _image_size(used, config)
+    channels = config.channels or (1 if used["grey"].all() else 3)
+    content_hash = fingerprint(selection.source, scanned, selection.numbers)
+    is_large = len(used) * channels * size**2 > _MAX_IN_MEMORY
+    splits: Sequence[Examples]
+    if config.loading == "stream" or (config.loading == "auto" and is_large):
+        splits = _streamed_splits(used, selection, size, channels)
+    else:
+        images = decode_images(
+            source.reader,
+            selection.numbers,
+            fingerprint=content_hash,
+            size=size,
+            channels=channels,
         )
-    scanned = scan(source, config)
-    try:
-        numbers, notes = _readable_images(source, scanned, config)
-        selection = _select(source, numbers, config)
-    except ValueError as error:
-        raise ValueError(f"data (={config.name}): {error}") from None
-    source, numbers = selection.source, selection.numbers
-    size = _image_size(scanned, numbers, config)
-    channels = config.channels or (1 if scanned.grey[numbers].all() else 3)
-    content_hash = fingerprint(source, scanned, numbers)
-    labels = torch.from_numpy(source.targets[numbers])
-    train_labels = labels[torch.from_numpy(selection.splits[0])]
-    weights = compute_class_weights(train_labels, config.class_weights)
-    add_label_noise(train_labels, config.label_noise, len(source.classes), config.split_seed)
-    all_labels = (train_labels, *(labels[torch.from_numpy(i)] for i in selection.splits[1:]))
-    is_streamed = _is_streamed(len(numbers), channels, size, config)
-    make_splits = _streamed_splits if is_streamed else _splits_in_memory
-    train, validation, test = make_splits(
-        scanned, selection, all_labels, content_hash, size, channels
-    )
-    return Dataset(
-        train=train,
-        validation=validation,
-        test=test,
-        classes=source.classes,
-        shape=(channels, size, size),
-        fingerprint=content_hash,
-        notes=(*source.notes, *notes, *selection.notes),
-        class_weights=weights,
-        map_at=config.map_at,
-    )
+        splits = _splits_in_memory(images, selection.splits, selection.labels)
+    return _make_dataset(selection, splits, (channels, size, size), content_hash, config)
 
 
 @dataclass(frozen=True)
@@ -93,46 +126,49 @@ class _Selection:
         source: the source with the classes that are used.
         numbers: (N,) the numbers of the images that are used.
         splits: for training, validation and testing, indices into ``numbers``.
-        notes: what was left out.
+        labels: the labels of each of these splits.
     """
 
     source: Source
     numbers: Numbers
     splits: tuple[Numbers, Numbers, Numbers]
-    notes: tuple[str, ...]
+    labels: tuple[Tensor, ...]
 
 
-def _readable_images(
-    source: Source, scanned: Scan, config: DataConfig
-) -> tuple[Numbers, tuple[str, ...]]:
-    """The numbers of the images that can be read, and notes about the others."""
-    good, bad = np.flatnonzero(scanned.readable), np.flatnonzero(~scanned.readable)
-    if not len(scanned.readable):
-        raise ValueError("has no images")
-    if not len(bad):
-        return good, ()
-    names = [
-        f"{_shorten(source.reader.name(int(i)))} ({scanned.reason(i)})" for i in bad[:_MAX_NAMED]
-    ]
-    listed = _listed(names, len(bad))
-    count = f"{len(bad)} of {len(scanned.readable)} images"
-    if config.bad_images == "stop" or not len(good):
-        hint = "; bad_images skip leaves them out" if len(good) else ""
-        raise ValueError(f"{count} can't be read: {listed}{hint}")
-    return good, (f"{count} can't be read and are left out: {listed}",)
+def _make_dataset(
+    selection: _Selection,
+    splits: Sequence[Examples],
+    shape: tuple[int, int, int],
+    content_hash: str,
+    config: DataConfig,
+) -> Dataset:
+    train, validation, test = splits
+    class_weights = None
+    if config.class_weights == "frequency" and selection.source.is_multi_label:
+        positives = train.labels.float().sum(dim=0)
+        class_weights = positives / positives.mean()
+    return Dataset(
+        train=train,
+        validation=validation,
+        test=test,
+        classes=selection.source.classes,
+        shape=shape,
+        fingerprint=content_hash,
+        notes=selection.source.notes,
+        class_weights=class_weights,
+        map_at=config.map_at,
+    )
 
 
 def _select(source: Source, numbers: Numbers, config: DataConfig) -> _Selection:
     """Split the readable images, without classes that have no training images."""
-    skip, is_multi_label = config.bad_images == "skip", source.targets.ndim == 2
-    notes: tuple[str, ...] = ()
-    if not is_multi_label:
+    is_encoded = not isinstance(source.images, np.ndarray)
+    if not (is_encoded and source.is_multi_label):
         given = source.splits[numbers]
-        pool = np.flatnonzero((given == TRAIN) | (given == UNASSIGNED))
-        others = (np.flatnonzero(given == split) for split in (VALIDATION, TEST))
-        kept, notes = _check_classes(source, numbers, (pool, *others), skip)
-        numbers = numbers[kept[source.targets[numbers]]]
-        source = _keep_classes(source, kept)
+        parts = [np.flatnonzero((given == TRAIN) | (given == UNASSIGNED))]
+        if is_encoded:
+            parts += [np.flatnonzero(given == split) for split in (VALIDATION, TEST)]
+        source, numbers = _check_classes(source, numbers, parts, config)
     splits = split_indices(
         source.targets[numbers],
         source.splits[numbers],
@@ -142,27 +178,32 @@ def _select(source: Source, numbers: Numbers, config: DataConfig) -> _Selection:
         seed=config.split_seed,
         train_images=config.train_images,
     )
-    if is_multi_label:
-        kept, notes = _check_classes(source, numbers, splits, skip)
-        source = _keep_classes(source, kept)
-    return _Selection(source, numbers, splits, (*notes, *split_notes(source.splits[numbers])))
+    if is_encoded and source.is_multi_label:
+        source, numbers = _check_classes(source, numbers, splits[:1], config)
+    notes = split_notes(source.splits[numbers])
+    labels = tuple(torch.from_numpy(source.targets[numbers[indices]]) for indices in splits)
+    _add_label_noise(labels[0], config.label_noise, len(source.classes), config.split_seed)
+    return _Selection(replace(source, notes=(*source.notes, *notes)), numbers, splits, labels)
 
 
 def _check_classes(
-    source: Source, numbers: Numbers, splits: Sequence[Numbers], skip: bool
-) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-    """Which classes (K,) have training images, and notes about classes without images.
+    source: Source, numbers: Numbers, splits: Sequence[Numbers], config: DataConfig
+) -> tuple[Source, Numbers]:
+    """Leave out the classes without training images, if ``bad_images`` is "skip".
 
     Args:
         source: the images.
         numbers: the numbers of those that can be read.
-        splits: for training, validation and testing, indices into ``numbers``; empty for a split
-            that isn't given.
-        skip: whether classes may be left out, or may have no validation or test images.
+        splits: for training and perhaps validation and testing, indices into ``numbers``; empty
+            for a split that isn't given.
+        config: what is done about classes without images in a split.
+
+    Returns:
+        The source with the other classes and with notes, and the numbers of their images.
 
     Raises:
-        ValueError: a class has no images in a split and ``skip`` is False, or fewer than two
-            classes have training images.
+        ValueError: a class has no images in a split and ``bad_images`` isn't "skip", or fewer than
+            two classes have training images.
     """
     k = len(source.classes)
 
@@ -172,128 +213,125 @@ def _check_classes(
             return np.asarray(targets.any(axis=0))
         return np.bincount(targets, minlength=k) > 0
 
-    train = present(splits[0])
+    kept = present(splits[0])
     anywhere = present(np.arange(len(numbers)))
     missing = [
         (~anywhere, "no images", "left out"),
-        (anywhere & ~train, "no images for training", "left out"),
-        *(
-            (train & ~present(split), f"no images for {purpose}", "kept")
-            for split, purpose in zip(splits[1:], ("validation", "testing"), strict=True)
-            if len(split) and source.targets.ndim == 1  # of several labels, some may be rare
-        ),
+        (anywhere & ~kept, "no images for training", "left out"),
     ]
+    for split, purpose in zip(splits[1:], ("validation", "testing"), strict=False):
+        if len(split):
+            missing.append((kept & ~present(split), f"no images for {purpose}", "kept"))
     notes = []
     for is_missing, lacking, action in missing:
-        names = [_shorten(source.classes[i]) for i in np.flatnonzero(is_missing)]
+        names = [source.classes[i] for i in np.flatnonzero(is_missing)]
         if not names:
             continue
-        noun = "class" if len(names) == 1 else "classes"
-        listed = f"{noun} {_listed(names[:_MAX_NAMED], len(names))}"
-        if not skip:
-            it = "it" if len(names) == 1 else "them"
+        noun, it = ("class", "it") if len(names) == 1 else ("classes", "them")
+        if config.bad_images == "stop":
             remedy = f"leaves {it} out" if action == "left out" else f"keeps {it} anyway"
-            raise ValueError(f"{lacking} of {listed}; bad_images skip {remedy}")
-        notes.append(f"{lacking} of {listed}, {action}")
-    if train.sum() < 2:
-        only = ", ".join(source.classes[i] for i in np.flatnonzero(train)) or "none"
-        raise ValueError(f"must have at least two classes to train on, has {_shorten(only)}")
-    return train, tuple(notes)
-
-
-def _keep_classes(source: Source, kept: npt.NDArray[np.bool_]) -> Source:
-    """The source with some of its classes; targets of other classes become meaningless."""
-    targets = (
-        source.targets[:, kept] if source.targets.ndim == 2 else kept.cumsum()[source.targets] - 1
-    )
+            found = f"has {lacking} of {noun} {listed(names)}"
+            raise ValueError(f"{found}; bad_images skip {remedy}")
+        notes.append(f"{lacking} of {noun} {listed(names)}, {action}")
     classes = tuple(source.classes[i] for i in np.flatnonzero(kept))
-    return replace(source, targets=targets, classes=classes)
+    if len(classes) < 2:
+        raise ValueError(
+            f"must have at least two classes to train on, has {listed(classes) or 'none'}"
+        )
+    if source.is_multi_label:
+        targets = source.targets[:, kept]
+    else:
+        numbers = numbers[kept[source.targets[numbers]]]
+        targets = kept.cumsum()[source.targets] - 1  # meaningless for the other classes
+    notes_of_all = (*source.notes, *notes)
+    return replace(source, targets=targets, classes=classes, notes=notes_of_all), numbers
 
 
-def _listed(names: Sequence[str], n: int) -> str:
-    """The names as text, and how many more of ``n`` there are."""
-    more = f" and {n - len(names)} more" if n > len(names) else ""
-    return ", ".join(names) + more
+def _add_label_noise(labels: Tensor, share: float, classes: int, seed: int) -> None:
+    """Replace a share of the labels (N,) by other classes, in place."""
+    if not share:  # (N, K) labels can't have noise, so they come with a share of 0
+        return
+    rng = np.random.default_rng(seed)
+    wrong = torch.from_numpy(rng.permutation(len(labels))[: round(share * len(labels))])
+    shift = torch.from_numpy(rng.integers(1, classes, size=len(wrong)))
+    labels[wrong] = (labels[wrong] + shift) % classes
 
 
-def _shorten(name: str) -> str:
-    if len(name) <= _MAX_NAME_LENGTH:
-        return name
-    return f"{name[: _MAX_NAME_LENGTH // 2]}...{name[-_MAX_NAME_LENGTH // 2 :]}"
-
-
-def _image_size(scanned: Scan, numbers: Numbers, config: DataConfig) -> int:
+def _image_size(scanned: npt.NDArray[Any], config: DataConfig) -> int:
     """The height and width to which the images are brought."""
     if config.image_size is not None:
         return config.image_size
-    sides = np.stack([scanned.widths[numbers], scanned.heights[numbers]], axis=1)  # (N, 2)
+    sides = np.stack([scanned["width"], scanned["height"]], axis=1)  # (N, 2)
     if (sides == sides[0, 0]).all():
         return int(sides[0, 0])
     areas = sides.astype(np.int64).prod(axis=1)
     small, large = ("{}x{}".format(*sides[i]) for i in (areas.argmin(), areas.argmax()))
     sizes = small if (sides == sides[0]).all() else f"from {small} to {large}"
-    raise ValueError(
-        f"image_size (=None) must be given: images of {config.name} are {sizes} pixels"
-    )
-
-
-def _is_streamed(n: int, channels: int, size: int, config: DataConfig) -> bool:
-    if config.loading == "auto":
-        return n * channels * size * size > _MAX_IN_MEMORY
-    return config.loading == "stream"
+    allowed = f"must be given: images of {config.name} are {sizes} pixels"
+    raise FieldError("image_size", None, allowed)
 
 
 def _splits_in_memory(
-    scanned: Scan,
-    selection: _Selection,
-    labels: Sequence[Tensor],
-    content_hash: str,
-    size: int,
-    channels: int,
-) -> list[Examples]:
-    """Make splits in memory, normalised by the pixels of the training split."""
-    images = decode_images(
-        selection.source.reader,
-        selection.numbers,
-        fingerprint=content_hash,
-        size=size,
-        channels=channels,
-    )
-    mean, std = channel_statistics(images, selection.splits[0])
+    images: npt.NDArray[Any], places: Sequence[Numbers], labels: Sequence[Tensor]
+) -> list[Split]:
+    """Make splits in memory.
+
+    Bytes are normalised in each batch, by the mean and standard deviation of each channel. Floats
+    are normalised here, by those of all channels.
+
+    Args:
+        images: (N, C, H, W), uint8 or float32.
+        places: for training, validation and testing, indices into ``images``.
+        labels: of each split.
+    """
+    mean = std = None
+    if images.dtype == np.uint8:
+        mean, std = _channel_statistics(images, places[0])
+    else:
+        train = images[places[0]]
+        images = (images - train.mean()) / train.std()
     return [
-        Split(torch.from_numpy(images[indices]), split_labels, mean, std)
-        for indices, split_labels in zip(selection.splits, labels, strict=True)
+        Split(torch.from_numpy(images[place]), split_labels, mean, std)
+        for place, split_labels in zip(places, labels, strict=True)
     ]
 
 
 def _streamed_splits(
-    scanned: Scan,
-    selection: _Selection,
-    labels: Sequence[Tensor],
-    content_hash: str,
-    size: int,
-    channels: int,
-) -> list[Examples]:
+    scanned: npt.NDArray[Any], selection: _Selection, size: int, channels: int
+) -> list[StreamedSplit]:
     """Make splits that are streamed, normalised by the files of the training split.
 
     Every image has the same weight in the mean, however many pixels its file has, because all
     images are brought to one size.
     """
     which = slice(3, 4) if channels == 1 else slice(3)
-    train = selection.numbers[selection.splits[0]]
-    mean = scanned.means[train, which].mean(axis=0, dtype=np.float64)
-    square = scanned.squares[train, which].mean(axis=0, dtype=np.float64)
-    std = np.sqrt(np.maximum(square - mean**2, 0))
-    std[std < _MIN_STD] = 1  # a constant channel holds no information, whatever divides it
-    mean_and_std = torch.from_numpy(np.stack([mean, std]).astype(np.float32)[:, :, None, None])
+    train = scanned[selection.splits[0]]
+    mean = train["mean"][:, which].mean(axis=0, dtype=np.float64)
+    square = train["square"][:, which].mean(axis=0, dtype=np.float64)
+    mean, std = _mean_and_std(mean, square, _MIN_STD)
     return [
         StreamedSplit(
-            selection.source.reader,
-            selection.numbers[indices],
-            split_labels,
-            size,
-            mean_and_std[0],
-            mean_and_std[1],
+            selection.source.reader, selection.numbers[indices], split_labels, size, mean, std
         )
-        for indices, split_labels in zip(selection.splits, labels, strict=True)
+        for indices, split_labels in zip(selection.splits, selection.labels, strict=True)
     ]
+
+
+def _channel_statistics(images: npt.NDArray[Any], indices: Numbers) -> tuple[Tensor, Tensor]:
+    """Compute the mean and standard deviation (C, 1, 1) of some images, from exact sums."""
+    total = np.zeros((2, images.shape[1]), np.int64)
+    for first in range(0, len(indices), _CHUNK):
+        chunk = images[indices[first : first + _CHUNK]].astype(np.int64)
+        total += chunk.sum(axis=(0, 2, 3)), (chunk**2).sum(axis=(0, 2, 3))
+    mean, square = total / (len(indices) * images[0, 0].size)
+    return _mean_and_std(mean, square, 0)
+
+
+def _mean_and_std(
+    mean: npt.NDArray[np.float64], square: npt.NDArray[np.float64], least: float
+) -> tuple[Tensor, Tensor]:
+    """The mean and the standard deviation (C, 1, 1) of the mean and the mean square (C,)."""
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    std[std <= least] = 1  # a constant channel holds no information, whatever divides it
+    both = torch.from_numpy(np.stack([mean, std])[:, :, None, None].astype(np.float32))
+    return both[0], both[1]

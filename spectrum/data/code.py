@@ -6,18 +6,22 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
 
-from spectrum.data.arrays import ImageArrays, check_arrays, concatenate_splits
+from spectrum.data.arrays import check_arrays, concatenate, to_numpy
 from spectrum.data.config import DataConfig
-from spectrum.data.dataset import Dataset, Split, compute_class_weights, dataset_from_arrays
-from spectrum.data.source import TRAIN, UNASSIGNED
-from spectrum.data.splitting import SPLIT_NAMES
-from spectrum.data.torch_dataset import read_torch_dataset
+from spectrum.data.dataset import Dataset, Split
+from spectrum.data.images import decode, is_grey, resize_and_center_crop, to_array
+from spectrum.data.processes import map_in_processes
+from spectrum.data.source import SPLIT_NAMES, TRAIN, UNASSIGNED, Numbers, Source, note_unreadable
 from spectrum.errors import FieldError
-from spectrum.user_code import call_user_callable, import_callable, parameters_of
+from spectrum.user_code import call_user_callable, describe_error, import_callable, parameters_of
 
 __all__ = ["read_callable"]
 
@@ -25,41 +29,31 @@ _ALLOWED = (
     "a spectrum.Dataset, (images, labels), (images, labels, class names), a map-style torch "
     "Dataset of (image, label), or a dict of these by split"
 )
-# Fields that have no effect on a Dataset, which is split and decoded already.
-_NOT_FOR_DATASET = (
-    "validation",
-    "test",
-    "split_seed",
-    "train_images",
-    "label_noise",
-    "image_size",
-    "channels",
-    "class_weights",
-    "map_at",
-)
+_READ_TWICE = 8  # items that are read a second time, to check that they stay the same
 
 
-def read_callable(name: str, config: DataConfig) -> Dataset:
-    """Call a user's callable without arguments, and make a data set of what it returns.
+def read_callable(config: DataConfig) -> Source | Dataset:
+    """Call a user's callable without arguments, and read what it returns.
 
     Args:
-        name: ``package.module:callable``.
-        config: how images are split, unless the callable returns splits, and other settings.
+        config: names the callable, as ``package.module:callable``.
 
     Raises:
         ValueError: the callable doesn't exist, it fails, or it returns something else.
     """
-    function = import_callable("data", name)
-    required = _required_arguments(function)
+    required = _required_arguments(import_callable("data", config.name))
     if required:
-        raise FieldError("data", name, f"must take no arguments, but needs {', '.join(required)}")
-    returned = call_user_callable("data", name)
-    try:
-        if isinstance(returned, Dataset):
-            return _check_dataset(returned, config)
-        return _make_dataset(returned, config)
-    except ValueError as error:
-        raise ValueError(f"data (={name}): {error}") from None
+        allowed = f"must take no arguments, but needs {', '.join(required)}"
+        raise FieldError("data", config.name, allowed)
+    returned = call_user_callable("data", config.name)
+    if isinstance(returned, Dataset):
+        return _check_dataset(returned, config)
+    if not isinstance(returned, Mapping):
+        return concatenate([_read_part(returned, "", UNASSIGNED, config)])
+    splits = _splits_of(returned)
+    return concatenate(
+        [_read_part(returned[key], f"{key}: ", split, config) for key, split in splits.items()]
+    )
 
 
 def _required_arguments(function: Callable[..., Any]) -> list[str]:
@@ -71,16 +65,21 @@ def _required_arguments(function: Callable[..., Any]) -> list[str]:
 
 def _check_dataset(dataset: Dataset, config: DataConfig) -> Dataset:
     """The dataset, with a fingerprint if it had none."""
-    for field in _NOT_FOR_DATASET:
-        value = getattr(config, field)
-        if value != type(config).model_fields[field].default:
-            raise ValueError(f"{field} (={value}) must not be given, because it returns a Dataset")
+    # Nothing else has an effect on a Dataset, which is split and decoded already.
+    without_effect = config.model_dump(
+        exclude={"name", "bad_images", "loading"}, exclude_defaults=True
+    )
+    if without_effect:
+        field, value = next(iter(without_effect.items()))
+        raise FieldError(
+            field, value, f"must not be given, because {config.name} returns a Dataset"
+        )
     if dataset.fingerprint:
         return dataset
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.validation, dataset.test):
         if not isinstance(split, Split):
-            raise ValueError("returns a Dataset whose fingerprint must not be empty")
+            raise ValueError("must return a Dataset whose fingerprint isn't empty")
         for tensor in (split.images, split.labels, split.mean, split.std):
             if tensor is not None:
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -88,85 +87,129 @@ def _check_dataset(dataset: Dataset, config: DataConfig) -> Dataset:
     return replace(dataset, fingerprint=digest.hexdigest()[:16])
 
 
-def _make_dataset(returned: Any, config: DataConfig) -> Dataset:
-    by_split = _by_split(returned)
-    arrays, splits = concatenate_splits(
-        {split: _read_part(part, where, config) for split, (where, part) in by_split.items()}
-    )
-    _check_images(arrays, config)
-    _check_classes(arrays, np.isin(splits, (TRAIN, UNASSIGNED)))
-    dataset = dataset_from_arrays(
-        arrays.images,
-        arrays.labels,
-        arrays.classes,
-        validation=config.validation,
-        test=config.test,
-        seed=config.split_seed,
-        splits=None if (splits == UNASSIGNED).all() else splits,
-        train_images=config.train_images,
-        label_noise=config.label_noise,
-    )
-    return replace(
-        dataset,
-        notes=(*arrays.notes, *dataset.notes),
-        class_weights=compute_class_weights(dataset.train.labels, config.class_weights),
-        map_at=config.map_at,
-    )
-
-
-def _by_split(returned: Any) -> dict[int, tuple[str, Any]]:
-    """What was returned for each split, with the beginning of messages about it."""
-    if not isinstance(returned, Mapping):
-        return {UNASSIGNED: ("", returned)}
-    parts: dict[int, tuple[str, Any]] = {}
-    for key, part in returned.items():
+def _splits_of(parts: Mapping[Any, Any]) -> dict[str, int]:
+    """The split of each key of what was returned, in the order of the splits."""
+    splits: dict[str, int] = {}
+    for key in parts:
         split = SPLIT_NAMES.get(key) if isinstance(key, str) else None
-        if split is None or split in parts:
+        if split is None or split in splits.values():
             again = "" if split is None else " again"
             raise ValueError(
-                f"returns a dict with {str(key)[:50]!r}{again}, its keys must be train, validation "
-                "and test"
+                f"must return a dict with the keys train, validation and test, not "
+                f"{str(key)[:50]!r}{again}"
             )
-        parts[split] = (f"{key}: ", part)
-    if TRAIN not in parts:
-        raise ValueError("returns a dict, which must have train")
-    if len(parts) == 1:
-        return {UNASSIGNED: parts[TRAIN]}
-    return dict(sorted(parts.items()))
+        splits[key] = split
+    if TRAIN not in splits.values():
+        raise ValueError("must return a dict with train")
+    if len(splits) == 1:
+        return dict.fromkeys(splits, UNASSIGNED)
+    return dict(sorted(splits.items(), key=lambda item: item[1]))
 
 
-def _read_part(part: Any, where: str, config: DataConfig) -> ImageArrays:
+def _read_part(part: Any, where: str, split: int, config: DataConfig) -> Source:
     try:
         if isinstance(part, (tuple, list)) and len(part) in (2, 3):
-            return check_arrays(*part)
+            return check_arrays(split, *part)
         is_other = isinstance(part, (str, bytes, Mapping, Sequence)) or hasattr(part, "shape")
         if is_other or not (hasattr(part, "__getitem__") and hasattr(part, "__len__")):
             raise ValueError(f"must return {_ALLOWED}, not {type(part).__name__}")
-        return read_torch_dataset(part, config)
+        return _read_torch_dataset(part, config, split)
     except ValueError as error:
         raise ValueError(f"{where}{error}") from None
 
 
-def _check_images(arrays: ImageArrays, config: DataConfig) -> None:
-    """Raise a ValueError if the configuration asks for images of another form."""
-    _, channels, height, width = arrays.images.shape
-    if config.channels not in (None, channels):
-        raise ValueError(f"channels (={config.channels}) must be {channels}, as its images have")
-    if config.image_size is not None and (height, width) != (config.image_size,) * 2:
+def _read_torch_dataset(dataset: Any, config: DataConfig, split: int) -> Source:
+    """Read all items of a dataset: Pillow images, arrays or tensors, with their labels.
+
+    Pillow images are decoded to 8 bits, to grey if all of them are grey, and resized to
+    ``config.image_size`` if it is given. Arrays and tensors are taken as they are.
+
+    Args:
+        dataset: has a length, and each item is (image, label).
+        config: how Pillow images are decoded, and what is done if an item can't be read.
+        split: of all items.
+
+    Raises:
+        ValueError: an item can't be read or has another form, items differ in size, or an item
+            changes from one reading to the next.
+    """
+    images: list[npt.NDArray[Any]] = []
+    labels: list[npt.NDArray[Any]] = []
+    bad: list[str] = []
+    numbers = np.arange(len(dataset))
+    read = partial(_read_chunk, dataset, config)
+    for chunk, readings in map_in_processes(read, numbers, title="reading items", processes=1):
+        for i, found in zip(chunk, readings, strict=True):
+            if isinstance(found, Exception):
+                bad.append(f"item {i} ({describe_error(found)})")
+                continue
+            image, label = _check_item(found, i)
+            if images and image.shape[1:] != images[0].shape[1:]:
+                sizes = " and ".join(f"{w}x{h}" for _, h, w in (images[0].shape, image.shape))
+                raise ValueError(
+                    f"must return images of one size, not {sizes} pixels; image_size resizes "
+                    "Pillow images"
+                )
+            images.append(image)
+            labels.append(label)
+    notes = note_unreadable(bad, len(dataset), "items", config)
+    if not images:
+        raise ValueError("has no items")
+    if max(map(len, images)) == 3:
+        images = [np.repeat(image, 3, axis=0) if len(image) == 1 else image for image in images]
+    try:
+        pixels, targets = np.stack(images), np.stack(labels)
+    except ValueError:
+        raise ValueError("must return items whose images and labels have one shape") from None
+    names = getattr(dataset, "classes", ())  # as torchvision's datasets have them
+    is_named = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    return replace(check_arrays(split, pixels, targets, names if is_named else ()), notes=notes)
+
+
+def _read_chunk(dataset: Any, config: DataConfig, numbers: Numbers) -> list[Any]:
+    """The readings of each item, or the exception that was raised."""
+    found: list[Any] = []
+    for i in map(int, numbers):
+        try:
+            found.append([_read(dataset, i, config) for _ in range(2 if i < _READ_TWICE else 1)])
+        except Exception as error:  # from the user's code, or from a damaged image
+            found.append(error)
+    return found
+
+
+def _read(dataset: Any, i: int, config: DataConfig) -> Any:
+    """An item, decoded if it has a Pillow image."""
+    item = dataset[i]
+    if not _is_pair(item) or not isinstance(item[0], Image.Image):
+        return item
+    image = decode(item[0], config.channels or (1 if is_grey(item[0]) else 3))
+    if config.image_size is not None:
+        image = resize_and_center_crop(image, config.image_size)
+    return np.ascontiguousarray(to_array(image)), item[1]
+
+
+def _check_item(readings: list[Any], i: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The image (C, H, W) and the label () or (K,) of an item."""
+    item = readings[0]
+    if not _is_pair(item):
+        raise ValueError(f"must return (image, label) as item {i}, not {type(item).__name__}")
+    image, again = (
+        to_numpy(reading[0], f"the image of item {i}") for reading in (item, readings[-1])
+    )
+    if image.ndim != 3:
+        raise ValueError(f"must return (C, H, W) as the image of item {i}, not {image.shape}")
+    if not np.array_equal(image, again, equal_nan=image.dtype.kind == "f"):
         raise ValueError(
-            f"image_size (={config.image_size}) must be the size of its images, {width}x{height} "
-            "pixels; arrays aren't resized"
+            f"must return the same item {i} whenever it is read; the recipe's augmentation varies "
+            "images"
         )
-    if config.loading == "stream":
-        raise ValueError("loading (=stream) must be memory or auto, its images are in memory")
+    label = item[1]
+    array = to_numpy(label, "a label") if isinstance(label, torch.Tensor) else np.asarray(label)
+    if array.ndim > 1 or array.dtype.kind not in "iubf":
+        allowed = f"must return an integer or (K,) of 0 and 1 as the label of item {i}"
+        raise ValueError(f"{allowed}, not {label!r}"[:200])
+    return image, array
 
 
-def _check_classes(arrays: ImageArrays, is_training: Any) -> None:
-    """Raise a ValueError if a class has no training images, or there is only one class."""
-    labels, k = arrays.labels[is_training], len(arrays.classes)
-    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=k)
-    if k < 2:
-        raise ValueError(f"must have at least two classes, has only {', '.join(arrays.classes)}")
-    if missing := [arrays.classes[i] for i in np.flatnonzero(counts == 0)]:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise ValueError(f"must have images to train on of class {', '.join(missing[:3])}{more}")
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, (tuple, list)) and len(item) == 2

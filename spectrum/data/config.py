@@ -12,12 +12,11 @@ from pydantic import (
     model_validator,
 )
 
-from spectrum.data.planted_config import PLANTED_DEFAULTS, PlantedConfig
 from spectrum.errors import FieldError
 from spectrum.fields import Config, Facts, check_needs
 from spectrum.user_code import is_callable_name
 
-__all__ = ["DATA_SETS", "USER_KINDS", "DataConfig"]
+__all__ = ["DATA_SETS", "NUM_QUARTERS", "USER_KINDS", "DataConfig"]
 
 DATA_SETS = ("digits", "planted")
 USER_KINDS = ("folder", "parquet", "hub", "code")
@@ -28,7 +27,15 @@ _ALLOWED_NAMES = (
     f"{', '.join(DATA_SETS)}, folder:PATH, parquet:PATH, hub:NAME[@CONFIG] or "
     "package.module:callable"
 )
-_PLANTED_FIELDS = tuple(PlantedConfig.__dataclass_fields__)
+NUM_QUARTERS = 4
+"""The parts of a block of planted images, whose signs decide the class."""
+
+# The defaults of each kind of planted images.
+_PLANTED_DEFAULTS: dict[str, dict[str, Any]] = {
+    "rank": {"rank": 1, "channels": 8, "template": 5, "copies": 3, "signal": 4.0},
+    "block": {"channels": 16, "template": 3, "copies": 2, "signal": 5.5},
+}
+_MAX_PIXELS = 200_000_000  # values in all channels of all planted images: 1.6 GB while drawn
 # What a field needs that is for some kinds of source only.
 _PLANTED = ("kind", ("planted",))
 _TABLES = ("kind", ("parquet", "hub"))
@@ -126,6 +133,11 @@ class DataConfig(Config):
         return prefix if not rest or prefix in _PREFIXES else "code"
 
     @property
+    def location(self) -> str:
+        """What follows the kind in the name: a path, or a name on the hub."""
+        return self.name.partition(":")[2]
+
+    @property
     def name_in_id(self) -> str:
         """The name for a run's id: without the path of files, whose content has a fingerprint."""
         return self.kind if self.kind in ("folder", "parquet") else self.name
@@ -149,17 +161,25 @@ class DataConfig(Config):
             return self
         if self.rank is not None and self.block is not None:
             raise FieldError("rank", self.rank, f"must not be given with block (={self.block})")
-        defaults = PLANTED_DEFAULTS["rank" if self.block is None else "block"]
+        defaults = _PLANTED_DEFAULTS["rank" if self.block is None else "block"]
         for field, value in defaults.items():
             if getattr(self, field) is None:
                 object.__setattr__(self, field, value)
-        self.planted_config()
+        self._check_planted(self.channels or 0, self.template or 0)
         return self
 
-    def planted_config(self) -> PlantedConfig:
-        """What is planted if ``name`` is ``"planted"``.
-
-        Raises:
-            ValueError: the fields don't fit each other.
-        """
-        return PlantedConfig(**self.model_dump(include=set(_PLANTED_FIELDS)))
+    def _check_planted(self, channels: int, template: int) -> None:
+        pixels = channels * self.side**2
+        if self.images * pixels > _MAX_PIXELS:
+            shape = f"{channels} channels and {self.side}x{self.side} pixels"
+            allowed = f"must be at most {_MAX_PIXELS // pixels} of {shape}, to be held in memory"
+            raise FieldError("images", self.images, allowed)
+        if template > self.side:
+            raise FieldError("template", template, f"must be in 1..{self.side}, an image's side")
+        max_rank = min(channels, template**2)
+        if self.rank is not None and self.rank > max_rank:
+            allowed = f"must be in 1..{max_rank}, for {channels} channels of {template}x{template}"
+            raise FieldError("rank", self.rank, allowed)
+        if self.block is not None and (self.block % NUM_QUARTERS or channels % self.block):
+            allowed = f"must be a multiple of {NUM_QUARTERS} that divides the {channels} channels"
+            raise FieldError("block", self.block, allowed)

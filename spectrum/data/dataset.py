@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from html import escape
+from typing import ClassVar, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from spectrum.data.augment import augment, sample_parameters
 from spectrum.data.augmentation import NO_AUGMENTATION, Augmentation
-from spectrum.data.source import UNASSIGNED
-from spectrum.data.splitting import split_indices, split_notes
+from spectrum.data.source import listed
 
-__all__ = [
-    "Dataset",
-    "Examples",
-    "Split",
-    "add_label_noise",
-    "channel_statistics",
-    "compute_class_weights",
-    "dataset_from_arrays",
-]
+__all__ = ["LAYOUTS", "Dataset", "Examples", "Split"]
 
-_CHUNK = 1000  # images that are summed up at a time
+LAYOUTS = {
+    None: torch.preserve_format,
+    False: torch.contiguous_format,
+    True: torch.channels_last,
+}
+"""The memory layout of images by ``channels_last``."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +53,8 @@ class Split:
             channels_last: whether the images have the channels-last memory layout or the
                 contiguous one; None to keep theirs.
         """
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        if channels_last is None:
-            layout = torch.preserve_format
         return Split(
-            self.images.to(device, memory_format=layout),
+            self.images.to(device, memory_format=LAYOUTS[channels_last]),
             self.labels.to(device),
             None if self.mean is None else self.mean.to(device),
             None if self.std is None else self.std.to(device),
@@ -108,7 +99,7 @@ class Split:
         return (images - self.mean) / self.std
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Images and labels in three splits.
 
@@ -123,6 +114,7 @@ class Dataset:
         class_weights: (K,), the weights of the classes in the mean average precision of images
             with several labels; None for equal weights.
         map_at: k, how many predictions per image the mean average precision (MAP@k) looks at.
+        name: what it was loaded by; empty if a user's code made it.
     """
 
     train: Examples
@@ -134,11 +126,39 @@ class Dataset:
     notes: tuple[str, ...] = ()
     class_weights: Tensor | None = None
     map_at: int = 100
+    name: str = ""
 
     @property
     def is_multi_label(self) -> bool:
         """Whether an image may have several labels."""
         return self.train.labels.ndim == 2
+
+    def __repr__(self) -> str:
+        """The name, the classes, the shape and the sizes of the splits, in two lines."""
+        sizes = ", ".join(f"{len(split)} {name}" for name, split in self._splits().items())
+        return (
+            f"Dataset({self.name!r}, images of {'x'.join(map(str, self.shape))}: {sizes};\n"
+            f"        {len(self.classes)} classes: {listed(self.classes, 8)})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The same with a table of the splits, for notebooks."""
+        import pandas as pd  # training doesn't need it
+
+        rows = []
+        for name, split in self._splits().items():
+            labels = split.labels.cpu()
+            if self.is_multi_label:
+                counts = labels.sum(dim=0)
+            else:
+                counts = labels.bincount(minlength=len(self.classes))
+            rows.append((name, len(split), int(counts.min()), int(counts.max())))
+        columns = ["split", "images", "fewest of a class", "most of a class"]
+        table = pd.DataFrame(rows, columns=columns).to_html(index=False)
+        return f"<pre>{escape(repr(self))}</pre>{table}"
+
+    def _splits(self) -> dict[str, Examples]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 class Examples(Protocol):
@@ -170,118 +190,3 @@ class Examples(Protocol):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over normalised images and labels in batches; see ``Split.batches``."""
         ...
-
-
-def compute_class_weights(labels: Tensor, by: str) -> Tensor | None:
-    """Compute weights (K,) of the classes, whose mean is 1.
-
-    Args:
-        labels: of the training split, (N, K) bool if images have several labels.
-        by: ``"equal"``, or ``"frequency"`` for weights in proportion to how common a class is.
-
-    Returns:
-        The weights; None if they are equal or images have one label each.
-    """
-    if by == "equal" or labels.ndim == 1:
-        return None
-    positives = labels.float().sum(dim=0)
-    return positives / positives.mean()
-
-
-def dataset_from_arrays(
-    images: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64] | npt.NDArray[np.bool_],
-    classes: Sequence[str],
-    *,
-    validation: float,
-    test: float,
-    seed: int,
-    splits: npt.NDArray[np.int8] | None = None,
-    train_images: int | None = None,
-    label_noise: float = 0.0,
-) -> Dataset:
-    """Split images as ``split_indices`` does, and normalise them by the training split.
-
-    Args:
-        images: (N, C, H, W). float32 images are normalised here, by one mean and standard
-            deviation of all channels; uint8 images in each batch, by those of each channel.
-        labels: (N,), or (N, K) bool if images have several labels.
-        classes: the names of the labels.
-        validation: the share of the images for validation.
-        test: the share of the images for testing.
-        seed: of the split; it is independent of the seed of training.
-        splits: (N,) the split of each image, as in ``Source``; None if all are unassigned.
-        train_images: the number of training images, out of those that are left; None for all.
-        label_noise: the share of the training labels that are replaced by another class.
-
-    Raises:
-        ValueError: a split would have fewer images than there are classes, a class has too few
-            images to be split, there are fewer training images than are asked for, or label noise
-            is asked for and images have several labels.
-    """
-    if label_noise and labels.ndim == 2:
-        raise ValueError(f"label_noise (={label_noise}) must be 0 for images with several labels")
-    given_splits = np.full(len(labels), UNASSIGNED, np.int8) if splits is None else splits
-    fingerprint = hashlib.sha256()
-    for array in (images, labels) if splits is None else (images, labels, splits):
-        fingerprint.update(f"{array.dtype}{array.shape}".encode())
-        fingerprint.update(np.ascontiguousarray(array).data.cast("B"))
-    train_indices, validation_indices, test_indices = split_indices(
-        labels,
-        given_splits,
-        classes=classes,
-        validation=validation,
-        test=test,
-        seed=seed,
-        train_images=train_images,
-    )
-    mean = std = None
-    pixels: npt.NDArray[Any] = images
-    if images.dtype == np.uint8:
-        mean, std = channel_statistics(images, train_indices)
-    else:
-        pixels = (images - images[train_indices].mean()) / images[train_indices].std()
-    values, targets = torch.from_numpy(pixels), torch.from_numpy(labels)
-
-    def make_split(indices: npt.NDArray[np.int64]) -> Split:
-        index = torch.from_numpy(indices)
-        return Split(values[index], targets[index], mean, std)
-
-    train = make_split(train_indices)
-    add_label_noise(train.labels, label_noise, len(classes), seed)
-    _, c, h, w = images.shape
-    return Dataset(
-        train=train,
-        validation=make_split(validation_indices),
-        test=make_split(test_indices),
-        classes=tuple(classes),
-        shape=(c, h, w),
-        fingerprint=fingerprint.hexdigest()[:16],
-        notes=split_notes(given_splits),
-    )
-
-
-def channel_statistics(
-    images: npt.NDArray[Any], indices: npt.NDArray[np.int64]
-) -> tuple[Tensor, Tensor]:
-    """Compute the mean and standard deviation (C, 1, 1) of some images, from exact sums."""
-    total = np.zeros((2, images.shape[1]), np.int64)
-    for first in range(0, len(indices), _CHUNK):
-        chunk = images[indices[first : first + _CHUNK]].astype(np.int64)
-        total += chunk.sum(axis=(0, 2, 3)), (chunk**2).sum(axis=(0, 2, 3))
-    mean, square = total / (len(indices) * images[0, 0].size)
-    # A constant channel holds no information, so it may be divided by anything but 0.
-    std = np.sqrt(np.maximum(square - mean**2, 0))
-    std[std == 0] = 1
-    both = torch.from_numpy(np.stack([mean, std])[:, :, None, None].astype(np.float32))
-    return both[0], both[1]
-
-
-def add_label_noise(labels: Tensor, share: float, classes: int, seed: int) -> None:
-    """Replace a share of the labels (N,) by other classes, in place."""
-    if not share:  # (N, K) labels can't have noise, so they come with a share of 0
-        return
-    rng = np.random.default_rng(seed)
-    wrong = torch.from_numpy(rng.permutation(len(labels))[: round(share * len(labels))])
-    shift = torch.from_numpy(rng.integers(1, classes, size=len(wrong)))
-    labels[wrong] = (labels[wrong] + shift) % classes

@@ -6,14 +6,20 @@ They are the test part of Alpaydin and Kaynak's Optical Recognition of Handwritt
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.datasets import load_digits
+
+from spectrum.data.config import DataConfig
+from spectrum.data.source import Source, unassigned
 
 __all__ = ["read_digits"]
 
 
-def read_digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], tuple[str, ...]]:
-    """Read the images (1797, 1, 8, 8) from 0 to 16, the labels (1797,) and the class names."""
+def read_digits(_: DataConfig) -> Source:
+    """Read the images (1797, 1, 8, 8), float32 from 0 to 16, and their labels."""
     digits = load_digits()
-    images = digits.images.astype(np.float32)[:, None]
-    return images, digits.target.astype(np.int64), tuple(map(str, digits.target_names))
+    return Source(
+        images=digits.images.astype(np.float32)[:, None],
+        targets=digits.target.astype(np.int64),
+        classes=tuple(map(str, digits.target_names)),
+        splits=unassigned(len(digits.target)),
+    )

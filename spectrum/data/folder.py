@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from spectrum.data.config import DataConfig
-from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source
+from spectrum.data.source import FOLDER_SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION, Source, listed
 
 __all__ = ["FolderReader", "read_folder"]
 
-_SPLITS = {
-    "train": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "test": TEST,
-}
 # Characters that break a line or reverse the order of the text, and bytes that aren't UTF-8.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -75,100 +66,92 @@ class FolderReader:
         with open(self._path(index), "rb") as file:
             return file.read()
 
-    def open(self, index: int) -> Image.Image:
-        """Open an image without decoding it.
 
-        Raises:
-            OSError: it can't be read, or isn't an image.
-        """
-        return Image.open(BytesIO(self.read(index)))
-
-
-def read_folder(path: str, config: DataConfig) -> Source:
+def read_folder(config: DataConfig) -> Source:
     """Find the images of a folder that has a folder for each class, or for each split.
 
     Hidden files and folders are left out. Every other file in a class folder, at any depth, counts
     as an image.
 
     Args:
-        path: of the folder.
-        config: of the data; messages use its name.
+        config: names the folder.
 
     Raises:
         ValueError: the folder doesn't exist, or it has no class folders.
     """
-    root = os.path.abspath(os.fsencode(os.path.expanduser(path)))
+    root = os.path.abspath(os.fsencode(os.path.expanduser(config.location)))
     try:
-        names, notes = _subfolders(root), []
-        if _are_splits(names):
-            class_folders: dict[bytes, list[bytes]] = {}
-            for name in filter(_split_name, names):
-                inner = _subfolders(os.path.join(root, name))
-                if not inner and _split_name(name) == "train":
-                    raise ValueError(f"{_printable(name)} must have a folder for each class")
-                if not inner:
-                    notes.append(f"{_printable(name)} has no class folders and isn't used")
-                elif _split_name(name) in map(_split_name, class_folders):
-                    raise ValueError(f"has both {_printable(name)} and another folder of that kind")
-                else:
-                    class_folders[name] = inner
-            if others := [_printable(name) for name in names if not _split_name(name)]:
-                notes.append(f"{', '.join(others[:3])} beside train isn't used")
-        else:
-            class_folders = {b"": names}
+        class_folders, notes = _class_folders(root)
         classes = sorted({name for inner in class_folders.values() for name in inner})
-        if not classes:
-            raise ValueError("must have a folder of images for each class")
         number = {name: i for i, name in enumerate(classes)}
         found = [
-            (image, number[name], _SPLITS[_split_name(split)] if split else UNASSIGNED)
+            (image, number[name], _split_of(split))
             for split, inner in class_folders.items()
             for name in inner
             for image in sorted(_image_paths(root, os.path.join(split, name)))
         ]
+        # Files in the folder itself, or in those of its splits, belong to no class.
+        outside = {root, *(os.path.join(root, split) for split in class_folders)}
+        unused = sum(not _holds(e.is_dir) for folder in outside for e in _visible_entries(folder))
     except OSError as error:
-        raise ValueError(f"data (={config.name}): {_describe_error(error, root)}") from None
-    except ValueError as error:
-        raise ValueError(f"data (={config.name}): {error}") from None
-    if unused := _count_other_files(root, class_folders):
+        raise ValueError(_describe_error(error, root)) from None
+    if unused:
         notes.append(f"{unused} files beside the class folders aren't used")
     paths = [image for image, _, _ in found]
+    offsets = np.array([0, *accumulate(map(len, paths))], np.int64)
     return Source(
-        reader=FolderReader(root, b"".join(paths), _offsets(paths)),
+        images=FolderReader(root, b"".join(paths), offsets),
         targets=np.array([target for _, target, _ in found], np.int64),
         classes=tuple(map(_printable, classes)),
         splits=np.array([split for _, _, split in found], np.int8),
-        key=f"folder:{os.fsdecode(root)}",
         notes=tuple(notes),
+        key=f"folder:{os.fsdecode(root)}",
     )
 
 
-def _offsets(paths: list[bytes]) -> npt.NDArray[np.int64]:
-    return np.array([0, *accumulate(map(len, paths))], np.int64)
+def _class_folders(root: bytes) -> tuple[dict[bytes, list[bytes]], list[str]]:
+    """The class folders in each split's folder, or in the root itself, and what isn't used."""
+    names = _subfolders(root)
+    if not names:
+        raise ValueError("must have a folder of images for each class")
+    if not _are_splits(names):
+        return {b"": names}, []
+    class_folders: dict[bytes, list[bytes]] = {}
+    notes, others = [], []
+    for name in names:
+        split, inner = _split_of(name), _subfolders(os.path.join(root, name))
+        if split == UNASSIGNED:
+            others.append(_printable(name))
+        elif inner and split in map(_split_of, class_folders):
+            raise ValueError(f"has both {_printable(name)} and another folder of that kind")
+        elif inner:
+            class_folders[name] = inner
+        elif split == TRAIN:
+            raise ValueError(f"must have a folder for each class in {_printable(name)}")
+        else:
+            notes.append(f"{_printable(name)} has no class folders and isn't used")
+    if others:
+        notes.append(f"{listed(others)} beside train isn't used")
+    return class_folders, notes
+
+
+def _split_of(name: bytes) -> int:
+    """The split that a folder's name stands for."""
+    return FOLDER_SPLITS.get(os.fsdecode(name).lower(), UNASSIGNED)
+
+
+def _are_splits(names: list[bytes]) -> bool:
+    """Whether folders are splits; a class of trains may be called train too."""
+    splits = set(map(_split_of, names))
+    if splits == {VALIDATION, TEST}:
+        raise ValueError("must have a folder train beside the other splits")
+    return TRAIN in splits and (len(splits - {UNASSIGNED}) > 1 or splits == {TRAIN})
 
 
 def _printable(name: bytes) -> str:
     """A name in any script as one line of text."""
     text = os.fsdecode(name)
-    if not _UNPRINTABLE.search(text):
-        return text
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def _split_name(name: bytes) -> str:
-    """The split that a folder's name stands for: train, val, test or an empty text."""
-    text = os.fsdecode(name).lower()
-    return {TRAIN: "train", VALIDATION: "val", TEST: "test"}.get(_SPLITS.get(text, UNASSIGNED), "")
-
-
-def _are_splits(names: list[bytes]) -> bool:
-    """Whether folders are splits; a class of trains may be called train too."""
-    splits = {_split_name(name) for name in names}
-    if "train" in splits:
-        return len(splits - {""}) > 1 or splits == {"train"}
-    if splits == {"val", "test"}:
-        raise ValueError("must have a folder train beside the other splits")
-    return False
 
 
 def _visible_entries(folder: bytes) -> list[os.DirEntry[bytes]]:
@@ -176,28 +159,16 @@ def _visible_entries(folder: bytes) -> list[os.DirEntry[bytes]]:
         return [entry for entry in entries if not entry.name.startswith(b".")]
 
 
-def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+def _holds(test: Callable[[], bool]) -> bool:
+    """What a test of an entry says; False for a link to itself."""
     try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _is_file(entry: os.DirEntry[bytes]) -> bool:
-    try:
-        return entry.is_file()
+        return test()
     except OSError:
         return False
 
 
 def _subfolders(folder: bytes) -> list[bytes]:
-    return sorted(entry.name for entry in _visible_entries(folder) if _is_folder(entry))
-
-
-def _count_other_files(root: bytes, class_folders: dict[bytes, list[bytes]]) -> int:
-    """Count the files that are in the folder, or in those of its splits, and in no class."""
-    folders = {root, *(os.path.join(root, split) for split in class_folders)}
-    return sum(not _is_folder(entry) for folder in folders for entry in _visible_entries(folder))
+    return sorted(entry.name for entry in _visible_entries(folder) if _holds(entry.is_dir))
 
 
 def _image_paths(
@@ -213,15 +184,15 @@ def _image_paths(
         return
     for entry in _visible_entries(os.path.join(root, folder)):
         path = os.path.join(folder, entry.name)
-        if _is_folder(entry):
+        if _holds(entry.is_dir):
             yield from _image_paths(root, path, parents | {identity})
         # A broken link counts as an image that is missing. Pipes and devices don't count.
-        elif _is_file(entry) or not os.path.exists(entry.path):
+        elif _holds(entry.is_file) or not os.path.exists(entry.path):
             yield path
 
 
 def _describe_error(error: OSError, root: bytes) -> str:
     if isinstance(error, FileNotFoundError) and error.filename == root:
-        return "there is no such folder"
+        return "must be a folder, but there is none"
     where = error.filename if isinstance(error.filename, bytes) else root
-    return f"{_printable(where)} can't be read ({(error.strerror or 'unknown').lower()})"
+    return f"can't be read ({(error.strerror or 'unknown').lower()}: {_printable(where)})"

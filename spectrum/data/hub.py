@@ -6,6 +6,7 @@ The versions of ``datasets`` that are supported never run the code of a data set
 from __future__ import annotations
 
 import errno
+import logging
 import re
 import sys
 import warnings
@@ -15,40 +16,39 @@ from glob import escape
 from importlib.util import find_spec
 from typing import Any
 
+from spectrum.user_code import describe_error
+
 __all__ = ["datasets_library", "load_files", "load_from_hub"]
 
 _TIMEOUT = 10.0  # seconds in which the hub has to say whether it has a data set
 _NAME = re.compile(r"(?!.*(--|\.\.))\w[\w.-]*(/\w[\w.-]*)?")
 
 
-def load_files(files: Mapping[str, Sequence[str]], name: str) -> dict[str, Any]:
+def load_files(files: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Load Parquet files as ``datasets.Dataset`` values, one for each split.
 
     Args:
         files: the paths of each split's files.
-        name: of the data, for messages.
 
     Raises:
         ValueError: ``datasets`` isn't installed, or can't read the files.
     """
-    library = datasets_library(name)
+    library = datasets_library()
     if any("::" in path for paths in files.values() for path in paths):
-        raise ValueError(f"data (={name}): must have no :: in a file's path")
+        raise ValueError("must have no :: in a file's path")
     patterns = {split: [escape(path) for path in paths] for split, paths in files.items()}
     with _silence(library):
         try:
             return dict(library.load_dataset("parquet", data_files=patterns, keep_in_memory=False))
         except Exception as error:  # from many libraries, and from what is in the files
-            raise ValueError(f"data (={name}): {_explain(error, library)}") from None
+            raise ValueError(_explain(error, library)) from None
 
 
-def load_from_hub(repository: str, config: str | None, name: str) -> dict[str, Any]:
+def load_from_hub(name: str) -> dict[str, Any]:
     """Load a data set of the hub, or of its local cache if the hub can't be reached.
 
     Args:
-        repository: the data set's name on the hub, ``owner/name``.
-        config: which of its configurations; None for the only one.
-        name: of the data, for messages.
+        name: ``owner/name``, followed by ``@`` and a configuration if it has several.
 
     Returns:
         A ``datasets.Dataset`` for each split.
@@ -57,41 +57,35 @@ def load_from_hub(repository: str, config: str | None, name: str) -> dict[str, A
         ValueError: ``datasets`` isn't installed; the hub doesn't have the data set or the
             configuration, doesn't allow access, or can't be reached; or the disk is full.
     """
-    library = datasets_library(name)
+    library = datasets_library()
+    repository, _, config = name.partition("@")
     # load_dataset takes the name of a format for the files in the current folder.
     is_format = repository.isidentifier() and find_spec(f"datasets.packaged_modules.{repository}")
     if not _NAME.fullmatch(repository) or is_format:
-        raise ValueError(
-            f"data (={name}): must be hub:NAME[@CONFIG], with a name such as owner/name"
-        )
+        raise ValueError("must be hub:NAME[@CONFIG], with a name such as owner/name")
     with _silence(library):
         offline = library.config.HF_HUB_OFFLINE
-        unreachable = None if offline else _why_unreachable(repository, name, library)
+        unreachable = "HF_HUB_OFFLINE forbids asking the hub"
+        if not offline:
+            unreachable = _why_unreachable(repository, library)
         try:
             # If the hub can't be reached, load_dataset would retry for minutes.
-            library.config.HF_HUB_OFFLINE = offline or unreachable is not None
+            library.config.HF_HUB_OFFLINE = bool(unreachable)
             # Without this prefix, load_dataset would prefer a local folder of this name.
             path = f"hf://datasets/{repository}"
-            return dict(library.load_dataset(path, config, keep_in_memory=False))
+            return dict(library.load_dataset(path, config or None, keep_in_memory=False))
         except Exception as error:  # from many libraries, and from what is in the files
-            if isinstance(error, ConnectionError):
-                reason = unreachable or "the hub can't be reached"
-                if offline:
-                    reason = "HF_HUB_OFFLINE forbids asking the hub"
-                cache = library.config.HF_DATASETS_CACHE
-                message = f"{reason}, and the data set isn't in the cache {cache}"
-            else:
-                message = _explain(error, library)
-            raise ValueError(f"data (={name}): {message}") from None
+            if not isinstance(error, ConnectionError):
+                raise ValueError(_explain(error, library)) from None
+            reason = unreachable or "the hub can't be reached"
+            cache = library.config.HF_DATASETS_CACHE
+            raise ValueError(f"isn't in the cache {cache}, and {reason}") from None
         finally:
             library.config.HF_HUB_OFFLINE = offline
 
 
-def datasets_library(name: str) -> Any:
+def datasets_library() -> Any:
     """Import Hugging Face's ``datasets``, which reads all tables.
-
-    Args:
-        name: of the data, for messages.
 
     Raises:
         ValueError: it isn't installed.
@@ -99,15 +93,13 @@ def datasets_library(name: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise ValueError(
-            f"data (={name}): needs {error.name or 'datasets'}: "
-            "pip install 'segment-spectrum[data]'"
-        ) from None
+        missing = error.name or "datasets"
+        raise ValueError(f"needs {missing}: pip install 'segment-spectrum[data]'") from None
     return datasets
 
 
-def _why_unreachable(repository: str, name: str, library: Any) -> str | None:
-    """Ask the hub about a data set, and return why it can't be reached; None if it can.
+def _why_unreachable(repository: str, library: Any) -> str:
+    """Ask the hub about a data set, and return why it can't be reached; an empty text if it can.
 
     Raises:
         ValueError: the hub says that this user can't have the data set.
@@ -120,21 +112,17 @@ def _why_unreachable(repository: str, name: str, library: Any) -> str | None:
     except Exception as error:  # the network can cause any exception
         status = _http_status(error)
         if status is not None and status < 500 and status != 429:
-            raise ValueError(f"data (={name}): {_explain(error, library)}") from None
-        return f"{library.config.HF_ENDPOINT} can't be reached ({_describe_error(error)})"
-    return None
+            raise ValueError(_explain(error, library)) from None
+        return f"{library.config.HF_ENDPOINT} can't be reached ({describe_error(error)})"
+    return ""
 
 
 @contextmanager
 def _silence(library: Any) -> Iterator[None]:
-    """Hide warnings, and progress bars unless standard error is a terminal."""
-    from huggingface_hub.utils import logging as hub_logging
-
-    loggers = (library.logging, hub_logging)
-    levels = [logger.get_verbosity() for logger in loggers]
+    """Hide warnings and logs, and progress bars unless standard error is a terminal."""
+    disabled = logging.root.manager.disable
     hides_bars = library.is_progress_bar_enabled() and not sys.stderr.isatty()
-    for logger in loggers:
-        logger.set_verbosity(logger.CRITICAL)
+    logging.disable(logging.CRITICAL)
     if hides_bars:
         library.disable_progress_bars()
     try:
@@ -142,46 +130,39 @@ def _silence(library: Any) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.set_verbosity(level)
+        logging.disable(disabled)
         if hides_bars:
             library.enable_progress_bars()
 
 
 def _explain(error: BaseException, library: Any) -> str:
-    """Explain what is wrong in one line, by the error and those that caused it."""
+    """What is wrong in one line, by the error and those that caused it."""
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) and inner not in chain:
         chain.append(inner)
     names = {type(link).__name__ for link in chain}
     text = " ".join(" ".join(str(link).split()) for link in chain)
     if any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
-        return f"no space is left on the disk of {library.config.HF_DATASETS_CACHE}"
+        return f"needs more space on the disk of {library.config.HF_DATASETS_CACHE}"
     if "GatedRepoError" in names or "is a gated dataset" in text:
-        return "it's gated: ask for access on its page of the hub, then `hf auth login`"
+        return "is gated: ask for access on its page of the hub, then `hf auth login`"
     is_refused = any(_http_status(link) in (401, 404) for link in chain)
     if is_refused or names & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
-        return "the hub has no such data set, or it's private (`hf auth login` if it's yours)"
+        return "isn't on the hub, or it's private (`hf auth login` if it's yours)"
     if "scripts are no longer supported" in text:
-        return "it's a script, and other people's code is never run"
+        return "is a script, and other people's code is never run"
     if names & {"CastError", "DatasetGenerationCastError"}:
-        return "all its files must have the same columns, of the same types"
+        return "must have the same columns, of the same types, in all its files"
     listed = re.search(r"(?:Available: |available configs: |in the cache: )\[(.*?)\]", text)
     if listed:
         configs = listed[1].replace("'", "")
-        return f"its configuration must be given as hub:NAME@CONFIG, one of {configs}"
-    causes = [error]
-    while inner := causes[-1].__cause__:
-        causes.append(inner)
-    return _describe_error(causes[-1])
+        return f"must be given with its configuration as hub:NAME@CONFIG, one of {configs}"
+    while error.__cause__:
+        error = error.__cause__
+    return f"can't be read: {describe_error(error)}"
 
 
 def _http_status(error: BaseException) -> int | None:
     """The status of a server's answer; None if there was no answer."""
     status: int | None = getattr(getattr(error, "response", None), "status_code", None)
     return status
-
-
-def _describe_error(error: BaseException) -> str:
-    lines = str(error).split("\n")
-    return f"{type(error).__name__}: {lines[0]}"[:200] if lines[0] else type(error).__name__

@@ -8,6 +8,7 @@ do the same.
 from __future__ import annotations
 
 import math
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ __all__ = [
     "UnknownRange",
     "decode",
     "is_grey",
+    "open_image",
     "random_crop_box",
     "random_resized_crop",
     "resize_and_center_crop",
@@ -39,6 +41,15 @@ _MAX_ASPECT = 4 / 3  # the largest ratio of a random crop's sides
 
 class UnknownRange(ValueError):
     """The values of black and white are unknown."""
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Open the bytes of an image file without decoding it.
+
+    Raises:
+        OSError: they aren't an image.
+    """
+    return Image.open(BytesIO(content))
 
 
 def is_grey(image: Image.Image) -> bool:

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spectrum.data.arrays import number_classes
+
 __all__ = ["are_withheld", "read_labels"]
 
 RowName = Callable[[int], str]
@@ -19,7 +21,7 @@ _LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_
 
 
 def read_labels(
-    column: pa.ChunkedArray, names: Sequence[str] | None, row_name: RowName
+    column: pa.ChunkedArray, names: Sequence[str], row_name: RowName
 ) -> tuple[npt.NDArray[np.int64] | npt.NDArray[np.bool_], tuple[str, ...]]:
     """Convert a column of numbers, text or truth values, or of lists of these, to classes.
 
@@ -52,15 +54,12 @@ def are_withheld(column: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
         return True
     if not pa.types.is_integer(column.type):
         return False
-    return _all_true(pc.equal(column, -1)) and not pc.any(pc.equal(others, -1)).as_py()
-
-
-def _all_true(values: pa.ChunkedArray) -> bool:
-    return bool(pc.all(values, skip_nulls=False).as_py())
+    is_all = pc.all(pc.equal(column, -1), skip_nulls=False).as_py()
+    return bool(is_all) and not pc.any(pc.equal(others, -1)).as_py()
 
 
 def _read_lists(
-    column: pa.ChunkedArray, names: Sequence[str] | None, row_name: RowName
+    column: pa.ChunkedArray, names: Sequence[str], row_name: RowName
 ) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
     _refuse_missing(column, row_name)
     lists = pa.chunked_array(
@@ -73,9 +72,9 @@ def _read_lists(
     same_length = len(lengths) > 0 and lengths.min() == lengths.max() > (0 if is_truth else 1)
     if is_truth and not same_length:
         bad = int(np.argmax(lengths != lengths[0]))
-        raise ValueError(f"{row_name(bad)} must have as many truth values as {row_name(0)}")
+        raise ValueError(f"must have as many truth values in {row_name(bad)} as in {row_name(0)}")
     numbers, classes = _read_values(values, names, lambda i: row_name(int(rows[i])))
-    if is_truth or (same_length and names is None and set(classes) <= {"0", "1"}):
+    if is_truth or (same_length and not names and set(classes) <= {"0", "1"}):
         count = int(lengths[0])
         held = numbers.astype(bool) if is_truth else np.array([c == "1" for c in classes])[numbers]
         return held.reshape(-1, count), tuple(map(str, range(count)))
@@ -85,7 +84,7 @@ def _read_lists(
 
 
 def _read_values(
-    column: pa.ChunkedArray, names: Sequence[str] | None, row_name: RowName
+    column: pa.ChunkedArray, names: Sequence[str], row_name: RowName
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
     """The number of each value's class, and the names of the classes."""
     value_type = column.type
@@ -103,24 +102,18 @@ def _read_values(
         whole = np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2**53)
         if not whole.all():
             bad = int(np.argmin(whole))
-            raise ValueError(f"{row_name(bad)} has the label {values[bad]}, must be a whole number")
+            raise ValueError(
+                f"must have labels that are whole numbers, but {row_name(bad)} has {values[bad]}"
+            )
         values = values.astype(np.int64)
     elif pa.types.is_integer(value_type):
         values = column.to_numpy()
     else:
-        raise ValueError(f"labels must be {_ALLOWED}, not {value_type}")
-    if names is None:
-        found, numbers = np.unique(values, return_inverse=True)
-        return numbers.astype(np.int64), tuple(map(str, found.tolist()))
-    outside = (values < 0) | (values >= len(names))
-    if outside.any():
-        bad = int(np.argmax(outside))
-        allowed = f"0..{len(names) - 1}"
-        raise ValueError(f"{row_name(bad)} has the label {values[bad]}, must be in {allowed}")
-    return values.astype(np.int64), tuple(names)
+        raise ValueError(f"must have labels that are {_ALLOWED}, not {value_type}")
+    return number_classes(values, names, row_name)
 
 
 def _refuse_missing(column: pa.ChunkedArray, row_name: RowName) -> None:
     if column.null_count:
         first = pc.index(pc.is_null(column), True).as_py()
-        raise ValueError(f"{row_name(first)} has no label")
+        raise ValueError(f"must have a label in every row, but {row_name(first)} has none")

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from pydantic import ValidationError
 
-from spectrum.data.config import USER_KINDS, DataConfig
-from spectrum.data.dataset import Dataset, dataset_from_arrays
+from spectrum.data.assemble import assemble
+from spectrum.data.code import read_callable
+from spectrum.data.config import DataConfig
+from spectrum.data.dataset import Dataset
 from spectrum.data.digits import read_digits
-from spectrum.data.planted import generate_planted, matched_filter
-from spectrum.data.planted_config import NUM_CLASSES
+from spectrum.data.folder import read_folder
+from spectrum.data.planted import generate_planted, matched_filter, read_planted
+from spectrum.data.records import read_hub, read_parquet
+from spectrum.data.source import Source
+from spectrum.errors import FieldError, first_field_error
 
 __all__ = ["ceiling", "load_data"]
+
+_READERS: dict[str, Callable[[DataConfig], Source | Dataset]] = {
+    "digits": read_digits,
+    "planted": read_planted,
+    "folder": read_folder,
+    "parquet": read_parquet,
+    "hub": read_hub,
+    "code": read_callable,
+}
+"""What reads each kind of source. A ValueError of theirs says what the data must be or have."""
 
 
 def load_data(data: str | DataConfig = "digits") -> Dataset:
@@ -22,66 +40,33 @@ def load_data(data: str | DataConfig = "digits") -> Dataset:
     Raises:
         ValueError: the name is unknown, images or labels don't exist or can't be read, or a split
             is too small for the number of classes.
-        OSError: an image has changed since it was scanned.
+        OSError: an image has changed since it was scanned, or a process that decodes images died.
     """
     try:
         config = data if isinstance(data, DataConfig) else DataConfig(name=data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"data (={data!r}) {reason}") from None
-    if config.kind in USER_KINDS:
-        return _load_user_data(config)
-    if config.kind == "planted":
-        images, labels = generate_planted(config.planted_config())
-        classes = tuple(map(str, range(NUM_CLASSES)))
-    else:
-        images, labels, classes = read_digits()
-    return dataset_from_arrays(
-        images,
-        labels,
-        classes,
-        validation=config.validation,
-        test=config.test,
-        seed=config.split_seed,
-        train_images=config.train_images,
-        label_noise=config.label_noise,
-    )
+        raise first_field_error(error).renamed("data") from None
+    try:
+        source = _READERS[config.kind](config)
+        dataset = assemble(source, config) if isinstance(source, Source) else source
+        _check_labels(dataset, config)
+    except FieldError:
+        raise
+    except ValueError as error:
+        raise FieldError("data", config.name, str(error)) from None
+    return replace(dataset, name=config.name)
 
 
-def _load_user_data(config: DataConfig) -> Dataset:
-    dataset = _read_user_data(config)
+def _check_labels(dataset: Dataset, config: DataConfig) -> None:
+    """Raise a ValueError if fields don't fit the number of labels, or a split has no labels."""
     for field in ("class_weights", "map_at"):
         value = getattr(config, field)
         if not dataset.is_multi_label and value != DataConfig.model_fields[field].default:
-            raise ValueError(
-                f"{field} (={value}) must not be given for {config.name}, whose images have one "
-                "label each"
-            )
+            allowed = f"must not be given for {config.name}, whose images have one label each"
+            raise FieldError(field, value, allowed)
     for split in ("train", "validation", "test"):
-        labels = getattr(dataset, split).labels
-        if dataset.is_multi_label and not labels.any():
-            raise ValueError(f"data (={config.name}): no image of the {split} split has a label")
-    return dataset
-
-
-def _read_user_data(config: DataConfig) -> Dataset:
-    # Each reader is imported when it is needed, because its libraries take long to import.
-    rest = config.name.partition(":")[2]
-    if config.kind == "code":
-        from spectrum.data.code import read_callable
-
-        return read_callable(config.name, config)
-    from spectrum.data.assemble import assemble
-
-    if config.kind == "folder":
-        from spectrum.data.folder import read_folder
-
-        return assemble(read_folder(rest, config), config)
-    from spectrum.data.records import read_hub, read_parquet
-
-    read = read_hub if config.kind == "hub" else read_parquet
-    return assemble(read(rest, config), config)
+        if dataset.is_multi_label and not getattr(dataset, split).labels.any():
+            raise ValueError(f"must have images with labels in the {split} split")
 
 
 def ceiling(data: DataConfig) -> float:
@@ -94,8 +79,7 @@ def ceiling(data: DataConfig) -> float:
     Raises:
         ValueError: the data aren't planted.
     """
-    if data.name != "planted":
-        raise ValueError(f"data (={data.name}) must be planted, to have a known ceiling")
-    config = data.planted_config()
-    images, labels = generate_planted(config)
-    return float((matched_filter(images, config) == labels).mean())
+    if data.kind != "planted":
+        raise FieldError("data", data.name, "must be planted, to have a known ceiling")
+    images, labels = generate_planted(data)
+    return float((matched_filter(images, data) == labels).mean())

@@ -24,30 +24,42 @@ the third bit right three times in four.)
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import logsumexp
 
-from spectrum.data.planted_config import NUM_CLASSES, NUM_QUARTERS, PlantedConfig
+from spectrum.data.config import NUM_QUARTERS, DataConfig
+from spectrum.data.source import Source, unassigned
 
-__all__ = ["generate_planted", "matched_filter", "templates"]
+__all__ = ["NUM_CLASSES", "generate_planted", "matched_filter", "read_planted", "templates"]
+
+NUM_CLASSES = 8
+
+T = TypeVar("T")
 
 _CHUNK = 500  # images that the matched filter classifies at a time
 
 Floats = npt.NDArray[np.float64]
 
 
-def templates(config: PlantedConfig) -> Floats:
+def read_planted(config: DataConfig) -> Source:
+    """Generate the images of a configuration, as a source."""
+    images, labels = generate_planted(config)
+    classes = tuple(map(str, range(NUM_CLASSES)))
+    return Source(images, labels, classes, unassigned(len(labels)))
+
+
+def templates(config: DataConfig, rng: np.random.Generator | None = None) -> Floats:
     """The templates, (8, blocks, signs, channels, size, size), each of norm 1.
 
-    Kind rank has one block, of all channels, and one sign.
+    Kind rank has one block, of all channels, and one sign. They are what is drawn first from the
+    random numbers of the images.
     """
-    return _templates(config, np.random.default_rng(config.image_seed))
-
-
-def _templates(config: PlantedConfig, rng: np.random.Generator) -> Floats:
-    channels, size = config.channels, config.template
+    rng = rng or np.random.default_rng(config.image_seed)
+    channels, size = _filled_in(config.channels), _filled_in(config.template)
     if config.block is None:
         across = rng.standard_normal((NUM_CLASSES, channels, config.rank or 1))
         space = rng.standard_normal((NUM_CLASSES, config.rank or 1, size * size))
@@ -68,7 +80,7 @@ def _templates(config: PlantedConfig, rng: np.random.Generator) -> Floats:
 
 
 def generate_planted(
-    config: PlantedConfig,
+    config: DataConfig,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Generate noise with copies of the templates of each image's class.
 
@@ -76,21 +88,27 @@ def generate_planted(
         Images (N, channels, side, side), and their classes (N,), whose counts differ by at most 1.
     """
     rng = np.random.default_rng(config.image_seed)
-    added = config.signal * _templates(config, rng)
+    added = _filled_in(config.signal) * templates(config, rng)
     _, blocks, signs, channels, size, _ = added.shape
     n, side = config.images, config.side
     labels = rng.permutation(np.arange(n) % NUM_CLASSES)
     images = rng.standard_normal((n, channels, side, side))
     windows = sliding_window_view(images, (size, size), axis=(2, 3), writeable=True)
     for i in range(blocks):
-        for _ in range(config.copies):
+        for _ in range(_filled_in(config.copies)):
             y, x = rng.integers(side - size + 1, size=(2, n))
             sign = rng.integers(signs, size=n)
             windows[np.arange(n), :, y, x] += added[labels, i, sign]  # one place per image
     return images.astype(np.float32), labels.astype(np.int64)
 
 
-def matched_filter(images: npt.NDArray[np.float32], config: PlantedConfig) -> npt.NDArray[np.int64]:
+def _filled_in(value: T | None) -> T:
+    """The value of a field that has one in every configuration of planted images."""
+    assert value is not None
+    return value
+
+
+def matched_filter(images: npt.NDArray[np.float32], config: DataConfig) -> npt.NDArray[np.int64]:
     """The most likely classes (N,), given the templates.
 
     The likelihood of a class is taken over all places and signs of copies that don't overlap. Its
@@ -100,7 +118,7 @@ def matched_filter(images: npt.NDArray[np.float32], config: PlantedConfig) -> np
         images: (N, channels, side, side), as ``generate_planted`` returns them, not normalised.
         config: what is in them.
     """
-    added = config.signal * templates(config)
+    added = _filled_in(config.signal) * templates(config)
     windows = sliding_window_view(images, added.shape[-2:], axis=(2, 3))  # (N, C, h, w, size, size)
     scores = np.zeros((len(images), NUM_CLASSES))
     for first in range(0, len(images), _CHUNK):
@@ -108,5 +126,5 @@ def matched_filter(images: npt.NDArray[np.float32], config: PlantedConfig) -> np
         for i in range(added.shape[1]):
             # (n, h, w, 8, signs), then summed to the likelihood of a copy at any place and sign
             products = np.tensordot(windows[chunk], added[:, i], axes=([1, 4, 5], [2, 3, 4]))
-            scores[chunk] += config.copies * logsumexp(products, axis=(1, 2, 4))
+            scores[chunk] += _filled_in(config.copies) * logsumexp(products, axis=(1, 2, 4))
     return np.asarray(scores.argmax(axis=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -10,21 +11,20 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing.connection import wait as wait_for_sentinel
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
+from spectrum.data.source import Numbers
 from spectrum.machine import cpu_count
 
 __all__ = ["map_in_processes"]
 
-Numbers = npt.NDArray[np.int64]
-Work = Callable[[Numbers], npt.NDArray[Any]]
+Work = Callable[[Numbers], Any]
 
 _CHUNK = 32  # images per call
 _MAX_WITHOUT_POOL = 128  # so few images aren't worth starting processes for
@@ -35,7 +35,7 @@ _work: Work  # the function of this worker process
 
 def map_in_processes(
     work: Work, numbers: Numbers, *, title: str, processes: int | None = None
-) -> Iterator[tuple[Numbers, npt.NDArray[Any]]]:
+) -> Iterator[tuple[Numbers, Any]]:
     """Call a function with chunks of numbers, in worker processes if there are many numbers.
 
     Args:
@@ -45,25 +45,35 @@ def map_in_processes(
         processes: how many worker processes; None for as many as there are CPU cores.
 
     Yields:
-        A chunk of the numbers and the function's result for it, in the order of completion.
+        A chunk of the numbers and the function's result for it, in their order.
 
     Raises:
-        BrokenProcessPool: a worker process died. What ``work`` raises is raised here too.
+        OSError: a worker process died. What ``work`` raises is raised here too.
     """
     chunks = [numbers[i : i + _CHUNK] for i in range(0, len(numbers), _CHUNK)]
     count = min(cpu_count() if processes is None else processes, len(chunks))
-    with _ProgressBar(title, len(numbers)) as bar:
-        results = (
-            _map_here(work, chunks)
-            if count < 2 or len(numbers) <= _MAX_WITHOUT_POOL
-            else _map_in_pool(work, chunks, count)
-        )
+    results = (
+        _map_here(work, chunks)
+        if count < 2 or len(numbers) <= _MAX_WITHOUT_POOL
+        else _map_in_pool(work, chunks, count)
+    )
+    bar = Progress(console=Console(stderr=True), transient=True)
+    task = bar.add_task(title, total=len(numbers))
+    shown_after = time.monotonic() + _BAR_DELAY
+    try:
         for chunk, result in results:
             yield chunk, result
-            bar.advance(len(chunk))
+            bar.advance(task, len(chunk))
+            if sys.stderr.isatty() and time.monotonic() >= shown_after:
+                bar.start()
+    except BrokenProcessPool:
+        reason = "a process that decodes images has died, perhaps of too little memory"
+        raise OSError(errno.ECHILD, reason) from None
+    finally:
+        bar.live.stop()  # unlike stop(), this prints nothing if the bar wasn't shown
 
 
-def _map_here(work: Work, chunks: list[Numbers]) -> Iterator[tuple[Numbers, npt.NDArray[Any]]]:
+def _map_here(work: Work, chunks: list[Numbers]) -> Iterator[tuple[Numbers, Any]]:
     for chunk in chunks:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd files that it can read
@@ -71,24 +81,12 @@ def _map_here(work: Work, chunks: list[Numbers]) -> Iterator[tuple[Numbers, npt.
         yield chunk, result
 
 
-def _map_in_pool(
-    work: Work, chunks: list[Numbers], count: int
-) -> Iterator[tuple[Numbers, npt.NDArray[Any]]]:
+def _map_in_pool(work: Work, chunks: list[Numbers], count: int) -> Iterator[tuple[Numbers, Any]]:
     # A forked process shares the names of a million images. Forking is safe on Linux only.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     with ProcessPoolExecutor(count, context, _initialize_worker, (work,)) as pool:
-        pending: dict[Future[npt.NDArray[Any]], Numbers] = {}
-        remaining = iter(chunks)
         try:
-            while True:
-                for chunk in remaining:
-                    pending[pool.submit(_call_work, chunk)] = chunk
-                    if len(pending) >= 3 * count:
-                        break
-                if not pending:
-                    return
-                for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                    yield pending.pop(future), future.result()
+            yield from zip(chunks, pool.map(_call_work, chunks), strict=True)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -104,35 +102,9 @@ def _initialize_worker(work: Work) -> None:
 def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        wait_for_sentinel([parent.sentinel])
+        wait([parent.sentinel])
         os._exit(1)
 
 
-def _call_work(chunk: Numbers) -> npt.NDArray[Any]:
+def _call_work(chunk: Numbers) -> Any:
     return _work(chunk)
-
-
-class _ProgressBar:
-    """A progress bar that appears after a second, if standard error is a terminal."""
-
-    def __init__(self, title: str, total: int) -> None:
-        self._title, self._total, self._done = title, total, 0
-        self._started, self._shown = time.monotonic(), False
-        self._progress = Progress(console=Console(stderr=True), transient=True)
-
-    def __enter__(self) -> _ProgressBar:
-        return self
-
-    def advance(self, n: int) -> None:
-        self._done += n
-        if not self._shown:
-            if not sys.stderr.isatty() or time.monotonic() < self._started + _BAR_DELAY:
-                return
-            self._progress.start()
-            self._task = self._progress.add_task(self._title, total=self._total)
-            self._shown = True
-        self._progress.update(self._task, completed=self._done)
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            self._progress.stop()

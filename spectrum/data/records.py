@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,26 @@ import numpy as np
 
 from spectrum.data.config import DataConfig
 from spectrum.data.hub import datasets_library, load_files, load_from_hub
-from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source
-from spectrum.data.splitting import SPLIT_NAMES
+from spectrum.data.source import (
+    SPLIT_NAMES,
+    TEST,
+    TRAIN,
+    UNASSIGNED,
+    VALIDATION,
+    Source,
+    listed,
+    unassigned,
+)
+from spectrum.errors import FieldError
 
 __all__ = ["read_hub", "read_parquet"]
 
 _KEYS = {TRAIN: "train", VALIDATION: "validation", TEST: "test", UNASSIGNED: "undivided"}
 _LABELS = {"label", "labels", "class", "classes", "target", "targets", "category", "categories"}
+_IMAGES = "images, bytes or a struct of bytes and path"
 
 
-def read_parquet(path: str, config: DataConfig) -> Source:
+def read_parquet(config: DataConfig) -> Source:
     """Read the images of a Parquet file, or of a folder of them.
 
     The split of a file in a folder is what its name begins with, or else the name of a folder
@@ -29,60 +39,46 @@ def read_parquet(path: str, config: DataConfig) -> Source:
     such a name are left out if others have one.
 
     Args:
-        path: of the file or the folder.
-        config: of the data; messages use its name.
+        config: names the file or the folder, and perhaps the columns.
 
     Raises:
         ValueError: there is no such file, it is damaged, or its columns aren't images and labels.
     """
-    datasets_library(config.name)
-    root = Path(os.path.abspath(os.path.expanduser(path)))
+    datasets_library()
+    root = Path(os.path.abspath(os.path.expanduser(config.location)))
     files = [root] if root.is_file() else _parquet_files(root)
     if not files:
-        reason = "has no file *.parquet" if root.is_dir() else "there is no such file or folder"
-        raise ValueError(f"data (={config.name}): {reason}")
+        raise ValueError("must be a file *.parquet or a folder of them, but there is none")
     by_split: dict[int, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of(file.relative_to(root)), []).append(file)
     notes = []
-    if len(by_split) == 1:
-        by_split = {UNASSIGNED: files}
-    elif UNASSIGNED in by_split:
-        others = by_split.pop(UNASSIGNED)
-        notes = [
-            f"{_listed(str(file.relative_to(root)) for file in others)}: in no split, not used"
-        ]
-    rows = {
-        file: _row_count(file, config.name) for in_split in by_split.values() for file in in_split
-    }
-    # ``datasets`` fails on files without rows.
-    by_split = {split: [f for f in some if rows[f]] for split, some in sorted(by_split.items())}
-    by_split = {split: some for split, some in by_split.items() if some}
-    if not by_split:
-        raise ValueError(f"data (={config.name}): has no rows")
-    paths = {_KEYS[split]: [str(file) for file in some] for split, some in by_split.items()}
-    tables = load_files(paths, config.name)
-    return _make_source(
-        {split: tables[_KEYS[split]] for split in by_split},
-        {split: [(file.name, rows[file]) for file in some] for split, some in by_split.items()},
-        notes,
-        config,
-    )
+    if len(by_split) > 1 and UNASSIGNED in by_split:
+        others = [str(file.relative_to(root)) for file in by_split.pop(UNASSIGNED)]
+        notes.append(f"{listed(others)}: in no split, not used")
+    rows: dict[int, list[tuple[str, int]]] = {}
+    paths: dict[str, list[str]] = {}
+    for split, some in sorted(by_split.items()):
+        for file in some:
+            count = _row_count(file)
+            if count:  # ``datasets`` fails on files without rows
+                rows.setdefault(split, []).append((file.name, count))
+                paths.setdefault(_KEYS[split], []).append(str(file))
+    tables = load_files(paths) if paths else {}
+    return _make_source({split: tables[_KEYS[split]] for split in rows}, rows, notes, config)
 
 
-def read_hub(name: str, config: DataConfig) -> Source:
+def read_hub(config: DataConfig) -> Source:
     """Read the images of a data set of the Hugging Face hub, which ``datasets`` downloads.
 
     Args:
-        name: of the data set on the hub, followed by ``@`` and a configuration if it has several.
-        config: of the data; messages use its name.
+        config: names the data set on the hub, and perhaps the columns.
 
     Raises:
         ValueError: the data set doesn't exist, can't be downloaded or read, or its columns aren't
             images and labels.
     """
-    repository, _, hub_config = name.partition("@")
-    found = load_from_hub(repository, hub_config or None, config.name)
+    found = load_from_hub(config.location)
     keys: dict[int, str] = {}
     for key, split in SPLIT_NAMES.items():
         if key in found:
@@ -91,15 +87,15 @@ def read_hub(name: str, config: DataConfig) -> Source:
         keys = {UNASSIGNED: next(iter(found))}
     if not keys:
         raise ValueError(
-            f"data (={config.name}): must have a split train, validation or test, or a single one; "
-            f"it has {', '.join(found)}"
+            f"must have a split train, validation or test, or a single one, not {', '.join(found)}"
         )
     notes = []
-    if others := [key for key in found if key not in keys.values()]:
-        notes = [f"{_listed(others)}: neither train, validation nor test, not used"]
+    others = [key for key in found if key not in keys.values()]
+    if others:
+        notes.append(f"{listed(others)}: neither train, validation nor test, not used")
     tables = {split: found[key] for split, key in sorted(keys.items())}
-    parts = {split: [(keys[split], len(table))] for split, table in tables.items()}
-    return _make_source(tables, parts, notes, config)
+    rows = {split: [(keys[split], len(table))] for split, table in tables.items()}
+    return _make_source(tables, rows, notes, config)
 
 
 def _parquet_files(folder: Path) -> list[Path]:
@@ -120,7 +116,7 @@ def _split_of(path: Path) -> int:
     return next((split for split in above if split is not None), UNASSIGNED)
 
 
-def _row_count(file: Path, name: str) -> int:
+def _row_count(file: Path) -> int:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -128,12 +124,12 @@ def _row_count(file: Path, name: str) -> int:
         return int(parquet.read_metadata(file).num_rows)
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"data (={name}): {file} can't be read as Parquet: {reason}") from None
+        raise ValueError(f"has {file}, which can't be read as Parquet: {reason}") from None
 
 
 def _make_source(
     tables: Mapping[int, Any],
-    parts: Mapping[int, Sequence[tuple[str, int]]],
+    rows: Mapping[int, Sequence[tuple[str, int]]],
     notes: Sequence[str],
     config: DataConfig,
 ) -> Source:
@@ -141,30 +137,27 @@ def _make_source(
 
     Args:
         tables: the ``datasets.Dataset`` of each split.
-        parts: of each split, what ``TableReader`` calls its parts.
+        rows: of each split, what ``TableReader`` calls its parts.
         notes: what a user should know about how the tables were found.
-        config: of the data: its columns, and the name that messages use.
+        config: of the data, for its columns.
     """
     from spectrum.data.labels import are_withheld, read_labels
     from spectrum.data.tables import TableReader, open_column
 
-    features = next(iter(tables.values())).features
-    image = _choose_column(
-        "image_column", config.image_column, features, _image_columns, config.name
-    )
+    kept, notes = [split for split in tables if len(tables[split])], list(notes)
+    if not kept:
+        raise ValueError("has no rows")
+    features = tables[kept[0]].features
+    image = _choose_column("image_column", config.image_column, features, _image_columns(features))
     if not _is_image(features[image]):
-        raise ValueError(
-            f"image_column (={image}) must hold images, bytes or a struct of bytes and path, it "
-            f"is {_type_name(features[image])}"
+        raise FieldError(
+            "image_column", image, f"must hold {_IMAGES}, not {_type_name(features[image])}"
         )
     others = {key: feature for key, feature in features.items() if key != image}
     if not others:
-        raise ValueError(f"data (={config.name}): has no column of labels beside {image}")
-    label = _choose_column("label_column", config.label_column, others, _label_columns, config.name)
+        raise ValueError(f"has no column of labels beside {image}")
+    label = _choose_column("label_column", config.label_column, others, _label_columns(others))
     files = {split: [f["filename"] for f in table.cache_files] for split, table in tables.items()}
-    kept, notes = [split for split in tables if len(tables[split])], list(notes)
-    if not kept:
-        raise ValueError(f"data (={config.name}): has no rows")
     for split in {VALIDATION, TEST} & set(kept):
         other_files = [file for other in kept if other != split for file in files[other]]
         if other_files and are_withheld(
@@ -172,37 +165,32 @@ def _make_source(
         ):
             kept.remove(split)
             notes.append(f"the labels of {_KEYS[split]} aren't given, its images aren't used")
-    for split in kept:
-        assert sum(count for _, count in parts[split]) == len(tables[split])
     reader = TableReader(
         files=tuple(file for split in kept for file in files[split]),
         column=image,
-        parts=tuple(part for split in kept for part in parts[split]),
+        parts=tuple(part for split in kept for part in rows[split]),
     )
+    splits = np.repeat(kept, [len(tables[split]) for split in kept]).astype(np.int8)
+    assert len(reader) == len(splits)
     try:
         targets, classes = read_labels(
             open_column(reader.files, label), _class_names(features[label]), reader.name
         )
     except ValueError as error:
-        raise ValueError(f"data (={config.name}): {label} of {error}") from None
+        raise FieldError("label_column", label, str(error)) from None
     fingerprints = "+".join(tables[split]._fingerprint for split in kept)
-    splits = np.repeat(kept, [len(tables[split]) for split in kept]).astype(np.int8)
     return Source(
-        reader=reader,
+        images=reader,
         targets=targets,
         classes=classes,
-        splits=np.full_like(splits, UNASSIGNED) if len(kept) == 1 else splits,
-        key=f"table:{fingerprints}:{image}",
+        splits=unassigned(len(splits)) if len(kept) == 1 else splits,
         notes=tuple(notes),
+        key=f"table:{fingerprints}:{image}",
     )
 
 
 def _choose_column(
-    field: str,
-    given: str | None,
-    features: Mapping[str, Any],
-    candidates: Callable[[Mapping[str, Any]], list[str]],
-    name: str,
+    field: str, given: str | None, features: Mapping[str, Any], candidates: Sequence[str]
 ) -> str:
     """The given column, or else the only candidate.
 
@@ -210,26 +198,20 @@ def _choose_column(
         field: of the configuration, for messages.
         given: its value.
         features: the columns and their types.
-        candidates: returns the columns that it can be.
-        name: of the data, for messages.
+        candidates: the columns that it can be.
     """
     if given is not None:
         if given not in features:
-            raise ValueError(
-                f"{field} (={given}) must be one of {_listed(features, 12)}, columns of {name}"
-            )
+            raise FieldError(field, given, f"must be one of the columns {listed(features, 12)}")
         return given
-    found = candidates(features)
-    if len(found) == 1:
-        return found[0]
-    if not found and field == "image_column":
-        columns = ", ".join(f"{key} ({_type_name(feature)})" for key, feature in features.items())
-        raise ValueError(
-            f"data (={name}): has no column of images, bytes or a struct of bytes and path, but "
-            f"{columns[:200]}"
-        )
-    allowed = f"{' or '.join(found)}" if found else f"one of {_listed(features, 12)}"
-    raise ValueError(f"{field} (=None) must be given for {name}: {allowed}")
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise FieldError(field, None, f"must be given: {' or '.join(candidates)}")
+    columns = [f"{key} ({_type_name(feature)})" for key, feature in features.items()]
+    if field == "image_column":
+        raise ValueError(f"has no column of {_IMAGES}, but {listed(columns, 12)}")
+    raise FieldError(field, None, f"must be given: one of {listed(columns, 12)}")
 
 
 def _image_columns(features: Mapping[str, Any]) -> list[str]:
@@ -261,15 +243,7 @@ def _is_image(feature: Any) -> bool:
     return type(feature).__name__ == "Image" or _type_name(feature) in ("binary", "large_binary")
 
 
-def _class_names(feature: Any) -> list[str] | None:
+def _class_names(feature: Any) -> list[str]:
     """The names of the classes that a column's numbers, or its lists' numbers, mean."""
     inner = getattr(feature, "feature", feature)
-    names = getattr(inner, "names", None)
-    return list(names) if names else None
-
-
-def _listed(names: Iterable[str], most: int = 3) -> str:
-    """The first names as text, and how many more there are."""
-    every = list(names)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
+    return list(getattr(inner, "names", None) or [])

@@ -6,10 +6,8 @@ version (such as its size and time of change) stay the same.
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import logging
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,20 +17,18 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, UnidentifiedImageError
 
-from spectrum.data.config import DataConfig
-from spectrum.data.images import UnknownRange, decode, is_grey
+from spectrum.data.cache import cache_path, read_array, write_array
+from spectrum.data.images import UnknownRange, decode, is_grey, open_image
 from spectrum.data.processes import map_in_processes
-from spectrum.data.source import Reader, Source
-from spectrum.files import cache_folder, write_cached
+from spectrum.data.source import Numbers, Reader, Source
 
-__all__ = ["Scan", "fingerprint", "scan", "unreadable_reason"]
+__all__ = ["Entries", "fingerprint", "reason_text", "scan", "unreadable"]
 
-_LOG = logging.getLogger(__name__)
+Entries = npt.NDArray[Any]
+"""What is known about images (N,), with the fields that ``scan`` names."""
 
-_ENTRY = np.dtype(
+_FOUND = np.dtype(
     [
-        ("key", "<u8"),  # the first half of a hash of the name and the version
-        ("check", "<u8"),  # the second half
         ("reason", "u1"),
         ("width", "<u4"),
         ("height", "<u4"),
@@ -42,6 +38,8 @@ _ENTRY = np.dtype(
         ("square", "<f4", (4,)),
     ]
 )
+# The two halves of a hash of the name and the version come first.
+_ENTRY = np.dtype([("key", "<u8"), ("check", "<u8"), *_FOUND.descr])
 _REASONS = (
     "",
     "empty",
@@ -58,100 +56,77 @@ _SAVE_EVERY = 100_000  # images between two writes of the cache
 _LEVELS = np.arange(256)
 
 
-@dataclass(frozen=True)
-class Scan:
-    """What a scan found about the images of a source.
-
-    Sizes and means are 0 for images that can't be read.
-
-    Attributes:
-        reasons: (N,) uint8, a code for why an image can't be read; 0 if it can.
-        widths: (N,) in pixels.
-        heights: (N,) in pixels.
-        grey: (N,) bool, whether the image has one channel of light.
-        digests: (N, 32) uint8, the SHA-256 of the file's bytes; 0 if there are none.
-        means: (N, 4), the means of red, green, blue and grey, from 0 to 255.
-        squares: (N, 4), the means of their squares.
-    """
-
-    reasons: npt.NDArray[np.uint8]
-    widths: npt.NDArray[np.uint32]
-    heights: npt.NDArray[np.uint32]
-    grey: npt.NDArray[np.bool_]
-    digests: npt.NDArray[np.uint8]
-    means: npt.NDArray[np.float32]
-    squares: npt.NDArray[np.float32]
-
-    @property
-    def readable(self) -> npt.NDArray[np.bool_]:
-        """(N,), which images can be read."""
-        return np.asarray(self.reasons == 0)
-
-    def reason(self, index: int) -> str:
-        """Why an image can't be read, in a few words."""
-        return _REASONS[self.reasons[index]]
-
-
-def scan(source: Source, config: DataConfig, processes: int | None = None) -> Scan:
+def scan(source: Source, processes: int | None = None) -> Entries:
     """Decode every image that the cache doesn't know, in worker processes.
 
     Args:
-        source: the images.
-        config: of the data; messages use its name.
+        source: of encoded images.
         processes: how many worker processes; None for as many as there are CPU cores.
 
+    Returns:
+        (N,) with the fields
+
+        - ``reason``: a code for why an image can't be read; 0 if it can.
+        - ``width`` and ``height``: in pixels; these and all that follow are 0 for images that
+          can't be read.
+        - ``grey``: whether the image has one channel of light.
+        - ``digest``: (32,), the SHA-256 of the file's bytes, if it has any.
+        - ``mean``: (4,), the means of red, green, blue and grey, from 0 to 255.
+        - ``square``: (4,), the means of their squares.
+
     Raises:
-        ValueError: a worker process died.
+        OSError: a worker process died.
     """
     path = _cache_path(source.key)
     table = np.zeros(len(source.reader), _ENTRY)
+    found = table[list(_FOUND.fields or ())]  # a view
     _fill_keys(table, source.reader)
     known = _fill_from_cache(table, path)
-    unknown = np.flatnonzero(~known)
     done = 0
     try:
         for chunk, entries in map_in_processes(
             partial(_scan_chunk, source.reader),
-            unknown,
+            np.flatnonzero(~known),
             title="reading images",
             processes=processes,
         ):
-            for field in _ENTRY.names[2:]:  # type: ignore[index]
-                table[field][chunk] = entries[field]
+            found[chunk] = entries
             known[chunk] = True
             done += len(chunk)
             if done % _SAVE_EVERY < len(chunk):
                 _write_cache(table[known], path)
-    except BrokenProcessPool:
-        raise ValueError(
-            f"data (={config.name}): a process that decodes images has died; perhaps it ran out "
-            "of memory"
-        ) from None
     finally:
         if done:
             _write_cache(table[known], path)
-    return Scan(*(np.ascontiguousarray(table[field]) for field in _ENTRY.names[2:]))  # type: ignore[index]
+    return table
 
 
-def fingerprint(source: Source, result: Scan, numbers: npt.NDArray[np.int64]) -> str:
+def fingerprint(source: Source, scanned: Entries, numbers: Numbers) -> str:
     """Hash the contents, labels, splits and names of images to 16 hexadecimal digits.
 
     Args:
         source: the images.
-        result: of the scan of this source.
+        scanned: of all images of this source.
         numbers: the numbers of the images that are hashed.
     """
     digest = hashlib.sha256("\0".join(source.classes).encode(errors="backslashreplace"))
     for i in numbers:
         name = source.reader.name(int(i)).encode(errors="backslashreplace")
         labels = source.targets[i].tobytes() + source.splits[i].tobytes()
-        digest.update(b"%d\0%b%b%b" % (len(name), name, labels, result.digests[i].tobytes()))
+        content = scanned["digest"][i].tobytes()
+        digest.update(b"%d\0%b%b%b" % (len(name), name, labels, content))
     return digest.hexdigest()[:16]
 
 
-def unreadable_reason(error: Exception) -> str:
-    """Why an image couldn't be read, in a few words."""
-    return _REASONS[_reason_code(error)]
+def reason_text(entry: np.void) -> str:
+    """Why an image of a scan can't be read, in a few words."""
+    return _REASONS[entry["reason"]]
+
+
+def unreadable(reader: Reader, index: int, error: Exception) -> OSError:
+    """An error about an image that can't be read, with its name and the reason."""
+    reason = f"can't be read ({_REASONS[_reason_code(error)]})"
+    return OSError(errno.EIO, reason, reader.name(index))
 
 
 def _reason_code(error: Exception) -> int:
@@ -173,20 +148,19 @@ def _reason_code(error: Exception) -> int:
     return _REASONS.index(reason)
 
 
-def _scan_chunk(reader: Reader, numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Decode some images and return their entries, without keys."""
-    entries = np.zeros(len(numbers), _ENTRY)
+def _scan_chunk(reader: Reader, numbers: Numbers) -> Entries:
+    """Decode some images and return what is found, without keys."""
+    entries = np.zeros(len(numbers), _FOUND)
     for entry, i in zip(entries, map(int, numbers), strict=True):
         content: bytes | None = None
         try:
             content = reader.read(i)
             entry["digest"] = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
-            with reader.open(i) as image:
+            with open_image(content) as image:
                 grey = is_grey(image)
                 decoded = decode(image, 3)
         except Exception as error:  # arbitrary bytes can make Pillow raise any exception
-            is_empty = isinstance(error, UnidentifiedImageError) and content == b""
-            entry["reason"] = _REASONS.index("empty") if is_empty else _reason_code(error)
+            entry["reason"] = _REASONS.index("empty") if content == b"" else _reason_code(error)
             continue
         entry["width"], entry["height"] = decoded.size
         entry["grey"] = grey
@@ -201,7 +175,7 @@ def _means(image: Image.Image) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     return counts @ _LEVELS / pixels, counts @ _LEVELS**2 / pixels
 
 
-def _fill_keys(table: npt.NDArray[Any], reader: Reader) -> None:
+def _fill_keys(table: Entries, reader: Reader) -> None:
     """Fill in a hash of each image's name and version."""
     keys = bytearray()
     for i in range(len(table)):
@@ -212,18 +186,15 @@ def _fill_keys(table: npt.NDArray[Any], reader: Reader) -> None:
 
 
 def _cache_path(key: str) -> Path | None:
-    folder = cache_folder("data")
-    if folder is None:
-        return None
     # Another version of Pillow may read other images, and decode them to other values.
     content = f"{PIL.__version__}\0{_ENTRY.descr}\0{_REASONS}\0{key}"
     name = hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()[:32]
-    return folder / f"{name}.scan"
+    return cache_path(f"{name}.scan")
 
 
-def _fill_from_cache(table: npt.NDArray[Any], path: Path | None) -> npt.NDArray[np.bool_]:
+def _fill_from_cache(table: Entries, path: Path | None) -> npt.NDArray[np.bool_]:
     """Fill in the entries that the cache has, and return which those are (N,)."""
-    cached = _read_cache(path) if path is not None else None
+    cached = read_array(path, _ENTRY)
     if cached is None or not len(cached):
         return np.zeros(len(table), bool)
     cached = cached[np.argsort(cached["key"])]
@@ -233,23 +204,5 @@ def _fill_from_cache(table: npt.NDArray[Any], path: Path | None) -> npt.NDArray[
     return np.asarray(same)
 
 
-def _read_cache(path: Path) -> npt.NDArray[Any] | None:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        _LOG.info("the cached scan %s can't be read: %s", path, error)
-        return None
-    body = memoryview(content)[32:]
-    if hashlib.sha256(body).digest() != content[:32] or len(body) % _ENTRY.itemsize:
-        _LOG.info("the cached scan %s is damaged", path)
-        return None
-    return np.frombuffer(body, _ENTRY)
-
-
-def _write_cache(table: npt.NDArray[Any], path: Path | None) -> None:
-    if path is None:
-        return
-    body = table[table["reason"] < _CACHED_REASONS].tobytes()
-    write_cached(path, lambda file: file.write(hashlib.sha256(body).digest() + body))
+def _write_cache(table: Entries, path: Path | None) -> None:
+    write_array(path, table[table["reason"] < _CACHED_REASONS])

@@ -1,18 +1,50 @@
-"""Encoded images before they are decoded: what folders, tables and the hub have in common."""
+"""Images and labels before they are split: what every source of data is read into."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-__all__ = ["TEST", "TRAIN", "UNASSIGNED", "VALIDATION", "Reader", "Source"]
+from spectrum.data.config import DataConfig
+
+__all__ = [
+    "FOLDER_SPLITS",
+    "SPLIT_NAMES",
+    "TEST",
+    "TRAIN",
+    "UNASSIGNED",
+    "VALIDATION",
+    "Numbers",
+    "Reader",
+    "Source",
+    "listed",
+    "note_unreadable",
+    "unassigned",
+]
 
 UNASSIGNED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 """The split of an image. The splits of unassigned images are drawn."""
+
+FOLDER_SPLITS = {
+    "train": TRAIN,
+    "validation": VALIDATION,
+    "valid": VALIDATION,
+    "val": VALIDATION,
+    "test": TEST,
+}
+"""The names that folders with class folders have for the splits. Others are names of classes."""
+
+SPLIT_NAMES = {**FOLDER_SPLITS, "training": TRAIN, "dev": VALIDATION, "testing": TEST}
+"""The names that all other data sets have for the splits. The first of a split's names counts."""
+
+Numbers = npt.NDArray[np.int64]
+"""The numbers of images (N,), or indices of them."""
+
+_MAX_NAME_LENGTH = 120  # characters of a name that a message shows
 
 
 class Reader(Protocol):
@@ -41,32 +73,81 @@ class Reader(Protocol):
         """
         ...
 
-    def open(self, index: int) -> Image.Image:
-        """Open an image without decoding it.
-
-        Raises:
-            OSError: it can't be read, or isn't an image.
-        """
-        ...
-
 
 @dataclass(frozen=True)
 class Source:
-    """Encoded images with their labels, in an order that is always the same.
+    """Images with their labels, in an order that is always the same.
 
     Attributes:
-        reader: reads the images.
+        images: (N, C, H, W), uint8 or float32; or a reader of encoded images.
         targets: (N,) int64, the class of each image; or (N, K) bool if images have several labels.
         classes: the names of the labels.
         splits: (N,) int8, the split of each image: ``TRAIN``, ``VALIDATION``, ``TEST`` or
             ``UNASSIGNED``.
-        key: the name of the source in the cache, such as its absolute path.
         notes: what a user should know about how the images were found.
+        key: the name of encoded images in the cache, such as their folder's absolute path.
     """
 
-    reader: Reader
-    targets: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+    images: npt.NDArray[Any] | Reader
+    targets: Numbers | npt.NDArray[np.bool_]
     classes: tuple[str, ...]
     splits: npt.NDArray[np.int8]
-    key: str
     notes: tuple[str, ...] = ()
+    key: str = ""
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.targets.ndim == 2
+
+    @property
+    def pixels(self) -> npt.NDArray[Any]:
+        """The images that are arrays."""
+        assert isinstance(self.images, np.ndarray)
+        return self.images
+
+    @property
+    def reader(self) -> Reader:
+        """The reader of encoded images."""
+        assert not isinstance(self.images, np.ndarray)
+        return self.images
+
+
+def unassigned(n: int) -> npt.NDArray[np.int8]:
+    """The splits of ``n`` images that are all unassigned."""
+    return np.full(n, UNASSIGNED, np.int8)
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """The first names as text, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(map(_shorten, every[:most])) + more
+
+
+def _shorten(name: str) -> str:
+    if len(name) <= _MAX_NAME_LENGTH:
+        return name
+    return f"{name[: _MAX_NAME_LENGTH // 2]}...{name[-_MAX_NAME_LENGTH // 2 :]}"
+
+
+def note_unreadable(
+    bad: Sequence[str], total: int, noun: str, config: DataConfig
+) -> tuple[str, ...]:
+    """What a user should know about images that can't be read.
+
+    Args:
+        bad: the name of each of them, with the reason.
+        total: the number of all images.
+        noun: what they are called, in the plural.
+        config: what is done about them.
+
+    Raises:
+        ValueError: there are some, and ``bad_images`` isn't "skip" or there are no others.
+    """
+    if not bad:
+        return ()
+    if config.bad_images == "stop" or len(bad) == total:
+        remedy = "; bad_images skip leaves them out" if len(bad) < total else ""
+        raise ValueError(f"has unreadable {noun}, {len(bad)} of {total}: {listed(bad)}{remedy}")
+    return (f"{len(bad)} of {total} {noun} can't be read and are left out: {listed(bad)}",)

@@ -8,24 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
-from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION
+from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Numbers
+from spectrum.errors import FieldError
 
-__all__ = ["SPLIT_NAMES", "split_indices", "split_notes"]
+__all__ = ["split_indices", "split_notes"]
 
-SPLIT_NAMES = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "validation": VALIDATION,
-    "valid": VALIDATION,
-    "val": VALIDATION,
-    "dev": VALIDATION,
-    "test": TEST,
-    "testing": TEST,
-}
-"""The names that data sets have for the splits."""
-
-Indices = npt.NDArray[np.int64]
-Targets = npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+Targets = Numbers | npt.NDArray[np.bool_]
 
 
 def split_indices(
@@ -37,7 +25,7 @@ def split_indices(
     test: float,
     seed: int,
     train_images: int | None = None,
-) -> tuple[Indices, Indices, Indices]:
+) -> tuple[Numbers, Numbers, Numbers]:
     """Choose the images for training, validation and testing.
 
     A split that isn't given is drawn from the training images, stratified by class. If images have
@@ -67,7 +55,7 @@ def split_indices(
     given = numbers[splits == VALIDATION], numbers[splits == TEST]
     pool = numbers[(splits == TRAIN) | (splits == UNASSIGNED)]
     if not len(pool):
-        raise ValueError("no images are left for training: all are in the validation or test split")
+        raise ValueError("must have images for training, all are in the validation or test split")
     present = 1 if targets.ndim == 2 else len(np.unique(targets[pool]))
     has_validation, has_test = len(given[0]) > 0, len(given[1]) > 0
     shares = [] if has_validation and has_test else [("validation", validation)]
@@ -76,16 +64,13 @@ def split_indices(
     for name, share in shares:
         if round(share * len(pool)) < present:
             for_each = f" for each of {present} classes" if targets.ndim == 1 else ""
-            raise ValueError(
-                f"{name} (={share}) must be at least {present / len(pool):.3g}, "
-                f"one image of {len(pool)}{for_each}"
-            )
+            least = f"{present / len(pool):.3g}, one image of {len(pool)}{for_each}"
+            raise FieldError(name, share, f"must be at least {least}")
     sizes = [round(share * len(pool)) for _, share in shares]
     if len(pool) - sum(sizes) < present:
-        listed = " and ".join(f"{name} (={share})" for name, share in shares)
-        raise ValueError(
-            f"{listed} must leave at least {present} of {len(pool)} images to train on"
-        )
+        others = "".join(f"and {name} (={share}) " for name, share in shares[1:])
+        allowed = f"{others}must leave at least {present} of {len(pool)} images to train on"
+        raise FieldError(*shares[0], allowed)
     rest, drawn = pool, []
     for i, size in enumerate(sizes):
         _check_class_sizes(targets, pool, rest, len(sizes) - i + 1, classes)
@@ -114,8 +99,8 @@ def split_notes(splits: npt.NDArray[np.int8]) -> tuple[str, ...]:
 
 
 def _split_in_two(
-    indices: Indices, targets: Targets, size: int, seed: int
-) -> tuple[Indices, Indices]:
+    indices: Numbers, targets: Targets, size: int, seed: int
+) -> tuple[Numbers, Numbers]:
     """Split indices in two, stratified by class; the second part has ``size``."""
     strata = targets[indices]
     if strata.ndim == 2:
@@ -127,7 +112,7 @@ def _split_in_two(
 
 def _stratify_iteratively(
     targets: npt.NDArray[np.bool_], size: int, seed: int
-) -> tuple[npt.NDArray[np.bool_], Indices]:
+) -> tuple[npt.NDArray[np.bool_], Numbers]:
     """Draw images so that each label is drawn in proportion (iterative stratification).
 
     The rarest label comes first. Each of its images goes to the part that needs more images of
@@ -161,25 +146,21 @@ def _stratify_iteratively(
 
 
 def _check_class_sizes(
-    targets: Targets, pool: Indices, subset: Indices, least: int, classes: Sequence[str]
+    targets: Targets, pool: Numbers, subset: Numbers, least: int, classes: Sequence[str]
 ) -> None:
     """Raise a ValueError if a class of the pool has fewer than ``least`` images in the subset."""
     if targets.ndim == 2:
         return
     before, after = (np.bincount(targets[i], minlength=len(classes)) for i in (pool, subset))
     for i in np.flatnonzero((before > 0) & (after < least))[:1]:
-        raise ValueError(f"class {classes[i]} has too few images (={before[i]}) to be split")
+        raise ValueError(f"has too few images of class {classes[i]} to be split: {before[i]}")
 
 
-def _subsample(indices: Indices, targets: Targets, n: int, present: int, seed: int) -> Indices:
+def _subsample(indices: Numbers, targets: Targets, n: int, present: int, seed: int) -> Numbers:
     """Draw ``n`` of the training images, stratified by class."""
     if not present <= n <= len(indices):
-        raise ValueError(
-            f"train_images (={n}) must be in {present}..{len(indices)}, what the other splits leave"
-        )
+        allowed = f"must be in {present}..{len(indices)}, what the other splits leave"
+        raise FieldError("train_images", n, allowed)
     if n > len(indices) - present:  # too few are left out to stratify them
         return indices[:n]
-    if targets.ndim == 2:
-        return _split_in_two(indices, targets, len(indices) - n, seed)[0]
-    kept, _ = train_test_split(indices, train_size=n, stratify=targets[indices], random_state=seed)
-    return np.asarray(kept)
+    return _split_in_two(indices, targets, len(indices) - n, seed)[0]

@@ -16,20 +16,20 @@ from torch.utils.data import DataLoader, Dataset
 
 from spectrum.data.augment import augment, sample_parameters
 from spectrum.data.augmentation import NO_AUGMENTATION, Augmentation
+from spectrum.data.dataset import LAYOUTS
 from spectrum.data.images import (
     EVALUATION_CROP,
     decode,
+    open_image,
     random_resized_crop,
     resize_and_center_crop,
     to_array,
 )
-from spectrum.data.scan import unreadable_reason
-from spectrum.data.source import Reader
+from spectrum.data.scan import unreadable
+from spectrum.data.source import Numbers, Reader
 from spectrum.machine import cpu_count
 
 __all__ = ["StreamedSplit"]
-
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -128,20 +128,14 @@ class StreamedSplit:
             generator=torch.Generator(),  # training uses the global generator
         )
         for batch, images in zip(batches, loader, strict=True):
-            if isinstance(images, str):
-                raise OSError(images)
+            if isinstance(images, OSError):
+                raise images
             index = torch.from_numpy(batch).to(device)
             # Bytes are sent to the device; the floats, four times as large, are made there.
             pixels = images.to(device, non_blocking=True).float()
             pixels.sub_(self.mean).div_(self.std)
             varied = augment(pixels, augmentation, parameters.select(index))
-            yield self._in_layout(varied), self.labels[index]
-
-    def _in_layout(self, images: Tensor) -> Tensor:
-        if self.channels_last is None:
-            return images
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return images.contiguous(memory_format=layout)
+            yield varied.to(memory_format=LAYOUTS[self.channels_last]), self.labels[index]
 
 
 def _default_workers(device: torch.device) -> int:
@@ -151,7 +145,7 @@ def _default_workers(device: torch.device) -> int:
 
 
 @dataclass(frozen=True)
-class _BatchDecoder(Dataset[Tensor | str]):
+class _BatchDecoder(Dataset[Tensor | OSError]):
     """Decodes batches of images (n, C, H, W), or returns why an image can't be read."""
 
     reader: Reader
@@ -161,7 +155,7 @@ class _BatchDecoder(Dataset[Tensor | str]):
     crop_area: float
     seed: int
 
-    def __getitem__(self, batch: tuple[Numbers, npt.NDArray[np.bool_]]) -> Tensor | str:
+    def __getitem__(self, batch: tuple[Numbers, npt.NDArray[np.bool_]]) -> Tensor | OSError:
         """Decode the images of some examples, given with whether each of them is mirrored."""
         images = np.empty((len(batch[0]), self.channels, self.size, self.size), np.uint8)
         with warnings.catch_warnings():
@@ -172,13 +166,12 @@ class _BatchDecoder(Dataset[Tensor | str]):
                     decoded = to_array(self._decode(number, int(example)))
                 # The DataLoader would put a traceback into the text of an exception.
                 except Exception as error:
-                    reason = unreadable_reason(error)
-                    return f"{self.reader.name(number)} can't be read ({reason})"
+                    return unreadable(self.reader, number, error)
                 pixels[:] = decoded[:, :, ::-1] if flipped else decoded
         return torch.from_numpy(images)
 
     def _decode(self, number: int, example: int) -> Image.Image:
-        with self.reader.open(number) as image:
+        with open_image(self.reader.read(number)) as image:
             if self.crop_area < 1:
                 rng = np.random.default_rng([self.seed, example])
                 return random_resized_crop(image, self.size, self.channels, self.crop_area, rng)

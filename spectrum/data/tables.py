@@ -7,12 +7,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 
 __all__ = ["TableReader", "open_column"]
 
@@ -82,16 +81,7 @@ class TableReader:
         content: bytes | None = value["bytes"] if isinstance(value, dict) else value
         if content is not None:
             return content
-        with open(_path(value), "rb") as file:
-            return file.read()
-
-    def open(self, index: int) -> Image.Image:
-        """Open an image without decoding it.
-
-        Raises:
-            OSError: it can't be read, or isn't an image.
-        """
-        return Image.open(BytesIO(self.read(index)))
+        return Path(_path(value)).read_bytes()
 
 
 def open_column(files: Sequence[str], column: str) -> pa.ChunkedArray:

@@ -11,25 +11,29 @@ from __future__ import annotations
 import os
 import queue
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 
 from spectrum.cli import print_error
-from spectrum.executors.base import EngineConfig
+from spectrum.errors import FieldError
+from spectrum.executors.base import (
+    EngineConfig,
+    Executor,
+    Output,
+    Worker,
+    execute_until_stopped,
+)
 from spectrum.runs.config import RunConfig
-from spectrum.runs.events import RunEvent, execute_run
-from spectrum.runs.execute import RunStopped, deterministic, train_and_test
+from spectrum.runs.execute import deterministic, train_and_test
 from spectrum.runs.store import Store
 from spectrum.training import Diverged
-from spectrum.training.distributed import RankZeroFailed, broadcast, receive_broadcast
+from spectrum.training.distributed import RankZeroFailed, broadcast
 
 __all__ = [
     "DistributedExecutor",
@@ -63,7 +67,7 @@ def run_on_rank_zero(command: Callable[[], int]) -> NoReturn:
         advice = "the same command continues from the run's last checkpoint"
         _exit_now(print_error(f"error: {error}; {advice}", 1))
     if status != 130:  # after an interrupt the other ranks have ended too and wait for no broadcast
-        broadcast(None)
+        broadcast()
         dist.destroy_process_group()
     _exit_now(status)
 
@@ -89,7 +93,7 @@ def _init_process_group() -> None:
 def _execute_broadcast_runs() -> int:
     """Train the runs that rank 0 broadcasts until it broadcasts None; return the exit status."""
     try:
-        while (message := receive_broadcast()) is not None:
+        while (message := broadcast()) is not None:
             run, store, device_type, threads = message
             torch.set_num_threads(threads)
             device = _rank_device(device_type)
@@ -116,8 +120,11 @@ class TorchrunEngine:
     device: str
     threads: int
 
-    def make_executor(self, store: Store) -> DistributedExecutor:
-        """Make an executor, to be entered as a context on rank 0."""
+    def make_executor(self, store: Store, retry_writes: bool = False) -> DistributedExecutor:
+        """Make an executor, to be entered as a context on rank 0.
+
+        It retries nothing: a run that fails on rank 0 may go on in the other processes.
+        """
         return DistributedExecutor(store, self.device, self.threads)
 
 
@@ -129,22 +136,25 @@ def open_torchrun(config: EngineConfig) -> TorchrunEngine:
             are given values that ``torchrun`` doesn't allow.
     """
     if config.engine != "local":
-        raise ValueError(f"engine (={config.engine!r}) must be 'local' under torchrun")
+        raise FieldError("engine", config.engine, "must be 'local' under torchrun")
     if config.workers not in (None, 1):
-        raise ValueError(
-            f"workers (={config.workers}) must not be given under torchrun, where all processes "
-            "train the same run"
+        raise FieldError(
+            "workers",
+            config.workers,
+            "must not be given under torchrun, where all processes train the same run",
         )
     gpus, processes = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
     device = config.device
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     if device not in ("cpu", "cuda"):
-        raise ValueError(f"device (={device!r}) must be auto, cpu or cuda under torchrun")
+        raise FieldError("device", device, "must be auto, cpu or cuda under torchrun")
     if device == "cuda" and gpus < processes:
-        raise ValueError(
-            f"device (={config.device!r}) must have a GPU for each of the {processes} processes "
-            f"that torchrun starts here, not {gpus}"
+        raise FieldError(
+            "device",
+            config.device,
+            f"must have a GPU for each of the {processes} processes that torchrun starts here, not "
+            f"{gpus}",
         )
     return TorchrunEngine(device, config.threads)
 
@@ -158,10 +168,10 @@ def _rank_device(device_type: str) -> str:
     return f"cuda:{local_rank}"
 
 
-class DistributedExecutor:
+class DistributedExecutor(Executor["_RankZero"]):
     """Executes one run at a time on all processes of ``torchrun``. Used as a context on rank 0.
 
-    A thread of rank 0 takes its part in the training.
+    It starts no process. An unfinished run ends with the command.
 
     Args:
         store: where the files of runs go.
@@ -169,70 +179,54 @@ class DistributedExecutor:
         threads: the CPU threads of each process.
     """
 
-    workers = 1
-
     def __init__(self, store: Store, device: str, threads: int) -> None:
+        super().__init__(store, workers=1)
+        self._device = device
+        self._threads = threads
+
+    def _new_worker(self) -> _RankZero:
+        return _RankZero(self._store, self._device, self._threads, self._output)
+
+    def _finish(self, run: RunConfig, result: dict[str, Any], failure: str = "") -> None:
+        if result["status"] not in _ENDS_ON_ALL_RANKS:
+            reason = result["error"]
+            if "onnection" in reason:  # Gloo's and NCCL's messages, which are long
+                raise RanksOutOfStep("a process that trains the run has ended")
+            raise RanksOutOfStep(f"the run has ended in one of the processes only ({reason})")
+        super()._finish(run, result, failure)
+
+
+class _RankZero(Worker):
+    """A thread of rank 0, which takes its part in the training of each run.
+
+    Args:
+        store: where the files of runs go.
+        device: ``cpu`` or ``cuda``.
+        threads: the CPU threads of each process.
+        output: receives its messages.
+    """
+
+    def __init__(self, store: Store, device: str, threads: int, output: Output) -> None:
+        super().__init__(output)
         self._store = store
         self._device = device
         self._threads = threads
-        self._queue: queue.Queue[RunConfig | None] = queue.Queue()
-        self._events: queue.Queue[RunEvent] = queue.Queue()
+        self._runs: queue.Queue[RunConfig | None] = queue.Queue()
         self._to_stop: set[str] = set()
-        self._thread = threading.Thread(target=self._execute_queue, daemon=True)
-        self.unfinished = 0
+        self._listener.start()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def _listen(self) -> None:
+        torch.set_num_threads(self._threads)
+        device = _rank_device(self._device)
+        while (run := self._runs.get()) is not None:
+            execute_until_stopped(run, self._store, device, self._send, self._to_stop)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._queue.put(None)  # if a run is unfinished, it ends with this process
-
-    def submit(self, run: RunConfig) -> None:
-        """Execute a run after those that were submitted before it."""
-        self.unfinished += 1
+    def execute(self, run: RunConfig) -> None:
         self._to_stop.discard(run.id)
-        self._queue.put(run)
+        self._runs.put(run)
 
     def stop(self, run_id: str) -> None:
-        """Stop a run at the end of its current epoch and keep its checkpoint.
-
-        It finishes with the status ``stopped``, unless it is already in its last epoch.
-        """
         self._to_stop.add(run_id)
 
-    def next_event(self, timeout: float | None = None) -> RunEvent | None:
-        """Wait for the next event of any run; None after ``timeout`` seconds without one.
-
-        Raises:
-            RanksOutOfStep: a run has ended on some ranks only.
-        """
-        try:
-            event = self._events.get(timeout=timeout)
-        except queue.Empty:
-            return None
-        if event.kind == "finished":
-            self.unfinished -= 1
-            if event.values["status"] not in _ENDS_ON_ALL_RANKS:
-                reason = event.values["error"]
-                if "onnection" in reason:  # Gloo's and NCCL's messages, which are long
-                    raise RanksOutOfStep("a process that trains the run has ended")
-                raise RanksOutOfStep(f"the run has ended in one of the processes only ({reason})")
-        return event
-
-    def _execute_queue(self) -> None:
-        torch.set_num_threads(self._threads)
-        while (run := self._queue.get()) is not None:
-
-            def report(event: RunEvent, epochs: int = run.recipe.epochs) -> None:
-                self._events.put(event)
-                stops = event.kind == "evaluation" and event.run_id in self._to_stop
-                if stops and event.values["epoch"] < epochs:
-                    raise RunStopped
-
-            execute_run(run, self._store, _rank_device(self._device), report)
+    def end(self) -> None:
+        self._runs.put(None)

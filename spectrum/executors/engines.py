@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
-
 from spectrum.cli import started_by_torchrun
 from spectrum.executors.base import Engine, EngineConfig
 from spectrum.executors.distributed import open_torchrun
 from spectrum.executors.local import LocalEngine, available_devices, worker_count
 from spectrum.executors.ray_cluster import open_ray
+from spectrum.machine import cpu_threads
 from spectrum.runs.config import RunConfig
 from spectrum.runs.events import OnEvent, execute_run
 from spectrum.runs.store import Store
@@ -68,10 +67,6 @@ def execute_runs(
 def _execute_in_this_process(
     runs: Sequence[RunConfig], store: Store, device: str, threads: int, report: OnEvent
 ) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with cpu_threads(threads):
         for run in runs:
             execute_run(run, store, device, report)
-    finally:
-        torch.set_num_threads(before)

@@ -16,9 +16,9 @@ from dataclasses import asdict
 
 import torch
 
+from spectrum.executors.base import execute_until_stopped
 from spectrum.runs.config import RunConfig
-from spectrum.runs.events import RunEvent, execute_run
-from spectrum.runs.execute import RunStopped
+from spectrum.runs.events import RunEvent
 from spectrum.runs.store import Store
 
 __all__ = ["serve"]
@@ -56,16 +56,11 @@ def serve(store: Store, device: str, threads: int) -> None:
 
     threading.Thread(target=read, daemon=True).start()
 
+    def report(event: RunEvent) -> None:
+        events.write(json.dumps(asdict(event)) + "\n")
+
     while True:
-        run = runs.get()
-
-        def report(event: RunEvent, epochs: int = run.recipe.epochs) -> None:
-            events.write(json.dumps(asdict(event)) + "\n")
-            stops = event.kind == "evaluation" and event.run_id in to_stop
-            if stops and event.values["epoch"] < epochs:  # after the last one it ends anyway
-                raise RunStopped
-
-        execute_run(run, store, device, report)
+        execute_until_stopped(runs.get(), store, device, report, to_stop)
 
 
 if __name__ == "__main__":

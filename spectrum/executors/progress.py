@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import (
@@ -19,19 +18,7 @@ from rich.progress import (
 from spectrum.analysis.measure import infer_measure_from_names
 from spectrum.runs.events import RunEvent
 
-__all__ = ["ProgressDisplay", "describe_test", "describe_validation"]
-
-
-def describe_test(result: Mapping[str, Any]) -> str:
-    """The measure that a run with the status ``done`` has reached on the test split, as text."""
-    measure = infer_measure_from_names(result)
-    return f"test {measure.column_heading} {result[measure.test_column]:.4f}"
-
-
-def describe_validation(result: Mapping[str, Any]) -> str:
-    """The measure that a run with the status ``done`` has reached on validation, as text."""
-    measure = infer_measure_from_names(result)
-    return f"validation {measure.column_heading} {result[measure.validation_column]:.4f}"
+__all__ = ["ProgressDisplay"]
 
 
 class ProgressDisplay:
@@ -43,7 +30,8 @@ class ProgressDisplay:
         console: where to print.
         total: the number of runs.
         done: the number of runs that are done already.
-        describe: describes the result of a run with the status ``done`` in a few words.
+        split: the split whose result is shown for a finished run: ``"validation"`` where something
+            is still chosen, otherwise ``"test"``.
         what: the plural noun for the runs, such as trials.
     """
 
@@ -52,14 +40,14 @@ class ProgressDisplay:
         console: Console,
         total: int,
         done: int,
-        describe: Callable[[Mapping[str, Any]], str],
+        split: Literal["validation", "test"] = "test",
         what: str = "runs",
     ) -> None:
         self.console = console
         self.runs: dict[str, tuple[str, int]] = {}
         self.finished = done
         self.total = total
-        self.describe = describe
+        self.split = split
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -80,10 +68,6 @@ class ProgressDisplay:
         """Register the name and the epochs of a run; call it before its first event."""
         self.runs[run_id] = name, epochs
 
-    def note(self, line: str) -> None:
-        """Print a line that belongs to no particular run."""
-        self._print(line)
-
     def report(self, event: RunEvent) -> None:
         """Show an event."""
         name, epochs = self.runs[event.run_id]
@@ -98,7 +82,7 @@ class ProgressDisplay:
                 value=f"val {event.values[validation]:.4f}",
             )
         elif event.kind == "note":
-            self._print(f"{name}: {event.values['text']}")
+            self.note(f"{name}: {event.values['text']}")
         else:
             self._finish(event, name)
 
@@ -109,12 +93,17 @@ class ProgressDisplay:
         self.progress.update(self.overall, completed=self.finished)
         result = event.values
         if result["status"] != "done":
-            self._print(f"{name}: {result['status']}: {result['error']}")
+            self.note(f"{name}: {result['status']}: {result['error']}")
         elif not self.console.is_terminal:
-            self._print(
-                f"[{self.finished}/{self.total}] {name}: {self.describe(result)}, "
-                f"{result['train_seconds']:.1f} s"
+            measure = infer_measure_from_names(result)
+            column = measure.test_column
+            if self.split == "validation":
+                column = measure.validation_column
+            self.note(
+                f"[{self.finished}/{self.total}] {name}: {self.split} {measure.column_heading} "
+                f"{result[column]:.4f}, {result['train_seconds']:.1f} s"
             )
 
-    def _print(self, line: str) -> None:
+    def note(self, line: str) -> None:
+        """Print a line."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)

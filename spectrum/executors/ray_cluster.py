@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spectrum.errors import FieldError
 from spectrum.executors.base import EngineConfig
 from spectrum.runs.store import Store
 
@@ -43,11 +44,11 @@ class RayEngine:
     threads: int
     gpus: float
 
-    def make_executor(self, store: Store) -> RayExecutor:
+    def make_executor(self, store: Store, retry_writes: bool = False) -> RayExecutor:
         """Make an executor of processes of the cluster, to be entered as a context."""
         from spectrum.executors.ray import RayExecutor
 
-        return RayExecutor(store, self.workers, self.threads, self.gpus)
+        return RayExecutor(store, self.workers, self.threads, self.gpus, retry_writes)
 
 
 @contextmanager
@@ -68,7 +69,8 @@ def open_ray(config: EngineConfig) -> Iterator[RayEngine]:
     try:
         import ray
     except ImportError:
-        raise ValueError("engine (='ray') needs Ray: pip install 'segment-spectrum[ray]'") from None
+        needed = "needs Ray: pip install 'segment-spectrum[ray]'"
+        raise FieldError("engine", "ray", needed) from None
     if ray.is_initialized():
         yield _make_engine(ray.nodes(), config)
         return
@@ -83,8 +85,7 @@ def open_ray(config: EngineConfig) -> Iterator[RayEngine]:
             )
         except (Exception, SystemExit) as error:  # Ray exits if it can't connect
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            message = f"{_describe_address(config.address)} can't be joined: {reason}"
-            raise ValueError(message) from None
+            raise _address_error(config.address, f"can't be joined: {reason}") from None
         try:
             yield _make_engine(ray.nodes(), config)
         finally:
@@ -100,15 +101,15 @@ def _find_cluster(address: str | None) -> str:
         return "auto" if found else "local"
     host, _, port = requested.rpartition(":")
     if not re.fullmatch(r"[^/]+:\d{1,5}", requested):
-        raise ValueError(f"{_describe_address(address)} must be HOST:PORT of the cluster's head")
+        raise _address_error(address, "must be HOST:PORT of the cluster's head")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"{_describe_address(address)} can't be reached: {reason}") from None
+        raise _address_error(address, f"can't be reached: {reason}") from None
     problem = _check_health(requested)
     if problem is not None:
-        raise ValueError(f"{_describe_address(address)} can't be reached: {problem}")
+        raise _address_error(address, f"can't be reached: {problem}")
     return requested
 
 
@@ -135,11 +136,11 @@ def _check_health(address: str) -> str | None:
     return mismatch.group()[:200] if mismatch else "no Ray cluster answers there"
 
 
-def _describe_address(address: str | None) -> str:
-    """The address as messages begin with it."""
+def _address_error(address: str | None, allowed: str) -> FieldError:
+    """An error about the address that was given, or about the environment variable for it."""
     if address is None and "RAY_ADDRESS" in os.environ:
-        return f"address (={os.environ['RAY_ADDRESS']!r}, of RAY_ADDRESS)"
-    return f"address (={address!r})"
+        return FieldError("RAY_ADDRESS", os.environ["RAY_ADDRESS"], allowed)
+    return FieldError("address", address, allowed)
 
 
 def _make_engine(nodes: list[dict[str, Any]], config: EngineConfig) -> RayEngine:
@@ -164,22 +165,24 @@ def _make_engine(nodes: list[dict[str, Any]], config: EngineConfig) -> RayEngine
     else:
         gpus = float(has_gpus) if config.gpus is None else config.gpus
     if gpus and not has_gpus:
-        raise ValueError(f"gpus (={config.gpus:g}) must be 0, the cluster has none")
+        raise FieldError("gpus", config.gpus, "must be 0, the cluster has none")
     if config.device == "cuda" and not gpus:
-        raise ValueError("device (='cuda') must be auto or cpu, the cluster has no GPUs")
+        raise FieldError("device", config.device, "must be auto or cpu, the cluster has no GPUs")
     if config.threads > most_cpus:
-        raise ValueError(
-            f"threads (={config.threads}) must be at most {most_cpus:g}, the CPUs of the largest "
-            "node of the cluster"
+        raise FieldError(
+            "threads",
+            config.threads,
+            f"must be at most {most_cpus:g}, the CPUs of the largest node of the cluster",
         )
     capacity = sum(
         int(min(cpus // config.threads, node_gpus // gpus if gpus else cpus))
         for cpus, node_gpus in resources
     )
     if not capacity:
-        raise ValueError(
-            f"threads (={config.threads}) must be fewer: no node of the cluster has so many CPUs "
-            "beside a GPU"
+        raise FieldError(
+            "threads",
+            config.threads,
+            "must be fewer: no node of the cluster has so many CPUs beside a GPU",
         )
     return RayEngine(config.workers or capacity, config.threads, gpus)
 

@@ -14,21 +14,31 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 
+from spectrum.executors.base import execute_until_stopped
 from spectrum.runs.config import RunConfig
-from spectrum.runs.events import RunEvent, execute_run
-from spectrum.runs.execute import RunStopped, status_and_reason
+from spectrum.runs.events import RunEvent
+from spectrum.runs.execute import status_and_reason
 from spectrum.runs.store import Store
 
-__all__ = ["CHECKPOINT", "RayWorker", "RunUpdate"]
+__all__ = ["RayWorker", "RunUpdate"]
 
-CHECKPOINT = "checkpoint.pt"
+_CHECKPOINT = "checkpoint.pt"
+# The files of a run in the order in which they are written; result.json says that it is finished.
+_FILES = (
+    _CHECKPOINT,
+    "curve.jsonl",
+    "predictions.npz",
+    "weights.safetensors",
+    "error.txt",
+    "result.json",
+)
 _PREFIX = "spectrum-"  # of the temporary stores' names
 _POLL_INTERVAL = 30  # seconds without an event after which a new checkpoint is looked for
 
@@ -38,12 +48,10 @@ class RunUpdate:
     """An event of a run, new files of it, or both.
 
     Attributes:
-        run_id: the id of the run.
         event: the event; None if there are only files.
         files: the content of files by name: a new checkpoint, or all files of a finished run.
     """
 
-    run_id: str
     event: RunEvent | None
     files: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -89,68 +97,50 @@ class RayWorker:
             checkpoint: the content of the checkpoint to continue from, if there is one.
             initial_weights: the content of the file of initial weights, if the run has given ones.
         """
-        with self._lock:  # the files of the previous run may not have been removed yet
-            self._execute(run_id, fields, final_store, checkpoint, initial_weights)
-
-    def _execute(
-        self,
-        run_id: str,
-        fields: dict[str, Any],
-        final_store: str,
-        checkpoint: bytes | None,
-        initial_weights: bytes | None,
-    ) -> None:
         store = Store(self._root)
-        self._to_stop.discard(run_id)
-        torch.set_num_threads(self._threads)
 
         def report(event: RunEvent) -> None:
+            files: dict[str, bytes] = {}
             if event.kind == "finished":
                 self._current_run = None
-                self._outbox.put(_final_update(event, store, final_store))
-                return
-            self._outbox.put(RunUpdate(run_id, event, self._new_checkpoint(run_id)))
-            stops = event.kind == "evaluation" and run_id in self._to_stop
-            if stops and event.values["epoch"] < fields["recipe"]["epochs"]:
-                raise RunStopped
+                event, files = _final_update(event, store, final_store)
+            self._outbox.put(RunUpdate(event, files))
 
-        try:
-            run = RunConfig(**fields)
-            store.folder(run_id).mkdir()
-            if checkpoint is not None:
-                store.checkpoint_path(run_id).write_bytes(checkpoint)
-                self._new_checkpoint(run_id)  # the executor has this one, so it counts as sent
-            if initial_weights is not None:
-                store.save_initial_weights(run.start, safetensors.torch.load(initial_weights))
-            self._current_run = run_id
-            execute_run(run, store, self._device, report)
-        except Exception as error:  # before or after the training, such as a full disk
-            status, reason = status_and_reason(error)
-            event = RunEvent("finished", run_id, {"status": status, "error": reason})
-            self._outbox.put(RunUpdate(run_id, event))
-        finally:
-            self._current_run = None
-            shutil.rmtree(store.folder(run_id), ignore_errors=True)
+        with self._lock:  # the files of the previous run may not have been removed yet
+            self._to_stop.discard(run_id)
+            torch.set_num_threads(self._threads)
+            try:
+                run = RunConfig(**fields)
+                store.folder(run_id).mkdir()
+                if checkpoint is not None:
+                    store.checkpoint_path(run_id).write_bytes(checkpoint)
+                    self._new_checkpoint(run_id)  # the executor has this one, so it counts as sent
+                if initial_weights is not None:
+                    store.save_initial_weights(run.start, safetensors.torch.load(initial_weights))
+                self._current_run = run_id
+                execute_until_stopped(run, store, self._device, report, self._to_stop)
+            except Exception as error:  # before or after the training, such as a full disk
+                status, reason = status_and_reason(error)
+                event = RunEvent("finished", run_id, {"status": status, "error": reason})
+                self._outbox.put(RunUpdate(event))
+            finally:
+                self._current_run = None
+                shutil.rmtree(store.folder(run_id), ignore_errors=True)
 
     def updates(self) -> list[RunUpdate]:
-        """Wait for updates and return all since the last call, with the newest checkpoint only.
+        """Wait for events and return all since the last call; a new checkpoint comes before them.
 
         After ``_POLL_INTERVAL`` seconds without an event it is a new checkpoint alone, or nothing.
         """
-        try:
-            found = [self._outbox.get(timeout=_POLL_INTERVAL)]
-        except queue.Empty:
-            run_id = self._current_run
-            files = self._new_checkpoint(run_id) if run_id else {}
-            return [RunUpdate(run_id, None, files)] if run_id and files else []
+        found = []
         with suppress(queue.Empty):
+            found.append(self._outbox.get(timeout=_POLL_INTERVAL))
             while True:
                 found.append(self._outbox.get_nowait())
-        newest = max((i for i, update in enumerate(found) if CHECKPOINT in update.files), default=0)
-        return [
-            update if i >= newest or CHECKPOINT not in update.files else replace(update, files={})
-            for i, update in enumerate(found)
-        ]
+        # It is read after the events were taken, so it holds the epochs that they tell of.
+        run_id = self._current_run
+        files = self._new_checkpoint(run_id) if run_id else {}
+        return [RunUpdate(None, files), *found] if files else found
 
     def stop(self, run_id: str) -> None:
         """Stop a run at the end of its current epoch, unless that is its last one."""
@@ -168,12 +158,14 @@ class RayWorker:
             version = (run_id, path.stat().st_mtime_ns)
             if version != self._sent:
                 self._sent = version
-                return {CHECKPOINT: path.read_bytes()}
+                return {_CHECKPOINT: path.read_bytes()}
         return {}
 
 
-def _final_update(event: RunEvent, store: Store, final_store: str) -> RunUpdate:
-    """The update with the ``finished`` event and all files of a run.
+def _final_update(
+    event: RunEvent, store: Store, final_store: str
+) -> tuple[RunEvent, dict[str, bytes]]:
+    """The ``finished`` event of a run for the executor, and all files of the run.
 
     Args:
         event: the event.
@@ -183,10 +175,9 @@ def _final_update(event: RunEvent, store: Store, final_store: str) -> RunUpdate:
     values = dict(event.values)
     if values["status"] == "failed":
         values["error"] = values["error"].replace(str(store.root), final_store)
-    names = ("curve.jsonl", "predictions.npz", "weights.safetensors", "error.txt", "result.json")
     folder = store.folder(event.run_id)
-    files = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
-    return RunUpdate(event.run_id, RunEvent("finished", event.run_id, values), files)
+    files = {name: (folder / name).read_bytes() for name in _FILES if (folder / name).exists()}
+    return RunEvent("finished", event.run_id, values), files
 
 
 def _remove_abandoned_stores() -> None:

@@ -1,8 +1,8 @@
 from .arguments import ACTIVATIONS, ORDERS, Activation, Order, Pair, check_int
 from .batch_norm import BatchNorm2d, BatchNormReLU
-from .resegment import from_conv2d, fuse_pointwise, match_memory_format, resegment_layer
+from .resegment import from_conv2d, fuse_pointwise, resegment_layer
 from .segmented import SegmentedConv, segmented_channels
-from .spatial import UnevenConv2d, spatial_conv
+from .spatial import UnevenConv2d, match_memory_format, spatial_conv
 from .towers import Towers
 
 __all__ = [

@@ -13,7 +13,6 @@ __all__ = [
     "Activation",
     "Order",
     "Pair",
-    "check_activation",
     "check_choice",
     "check_int",
     "check_pair",
@@ -36,14 +35,14 @@ def check_int(name: str, value: object, minimum: int = 1) -> int:
         minimum: the smallest value that is allowed.
 
     Raises:
-        ValueError: ``value`` isn't a whole number, or it is below ``minimum``.
+        FieldError: ``value`` isn't a whole number, or it is below ``minimum``.
     """
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = minimum - 1
     if isinstance(value, bool) or number < minimum:
-        raise ValueError(f"{name} (={value!r}) must be a whole number from {minimum}")
+        raise FieldError(name, value, f"must be a whole number from {minimum}")
     return number
 
 
@@ -51,26 +50,18 @@ def check_pair(name: str, value: object, minimum: int = 1) -> Pair:
     """Return ``value``, one whole number for both or a pair of them, as (height, width).
 
     Raises:
-        ValueError: ``value`` is neither, or a number is below ``minimum``.
+        FieldError: ``value`` is neither, or a number is below ``minimum``.
     """
-    if isinstance(value, tuple | list):
-        if len(value) != 2:
-            raise ValueError(f"{name} (={value!r}) must be one number or (height, width)")
-        return check_int(name, value[0], minimum), check_int(name, value[1], minimum)
-    both = check_int(name, value, minimum)
-    return both, both
+    pair = value if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2:
+        raise FieldError(name, value, "must be one number or (height, width)")
+    return check_int(name, pair[0], minimum), check_int(name, pair[1], minimum)
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise a FieldError unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise FieldError(name, value, f"must be one of {', '.join(map(str, choices))}")
-
-
-def check_activation(activation: object) -> None:
-    """Raise a ValueError unless ``activation`` is None or one of ``ACTIVATIONS``."""
-    if activation not in (None, *ACTIVATIONS):
-        raise ValueError(f"activation (={activation!r}) must be None, 'relu' or 'elu'")
 
 
 def paddings(padding: int | Pair | None, kernel: Pair, dilation: Pair) -> tuple[Pair, Pair]:

@@ -15,16 +15,15 @@ from torch import Tensor, nn
 from spectrum.layers.arguments import Order, Pair
 from spectrum.layers.segmented import SegmentedConv, segmented_channels
 from spectrum.layers.spatial import (
-    copy_requires_grad,
+    allocate,
+    copy_parameters,
     dense_weight,
     fill_from_dense,
-    segment_biases,
-    segment_weights,
-    spatial_parameters,
+    plain_convs,
 )
 from spectrum.segments import Segments
 
-__all__ = ["from_conv2d", "fuse_pointwise", "match_memory_format", "resegment_layer"]
+__all__ = ["from_conv2d", "fuse_pointwise", "resegment_layer"]
 
 
 def from_conv2d(conv: nn.Conv2d) -> SegmentedConv:
@@ -48,8 +47,8 @@ def from_conv2d(conv: nn.Conv2d) -> SegmentedConv:
             dilation=conv.dilation,  # type: ignore[arg-type]
             bias=conv.bias is not None,
         )
-    _allocate(layer, conv, conv.weight)
-    _copy_parameters(conv, layer.spatial)
+    allocate(layer, conv, conv.weight)
+    copy_parameters([conv], plain_convs(layer.spatial))
     return layer
 
 
@@ -65,24 +64,19 @@ def resegment_layer(conv: SegmentedConv, segments: Segments) -> tuple[SegmentedC
         if the two layers are the same function, NaN on the meta device.
 
     Raises:
-        ValueError: explicit sizes don't add up to the layer's channels.
+        FieldError: explicit sizes don't add up to the layer's channels.
     """
     channels = segmented_channels(conv.in_channels, conv.out_channels, conv.order)
     layer = _empty_like(conv, segments.saturated(channels), conv.order)
+    old, new = plain_convs(conv.spatial), plain_convs(layer.spatial)
     dense = dense_weight(conv.spatial)
     fill_from_dense(layer.spatial, dense)
-    for kind in ("weight", "bias"):
-        copy_requires_grad(
-            spatial_parameters(conv.spatial, kind), spatial_parameters(layer.spatial, kind)
-        )
-    biases = segment_biases(layer.spatial)
-    if biases:
-        bias = torch.cat(segment_biases(conv.spatial))
-        with torch.no_grad():
-            for new, values in zip(biases, bias.split([len(b) for b in biases]), strict=True):
-                new.copy_(values)
+    requires_grad = any(part.weight.requires_grad for part in old)
+    for part in new:
+        part.weight.requires_grad_(requires_grad)
+    copy_parameters(old, new, ["bias"])
     if layer.pointwise is not None and conv.pointwise is not None:
-        _copy_parameters(conv.pointwise, layer.pointwise)
+        copy_parameters([conv.pointwise], [layer.pointwise])
     return layer, _dropped_energy(dense, dense_weight(layer.spatial))
 
 
@@ -99,16 +93,8 @@ def fuse_pointwise(conv: SegmentedConv) -> SegmentedConv:
     pointwise = conv.pointwise.weight.detach()
     dense = torch.einsum("om,mikl->oikl", pointwise.flatten(1), dense_weight(conv.spatial))
     fill_from_dense(layer.spatial, dense)
-    if conv.pointwise.bias is not None:
-        with torch.no_grad():
-            segment_biases(layer.spatial)[0].copy_(conv.pointwise.bias)
+    copy_parameters([conv.pointwise], plain_convs(layer.spatial), ["bias"])
     return layer
-
-
-def match_memory_format(layer: nn.Module, weight: Tensor) -> None:
-    """Convert a layer to channels_last if ``weight`` has that memory format."""
-    if not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last):
-        layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _empty_like(conv: SegmentedConv, segments: Segments, order: Order) -> SegmentedConv:
@@ -117,31 +103,12 @@ def _empty_like(conv: SegmentedConv, segments: Segments, order: Order) -> Segmen
         layer = SegmentedConv(
             conv.in_channels,
             conv.out_channels,
-            conv.kernel_size,
             segments=segments,
             order=order,
-            activation=conv.activation,
-            stride=conv.stride,
-            padding=conv.padding,
-            dilation=conv.dilation,
-            bias=conv.bias,
+            **conv.spatial_arguments(),
         )
-    _allocate(layer, conv, segment_weights(conv.spatial)[0])
+    allocate(layer, conv, plain_convs(conv.spatial)[0].weight)
     return layer
-
-
-def _allocate(layer: SegmentedConv, old: nn.Module, weight: Tensor) -> None:
-    """Give a layer on the meta device the device, dtype, mode and memory format of another."""
-    layer.to(weight.dtype).to_empty(device=weight.device).train(old.training)
-    match_memory_format(layer, weight)
-
-
-@torch.no_grad()
-def _copy_parameters(source: nn.Module, target: nn.Module) -> None:
-    # By name, because the order can differ: removing a parametrization puts the weight last.
-    parameters = dict(source.named_parameters())
-    for name, copy in target.named_parameters():
-        copy.copy_(parameters[name]).requires_grad_(parameters[name].requires_grad)
 
 
 def _dropped_energy(before: Tensor, after: Tensor) -> float:

@@ -6,30 +6,19 @@ set by the number of independent channel-space segments used for the spatial con
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectrum.errors import FieldError
 from spectrum.layers.acceleration import convolve, pointwise_conv
-from spectrum.layers.activation import activation_module
-from spectrum.layers.arguments import (
-    ORDERS,
-    Activation,
-    Order,
-    Pair,
-    check_activation,
-    check_int,
-    check_pair,
-    paddings,
-)
+from spectrum.layers.arguments import ORDERS, Activation, Order, Pair, check_choice, check_int
 from spectrum.layers.spatial import (
-    copy_requires_grad,
-    segment_biases,
-    segment_weights,
+    SpatialModule,
+    allocate,
+    copy_parameters,
+    plain_convs,
     spatial_conv,
-    spatial_parameters,
 )
 from spectrum.layers.towers import Towers
 from spectrum.segments import Segments, SegmentsLike
@@ -37,7 +26,7 @@ from spectrum.segments import Segments, SegmentsLike
 __all__ = ["SegmentedConv", "segmented_channels"]
 
 
-class SegmentedConv(nn.Module):
+class SegmentedConv(SpatialModule):
     """A spatial convolution in channel-space segments, with a 1x1 that mixes all channels.
 
     With segment sizes s_i and kernel size k, parameters = k*k*sum(s_i*s_i) + c_in*c_out. With one
@@ -68,7 +57,7 @@ class SegmentedConv(nn.Module):
         segment_count: the number of segments.
 
     Raises:
-        ValueError: an argument is out of its range; the message names it, its value and the range.
+        FieldError: an argument is out of its range.
     """
 
     pointwise: nn.Conv2d | None
@@ -87,31 +76,26 @@ class SegmentedConv(nn.Module):
         dilation: int | Pair = 1,
         bias: bool = False,
     ) -> None:
-        super().__init__()
-        _check_choices(order, activation)
-        self.in_channels = check_int("in_channels", in_channels)
+        check_choice("order", order, ORDERS)
+        if activation is not None and order == "spatial_only":
+            raise FieldError(
+                "activation", activation, "must be None for spatial_only, which has no 1x1"
+            )
+        super().__init__(in_channels, kernel_size, activation, stride, padding, dilation, bias)
         self.out_channels = check_int("out_channels", out_channels)
-        self.kernel_size = check_pair("kernel_size", kernel_size)
-        self.stride = check_pair("stride", stride)
-        self.dilation = check_pair("dilation", dilation)
         self.segments = Segments(segments)
         self.order = order
-        self.activation = activation
-        self.padding = padding
-        self.bias = bool(bias)
-        before, after = paddings(padding, self.kernel_size, self.dilation)
-
         in_sizes, out_sizes = _sizes(self.segments, self.in_channels, self.out_channels, order)
         self.segment_count = len(in_sizes)
         # nn.Conv2d pads both sides alike. What the far side needs beyond that is added by F.pad.
-        excess = tuple(a - b for a, b in zip(after, before, strict=True))
+        excess = tuple(a - b for a, b in zip(self.after, self.before, strict=True))
         self._far_padding = (0, excess[1], 0, excess[0]) if any(excess) else None
         self.spatial = spatial_conv(
             in_sizes,
             out_sizes,
             self.kernel_size,
             stride=self.stride,
-            padding=before,
+            padding=self.before,
             dilation=self.dilation,
             bias=bias and order != "spatial_first",
         )
@@ -123,7 +107,7 @@ class SegmentedConv(nn.Module):
                 kernel_size=1,
                 bias=bias and order == "spatial_first",
             )
-        self.act = activation_module(activation)
+        self.act = self.activation_module()
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, in_channels, H, W) to (N, out_channels, H', W')."""
@@ -145,30 +129,18 @@ class SegmentedConv(nn.Module):
             Towers with copies of this layer's weights.
 
         Raises:
-            ValueError: ``order`` isn't ``"pointwise_first"``.
+            FieldError: ``order`` isn't ``"pointwise_first"``.
         """
         if self.order != "pointwise_first" or self.pointwise is None:
-            raise ValueError(
-                f"order (={self.order!r}) must be 'pointwise_first' for a layer to be towers"
+            raise FieldError(
+                "order", self.order, "must be 'pointwise_first' for a layer to be towers"
             )
-        weight = self.pointwise.weight
+        sizes = self.segments.sizes(self.out_channels)
         with torch.device("meta"):
-            towers = Towers(
-                self.in_channels,
-                self.segments.sizes(self.out_channels),
-                self.kernel_size,
-                activation=self.activation,
-                stride=self.stride,
-                padding=self.padding,
-                dilation=self.dilation,
-                bias=self.bias,
-            )
-        towers.to(weight.dtype).to_empty(device=weight.device).train(self.training)
-        with torch.no_grad():
-            for segment, tower in _weight_pairs(self, towers):
-                tower.copy_(segment)
-        for source, target in zip(_parameters(self), _tower_parameters(towers), strict=True):
-            copy_requires_grad(source, target)
+            towers = Towers(self.in_channels, sizes, **self.spatial_arguments())
+        allocate(towers, self, self.pointwise.weight)
+        copy_parameters([self.pointwise], towers.convs(0))
+        copy_parameters(plain_convs(self.spatial), towers.convs(-1))
         return towers
 
     @classmethod
@@ -182,31 +154,22 @@ class SegmentedConv(nn.Module):
             A ``pointwise_first`` layer with copies of the towers' weights, one segment per tower.
 
         Raises:
-            ValueError: ``towers`` is of another type.
+            FieldError: ``towers`` is of another type.
         """
         if not isinstance(towers, Towers):
-            raise ValueError(f"towers (={towers!r}) must be Towers, as to_towers makes them")
-        sizes = towers.sizes
-        weight = towers.towers[0][0].weight  # type: ignore[index]
+            raise FieldError("towers", towers, "must be Towers, as to_towers makes them")
         with torch.device("meta"):
             conv = cls(
                 towers.in_channels,
-                sum(sizes),
-                towers.kernel_size,
-                segments=Segments.from_sizes(sizes),
+                sum(towers.sizes),
+                segments=Segments.from_sizes(towers.sizes),
                 order="pointwise_first",
-                activation=towers.activation,
-                stride=towers.stride,
-                padding=towers.padding,
-                dilation=towers.dilation,
-                bias=towers.bias,
+                **towers.spatial_arguments(),
             )
-        conv.to(weight.dtype).to_empty(device=weight.device).train(towers.training)
-        with torch.no_grad():
-            for segment, tower in _weight_pairs(conv, towers):
-                segment.copy_(tower)
-        for source, target in zip(_tower_parameters(towers), _parameters(conv), strict=True):
-            copy_requires_grad(source, target)
+        assert conv.pointwise is not None
+        allocate(conv, towers, towers.convs(0)[0].weight)
+        copy_parameters(towers.convs(0), [conv.pointwise])
+        copy_parameters(towers.convs(-1), plain_convs(conv.spatial))
         return conv
 
     def extra_repr(self) -> str:
@@ -217,41 +180,11 @@ class SegmentedConv(nn.Module):
             f"segments={self.segments} ({self.segment_count} of {channels} channels)",
             f"order={self.order}",
         ]
-        if self.activation:
-            shown.append(f"activation={self.activation}")
-        if self.stride != (1, 1):
-            shown.append(f"stride={self.stride}")
-        if self.dilation != (1, 1):
-            shown.append(f"dilation={self.dilation}")
-        if self.padding is not None:
-            shown.append(f"padding={self.padding}")
-        if self.bias:
-            shown.append("bias=True")
+        defaults = {"activation": None, "stride": (1, 1), "dilation": (1, 1), "padding": None}
+        for name, default in (defaults | {"bias": False}).items():
+            if getattr(self, name) != default:
+                shown.append(f"{name}={getattr(self, name)}")
         return ", ".join(shown)
-
-
-def _weight_pairs(conv: SegmentedConv, towers: Towers) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each weight and bias of a layer's segments with that of the tower that equals the segment."""
-    pointwise, weights, biases = _tower_parameters(towers)
-    of_segments = conv.pointwise.weight.split(towers.sizes)  # type: ignore[union-attr]
-    yield from zip(of_segments, pointwise, strict=True)
-    yield from zip(segment_weights(conv.spatial), weights, strict=True)
-    yield from zip(segment_biases(conv.spatial), biases, strict=True)
-
-
-def _parameters(conv: SegmentedConv) -> list[list[Tensor]]:
-    """The parameters of a ``pointwise_first`` layer: 1x1 weights, spatial weights, biases."""
-    assert conv.pointwise is not None
-    spatial = [spatial_parameters(conv.spatial, kind) for kind in ("weight", "bias")]
-    return [[conv.pointwise.weight], *spatial]
-
-
-def _tower_parameters(towers: Towers) -> list[list[Tensor]]:
-    """The parameters of towers: 1x1 weights, spatial weights, biases."""
-    first: list[nn.Conv2d] = [tower[0] for tower in towers.towers]  # type: ignore[index]
-    last: list[nn.Conv2d] = [tower[-1] for tower in towers.towers]  # type: ignore[index]
-    biases = [part.bias for part in last if part.bias is not None]
-    return [[part.weight for part in first], [part.weight for part in last], biases]
 
 
 def segmented_channels(in_channels: int, out_channels: int, order: Order) -> int:
@@ -272,20 +205,11 @@ def _sizes(
         sizes = segments.sizes(channels)
         return sizes, sizes
     if isinstance(segments.value, tuple):
-        raise ValueError(
-            f"segments (={segments}) must be a number or 'C/n' where spatial_only divides "
-            f"{in_channels} input and {out_channels} output channels"
+        raise FieldError(
+            "segments",
+            str(segments),
+            "must be a number or 'C/n' where spatial_only divides "
+            f"{in_channels} input and {out_channels} output channels",
         )
     n = Segments(segments.count(channels))
     return n.sizes(in_channels), n.sizes(out_channels)
-
-
-def _check_choices(order: str, activation: str | None) -> None:
-    if order not in ORDERS:
-        raise ValueError(f"order (={order!r}) must be one of {', '.join(ORDERS)}")
-    check_activation(activation)
-    if activation is not None and order == "spatial_only":
-        raise ValueError(
-            f"activation (={activation!r}) must be none for spatial_only, "
-            "which has no second convolution"
-        )

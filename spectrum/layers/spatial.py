@@ -2,25 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spectrum.layers.arguments import Pair
+from spectrum.layers.arguments import (
+    ACTIVATIONS,
+    Activation,
+    Pair,
+    check_choice,
+    check_int,
+    check_pair,
+    paddings,
+)
 
 __all__ = [
+    "SpatialModule",
     "UnevenConv2d",
-    "copy_requires_grad",
+    "allocate",
+    "copy_parameters",
     "dense_weight",
     "fill_from_dense",
+    "match_memory_format",
     "plain_convs",
-    "segment_biases",
-    "segment_weights",
     "spatial_conv",
-    "spatial_parameters",
 ]
+
+_ACTIVATION_MODULES: dict[Activation | None, type[nn.Module]] = {
+    None: nn.Identity,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+}
+
+
+class SpatialModule(nn.Module):
+    """The arguments that ``SegmentedConv`` and ``Towers`` share, which are described there.
+
+    Attributes:
+        before: zeros above and to the left of an image.
+        after: zeros below and to the right of it.
+
+    Raises:
+        FieldError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        kernel_size: int | Pair,
+        activation: Activation | None,
+        stride: int | Pair,
+        padding: int | Pair | None,
+        dilation: int | Pair,
+        bias: bool,
+    ) -> None:
+        super().__init__()
+        check_choice("activation", activation, (None, *ACTIVATIONS))
+        self.in_channels = check_int("in_channels", in_channels)
+        self.kernel_size = check_pair("kernel_size", kernel_size)
+        self.activation = activation
+        self.stride = check_pair("stride", stride)
+        self.padding = padding
+        self.dilation = check_pair("dilation", dilation)
+        self.bias = bool(bias)
+        self.before, self.after = paddings(padding, self.kernel_size, self.dilation)
+
+    def spatial_arguments(self) -> dict[str, Any]:
+        """The arguments by name, but for the channels: to make another module with the same."""
+        names = ("kernel_size", "activation", "stride", "dilation", "padding", "bias")
+        return {name: getattr(self, name) for name in names}
+
+    def activation_module(self) -> nn.Module:
+        """A new module of the activation; ``nn.Identity`` if it is None."""
+        return _ACTIVATION_MODULES[self.activation]()
 
 
 class UnevenConv2d(nn.Module):
@@ -88,28 +145,47 @@ def spatial_conv(
     return convs[0] if len(convs) == 1 else UnevenConv2d(convs)
 
 
-def segment_weights(conv: nn.Conv2d | UnevenConv2d) -> list[Tensor]:
-    """Views of each segment's weight, (out_i, in_i, k_h, k_w), in order of the channels."""
-    return [block for part in plain_convs(conv) for block in part.weight.chunk(part.groups)]
+def allocate(module: nn.Module, old: nn.Module, weight: Tensor) -> None:
+    """Give a module on the meta device memory: like another module, one of whose weights is given.
+
+    The device, type and layout are those of the weight, the mode is that of the other module. The
+    values are not initialised.
+    """
+    module.to(weight.dtype).to_empty(device=weight.device).train(old.training)
+    match_memory_format(module, weight)
 
 
-def segment_biases(conv: nn.Conv2d | UnevenConv2d) -> list[Tensor]:
-    """Views of each segment's bias, (out_i,); an empty list without a bias."""
-    biases = [(part.bias, part.groups) for part in plain_convs(conv) if part.bias is not None]
-    return [block for bias, groups in biases for block in bias.chunk(groups)]
+def match_memory_format(module: nn.Module, weight: Tensor) -> None:
+    """Convert a module to channels_last if ``weight`` has that memory format."""
+    if not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def spatial_parameters(conv: nn.Conv2d | UnevenConv2d, kind: str) -> list[Tensor]:
-    """The parameters of one kind, ``"weight"`` or ``"bias"``, in order of the channels."""
-    found = [getattr(part, kind) for part in plain_convs(conv)]
+@torch.no_grad()
+def copy_parameters(
+    old: Sequence[nn.Conv2d], new: Sequence[nn.Conv2d], kinds: Sequence[str] = ("weight", "bias")
+) -> None:
+    """Copy parameters between convolutions that divide the same segments differently.
+
+    Each side's convolutions lie side by side, in order of their channels. So the parameters of a
+    kind, one after the other, are the same numbers on both sides. The new ones require gradients
+    if any of the old ones does.
+    """
+    for kind in kinds:
+        sources, targets = _parameters(old, kind), _parameters(new, kind)
+        if not targets:
+            continue
+        requires_grad = any(source.requires_grad for source in sources)
+        values = torch.cat([source.flatten() for source in sources])
+        parts = values.split([target.numel() for target in targets])
+        for target, part in zip(targets, parts, strict=True):
+            target.copy_(part.view_as(target)).requires_grad_(requires_grad)
+
+
+def _parameters(convs: Sequence[nn.Conv2d], kind: str) -> list[Tensor]:
+    """The parameters of one kind, ``"weight"`` or ``"bias"``."""
+    found = [getattr(conv, kind) for conv in convs]
     return [parameter for parameter in found if parameter is not None]
-
-
-def copy_requires_grad(old: Iterable[Tensor], new: Iterable[Tensor]) -> None:
-    """Let the new parameters require gradients if any of the old ones does."""
-    requires_grad = any(parameter.requires_grad for parameter in old)
-    for parameter in new:
-        parameter.requires_grad_(requires_grad)
 
 
 @torch.no_grad()
@@ -119,11 +195,11 @@ def dense_weight(conv: nn.Conv2d | UnevenConv2d) -> Tensor:
     Returns:
         (C_out, C_in, k_h, k_w), a copy.
     """
-    blocks = segment_weights(conv)
-    c_out, c_in = sum(b.shape[0] for b in blocks), sum(b.shape[1] for b in blocks)
-    dense = blocks[0].new_zeros(c_out, c_in, *blocks[0].shape[2:])
-    for block, out_channels, in_channels in _with_channels(blocks):
-        dense[out_channels, in_channels] = block
+    parts = plain_convs(conv)
+    c_out, c_in = sum(p.out_channels for p in parts), sum(p.in_channels for p in parts)
+    dense = parts[0].weight.new_zeros(c_out, c_in, *parts[0].kernel_size)
+    for weight, out_channels, in_channels in _segments(conv):
+        dense[out_channels, in_channels] = weight
     return dense
 
 
@@ -135,8 +211,8 @@ def fill_from_dense(conv: nn.Conv2d | UnevenConv2d, dense: Tensor) -> None:
         conv: the convolution to fill.
         dense: (C_out, C_in, k_h, k_w).
     """
-    for block, out_channels, in_channels in _with_channels(segment_weights(conv)):
-        block.copy_(dense[out_channels, in_channels])
+    for weight, out_channels, in_channels in _segments(conv):
+        weight.copy_(dense[out_channels, in_channels])
 
 
 def plain_convs(conv: nn.Conv2d | UnevenConv2d) -> list[nn.Conv2d]:
@@ -144,10 +220,11 @@ def plain_convs(conv: nn.Conv2d | UnevenConv2d) -> list[nn.Conv2d]:
     return [conv] if isinstance(conv, nn.Conv2d) else list(conv.convs)  # type: ignore[arg-type]
 
 
-def _with_channels(blocks: Sequence[Tensor]) -> Iterator[tuple[Tensor, slice, slice]]:
-    """Each block with the output and the input channels that it connects."""
+def _segments(conv: nn.Conv2d | UnevenConv2d) -> Iterator[tuple[Tensor, slice, slice]]:
+    """A view of each segment's weight, with the output and the input channels that it connects."""
     c_out = c_in = 0
-    for block in blocks:
-        n_out, n_in = block.shape[:2]
-        yield block, slice(c_out, c_out + n_out), slice(c_in, c_in + n_in)
-        c_out, c_in = c_out + n_out, c_in + n_in
+    for part in plain_convs(conv):
+        for weight in part.weight.chunk(part.groups):  # (out_i, in_i, k_h, k_w)
+            n_out, n_in = weight.shape[:2]
+            yield weight, slice(c_out, c_out + n_out), slice(c_in, c_in + n_in)
+            c_out, c_in = c_out + n_out, c_in + n_in

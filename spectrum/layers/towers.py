@@ -12,20 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from spectrum.layers.activation import activation_module
-from spectrum.layers.arguments import (
-    Activation,
-    Pair,
-    check_activation,
-    check_int,
-    check_pair,
-    paddings,
-)
+from spectrum.errors import FieldError
+from spectrum.layers.arguments import Activation, Pair, check_int
+from spectrum.layers.spatial import SpatialModule
 
 __all__ = ["Towers"]
 
 
-class Towers(nn.Module):
+class Towers(SpatialModule):
     """Parallel towers on the same input, each a 1x1 and a spatial convolution, concatenated.
 
     ``SegmentedConv.to_towers`` and ``SegmentedConv.from_towers`` convert a layer to towers and
@@ -46,7 +40,7 @@ class Towers(nn.Module):
         towers: an ``nn.Sequential`` per tower: 1x1, activation, padding, spatial convolution.
 
     Raises:
-        ValueError: an argument is out of its range; the message names it, its value and the range.
+        FieldError: an argument is out of its range.
     """
 
     def __init__(
@@ -61,24 +55,15 @@ class Towers(nn.Module):
         dilation: int | Pair = 1,
         bias: bool = False,
     ) -> None:
-        super().__init__()
-        check_activation(activation)
+        super().__init__(in_channels, kernel_size, activation, stride, padding, dilation, bias)
         if not sizes:
-            raise ValueError(f"sizes (={sizes!r}) must be at least one whole number")
-        self.in_channels = check_int("in_channels", in_channels)
+            raise FieldError("sizes", sizes, "must be at least one whole number")
         self.sizes = tuple(check_int("sizes", size) for size in sizes)
-        self.kernel_size = check_pair("kernel_size", kernel_size)
-        self.activation = activation
-        self.stride = check_pair("stride", stride)
-        self.padding = padding
-        self.dilation = check_pair("dilation", dilation)
-        self.bias = bias
-        before, after = paddings(padding, self.kernel_size, self.dilation)
         self.towers = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(in_channels, size, kernel_size=1, bias=False),
-                activation_module(activation),
-                nn.ZeroPad2d((before[1], after[1], before[0], after[0])),
+                self.activation_module(),
+                nn.ZeroPad2d((self.before[1], self.after[1], self.before[0], self.after[0])),
                 nn.Conv2d(
                     size,
                     size,
@@ -90,6 +75,10 @@ class Towers(nn.Module):
             )
             for size in self.sizes
         )
+
+    def convs(self, place: int) -> list[nn.Conv2d]:
+        """The convolutions at a place in the towers: 0 for the 1x1, -1 for the spatial ones."""
+        return [tower[place] for tower in self.towers]  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (N, in_channels, H, W) to (N, sum of sizes, H', W')."""

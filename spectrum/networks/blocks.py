@@ -8,9 +8,9 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from spectrum.layers import BatchNormReLU, SegmentedConv
-from spectrum.networks.options import Options
+from spectrum.networks.options import Options, Pooling
 
-__all__ = ["ConvNormReLU", "StemConv", "conv1x1", "make_stem"]
+__all__ = ["ConvNormReLU", "Pool", "StemConv", "conv1x1", "make_stem"]
 
 
 class StemConv(NamedTuple):
@@ -37,6 +37,22 @@ class ConvNormReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (N, C, H, W) to (N, C', H', W')."""
         return self.bn(self.conv(x))  # type: ignore[no-any-return]
+
+
+class Pool(nn.Module):
+    """Base class of a pooling that can pad in two ways.
+
+    Args:
+        pooling: how it pads.
+    """
+
+    def __init__(self, pooling: Pooling) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def extra_repr(self) -> str:
+        """How it pads."""
+        return self.pooling
 
 
 def conv1x1(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:

@@ -69,7 +69,10 @@ def build(
         for name, value in given.items():
             raise FieldError(name, value, "must not be given beside a NetworkConfig, which has it")
         return _build(network)
-    return _build(NetworkConfig.checked({"name": network, **given}))
+    try:
+        return _build(NetworkConfig.checked({"name": network, **given}))
+    except FieldError as error:
+        raise error.renamed("network" if error.field == "name" else error.field) from None
 
 
 def _build(config: NetworkConfig) -> nn.Module:

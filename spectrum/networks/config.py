@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, model_validator
 
 from spectrum.errors import FieldError
+from spectrum.fields import Config
 from spectrum.networks.options import Options
 from spectrum.segments import format_setting
 from spectrum.user_code import is_callable_name
@@ -76,7 +77,13 @@ def is_user_code(name: str) -> bool:
     return ":" in name
 
 
-class NetworkConfig(Options):
+class _Point(Config):
+    # A base of its own, because the fields of the last base come first.
+    name: Annotated[str, BeforeValidator(_check_name)] = "paper"
+    segments: Annotated[str, BeforeValidator(format_setting)] = "C"
+
+
+class NetworkConfig(Options, _Point):
     """A network as a value: ``build`` makes the module, and ``model_copy`` makes a variation.
 
     ``name`` is a preset of ``xception``, another network in ``NETWORKS``, or
@@ -88,9 +95,6 @@ class NetworkConfig(Options):
     ``"spatial_first"`` at more.
     """
 
-    name: Annotated[str, BeforeValidator(_check_name)] = "paper"
-    segments: Annotated[str, BeforeValidator(format_setting)] = "C"
-
     @staticmethod
     def fields_of(name: str) -> set[str]:
         """The fields that a network with this name has."""
@@ -100,14 +104,14 @@ class NetworkConfig(Options):
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
         fields = self.fields_of(self.name)
-        for field_name, info in type(self).model_fields.items():
-            value = getattr(self, field_name)
-            if field_name not in fields and value != info.default:
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name not in fields and value != info.default:
                 raise FieldError(
-                    field_name, value, f"must not be given for {self.name}, which doesn't take it"
+                    name, value, f"must not be given for {self.name}, which doesn't take it"
                 )
-        if self.name in NAMED_NETWORKS:
-            for field_name, default in NAMED_NETWORKS[self.name].defaults.items():
-                if field_name not in self.model_fields_set or getattr(self, field_name) is None:
-                    object.__setattr__(self, field_name, default)
+        named = NAMED_NETWORKS.get(self.name)
+        for name, default in named.defaults.items() if named else ():
+            if name not in self.model_fields_set or getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         return self

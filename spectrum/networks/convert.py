@@ -20,6 +20,7 @@ from spectrum.layers import (
     segmented_channels,
 )
 from spectrum.layers.arguments import check_choice
+from spectrum.layers.spatial import UnevenConv2d, plain_convs
 from spectrum.networks.factory import order_for, warn_saturated
 from spectrum.networks.replace import (
     assign_segments,
@@ -216,11 +217,10 @@ def _add_pointwise(conv: nn.Conv2d, segments: Segments, order: Order) -> tuple[S
     return layer, True
 
 
-def _reset_parameters(spatial: nn.Module) -> None:
+def _reset_parameters(spatial: nn.Conv2d | UnevenConv2d) -> None:
     """Draw new weights for a spatial convolution and let them require gradients."""
-    for part in spatial.modules():
-        if isinstance(part, nn.Conv2d):
-            part.reset_parameters()
+    for part in plain_convs(spatial):
+        part.reset_parameters()
     spatial.requires_grad_(True)
 
 

@@ -25,7 +25,7 @@ from spectrum.networks.inception_modules import (
     InceptionD,
     InceptionE,
 )
-from spectrum.networks.options import Options, Pooling, check_options
+from spectrum.networks.options import Options, Pooling
 from spectrum.segments import Setting
 
 __all__ = ["Inception", "Logits", "inception_v2", "inception_v3"]
@@ -235,18 +235,20 @@ def inception_v3(
         ValueError: an argument is out of its range; the message names it, its value and the range.
     """
     check_choice("preset", preset, tuple(PRESETS))
-    options = check_options(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        order=order,
-        activation=activation,
-        dropout=dropout,
-        channel_multiple=channel_multiple,
-        pooling=pooling,
-        bn_eps=bn_eps,
-        bn_momentum=bn_momentum,
-        aux_logits=aux_logits,
+    options = Options.checked(
+        {
+            "num_classes": num_classes,
+            "in_channels": in_channels,
+            "width": width,
+            "order": order,
+            "activation": activation,
+            "dropout": dropout,
+            "channel_multiple": channel_multiple,
+            "pooling": pooling,
+            "bn_eps": bn_eps,
+            "bn_momentum": bn_momentum,
+            "aux_logits": aux_logits,
+        }
     )
     if options.aux_logits and preset != "paper":
         raise FieldError(
@@ -278,18 +280,20 @@ def inception_v2(
     Arguments, result and errors are those of ``inception_v3``. The table doesn't give the channels
     inside the second kind; this package takes 128, three times 160, and 192.
     """
-    options = check_options(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        order=order,
-        activation=activation,
-        dropout=dropout,
-        channel_multiple=channel_multiple,
-        pooling=pooling,
-        bn_eps=bn_eps,
-        bn_momentum=bn_momentum,
-        aux_logits=aux_logits,
+    options = Options.checked(
+        {
+            "num_classes": num_classes,
+            "in_channels": in_channels,
+            "width": width,
+            "order": order,
+            "activation": activation,
+            "dropout": dropout,
+            "channel_multiple": channel_multiple,
+            "pooling": pooling,
+            "bn_eps": bn_eps,
+            "bn_momentum": bn_momentum,
+            "aux_logits": aux_logits,
+        }
     )
     factory = SegmentedConvFactory(segments, V2.flows(), options)
     return factory.finish(Inception(V2, factory, options), options)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.networks.blocks import ConvNormReLU, conv1x1
+from spectrum.networks.blocks import ConvNormReLU, Pool, conv1x1
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.options import Pooling
 
@@ -27,28 +27,17 @@ __all__ = [
 ]
 
 
-class AvgPool(nn.Module):
+class AvgPool(Pool):
     """Average pooling 3x3 that keeps the resolution.
 
-    Args:
-        pooling: ``"symmetric"`` counts the padding in the averages at the border, as torchvision
-            does; ``"keras"`` does not.
-
-    Attributes:
-        count_include_pad: whether the padding counts.
+    ``"symmetric"`` counts the padding in the averages at the border, as torchvision does;
+    ``"keras"`` does not.
     """
-
-    def __init__(self, pooling: Pooling) -> None:
-        super().__init__()
-        self.count_include_pad = pooling == "symmetric"
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool ``x`` (N, C, H, W) to the same shape."""
-        return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=self.count_include_pad)
-
-    def extra_repr(self) -> str:
-        """Whether the padding counts."""
-        return f"count_include_pad={self.count_include_pad}"
+        counted = self.pooling == "symmetric"
+        return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=counted)
 
 
 class InceptionA(nn.Module):

@@ -13,7 +13,7 @@ from pydantic import (
 from spectrum.fields import Config
 from spectrum.layers.arguments import ACTIVATIONS, Activation, Order
 
-__all__ = ["MAX_WIDTH", "Options", "Pooling", "check_options"]
+__all__ = ["MAX_WIDTH", "Options", "Pooling"]
 
 MAX_WIDTH = 1000
 Pooling: TypeAlias = Literal["symmetric", "keras"]
@@ -61,12 +61,3 @@ class Options(Config):
         """
         multiples = channels * (self.width * factor) / self.channel_multiple
         return max(int(multiples + 0.5), 1) * self.channel_multiple
-
-
-def check_options(**options: object) -> Options:
-    """The options of a network as they were given to the function that builds it.
-
-    Raises:
-        FieldError: an option is out of its bounds.
-    """
-    return Options.checked(options)

@@ -48,7 +48,7 @@ def select(
         FieldError: ``module`` isn't a torch module that can be changed.
     """
     if isinstance(module, torch.jit.ScriptModule) or not isinstance(module, nn.Module):
-        kind = type(module) if isinstance(module, nn.Module) else module
+        kind = type(module).__name__
         raise FieldError("module", kind, "must be a torch.nn.Module that isn't scripted")
     selected: dict[str, nn.Conv2d | SegmentedConv] = {}
     skipped: dict[str, str] = {}

@@ -17,7 +17,7 @@ from spectrum.layers import Activation, BatchNorm2d, BatchNormReLU, Order, check
 from spectrum.layers.arguments import check_choice
 from spectrum.networks.blocks import conv1x1
 from spectrum.networks.factory import SegmentedConvFactory
-from spectrum.networks.options import Options, check_options
+from spectrum.networks.options import Options
 from spectrum.segments import Segments, Setting, parse_setting
 
 __all__ = ["DEPTHS", "Bottleneck", "ResNet", "resnet"]
@@ -164,16 +164,18 @@ def resnet(
         ValueError: an argument is out of its range; the message names it, its value and the range.
     """
     check_choice("depth", depth, tuple(DEPTHS))
-    options = check_options(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        order=order,
-        activation=activation,
-        dropout=dropout,
-        channel_multiple=channel_multiple,
-        bn_eps=bn_eps,
-        bn_momentum=bn_momentum,
+    options = Options.checked(
+        {
+            "num_classes": num_classes,
+            "in_channels": in_channels,
+            "width": width,
+            "order": order,
+            "activation": activation,
+            "dropout": dropout,
+            "channel_multiple": channel_multiple,
+            "bn_eps": bn_eps,
+            "bn_momentum": bn_momentum,
+        }
     )
     if segments is None:
         segments = 1 if cardinality is None else check_int("cardinality", cardinality)

@@ -17,7 +17,7 @@ from spectrum.layers import Activation, BatchNormReLU, Order, SegmentedConv
 from spectrum.layers.arguments import check_choice
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.former_names import FormerNames, current_vgg_names
-from spectrum.networks.options import Options, check_options
+from spectrum.networks.options import Options
 from spectrum.segments import Setting
 
 __all__ = ["VGG", "VGG_PRESETS", "vgg"]
@@ -187,16 +187,18 @@ def vgg(
     """
     check_choice("depth", depth, tuple(DEPTHS))
     check_choice("preset", preset, tuple(VGG_PRESETS))
-    options = check_options(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        order=order,
-        activation=activation,
-        dropout=dropout,
-        channel_multiple=channel_multiple,
-        bn_eps=bn_eps,
-        bn_momentum=bn_momentum,
+    options = Options.checked(
+        {
+            "num_classes": num_classes,
+            "in_channels": in_channels,
+            "width": width,
+            "order": order,
+            "activation": activation,
+            "dropout": dropout,
+            "channel_multiple": channel_multiple,
+            "bn_eps": bn_eps,
+            "bn_momentum": bn_momentum,
+        }
     )
     flows = [f"stage{i}" for i, convs in enumerate(DEPTHS[depth], 1) for _ in range(convs)]
     factory = SegmentedConvFactory(segments, flows, options)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from spectrum.layers import Activation, BatchNorm2d, BatchNormReLU, Order
 from spectrum.layers.arguments import check_choice
-from spectrum.networks.blocks import StemConv, conv1x1, make_stem
+from spectrum.networks.blocks import Pool, StemConv, conv1x1, make_stem
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.former_names import FormerNames, current_xception_names
-from spectrum.networks.options import Options, Pooling, check_options
+from spectrum.networks.options import Options, Pooling
 from spectrum.segments import Setting
 
 __all__ = ["PRESETS", "Preset", "Xception", "xception"]
@@ -81,17 +81,12 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-class MaxPool(nn.Module):
+class MaxPool(Pool):
     """Max-pooling 3x3 by two, to ceil(size / 2).
 
-    Args:
-        pooling: ``"symmetric"`` pads one pixel on either side. ``"keras"`` pads as Keras does for
-            "same": at even sizes only after the end.
+    ``"symmetric"`` pads one pixel on either side. ``"keras"`` pads as Keras does for "same": at
+    even sizes only after the end.
     """
-
-    def __init__(self, pooling: Pooling) -> None:
-        super().__init__()
-        self.pooling = pooling
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool ``x`` (N, C, H, W) to (N, C, ceil(H/2), ceil(W/2))."""
@@ -100,10 +95,6 @@ class MaxPool(nn.Module):
         # With ceil_mode the last window of an even size reaches over the end.
         padding = (x.shape[2] % 2, x.shape[3] % 2)
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=padding, ceil_mode=True)
-
-    def extra_repr(self) -> str:
-        """The kind of padding."""
-        return self.pooling
 
 
 class ReducingModule(nn.Module):
@@ -319,20 +310,22 @@ def xception(
         ValueError: an argument is out of its range; the message names it, its value and the range.
     """
     check_choice("preset", preset, tuple(PRESETS))
-    options = check_options(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        order=order,
-        activation=activation,
-        residual=residual,
-        hidden=hidden,
-        dropout=dropout,
-        repeats=repeats,
-        channel_multiple=channel_multiple,
-        pooling=pooling,
-        bn_eps=bn_eps,
-        bn_momentum=bn_momentum,
+    options = Options.checked(
+        {
+            "num_classes": num_classes,
+            "in_channels": in_channels,
+            "width": width,
+            "order": order,
+            "activation": activation,
+            "residual": residual,
+            "hidden": hidden,
+            "dropout": dropout,
+            "repeats": repeats,
+            "channel_multiple": channel_multiple,
+            "pooling": pooling,
+            "bn_eps": bn_eps,
+            "bn_momentum": bn_momentum,
+        }
     )
     sizes = PRESETS[preset]
     modules = sizes.repeats if options.repeats is None else options.repeats

@@ -1,15 +1,16 @@
-from .cost_figure import plot_costs
+from .cost_figure import cost_figure, plot_costs
 from .costs import group_costs
 from .curves import learning_curves, plot_learning_curves
 from .differences import plot_differences
-from .figures import study_figures
+from .figures import search_figures, study_figures
 from .heat_maps import heat_map, plot_heat_map
 from .plots import plot_accuracy, plot_accuracy_vs_segments
 from .populations import error_distribution, plot_error_distribution
 from .search import plot_importance, plot_schedules, plot_search_front, plot_search_progress
-from .tables import render_summary
+from .tables import render_summary, render_trials
 
 __all__ = [
+    "cost_figure",
     "error_distribution",
     "group_costs",
     "heat_map",
@@ -26,5 +27,7 @@ __all__ = [
     "plot_search_front",
     "plot_search_progress",
     "render_summary",
+    "render_trials",
+    "search_figures",
     "study_figures",
 ]

@@ -27,6 +27,7 @@ PLOTS = (".pdf", ".png", ".svg")
 # The flag of each field of a network.
 _FLAGS = {
     "name": "network",
+    "network": "network",
     "segments": "segments",
     "order": "order",
     "num_classes": "classes",
@@ -178,15 +179,15 @@ def _make_config(
 
 
 def _write_plot(rows: pd.DataFrame, plot: Path) -> None:
-    from spectrum.report.cost_figure import plot_costs
+    from spectrum.report.cost_figure import cost_figure
 
-    plot_costs(rows).savefig(plot)
+    cost_figure(rows).savefig(plot)
     print_error(f"figure: {plot}", 0)
 
 
 def _print_costs(rows: pd.DataFrame, config: CostReportConfig) -> int:
-    from spectrum.report.costs import group_costs
     from spectrum.report.cost_table import make_cost_table, print_cost_table
+    from spectrum.report.costs import group_costs
     from spectrum.report.page import render_page
     from spectrum.report.tables import as_markdown
 

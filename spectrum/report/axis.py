@@ -10,9 +10,12 @@ from itertools import pairwise
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from spectrum.analysis.labels import wrap_setting
+from spectrum.errors import FieldError
 
 __all__ = [
     "assign_label_lines",
@@ -20,6 +23,7 @@ __all__ = [
     "draw_segment_axis",
     "figure_width",
     "neighbour_pairs",
+    "root_figure",
     "segment_positions",
 ]
 
@@ -31,7 +35,23 @@ _MARGIN = 0.7  # units before the first point and after the last
 _FONT = 9.0  # size of the labels, in points
 _CHARACTER = 0.64 / 72  # width of a character in inches, per point of the font size
 _GAP = 0.8  # characters between two labels on one line
+_NOTES = "notes"  # the id of the names of the rows of notes
 _MAX_LINES = 2  # a row of notes that needs more lines is left out
+
+
+class _DialFormatter(FixedFormatter):
+    """The labels of the dial's ticks, and the settings that they stand for."""
+
+    def __init__(self, points: Sequence[str], labels: Sequence[str]) -> None:
+        super().__init__(labels)
+        self.points = points
+
+
+def root_figure(ax: Axes) -> Figure:
+    """The figure that holds the axes, around any subfigures."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def segment_positions(points: Sequence[str]) -> dict[str, float]:
@@ -123,19 +143,28 @@ def draw_segment_axis(
     """Turns the x axis into the dial: ticks with settings, breaks, and rows of notes below.
 
     Labels that would touch stand on different lines. A row of notes that would need more than two
-    lines for that is left out.
+    lines for that is left out. On axes that show the dial already there are no notes, because they
+    would be of one drawing alone.
 
     Args:
         ax: the axes to draw on.
         points: the settings along the axis.
         notes: for each row of notes, by its name, the text of each setting.
+
+    Raises:
+        ValueError: If the axes show the dial with other settings already.
     """
     positions = segment_positions(points)
+    shown = ax.xaxis.get_major_formatter()
+    if isinstance(shown, _DialFormatter):
+        if shown.points != list(positions):
+            raise FieldError("ax", shown.points, f"must show the settings {', '.join(positions)}")
+        notes = None
+        for text in [text for text in ax.texts if text.get_gid() == _NOTES]:
+            text.remove()
     x = list(positions.values())
     span = x[-1] - x[0] + 2 * _MARGIN
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    character = span / (ax.bbox.width / figure.dpi) * _FONT * _CHARACTER
+    character = span / (ax.bbox.width / root_figure(ax).dpi) * _FONT * _CHARACTER
     header, labels = _lay_out_row("", [wrap_setting(point) for point in positions], x, character)
     for name, texts in (notes or {}).items():
         cells = [texts.get(point, "") for point in positions]
@@ -144,7 +173,10 @@ def draw_segment_axis(
             header += name_lines
             labels = [above + below for above, below in zip(labels, cell_lines, strict=True)]
     ax.set_xlim(x[0] - _MARGIN, x[-1] + _MARGIN)
-    ax.set_xticks(x, ["\n".join(lines) for lines in labels], fontsize=_FONT)
+    ax.xaxis.set_major_locator(FixedLocator(x))
+    ticks = ["\n".join(lines) for lines in labels]
+    ax.xaxis.set_major_formatter(_DialFormatter(list(positions), ticks))
+    ax.tick_params(axis="x", labelsize=_FONT)
     ax.set_xlabel("segments of the spatial convolution")
     if notes:
         below = rcParams["xtick.major.size"] + rcParams["xtick.major.pad"]
@@ -158,6 +190,7 @@ def draw_segment_axis(
             va="top",
             fontsize=_FONT,
             color="0.3",
+            gid=_NOTES,
         )
     for left, right in pairwise(positions):
         if _section(left) != _section(right):

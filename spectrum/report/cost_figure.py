@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import mean
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Literal, TypeAlias
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from scipy.optimize import isotonic_regression
 
 from spectrum.analysis.labels import format_count, wrap_setting
 from spectrum.analysis.published import PUBLISHED
+from spectrum.errors import FieldError
 from spectrum.report.costs import PARTS, cost_parts
+from spectrum.report.figure_style import COST_LABELS, axes_or_new, make_figure
 
-__all__ = ["PublishedMark", "plot_costs", "published_marks", "separate_heights"]
+__all__ = ["cost_figure", "plot_costs", "published_marks", "separate_heights"]
+
+CountedCost: TypeAlias = Literal["params", "macs"]
 
 # Okabe and Ito's blue and orange, which colour-blind readers tell apart. In grey the three are
 # dark, middle and light.
@@ -26,49 +31,60 @@ _MAX_MARK = 1.3  # the axis grows for a published network of up to this many tim
 _LINE = 0.055  # height of a line of text, as a share of the axis
 
 
-class PublishedMark(NamedTuple):
-    """The mark of a published network beside the bars.
+def plot_costs(rows: pd.DataFrame, cost: CountedCost = "params", ax: Axes | None = None) -> Axes:
+    """Draws the parameters or the MACs of each point as stacked bars along the dial.
 
-    Attributes:
-        name: the network's name; for MACs also its input size.
-        value: its parameters or MACs.
-        on_axis: whether the value lies on the axis. Otherwise it lies above its end.
+    The bars are stacked from spatial convolutions, pointwise convolutions and other layers.
+    Published networks are marked at the right edge, unless all of them cost far more than every
+    bar.
+
+    Args:
+        rows: one row per layer of each point of one network and order, as ``cost_grid`` returns
+            them.
+        cost: ``"params"`` (trainable parameters) or ``"macs"`` (multiply-adds per image).
+        ax: the axes to draw on; None for those of a new figure.
+
+    Returns:
+        The axes. Their ``figure`` can be shown and saved.
+
+    Raises:
+        ValueError: If the rows hold several networks or orders.
     """
+    points = cost_parts(rows)
+    names = points[["network", "order"]].drop_duplicates()
+    if len(names) > 1:
+        shown = names.agg(" ".join, axis="columns")
+        raise FieldError("rows", list(shown), "must be of one network and order, or cost_figure's")
+    ax = axes_or_new(ax, _panel_width(points), 4.0)
+    _draw_bars(ax, points, cost)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False, fontsize="small")
+    return ax
 
-    name: str
-    value: int
-    on_axis: bool
 
-
-def plot_costs(rows: pd.DataFrame) -> Figure:
-    """Draws the parameters and the MACs of each point as stacked bars along the dial.
-
-    Each network and order has one panel of trainable parameters and one of MACs per image. The bars
-    are stacked from spatial convolutions, pointwise convolutions and other layers. Published
-    networks are marked at the right edge, unless all of them cost far more than every bar.
+def cost_figure(rows: pd.DataFrame) -> Figure:
+    """Draws the parameters and the MACs of each network and order in panels of a new figure.
 
     Args:
         rows: one row per layer of each point, as ``cost_grid`` returns them.
-
-    Returns:
-        A new figure with two panels per network and order.
     """
     points = cost_parts(rows)
     groups = [group for _, group in points.groupby(["network", "order"], sort=False)]
-    labels = [line for text in points["segments"] for line in wrap_setting(text).splitlines()]
-    bar = max(0.45, 0.09 * max(map(len, labels)))  # inches for a bar and the label below it
-    panel = max(4.2, 2.2 + bar * max(map(len, groups)))
-    figure = Figure(figsize=(2 * panel, 3.4 * len(groups) + 0.6), dpi=150, layout="constrained")
+    panel = max(map(_panel_width, groups))
+    figure = make_figure(2 * panel, 3.4 * len(groups) + 0.6)
     for group, axes in zip(groups, figure.subplots(len(groups), 2, squeeze=False), strict=True):
         _draw_bars(axes[0], group, "params")
         _draw_bars(axes[1], group, "macs")
-        axes[0].set_title(_title(group), loc="left", fontsize="medium")
-    _add_legend(figure, any(published_marks(c, points[c].max()) for c in ("params", "macs")))
+        first = group.iloc[0]
+        title = f"{first['network']}, {first['order']} order, input {first['input']}"
+        axes[0].set_title(title, loc="left", fontsize="medium")
+    legends = [ax.get_legend_handles_labels() for ax in figure.axes]
+    handles, names = max(legends, key=lambda legend: len(legend[1]))  # with published networks
+    figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
-def published_marks(cost: Literal["params", "macs"], highest: float) -> list[PublishedMark]:
-    """The marks of the published networks, by ascending cost.
+def published_marks(cost: CountedCost, highest: float) -> dict[str, int]:
+    """The costs of the published networks by their names, ascending; for MACs with the input size.
 
     There are none if every published network costs far more than the highest bar, because they
     would then say nothing about the bars.
@@ -77,15 +93,11 @@ def published_marks(cost: Literal["params", "macs"], highest: float) -> list[Pub
         cost: the cost that the bars show.
         highest: the cost of the highest bar.
     """
-    marks = [
-        PublishedMark(
-            p.name if cost == "params" else f"{p.name} at {p.side}",
-            p.params if cost == "params" else p.macs,
-            (p.params if cost == "params" else p.macs) <= _MAX_MARK * highest,
-        )
-        for p in PUBLISHED
-    ]
-    return sorted(marks, key=lambda mark: mark.value) if any(m.on_axis for m in marks) else []
+    marks: dict[str, int] = {}
+    for network in sorted(PUBLISHED, key=attrgetter(cost)):
+        name = network.name if cost == "params" else f"{network.name} at {network.side}"
+        marks[name] = getattr(network, cost)
+    return marks if min(marks.values()) <= _MAX_MARK * highest else {}
 
 
 def separate_heights(heights: Sequence[float], gap: float, top: float) -> list[float]:
@@ -96,98 +108,85 @@ def separate_heights(heights: Sequence[float], gap: float, top: float) -> list[f
         gap: the least distance between two neighbours.
         top: the largest height that is allowed.
     """
-
-    def start(run: list[float]) -> float:
-        length = gap * (len(run) - 1)
-        return min(mean(run) - length / 2, top - length)
-
-    # Heights that touch form a run, which is centred on their mean.
-    runs: list[list[float]] = []
-    for height in heights:
-        runs.append([height])
-        while len(runs) > 1 and start(runs[-1]) < start(runs[-2]) + gap * len(runs[-2]):
-            last = runs.pop()
-            runs[-1] += last
-    return [start(run) + gap * i for run in runs for i in range(len(run))]
+    if not heights:
+        return []
+    # Without the gaps, the heights only have to ascend.
+    gaps = gap * np.arange(len(heights))
+    ascending = isotonic_regression(np.array(heights) - gaps).x.clip(max=top - gaps[-1])
+    return [float(height) for height in ascending + gaps]
 
 
-def _draw_bars(ax: Axes, points: pd.DataFrame, cost: Literal["params", "macs"]) -> None:
+def _panel_width(points: pd.DataFrame) -> float:
+    """The width in inches that the bars of some points and the labels below them need."""
+    labels = [line for text in points["segments"] for line in wrap_setting(text).splitlines()]
+    bar = max(0.45, 0.09 * max(map(len, labels)))
+    return max(4.2, 2.2 + bar * len(points))
+
+
+def _draw_bars(ax: Axes, points: pd.DataFrame, cost: CountedCost) -> None:
     positions = range(len(points))
     below = pd.Series(0, index=points.index)
     for part in PARTS:
         height = points[f"{part}_{cost}"]
-        ax.bar(
-            positions, height, 0.8, below, color=_COLOURS[part], edgecolor="#333333", linewidth=0.5
+        bars = ax.bar(
+            positions,
+            height,
+            0.8,
+            below,
+            color=_COLOURS[part],
+            edgecolor="#333333",
+            linewidth=0.5,
+            label=part,
         )
         below = below + height
-    for x, total in zip(positions, points[cost], strict=True):
-        ax.annotate(
-            format_count(total),
-            (x, total),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7,
-        )
-    marks = published_marks(cost, points[cost].max())
-    top = _HEADROOM * max([points[cost].max(), *(mark.value for mark in marks if mark.on_axis)])
-    ax.set_ylim(0, top)
-    _draw_marks(ax, marks, top)
-    ax.set_xlim(-0.6, len(points) - 0.4)
+    ax.bar_label(bars, [format_count(total) for total in points[cost]], padding=2, fontsize=7)
+    highest = points[cost].max()
+    marks = published_marks(cost, highest)
+    near = [value for value in marks.values() if value <= _MAX_MARK * highest]
+    ax.set_ylim(0, _HEADROOM * max([highest, *near]))
+    _draw_marks(ax, marks)
+    ax.set(
+        xlabel="segments of the spatial convolution",
+        ylabel=COST_LABELS[cost],
+        xlim=(-0.6, len(points) - 0.4),
+    )
     ax.set_xticks(positions, [wrap_setting(text) for text in points["segments"]])
-    ax.set_xlabel("segments of the spatial convolution")
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value, digits=4)))
-    ax.set_ylabel("trainable parameters" if cost == "params" else "MACs per image")
     ax.grid(axis="y", alpha=0.3)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_marks(ax: Axes, marks: list[PublishedMark], top: float) -> None:
+def _draw_marks(ax: Axes, marks: Mapping[str, int]) -> None:
     """Draws marks at the right of the axis, with their names beside them and apart."""
-    heights = [min(mark.value / top, 1) for mark in marks]
+    top = ax.get_ylim()[1]
+    heights = [min(value / top, 1) for value in marks.values()]
     name_heights = separate_heights(heights, _LINE, 0.96)
-    for mark, height, name_height in zip(marks, heights, name_heights, strict=True):
+    for (name, value), height, name_height in zip(
+        marks.items(), heights, name_heights, strict=True
+    ):
         ax.annotate(
-            f"{'' if mark.on_axis else 'above: '}{mark.name}, {format_count(mark.value)}",
+            f"{'above: ' if value > top else ''}{name}, {format_count(value)}",
             (1, height),
             xycoords="axes fraction",
             xytext=(18, name_height),
             textcoords=("offset points", "axes fraction"),
             fontsize=8,
             va="center",
-            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "relpos": (0, 0.5)}
-            if mark.on_axis
-            else None,
+            arrowprops=None
+            if value > top
+            else {"arrowstyle": "-", "linewidth": 0.5, "relpos": (0, 0.5)},
             annotation_clip=False,
         )
-        if mark.on_axis:
-            ax.plot(1, height, "k<", markersize=5, clip_on=False, transform=ax.transAxes)
-
-
-def _title(points: pd.DataFrame) -> str:
-    first = points.iloc[0]
-    return f"{first['network']}, {first['order']} order, input {first['input']}"
-
-
-def _add_legend(figure: Figure, with_published: bool) -> None:
-    handles = [
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker="s",
-            markersize=9,
-            color=_COLOURS[part],
-            markeredgecolor="#333333",
-            markeredgewidth=0.5,
-            label=part,
+    on_axis = [value for value in marks.values() if value <= top]
+    if on_axis:
+        ax.plot(
+            [1] * len(on_axis),
+            on_axis,
+            "k<",
+            markersize=5,
+            clip_on=False,
+            transform=ax.get_yaxis_transform(),
+            label="published network",
         )
-        for part in PARTS
-    ]
-    if with_published:
-        handles.append(
-            Line2D([], [], linestyle="", marker="<", color="k", label="published network")
-        )
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from spectrum.analysis.evidence import Study, compared_field, count_samples_as_seeds
+from spectrum.analysis.folder import load_curves, load_results
 from spectrum.analysis.labels import wrap_setting
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.analysis.statistics import varied_columns
 from spectrum.report.axis import segment_positions
 from spectrum.report.figure_style import (
     DASHES,
+    Curve,
     Dashes,
-    lay_out_figure,
+    axes_or_new,
+    check_single_curve,
     make_figure,
     segment_styles,
     split_into_curves,
@@ -52,7 +57,13 @@ def learning_curves(results: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame
     return found.rename(columns={"mean": name})
 
 
-def plot_learning_curves(curves: pd.DataFrame, ax: Axes) -> None:
+def plot_learning_curves(
+    study: Study,
+    ax: Axes | None = None,
+    *,
+    color: str | None = None,
+    label: str | None = None,
+) -> Axes:
     """Draws validation accuracy against epochs, one line per point, dark to light along the dial.
 
     A line is the mean of a point's runs. The band around it is the range from its lowest to its
@@ -60,44 +71,55 @@ def plot_learning_curves(curves: pd.DataFrame, ax: Axes) -> None:
     through training. Images with several labels have mean average precision instead of accuracy.
 
     Args:
-        curves: one row per point and epoch, as ``learning_curves`` returns it.
-        ax: the axes to draw on.
+        study: the folder of a study, or one row per point and epoch, as ``learning_curves`` returns
+            it.
+        ax: the axes to draw on; None for those of a new figure.
+        color: the colour of the line, if there is only one.
+        label: its label in the legend, if there is only one.
+
+    Returns:
+        The axes. Their ``figure`` can be shown and saved.
 
     Raises:
-        ValueError: If ``curves`` are the curves of single runs.
+        ValueError: If the folder holds no study, the rows are the curves of single runs, or a
+            colour or a label is given for several lines.
     """
+    curves = study if isinstance(study, pd.DataFrame) else _curves_of_folder(study)
     if "segments" not in curves:
         raise ValueError(
             "curves must be those that learning_curves returns, one row per point and epoch"
         )
     styles = segment_styles(list(curves["segments"]))
     groups, measure = _split_by_other_fields(curves), infer_measure(curves)
-    for i, (name, rows) in enumerate(groups):
+    check_single_curve(len(groups) * len(styles), color, label)
+    ax = axes_or_new(ax, 6.4, 3.6)
+    if color is not None:
+        styles = {point: (color, dashes) for point, (_, dashes) in styles.items()}
+    for i, name, rows in groups:
         if len(groups) > 1:  # the colour then shows the point, and the line style the other fields
-            styles = {p: (color, DASHES[i % len(DASHES)]) for p, (color, _) in styles.items()}
-        _draw_curves(ax, rows, styles, measure, name)
+            styles = {p: (shade, DASHES[i % len(DASHES)]) for p, (shade, _) in styles.items()}
+        _draw_curves(ax, rows, styles, measure, name, label)
     _set_up_axes(ax, curves, measure)
-    style_axes(ax, "segments")
+    style_axes(ax, "" if label else "segments")
+    return ax
 
 
-def learning_curve_figure(curves: pd.DataFrame, title: str, measure: Measure) -> Figure:
+def learning_curve_figure(curves: pd.DataFrame) -> Figure:
     """Draws learning curves in a new figure, with one panel per combination of the other fields.
 
     Args:
         curves: one row per point and epoch, as ``learning_curves`` returns it.
-        title: the title above the figure.
-        measure: the measure of the curves.
     """
-    groups = _split_by_other_fields(curves)
+    groups, measure = _split_by_other_fields(curves), infer_measure(curves)
     across = min(len(groups), 2)
     down = -(-len(groups) // across)
-    figure = make_figure(title, 6.4 if across == 1 else 7.4, 3.6 if down == 1 else 2.9 * down)
+    figure = make_figure(6.4 if across == 1 else 7.4, 3.6 if down == 1 else 2.9 * down)
     panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
     styles = segment_styles(list(curves["segments"]))
-    for i, ((name, rows), ax) in enumerate(zip(groups, panels, strict=False)):
+    for (i, name, rows), ax in zip(groups, panels, strict=False):
         _draw_curves(ax, rows, styles, measure)
         _set_up_axes(ax, curves, measure)
-        style_axes(ax)
+        style_axes(ax, "segments")
         ax.set_title(name, fontsize="small", loc="left")
         if i % across:
             ax.set_ylabel("")
@@ -107,11 +129,16 @@ def learning_curve_figure(curves: pd.DataFrame, title: str, measure: Measure) ->
             ax.tick_params(labelbottom=True)
     for ax in panels[len(groups) :]:
         ax.remove()
-    lay_out_figure(figure, "segments")
     return figure
 
 
-def _split_by_other_fields(curves: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _curves_of_folder(folder: Path | str) -> pd.DataFrame:
+    rows = load_results(folder)
+    results = count_samples_as_seeds(folder, rows, compared_field(folder))
+    return learning_curves(results, load_curves(folder))
+
+
+def _split_by_other_fields(curves: pd.DataFrame) -> list[Curve]:
     fields = [str(name) for name in curves.columns if name not in _CURVE_COLUMNS]
     return split_into_curves(curves, fields)
 
@@ -122,6 +149,7 @@ def _draw_curves(
     styles: Mapping[str, tuple[str, Dashes]],
     measure: Measure,
     name: str = "",
+    label: str | None = None,
 ) -> None:
     """Draws the curves of all points that share the other fields; ``name`` says which those are."""
     for point in segment_positions(list(rows["segments"])):
@@ -143,7 +171,7 @@ def _draw_curves(
             linestyle=dashes,
             linewidth=1.6,
             marker="." if len(curve) == 1 else "",
-            label=f"{setting}, {name}" if name else setting,
+            label=label or (f"{setting}, {name}" if name else setting),
         )
 
 
@@ -151,7 +179,9 @@ def _set_up_axes(ax: Axes, curves: pd.DataFrame, measure: Measure) -> None:
     late = curves[curves["epoch"] > _EARLY * curves["epoch"].max()]
     low, high = late[measure.validation_column].min(), late["val_high"].max()
     margin = max(0.05 * (high - low), 0.002)
-    ax.set_ylim(max(low - margin, -0.01), min(high + margin, 1.01))
+    ax.set(
+        xlabel="epochs",
+        ylabel=f"validation {measure.column_heading}, mean and\nrange of runs",
+        ylim=(max(low - margin, -0.01), min(high + margin, 1.01)),
+    )
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
-    ax.set_xlabel("epochs")
-    ax.set_ylabel(f"validation {measure.column_heading}, mean and\nrange of runs")

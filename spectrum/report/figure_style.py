@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import pandas as pd
 from matplotlib import colormaps
@@ -13,20 +13,30 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from spectrum.analysis.labels import field_label
-from spectrum.report.axis import segment_positions
+from spectrum.analysis.labels import field_label, format_count
+from spectrum.errors import FieldError
+from spectrum.report.axis import draw_connecting_lines, draw_segment_axis, segment_positions
 
 __all__ = [
     "COLOURS",
+    "COST_LABELS",
     "DASHES",
     "MARKERS",
+    "Curve",
     "Dashes",
+    "axes_or_new",
+    "check_single_curve",
     "curve_offsets",
+    "draw_best_up_to_cost",
+    "draw_curves_along_dial",
     "draw_intervals",
+    "interval_source",
     "lay_out_figure",
     "make_figure",
     "segment_styles",
+    "set_cost_axis",
     "split_into_curves",
     "style_axes",
 ]
@@ -36,27 +46,54 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 Dashes: TypeAlias = str | tuple[float, tuple[float, ...]]
 DASHES: tuple[Dashes, ...] = ("-", (0, (5, 2)), (0, (7, 2, 1.5, 2)), (0, (2, 1.2)))
+COST_LABELS = {
+    "params": "trainable parameters",
+    "macs": "MACs per image",
+    "train_seconds": "training time of a run, seconds",
+    "latency": "latency of a batch of 32 images in inference, ms",
+}
+_LOG_SPAN = 4.0  # costs whose largest is more than this many times the smallest have a log axis
 _LEGEND_WIDTH = 26  # characters per line of a legend beside the axes
 _CHARACTER = 0.075  # width of a character in a legend, in inches
 _LINE = 0.18  # height of a line of text in a legend or below a tick, in inches
 
 
-def split_into_curves(rows: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+class Curve(NamedTuple):
+    """The rows of a curve.
+
+    Attributes:
+        number: the number of the curve among all curves of the study, which gives it the same
+            colour in every figure.
+        name: its label, from the fields that vary; empty for the only curve.
+        rows: one row per point.
+    """
+
+    number: int
+    name: str
+    rows: pd.DataFrame
+
+
+def split_into_curves(rows: pd.DataFrame, columns: Sequence[str]) -> list[Curve]:
     """Splits rows into curves.
 
     Args:
         rows: one row per point.
-        columns: the fields that tell one curve from another.
-
-    Returns:
-        The label and the rows of each curve. Without columns it is one curve with an empty label.
+        columns: the fields that tell one curve from another. Without any there is one curve.
     """
     if not columns:
-        return [("", rows)]
+        return [Curve(0, "", rows)]
+    groups = rows.groupby(list(columns), sort=False, dropna=False)
     return [
-        (", ".join(map(field_label, columns, values)), curve)
-        for values, curve in rows.groupby(list(columns), sort=False, dropna=False)
+        Curve(number, ", ".join(map(field_label, columns, values)), curve)
+        for number, (values, curve) in enumerate(groups)
     ]
+
+
+def check_single_curve(curves: int, color: str | None, label: str | None) -> None:
+    """Raises a FieldError if a colour or a label is given for several curves."""
+    for field, value in (("color", color), ("label", label)):
+        if value is not None and curves > 1:
+            raise FieldError(field, value, f"must not be given for {curves} curves")
 
 
 def curve_offsets(points: Sequence[str], curves: int) -> list[float]:
@@ -88,6 +125,45 @@ def segment_styles(points: Sequence[str]) -> dict[str, tuple[str, Dashes]]:
     }
 
 
+def draw_curves_along_dial(
+    ax: Axes,
+    points: Sequence[str],
+    curves: Sequence[Curve],
+    bounds: Sequence[str],
+    *,
+    notes: Mapping[str, Mapping[str, str]] | None = None,
+    color: str | None = None,
+    label: str | None = None,
+) -> None:
+    """Draws curves along the dial: marks with intervals, and lines between neighbours.
+
+    Args:
+        ax: the axes to draw on. The x axis becomes the dial.
+        points: the settings along the axis.
+        curves: the curves, each with the setting of a row in ``segments``.
+        bounds: the columns of the values and of the lower and upper bounds of their intervals.
+        notes: the rows of notes below the axis, as ``draw_segment_axis`` takes them.
+        color: the colour of the only curve.
+        label: the label of the only curve.
+
+    Raises:
+        ValueError: If a colour or a label is given for several curves, or the axes show the dial
+            with other settings already.
+    """
+    check_single_curve(len(curves), color, label)
+    draw_segment_axis(ax, points, notes)
+    positions = segment_positions(points)
+    for offset, curve in zip(curve_offsets(points, len(curves)), curves, strict=True):
+        settings = list(curve.rows["segments"])
+        x = [positions[point] + offset for point in settings]
+        mean, low, high = (curve.rows[bound] for bound in bounds)
+        shade = color or COLOURS[curve.number % len(COLOURS)]
+        draw_connecting_lines(ax, settings, x, list(mean), shade)
+        draw_intervals(
+            ax, x, mean, low, high, label=label or curve.name, index=curve.number, color=shade
+        )
+
+
 def draw_intervals(
     ax: Axes,
     x: Sequence[float],
@@ -97,6 +173,7 @@ def draw_intervals(
     *,
     label: str,
     index: int,
+    color: str | None = None,
 ) -> None:
     """Draws the marks of a curve with their intervals; a missing bound draws no interval.
 
@@ -108,19 +185,74 @@ def draw_intervals(
         high: the upper bounds of their intervals.
         label: the name of the curve in the legend; empty for none.
         index: the number of the curve, which selects its colour and marker.
+        color: the colour instead.
     """
     ax.errorbar(
         x,
         means,
         yerr=[(means - low).clip(lower=0), (high - means).clip(lower=0)],
         label=label or None,
-        color=COLOURS[index % len(COLOURS)],
+        color=color or COLOURS[index % len(COLOURS)],
         marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
         linestyle="",
         elinewidth=1.4,
         capsize=4,
         markersize=6,
     )
+
+
+def set_cost_axis(ax: Axes, cost: str, values: pd.Series) -> None:
+    """Sets the scale, ticks and label of the x axis; counts are shown with their units.
+
+    Args:
+        ax: the axes.
+        cost: the cost, one of ``COST_LABELS``.
+        values: the costs that the axes show.
+    """
+    ax.margins(x=0.12)
+    span = values.max() / max(values.min(), 1e-9)
+    if span > _LOG_SPAN:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if span < 10 else (1, 2, 5)))
+        ax.xaxis.set_minor_locator(NullLocator())
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    is_count = cost in ("params", "macs")
+    ax.xaxis.set_major_formatter(
+        FuncFormatter(
+            lambda value, _: format_count(value, digits=4) if is_count else f"{value:.4g}"
+        )
+    )
+    ax.set_xlabel(COST_LABELS[cost])
+
+
+def draw_best_up_to_cost(ax: Axes, costs: pd.Series, best: pd.Series, label: str) -> None:
+    """Draws the best value that is reached up to each cost as a dashed line.
+
+    Args:
+        ax: the axes to draw on.
+        costs: the costs of the points on the front, ascending.
+        best: their values.
+        label: the name of the line in the legend.
+    """
+    ax.step(
+        costs,
+        best,
+        where="post",
+        color="0.45",
+        linestyle="--",
+        linewidth=1.0,
+        zorder=1,
+        label=label,
+    )
+
+
+def interval_source(summary: pd.DataFrame) -> str:
+    """Says where the intervals of a summary come from, if that isn't seeds and test examples."""
+    examples = summary.loc[summary["test_low"].notna(), "examples"]
+    if (examples > 0).all():
+        return ""
+    return "some from seeds alone" if (examples > 0).any() else "from seeds alone"
 
 
 def style_axes(ax: Axes, legend_title: str = "") -> None:
@@ -146,39 +278,40 @@ def style_axes(ax: Axes, legend_title: str = "") -> None:
         )
 
 
-def make_figure(title: str, width: float, height: float) -> Figure:
-    """Makes an empty figure with a title that is wrapped to its width.
-
-    Args:
-        title: the title above the figure.
-        width: the width in inches.
-        height: the height in inches.
-    """
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    figure.suptitle(textwrap.fill(title, int(13 * width)), fontsize="medium")
-    return figure
+def make_figure(width: float, height: float) -> Figure:
+    """Makes an empty figure of a width and a height in inches."""
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
-def lay_out_figure(figure: Figure, legend_title: str = "") -> None:
-    """Replaces the legends of all axes by one below them, and makes room for what is below.
+def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
+    """The axes, or if there are none, those of a new figure of a width and a height in inches."""
+    return make_figure(width, height).subplots() if ax is None else ax
 
-    The figure grows by the height of that legend and of the further lines of the tick labels.
+
+def lay_out_figure(figure: Figure, title: str) -> None:
+    """Writes a title above a figure, and replaces the legends of all axes by one below them.
+
+    The title is wrapped to the width of the figure. The figure grows by the height of the legend
+    and of the further lines of the tick labels.
 
     Args:
         figure: the figure, whose axes are drawn already.
-        legend_title: the title of the legend.
+        title: the title.
     """
     found: dict[str, Artist] = {}
+    legend_title = ""
     lines_below = 0
     for ax in figure.axes:
         handles, labels = ax.get_legend_handles_labels()
         found |= dict(zip(map(str, labels), handles, strict=True))
         legend = ax.get_legend()
         if legend is not None:
+            legend_title = legend.get_title().get_text()
             legend.remove()
         tick_labels = (tick.get_text() for tick in ax.get_xticklabels())
         lines_below += max((text.count("\n") for text in tick_labels), default=0)
     width, height = figure.get_size_inches()
+    figure.suptitle(textwrap.fill(title, int(13 * width)), fontsize="medium")
     if found:
         columns = int(width / (0.6 + _CHARACTER * max(map(len, found))))
         rows = -(-len(found) // max(columns, 1))

@@ -1,8 +1,8 @@
-"""The figures of a study, in the order in which they should be read."""
+"""The figures of a study and of a search, in the order in which they should be read."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,15 +11,18 @@ from spectrum.analysis.front import Cost
 from spectrum.analysis.labels import nearly_equal
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.analysis.statistics import varied_columns
-from spectrum.report.axis import figure_width
+from spectrum.errors import FieldError
+from spectrum.report.axis import root_figure
 from spectrum.report.curves import learning_curve_figure, learning_curves
 from spectrum.report.differences import difference_curves, plot_differences
 from spectrum.report.figure_style import lay_out_figure, make_figure
-from spectrum.report.heat_maps import heat_map, plot_heat_map
-from spectrum.report.plots import accuracy_figure, plot_accuracy
+from spectrum.report.heat_maps import plot_heat_map
+from spectrum.report.plots import plot_accuracy, plot_accuracy_vs_segments
 from spectrum.report.populations import plot_error_distribution
+from spectrum.report.search.plots import front_costs, plot_search_front, plot_search_progress
+from spectrum.report.search.settings import plot_importance, plot_schedules
 
-__all__ = ["figure_caption", "study_figures"]
+__all__ = ["figure_caption", "search_figures", "study_figures"]
 
 _MIN_POPULATION = 20  # runs from which their distribution is worth a figure
 _CAPTIONS = {
@@ -70,20 +73,60 @@ def study_figures(
         - ``learning_curves``.
     """
     measure = infer_measure(results)
-    figures = {"accuracy_vs_segments": accuracy_figure(summary, title)}
     finished = summary[measure.test_column].notna().any()
+    drawn = {"accuracy_vs_segments": root_figure(plot_accuracy_vs_segments(summary))}
     if evidence is not None and difference_curves(evidence, over):
-        figures["differences"] = _difference_figure(evidence, title, over)
+        drawn["differences"] = root_figure(plot_differences(evidence, over=over))
     if finished and len(varied_columns(summary)) == 1 and summary["segments"].nunique() > 1:
-        figures["heat_map"] = _heat_map_figure(summary, title)
+        drawn["heat_map"] = root_figure(plot_heat_map(summary))
     if finished:
-        figures["accuracy_vs_costs"] = _cost_figure(summary, title)
+        drawn["accuracy_vs_costs"] = _cost_figure(summary)
     if results.groupby(over, dropna=False).size().min() >= _MIN_POPULATION:
-        figures["error_distribution"] = _error_figure(results, title, over)
+        drawn["error_distribution"] = root_figure(plot_error_distribution(results, by=over))
     mean_curves = learning_curves(results, curves)
     if len(mean_curves):
-        figures["learning_curves"] = learning_curve_figure(mean_curves, title, measure)
-    return figures
+        drawn["learning_curves"] = learning_curve_figure(mean_curves)
+    for figure in drawn.values():
+        lay_out_figure(figure, title)
+    return drawn
+
+
+def search_figures(
+    trials: pd.DataFrame,
+    goals: Sequence[str],
+    importances: Mapping[str, float],
+    schedules: Mapping[str, pd.DataFrame],
+    *,
+    title: str,
+) -> dict[str, Figure]:
+    """Draws the figures of a search that have something to show.
+
+    Args:
+        trials: one row per trial, as ``plot_search_front`` takes them.
+        goals: the goals, as ``finished_trials`` takes them.
+        importances: the importance of each setting, as ``plot_importance`` takes it.
+        schedules: the schedules by name, as ``plot_schedules`` takes them.
+        title: the title above every figure.
+
+    Returns:
+        New figures in reading order, by their file names without suffix: ``front``, with one panel
+        per cost, and ``progress``; ``importance`` and ``schedule``, if there are any.
+
+    Raises:
+        ValueError: If no trial has finished, or a goal is missing, unknown or given twice.
+    """
+    costs = front_costs(trials, goals)
+    front = make_figure(6.4, 0.4 + 3.1 * len(costs))
+    for cost, ax in zip(costs, front.subplots(len(costs), squeeze=False).flat, strict=True):
+        plot_search_front(trials, goals, cost, ax)
+    drawn = {"front": front, "progress": root_figure(plot_search_progress(trials, goals))}
+    if importances:
+        drawn["importance"] = root_figure(plot_importance(importances))
+    if schedules:
+        drawn["schedule"] = root_figure(plot_schedules(schedules))
+    for figure in drawn.values():
+        lay_out_figure(figure, title)
+    return drawn
 
 
 def figure_caption(stem: str, measure: Measure = ACCURACY) -> str:
@@ -97,39 +140,15 @@ def figure_caption(stem: str, measure: Measure = ACCURACY) -> str:
         ValueError: If there is no such figure.
     """
     if stem not in _CAPTIONS:
-        raise ValueError(f"stem (={stem!r}) must be one of {', '.join(_CAPTIONS)}")
+        raise FieldError("stem", stem, f"must be one of {', '.join(_CAPTIONS)}")
     return _CAPTIONS[stem].format(measure=measure.short_name, better=measure.better)
 
 
-def _difference_figure(evidence: pd.DataFrame, title: str, over: str) -> Figure:
-    curves = difference_curves(evidence, over)
-    figure = make_figure(title, figure_width(list(evidence["segments"]), len(curves)), 4.0)
-    plot_differences(evidence, figure.subplots(), over=over)
-    lay_out_figure(figure)
-    return figure
-
-
-def _heat_map_figure(summary: pd.DataFrame, title: str) -> Figure:
-    rows, columns = heat_map(summary)[infer_measure(summary).test_column].shape
-    figure = make_figure(title, min(max(6.4, 1.9 + 0.66 * columns), 10.0), 1.3 + 0.55 * rows)
-    plot_heat_map(summary, figure.subplots())
-    lay_out_figure(figure)
-    return figure
-
-
-def _error_figure(results: pd.DataFrame, title: str, over: str) -> Figure:
-    figure = make_figure(title, 6.4, 4.0)
-    plot_error_distribution(results, figure.subplots(), over)
-    lay_out_figure(figure)
-    return figure
-
-
-def _cost_figure(summary: pd.DataFrame, title: str) -> Figure:
-    costs = [cost for cost in ("params", "macs") if not nearly_equal(summary[cost])]
+def _cost_figure(summary: pd.DataFrame) -> Figure:
+    costs: list[Cost] = [cost for cost in ("params", "macs") if not nearly_equal(summary[cost])]
     panels = [*costs, "train_seconds"]
     # The panels are stacked, so that they stay legible on a narrow screen.
-    figure = make_figure(title, 6.4, 0.4 + 2.9 * len(panels))
+    figure = make_figure(6.4, 0.4 + 2.9 * len(panels))
     for cost, ax in zip(panels, figure.subplots(len(panels), squeeze=False).flat, strict=True):
-        plot_accuracy(summary, cast("Cost", cost), ax)
-    lay_out_figure(figure)
+        plot_accuracy(summary, cost, ax)
     return figure

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
+from spectrum.analysis.evidence import Study, summarize_study
 from spectrum.analysis.labels import format_value, wrap_setting
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.statistics import varied_columns
 from spectrum.report.axis import segment_positions
+from spectrum.report.figure_style import axes_or_new, interval_source
 
 __all__ = ["heat_map", "plot_heat_map"]
 
@@ -48,7 +49,9 @@ def heat_map(summary: pd.DataFrame) -> pd.DataFrame:
     return grid.reindex(index=list(dict.fromkeys(rows[name])), columns=order)
 
 
-def plot_heat_map(summary: pd.DataFrame, ax: Axes) -> None:
+def plot_heat_map(
+    study: Study, ax: Axes | None = None, *, evidence: pd.DataFrame | None = None
+) -> Axes:
     """Draws mean test accuracy as a heat map: segments across, the other field's values down.
 
     Each cell shows the mean as a fraction, and half the width of its 95% interval (see
@@ -56,44 +59,48 @@ def plot_heat_map(summary: pd.DataFrame, ax: Axes) -> None:
     precision instead of accuracy.
 
     Args:
-        summary: one row per point, as ``summarize`` returns it, in which exactly one field varies
+        study: a study, as ``plot_accuracy_vs_segments`` takes it, in which exactly one field varies
             besides segments.
-        ax: the axes to draw on.
+        ax: the axes to draw on; None for those of a new figure.
+        evidence: for results, one row per point as ``compare_points`` returns it.
+
+    Returns:
+        The axes. Their ``figure`` can be shown and saved.
 
     Raises:
-        ValueError: If not exactly one field varies besides segments.
+        ValueError: If the folder holds no study, or not exactly one field varies besides segments.
     """
+    summary = summarize_study(study, evidence)
     grid, measure = heat_map(summary), infer_measure(summary)
     means, halves = grid[measure.test_column], grid["half"]
+    rows, columns = means.shape
+    ax = axes_or_new(ax, min(max(6.4, 1.9 + 0.66 * columns), 10.0), 1.3 + 0.55 * rows)
+    ax.patch.set(hatch="///", facecolor="0.95", edgecolor="0.7", linewidth=0)  # behind no result
     image = ax.imshow(means.to_numpy(), cmap="viridis", aspect="auto")
     for y, value in enumerate(means.index):
         for x, point in enumerate(means.columns):
             mean, half = means.loc[value, point], halves.loc[value, point]
-            text_colour = "black"
-            if pd.isna(mean):
-                cell = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="0.95", edgecolor="0.7")
-                cell.set(hatch="///", linewidth=0)
-                ax.add_patch(cell)
-            elif _luminance(image.to_rgba(mean)) < _DARK:
-                text_colour = "white"
+            is_dark = pd.notna(mean) and _luminance(image.to_rgba(mean)) < _DARK
             ax.text(
                 x,
                 y,
                 _cell_text(mean, half),
-                color=text_colour,
+                color="white" if is_dark else "black",
                 ha="center",
                 va="center",
                 fontsize=_FONT,
             )
     ax.set_xticks(range(len(means.columns)), list(map(wrap_setting, means.columns)))
     ax.set_yticks(range(len(means.index)), list(map(format_value, means.index)))
-    ax.set_xlabel("segments of the spatial convolution")
-    ax.set_ylabel(str(means.index.name))
+    ax.set(xlabel="segments of the spatial convolution", ylabel=str(means.index.name))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     figure = ax.get_figure()
     if figure is not None and means.notna().to_numpy().any():
-        figure.colorbar(image, ax=ax, label=f"test {measure.axis_label}", pad=0.02)
+        source = interval_source(summary)
+        half = f", \N{PLUS-MINUS SIGN} {source}" if source else ""
+        figure.colorbar(image, ax=ax, label=f"test {measure.axis_label}{half}", pad=0.02)
+    return ax
 
 
 def _cell_text(mean: float, half: float) -> str:

@@ -4,59 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import TypeAlias
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Box", "label_points", "place_labels"]
+from spectrum.report.axis import root_figure
+
+__all__ = ["label_points", "place_labels"]
+
+Floats: TypeAlias = NDArray[np.float64]
 
 _FONT = 8.5  # size of the labels, in points
 _LABEL_OVERLAP = 20.0  # how much worse it is to cover a label than to cover a point
+_DISTANCES = (5, 14, 26)  # of a label from its point, in points
+# Where a label may be: right (1), left (-1) or in the middle, and above, below or in the middle.
+_SIDES = [np.array(side) for side in product((1, -1, 0), (1, -1, 0)) if side != (0, 0)]
 _RANK_COST = 1.0  # square points of overlap that the next candidate has to save
-_FAR = 1000.0  # points, further than any label goes
 
 
-class Box(NamedTuple):
-    """A rectangle by its edges, in points."""
-
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-
-def place_labels(
-    anchors: Sequence[tuple[float, float]],
-    sizes: Sequence[tuple[float, float]],
-    obstacles: Sequence[Box],
-) -> list[Box]:
+def place_labels(anchors: Floats, sizes: Floats, obstacles: Floats, frame: Floats) -> Floats:
     """Places each label near its point, where it covers least.
 
     Labels are placed one after another. Each takes the best of several candidates around its point:
     first to the right and above, then on the other sides, then further away.
 
     Args:
-        anchors: the points, as (x, y).
-        sizes: the width and height of each point's label.
-        obstacles: what labels should not cover, including the points themselves.
+        anchors: the points, as (x, y), of shape (n, 2).
+        sizes: the width and height of each point's label, of shape (n, 2).
+        obstacles: the boxes that labels should not cover, including those of the points themselves,
+            by their left, bottom, right and top edges, of shape (m, 4).
+        frame: the box that labels should not leave, of shape (4,).
 
     Returns:
-        The box of each label.
+        The box of each label, of shape (n, 4).
     """
-    placed: list[Box] = []
-    for (x, y), (width, height) in zip(anchors, sizes, strict=True):
-        candidates = []
-        for rank, (distance, side, up) in enumerate(product((5, 14, 26), (1, -1, 0), (1, -1, 0))):
-            if side == up == 0:
-                continue
-            left = x + side * distance - (width if side < 0 else 0 if side > 0 else width / 2)
-            bottom = y + up * distance - (height if up < 0 else 0 if up > 0 else height / 2)
-            box = Box(left, bottom, left + width, bottom + height)
-            covered = sum(_overlap(box, obstacle) for obstacle in obstacles)
-            hidden = sum(_overlap(box, other) for other in placed)
-            candidates.append((covered + _LABEL_OVERLAP * hidden + _RANK_COST * rank, rank, box))
-        placed.append(min(candidates)[2])
+    placed = np.empty((0, 4))
+    for anchor, size in zip(anchors, sizes, strict=True):
+        costs, boxes = [], []
+        for rank, (distance, side) in enumerate(product(_DISTANCES, _SIDES)):
+            corner = anchor + distance * side - size * (1 - side) / 2
+            box = np.concatenate([corner, corner + size])
+            outside = size.prod() - _overlap(box, frame[None])
+            covered = _overlap(box, obstacles) + outside
+            costs.append(covered + _LABEL_OVERLAP * _overlap(box, placed) + _RANK_COST * rank)
+            boxes.append(box)
+        placed = np.vstack([placed, boxes[int(np.argmin(costs))]])
     return placed
 
 
@@ -74,29 +69,28 @@ def label_points(
         points: the points, as (x, y) in data coordinates.
         bars: vertical bars that labels should not cover, as (x, low, high) in data coordinates.
     """
-    figure = ax.get_figure(root=True)
-    assert figure is not None
+    to_points = 72 / root_figure(ax).dpi
 
-    def in_points(place: tuple[float, float]) -> tuple[float, float]:
-        x, y = ax.transData.transform(place) * 72 / figure.dpi
-        return float(x), float(y)
+    def in_points(places: ArrayLike) -> Floats:
+        return ax.transData.transform(np.reshape(places, (-1, 2))) * to_points
 
-    anchors = [in_points(point) for point in points]
-    frame = Box(*(edge * 72 / figure.dpi for edge in ax.bbox.extents))
-    obstacles = [Box(x - 4, y - 4, x + 4, y + 4) for x, y in anchors] + _outside(frame)
-    for x, low, high in bars:
-        (left, bottom), (_, top) = in_points((x, low)), in_points((x, high))
-        obstacles.append(Box(left - 1, bottom, left + 1, top))
+    anchors = in_points(points)
+    bounds = np.reshape(bars, (-1, 3))
+    low, high = in_points(bounds[:, [0, 1]]), in_points(bounds[:, [0, 2]])
+    aside = np.array([1, 0])
+    marks = np.hstack([anchors - 4, anchors + 4])
+    obstacles = np.vstack([marks, np.hstack([low - aside, high + aside])])
     sizes = [
         (0.64 * _FONT * max(map(len, lines)) + 2, 1.2 * _FONT * len(lines) + 2)
         for lines in map(str.splitlines, texts)
     ]
-    boxes = place_labels(anchors, sizes, obstacles)
-    for text, (x, y), point, box in zip(texts, anchors, points, boxes, strict=True):
+    frame = np.array(ax.bbox.extents) * to_points
+    boxes = place_labels(anchors, np.reshape(sizes, (-1, 2)), obstacles, frame)
+    for text, anchor, point, box in zip(texts, anchors, points, boxes, strict=True):
         ax.annotate(
             text,
             point,
-            xytext=(box.left - x, box.bottom - y),
+            xytext=box[:2] - anchor,
             textcoords="offset points",
             fontsize=_FONT,
             zorder=5,
@@ -104,19 +98,7 @@ def label_points(
         )
 
 
-def _outside(frame: Box) -> list[Box]:
-    """The boxes that cover the outside of a frame, one on each side."""
-    left, bottom, right, top = frame
-    return [
-        Box(left - _FAR, bottom - _FAR, left, top + _FAR),
-        Box(right, bottom - _FAR, right + _FAR, top + _FAR),
-        Box(left, bottom - _FAR, right, bottom),
-        Box(left, top, right, top + _FAR),
-    ]
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """The area that two boxes share."""
-    width = min(one.right, other.right) - max(one.left, other.left)
-    height = min(one.top, other.top) - max(one.bottom, other.bottom)
-    return max(width, 0.0) * max(height, 0.0)
+def _overlap(box: Floats, others: Floats) -> float:
+    """The area that a box shares with other boxes, (n, 4)."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return float(sides.clip(min=0).prod(axis=1).sum())

@@ -4,40 +4,37 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from spectrum.analysis.evidence import Study, summarize_study
 from spectrum.analysis.front import Cost, pareto_front
 from spectrum.analysis.labels import format_count, format_count_range, nearly_equal, wrap_setting
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.statistics import are_comparable, varied_columns
-from spectrum.report.axis import (
-    draw_connecting_lines,
-    draw_segment_axis,
-    figure_width,
-    segment_positions,
-)
+from spectrum.report.axis import figure_width
 from spectrum.report.figure_style import (
-    COLOURS,
-    curve_offsets,
+    axes_or_new,
+    check_single_curve,
+    draw_best_up_to_cost,
+    draw_curves_along_dial,
     draw_intervals,
-    lay_out_figure,
-    make_figure,
+    interval_source,
+    set_cost_axis,
     split_into_curves,
     style_axes,
 )
 from spectrum.report.label_placement import label_points
 
-__all__ = ["accuracy_figure", "plot_accuracy", "plot_accuracy_vs_segments"]
-
-_COST_LABELS = {
-    "params": "trainable parameters",
-    "macs": "MACs per image",
-    "train_seconds": "training time of a run, seconds",
-}
+__all__ = ["plot_accuracy", "plot_accuracy_vs_segments"]
 
 
-def plot_accuracy_vs_segments(summary: pd.DataFrame, ax: Axes) -> None:
+def plot_accuracy_vs_segments(
+    study: Study,
+    ax: Axes | None = None,
+    *,
+    evidence: pd.DataFrame | None = None,
+    color: str | None = None,
+    label: str | None = None,
+) -> Axes:
     """Draws the mean test accuracy of each point with its 95% interval, along the dial.
 
     The x axis is logarithmic and ends with ``C`` (see ``segment_positions``). Each combination of
@@ -45,33 +42,53 @@ def plot_accuracy_vs_segments(summary: pd.DataFrame, ax: Axes) -> None:
     them; costs that all points share are in the label of the axis. Images with several labels have
     mean average precision instead of accuracy.
 
-    An interval is for new seeds and new test examples if the summary was computed with evidence;
-    without evidence it is Student's t over seeds (see ``summarize``). A point of a single run then
-    has none.
+    With evidence, which a study's folder has, an interval is for new seeds and new test examples.
+    Without it, the interval is Student's t over seeds (see ``summarize``), which is narrower, and
+    the axis says so. A point of a single run then has none.
 
     Args:
-        summary: one row per point, as ``summarize`` returns it, with accuracies as fractions.
-        ax: the axes to draw on.
+        study: the folder of a study; its results, one row per run as ``load_results`` returns
+            them; or its summary, one row per point as ``summarize`` returns it.
+        ax: the axes to draw on; None for those of a new figure.
+        evidence: for results, one row per point as ``compare_points`` returns it.
+        color: the colour of the curve, if there is only one.
+        label: the label of the curve in the legend, if there is only one.
+
+    Returns:
+        The axes. Their ``figure`` can be shown and saved.
+
+    Raises:
+        ValueError: If the folder holds no study, if a colour or a label is given for several
+            curves, or if the axes show the dial with other settings already.
     """
+    summary = summarize_study(study, evidence)
     points = list(summary["segments"])
-    positions = segment_positions(points)
     test = infer_measure(summary).test_column
     curves = split_into_curves(summary, varied_columns(summary))
-    offsets = curve_offsets(points, len(curves))
-    for i, (offset, (label, rows)) in enumerate(zip(offsets, curves, strict=True)):
-        x = [positions[point] + offset for point in rows["segments"]]
-        mean, color = rows[test], COLOURS[i % len(COLOURS)]
-        draw_connecting_lines(ax, list(rows["segments"]), x, list(mean), color)
-        draw_intervals(ax, x, mean, rows["test_low"], rows["test_high"], label=label, index=i)
+    ax = axes_or_new(ax, figure_width(points, len(curves)), 4.2)
+    is_first = not ax.containers
+    bounds = (test, "test_low", "test_high")
+    draw_curves_along_dial(
+        ax, points, curves, bounds, notes=_notes(summary), color=color, label=label
+    )
     if summary[test].isna().all():
         ax.text(0.5, 0.5, "no run has finished", ha="center", transform=ax.transAxes)
         ax.set_yticks([])
-    draw_segment_axis(ax, points, _notes(summary))
-    ax.set_xlabel(f"{ax.get_xlabel()}{_shared_costs(summary)}")
+    if is_first:  # otherwise the costs would be those of one study among several
+        ax.set_xlabel(f"{ax.get_xlabel()}{_shared_costs(summary)}")
     _style_accuracy_axes(ax, summary)
+    return ax
 
 
-def plot_accuracy(summary: pd.DataFrame, cost: Cost, ax: Axes) -> None:
+def plot_accuracy(
+    study: Study,
+    cost: Cost,
+    ax: Axes | None = None,
+    *,
+    evidence: pd.DataFrame | None = None,
+    color: str | None = None,
+    label: str | None = None,
+) -> Axes:
     """Draws the mean test accuracy of each point with its 95% interval, against a cost.
 
     Each point is labelled with its segments; points with the same setting and cost share one label.
@@ -80,40 +97,41 @@ def plot_accuracy(summary: pd.DataFrame, cost: Cost, ax: Axes) -> None:
     those of ``plot_accuracy_vs_segments``.
 
     Args:
-        summary: one row per point, as ``summarize`` returns it, with accuracies as fractions.
+        study: a study, as ``plot_accuracy_vs_segments`` takes it.
         cost: ``"params"`` (trainable parameters), ``"macs"`` (multiply-adds per image) or
             ``"train_seconds"`` (training time of a run).
-        ax: the axes to draw on.
+        ax: the axes to draw on; None for those of a new figure.
+        evidence: for results, one row per point as ``compare_points`` returns it.
+        color: the colour of the points, if no other field than segments varies.
+        label: their label in the legend, if no other field than segments varies.
+
+    Returns:
+        The axes. Their ``figure`` can be shown and saved.
 
     Raises:
-        ValueError: If the cost is unknown.
+        ValueError: If the cost is unknown, if the folder holds no study, or if a colour or a label
+            is given although another field varies.
     """
+    summary = summarize_study(study, evidence)
     test = infer_measure(summary).test_column
     front = pareto_front(summary, cost)
+    curves = split_into_curves(summary, varied_columns(summary))
+    check_single_curve(len(curves), color, label)
+    ax = axes_or_new(ax, 6.4, 3.3)
     if len(front) > 1 and are_comparable(summary):
-        ax.step(
-            front[cost],
-            front[test],
-            where="post",
-            color="0.45",
-            linestyle="--",
-            linewidth=1.0,
-            zorder=1,
-            label="Pareto front",
+        draw_best_up_to_cost(ax, front[cost], front[test], "Pareto front")
+    for number, name, rows in curves:
+        draw_intervals(
+            ax,
+            list(rows[cost]),
+            rows[test],
+            rows["test_low"],
+            rows["test_high"],
+            label=label or name,
+            index=number,
+            color=color,
         )
-    for i, (label, rows) in enumerate(split_into_curves(summary, varied_columns(summary))):
-        mean, low, high = rows[test], rows["test_low"], rows["test_high"]
-        draw_intervals(ax, list(rows[cost]), mean, low, high, label=label, index=i)
-    ax.margins(x=0.12)
-    if summary[cost].max() > 4 * summary[cost].min() > 0:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_minor_locator(NullLocator())
-    else:
-        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    number = "{:.4g}".format if cost == "train_seconds" else lambda v: format_count(v, digits=4)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    ax.set_xlabel(_COST_LABELS[cost])
+    set_cost_axis(ax, cost, summary[cost])
     _style_accuracy_axes(ax, summary)
     known = summary.dropna(subset=[cost, test])
     # The highest of the points with one setting and cost carries the label for all of them.
@@ -125,27 +143,16 @@ def plot_accuracy(summary: pd.DataFrame, cost: Cost, ax: Axes) -> None:
         list(zip(labelled[cost], labelled[test], strict=True)),
         list(zip(bars[cost], bars["test_low"], bars["test_high"], strict=True)),
     )
-
-
-def accuracy_figure(summary: pd.DataFrame, title: str) -> Figure:
-    """Draws ``plot_accuracy_vs_segments`` in a new figure that is wide enough for its labels.
-
-    Args:
-        summary: one row per point, as ``summarize`` returns it.
-        title: the title above the figure.
-    """
-    curves = split_into_curves(summary, varied_columns(summary))
-    figure = make_figure(title, figure_width(list(summary["segments"]), len(curves)), 4.2)
-    plot_accuracy_vs_segments(summary, figure.subplots())
-    lay_out_figure(figure)
-    return figure
+    return ax
 
 
 def _style_accuracy_axes(ax: Axes, summary: pd.DataFrame) -> None:
     low, high = ax.get_ylim()
     ax.set_ylim(max(low, -0.01), min(high, 1.01))  # an interval may reach beyond 0 or 1
-    known = summary["test_low"].notna().any()
-    ax.set_ylabel(f"test {infer_measure(summary).axis_label}{', 95% interval' if known else ''}")
+    interval = ", 95% interval" if summary["test_low"].notna().any() else ""
+    source = interval_source(summary)
+    source = f",\n{source}" if source else ""
+    ax.set_ylabel(f"test {infer_measure(summary).axis_label}{interval}{source}")
     style_axes(ax)
 
 

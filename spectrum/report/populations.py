@@ -7,17 +7,24 @@ many networks from one design show how good that design is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import cycle
-
 import pandas as pd
 from matplotlib.axes import Axes
 
+from spectrum.analysis.evidence import Study, compared_field
+from spectrum.analysis.folder import load_results
 from spectrum.analysis.labels import field_label, wrap_setting
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.statistics import point_columns
+from spectrum.errors import FieldError
 from spectrum.report.axis import segment_positions
-from spectrum.report.figure_style import COLOURS, DASHES, Dashes, segment_styles, style_axes
+from spectrum.report.figure_style import (
+    COLOURS,
+    DASHES,
+    axes_or_new,
+    check_single_curve,
+    segment_styles,
+    style_axes,
+)
 
 __all__ = ["error_distribution", "plot_error_distribution"]
 
@@ -40,7 +47,7 @@ def error_distribution(results: pd.DataFrame, by: str = "segments") -> pd.DataFr
         ValueError: If there is no such column.
     """
     if by not in results:
-        raise ValueError(f"by (={by}) must be one of {', '.join(point_columns(results))}")
+        raise FieldError("by", by, f"must be one of {', '.join(point_columns(results))}")
     runs = results.drop_duplicates([by, "run_id"])
     error = (1 - runs[infer_measure(results).test_column]).where(runs["status"] == "done")
     steps = []
@@ -59,7 +66,14 @@ def error_distribution(results: pd.DataFrame, by: str = "segments") -> pd.DataFr
     return pd.concat(steps, ignore_index=True)
 
 
-def plot_error_distribution(results: pd.DataFrame, ax: Axes, by: str = "segments") -> None:
+def plot_error_distribution(
+    study: Study,
+    ax: Axes | None = None,
+    by: str | None = None,
+    *,
+    color: str | None = None,
+    label: str | None = None,
+) -> Axes:
     """Draws the share of runs that reach each test error, with one curve per population.
 
     The higher and further left a curve is, the better is its population. The curve of a population
@@ -67,45 +81,59 @@ def plot_error_distribution(results: pd.DataFrame, ax: Axes, by: str = "segments
     with several labels have mean average precision instead of accuracy.
 
     Args:
-        results: one row per run, as ``load_results`` returns it.
-        ax: the axes to draw on.
-        by: the column that tells populations apart.
+        study: the folder of a study, or its results, one row per run, as ``load_results`` returns
+            them.
+        ax: the axes to draw on; None for those of a new figure.
+        by: the column that tells populations apart; None for the field that the study in the folder
+            compares, and for segments in results.
+        color: the colour of the curve, if there is only one.
+        label: the name of its population in the legend, if there is only one.
+
+    Returns:
+        The axes. Their ``figure`` can be shown and saved.
 
     Raises:
-        ValueError: If there is no such column.
+        ValueError: If the folder holds no study, there is no such column, or a colour or a label is
+            given for several curves.
     """
-    steps = error_distribution(results, by)
+    if not isinstance(study, pd.DataFrame):
+        by = by or compared_field(study)
+        study = load_results(study)
+    by = by or "segments"
+    steps = error_distribution(study, by)
     curves = list(steps.groupby(by, sort=False, dropna=False))
-    styles: Iterator[tuple[str, Dashes]] = zip(cycle(COLOURS), cycle(DASHES), strict=False)
-    legend_title = ""
+    check_single_curve(len(curves), color, label)
+    ax = axes_or_new(ax, 6.4, 4.0)
+    styles = [(COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]) for i in range(len(curves))]
     if by == "segments":
         positions = segment_positions([str(point) for point, _ in curves])
         curves.sort(key=lambda curve: positions[str(curve[0])])
-        styles, legend_title = iter(segment_styles(list(positions)).values()), by
-    for (value, curve), (color, dashes) in zip(curves, styles, strict=False):
+        styles = list(segment_styles(list(positions)).values())
+    for (value, curve), (shade, dashes) in zip(curves, styles, strict=True):
         below_one = curve[curve["error"] < 1]
         heights = [0.0, *below_one["share"]]
         first = below_one["error"].min() if len(below_one) else 0.0
         median = curve.loc[curve["share"] >= 0.5, "error"].iloc[0]
         runs = int(curve["runs"].iloc[0])
-        if by == "segments":
-            name = wrap_setting(str(value)).replace("\n", " ")
-        else:
-            name = field_label(by, value)
+        setting = wrap_setting(str(value)).replace("\n", " ")
+        name = setting if by == "segments" else field_label(by, value)
         ax.step(
             [first, *below_one["error"], 1.0],
             [*heights, heights[-1]],
             where="post",
-            color=color,
+            color=color or shade,
             linestyle=dashes,
             linewidth=1.6,
-            label=f"{name}: {runs} run{'s' * (runs > 1)}, median {median:.4f}",
+            label=f"{label or name}: {runs} run{'s' * (runs > 1)}, median {median:.4f}",
         )
     known = steps.loc[steps["error"] < 1, "error"]
     if len(known):
         margin = 0.05 * max(known.max() - known.min(), 0.01)
         ax.set_xlim(known.min() - margin, known.max() + margin)
-    ax.set_ylim(0, 1.02)
-    ax.set_xlabel(f"test error (1 - {infer_measure(results).axis_label})")
-    ax.set_ylabel("share of runs with this error or less")
-    style_axes(ax, legend_title)
+    ax.set(
+        xlabel=f"test error (1 - {infer_measure(study).axis_label})",
+        ylabel="share of runs with this error or less",
+        ylim=(0, 1.02),
+    )
+    style_axes(ax, "segments" if by == "segments" and not label else "")
+    return ax

@@ -12,6 +12,7 @@ from rich.text import Text
 from spectrum.analysis.labels import format_count, format_value, shorten_setting
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.statistics import varied_columns
+from spectrum.analysis.trials import finished_trials, search_front
 
 __all__ = [
     "Column",
@@ -20,8 +21,8 @@ __all__ = [
     "as_rich",
     "point_table",
     "render_summary",
+    "render_trials",
     "result_tables",
-    "setting_and_cost_columns",
 ]
 
 
@@ -112,7 +113,7 @@ def as_rich(
     return rendered
 
 
-def setting_and_cost_columns(rows: pd.DataFrame, fields: Sequence[str]) -> list[Column]:
+def _setting_and_cost_columns(rows: pd.DataFrame, fields: Sequence[str]) -> list[Column]:
     """The columns that say what points are and what they cost.
 
     Args:
@@ -135,7 +136,7 @@ def setting_and_cost_columns(rows: pd.DataFrame, fields: Sequence[str]) -> list[
     return columns
 
 
-def measure_column(rows: pd.DataFrame, split: str) -> Column:
+def _measure_column(rows: pd.DataFrame, split: str) -> Column:
     """The column of the measure on the split ``"val"`` or ``"test"``."""
     measure = infer_measure(rows)
     name = measure.validation_column if split == "val" else measure.test_column
@@ -165,9 +166,9 @@ def point_table(summary: pd.DataFrame) -> Table:
     any_failed = bool(summary["failed"].any())
     columns = [
         # The width always has its own column.
-        *setting_and_cost_columns(summary, [c for c in varied_columns(summary) if c != "width"]),
-        measure_column(summary, "val"),
-        measure_column(summary, "test"),
+        *_setting_and_cost_columns(summary, [c for c in varied_columns(summary) if c != "width"]),
+        _measure_column(summary, "val"),
+        _measure_column(summary, "test"),
         Column("95% interval", intervals, is_number=True),
         Column("seconds per run", seconds, True, False, "s/run", in_terminal=not any_failed),
         Column("failed runs", failed, True, False, "failed", in_terminal=any_failed),
@@ -199,9 +200,7 @@ def failure_table(failures: pd.DataFrame, fields: Sequence[str]) -> Table:
         )
         for name in shown
     ]
-    return Table(
-        "Runs without a result. Means and intervals are those of the other runs.", columns
-    )
+    return Table("Runs without a result. Means and intervals are those of the other runs.", columns)
 
 
 def result_tables(summary: pd.DataFrame, failures: pd.DataFrame) -> dict[str, Table]:
@@ -228,3 +227,23 @@ def render_summary(summary: pd.DataFrame) -> rich.table.Table:
         summary: one row per point, as ``summarize`` returns it.
     """
     return as_rich(point_table(summary))
+
+
+def render_trials(
+    trials: pd.DataFrame, goals: Sequence[str], fields: Sequence[str] = (), most: int = 8
+) -> rich.table.Table:
+    """Renders the front of a search as a table, or its best trials if there is one goal.
+
+    Args:
+        trials: one row per trial, as ``finished_trials`` takes them, with ``trial`` and ``width``.
+        goals: the goals, as ``finished_trials`` takes them.
+        fields: further columns to show, such as fields that were searched besides segments.
+        most: the largest number of trials that are shown if there is one goal.
+    """
+    rows = search_front(trials, goals)
+    if len(goals) == 1:
+        done = finished_trials(trials, goals)
+        rows = done.sort_values(goals[0], ascending=False, kind="stable").head(most)
+    numbers = Column("trial", make_cells(rows["trial"]), is_number=True)
+    columns = [*_setting_and_cost_columns(rows, fields), _measure_column(rows, "val"), numbers]
+    return as_rich(Table("", columns))

@@ -19,7 +19,7 @@ several times at once to share the work.
 
 def _run(config: SearchConfig) -> int:
     from spectrum.analysis.measure import infer_measure
-    from spectrum.report.search.table import render_trials
+    from spectrum.report.tables import render_trials
     from spectrum.search.outputs import FRONT, PAGE, WINNER_FOLDER
     from spectrum.search.search import Interrupted, SearchFailed, StorageLost, run_search
     from spectrum.search.table import TRIALS

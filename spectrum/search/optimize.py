@@ -13,7 +13,7 @@ import optuna
 from rich.console import Console
 
 from spectrum.executors.base import Engine, Executor
-from spectrum.executors.progress import ProgressDisplay, describe_validation
+from spectrum.executors.progress import ProgressDisplay
 from spectrum.runs.events import RunEvent
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates
@@ -24,8 +24,6 @@ from spectrum.search.trials import ActiveTrial, Trials
 __all__ = ["SearchFailed", "optimize"]
 
 _POLL_SECONDS = 0.5  # the longest wait for an event
-# Seconds to wait before each new attempt of a run whose files couldn't be written.
-_WRITE_RETRY_PAUSES = (5, 10, 20, 40, 60, 60, 60, 60, 60, 60)
 _MAX_FAILURES_IN_A_ROW = 10  # failed trials in a row that end a search
 
 
@@ -57,11 +55,11 @@ def optimize(
         SearchFailed: many trials in a row have failed.
     """
     config = candidates.config
-    display = ProgressDisplay(console, config.trials, 0, describe_validation, "trials")
+    display = ProgressDisplay(console, config.trials, 0, "validation", "trials")
     with (
         _catch_interrupt() as stopping,
         HeartbeatThread(study, config.heartbeat) as heartbeat,
-        engine.make_executor(store) as executor,
+        engine.make_executor(store, retry_writes=True) as executor,
         display.progress,
     ):
         trials = Trials(candidates, study, heartbeat, display.note, stopping.is_set)
@@ -104,7 +102,7 @@ class _Loop:
     def __init__(
         self,
         trials: Trials,
-        executor: Executor,
+        executor: Executor[Any],
         store: Store,
         display: ProgressDisplay,
         stopping: threading.Event,
@@ -115,7 +113,6 @@ class _Loop:
         self.display = display
         self.stopping = stopping
         self.active: dict[str, ActiveTrial] = {}
-        self.write_retries: list[tuple[float, ActiveTrial]] = []
         self.failures_in_a_row = 0
         self.announced_interrupt = False
 
@@ -140,10 +137,6 @@ class _Loop:
                 self._handle_event(event)
 
     def _start_trials(self) -> None:
-        for due, trial in list(self.write_retries):
-            if time.monotonic() >= due:
-                self.write_retries.remove((due, trial))
-                self.executor.submit(trial.run)
         while len(self.active) < self.executor.workers and not self.stopping.is_set():
             new_trial = self.trials.next_trial()
             if new_trial is None:
@@ -173,9 +166,7 @@ class _Loop:
     def _handle_event(self, event: RunEvent) -> None:
         trial = self.active[event.run_id]
         if event.kind == "evaluation":
-            should_continue = self.trials.report(trial, event.values)
-            # After an interrupt the request is repeated, since a worker may have died with it.
-            if not should_continue or self.stopping.is_set():
+            if not self.trials.report(trial, event.values):
                 self.executor.stop(event.run_id)
         if event.kind == "finished":
             self._finish(trial, event.values)
@@ -184,13 +175,6 @@ class _Loop:
 
     def _finish(self, trial: ActiveTrial, result: Mapping[str, Any]) -> None:
         status = result["status"]
-        if status == "io_error" and trial.write_failures < len(_WRITE_RETRY_PAUSES):
-            pause = _WRITE_RETRY_PAUSES[trial.write_failures]
-            trial.write_failures += 1
-            self.write_retries.append((time.monotonic() + pause, trial))
-            name = trial.run.network.segments
-            self.display.note(f"segments {name}: {result['error']}; tried again in {pause} s")
-            return
         del self.active[trial.run.id]
         if status == "stopped" and not trial.pruned:
             self.trials.requeue(trial)
@@ -217,10 +201,6 @@ class _Loop:
             )
             for run_id in self.active:
                 self.executor.stop(run_id)
-        for _, trial in self.write_retries:
-            del self.active[trial.run.id]
-            self.trials.requeue(trial)
-        self.write_retries.clear()
 
     def requeue(self) -> None:
         """Queue all active trials of this process again."""

@@ -20,7 +20,7 @@ from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.files import write_atomic, write_json
 from spectrum.layers import segmented_channels
 from spectrum.networks import NetworkConfig
-from spectrum.report import plot_importance, plot_schedules, plot_search_front, plot_search_progress
+from spectrum.report import search_figures
 from spectrum.report.page import render_page
 from spectrum.report.tables import result_tables
 from spectrum.runs.point import Point
@@ -148,20 +148,17 @@ def _draw(
     points: Mapping[str, Point],
     measure: Measure,
 ) -> dict[str, _CaptionedFigure]:
-    title, goals = _title(config, trials), config.goals(measure)
-    figures = {
-        "front": plot_search_front(trials, goals, title=title),
-        "progress": plot_search_progress(trials, goals, title=title),
+    schedules = {
+        _schedule_label(role, point): segment_schedule(point.network)
+        for role, point in points.items()
     }
-    importances = parameter_importances(study)
-    if importances:
-        figures["importance"] = plot_importance(importances, title=title)
-    if points:
-        schedules = {
-            _schedule_label(role, point): segment_schedule(point.network)
-            for role, point in points.items()
-        }
-        figures["schedule"] = plot_schedules(schedules, title=title)
+    figures = search_figures(
+        trials,
+        config.goals(measure),
+        parameter_importances(study),
+        schedules,
+        title=_title(config, trials),
+    )
     return {
         stem: _CaptionedFigure(
             figure, _CAPTIONS[stem].format(word=measure.short_name, many=measure.plural)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import optuna
 import pandas as pd
-import torch
 from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.markup import escape
@@ -17,7 +15,7 @@ from rich.table import Table
 from spectrum.analysis.labels import format_count
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import open_engine
-from spectrum.machine import device_name
+from spectrum.machine import cpu_threads, device_name
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates, make_candidates
@@ -81,7 +79,7 @@ def run_search(
 def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -> SearchResult:
     for field, needed in (("out", config.out / config.name), ("runs", config.runs)):
         prepare_folder(field, needed)
-    with silence_optuna(), _limit_threads(config.threads):
+    with silence_optuna(), cpu_threads(config.threads):
         candidates = _prepare_candidates(config)
         study = open_study(config, _describe_search(candidates))
         store = Store(config.runs)
@@ -144,17 +142,6 @@ def _describe_search(candidates: Candidates) -> dict[str, object]:
         **({"code": code} if code else {}),
         **({"processor": device_name(latencies.conditions.device)} if latencies else {}),
     }
-
-
-@contextmanager
-def _limit_threads(threads: int) -> Iterator[None]:
-    """Limit the sampler to the threads of one run."""
-    previous = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(previous)
 
 
 def dry_run(config: SearchConfig) -> tuple[Table, list[str]]:

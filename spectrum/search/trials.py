@@ -51,7 +51,6 @@ class ActiveTrial:
             compared with them, and neither are trials whose result is in the store already.
         last: the last line of the learning curve.
         pruned: whether the trial is being stopped because it falls behind.
-        write_failures: how often the files of the run couldn't be written.
     """
 
     optuna_trial: optuna.Trial
@@ -60,7 +59,6 @@ class ActiveTrial:
     never_pruned: bool
     last: dict[str, Any] = field(default_factory=dict)
     pruned: bool = False
-    write_failures: int = 0
 
     def describe(self, space: Space) -> dict[str, str]:
         """The fields that distinguish this trial from others, as text."""

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from spectrum.costs.matching import Matching
+from spectrum.costs.choices import Matching
 from spectrum.data.config import DataConfig
 from spectrum.errors import FieldError, as_text
 from spectrum.fields import Config, Facts, field_facts

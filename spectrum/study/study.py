@@ -16,7 +16,7 @@ from spectrum.analysis.evidence import StudyAnalysis
 from spectrum.errors import FieldError
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import execute_runs, open_engine
-from spectrum.executors.progress import ProgressDisplay, describe_test
+from spectrum.executors.progress import ProgressDisplay
 from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
 from spectrum.runs.initial_weights import InitialWeights
@@ -194,7 +194,7 @@ def execute_all(
         return results
     for weights in initial_weights:
         store.save_initial_weights(weights.fingerprint, weights.tensors)
-    display = ProgressDisplay(console, len(found), len(results), describe_test)
+    display = ProgressDisplay(console, len(found), len(results))
     for point, run in pending.values():
         display.expect(run.id, _describe(config, point, run), point.recipe.epochs)
     with display.progress:

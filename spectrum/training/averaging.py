@@ -1,18 +1,15 @@
-"""The averaged weights that a network is evaluated with, and their normalisation statistics."""
+"""The averaged weights that a network is evaluated with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import AveragedModel
 
-from spectrum.training.metrics import autocast
-from spectrum.training.recipe import Precision
-
-__all__ = ["averaged_model", "recompute_bn_statistics"]
+__all__ = ["averaged_model"]
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
@@ -38,22 +35,3 @@ def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int]
             torch._foreach_copy_(averaged, current)
 
     return update
-
-
-def recompute_bn_statistics(
-    network: nn.Module, batches: Iterable[Tensor], precision: Precision = "float32"
-) -> None:
-    """Replace batch normalisation's running statistics by the mean over batches of images.
-
-    The averaged weights need this, because averaging the running statistics doesn't give the
-    statistics of the averaged weights.
-
-    Args:
-        network: the network, whose running means and variances are replaced; it stays in its mode
-            (training or evaluation).
-        batches: images (N, C, H, W), on the network's device.
-        precision: of the forward pass.
-    """
-    device = next(network.parameters()).device
-    with torch.no_grad(), autocast(device, precision):
-        update_bn(batches, network)

@@ -27,7 +27,6 @@ __all__ = [
     "on_rank_zero",
     "parallelize",
     "rank",
-    "receive_broadcast",
     "world_size",
 ]
 
@@ -56,28 +55,22 @@ def on_rank_zero(call: Callable[[], _T]) -> _T:
     """
     if world_size() == 1:
         return call()
-    message: list[tuple[bool, _T | None]] = [(False, None)]
+    outcome: tuple[bool, _T | None] = (False, None)
     try:
         if rank() == 0:
-            message = [(True, call())]
+            outcome = (True, call())
     finally:
-        dist.broadcast_object_list(message, src=0)
-    succeeded, value = message[0]
+        succeeded, value = broadcast(outcome)
     if not succeeded:
         raise RankZeroFailed("rank zero has ended this run")
-    return value  # type: ignore[return-value]
+    return value  # type: ignore[no-any-return]
 
 
-def broadcast(value: object) -> None:
-    """Send a value from rank zero to all other ranks, which call ``receive_broadcast``."""
+def broadcast(value: Any = None) -> Any:
+    """Return on every rank the value that rank zero was given; the other ranks wait for it."""
+    message = [value]
     if world_size() > 1:
-        dist.broadcast_object_list([value], src=0)
-
-
-def receive_broadcast() -> Any:
-    """Wait for the next value that rank zero broadcasts, and return it."""
-    message: list[Any] = [None]
-    dist.broadcast_object_list(message, src=0)
+        dist.broadcast_object_list(message, src=0)
     return message[0]
 
 

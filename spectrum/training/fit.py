@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from spectrum.data import Augmentation, Dataset, Examples
-from spectrum.training.averaging import recompute_bn_statistics
+from spectrum.errors import FieldError
 from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
 from spectrum.training.distributed import (
     all_gather,
@@ -22,7 +23,7 @@ from spectrum.training.distributed import (
     rank,
     world_size,
 )
-from spectrum.training.metrics import evaluate
+from spectrum.training.metrics import autocast, evaluate
 from spectrum.training.recipe import Precision, Recipe
 from spectrum.training.seeding import get_random_state, seeded, set_random_state
 from spectrum.training.state import TrainState, init_train_state
@@ -50,7 +51,8 @@ class FitResult(NamedTuple):
 
     Attributes:
         curve: the learning curve: an evaluation on the validation split after every epoch.
-        network: the trained network, with averaged weights if the recipe has them.
+        network: the network to use: a copy with the averaged weights, or the trained network
+            itself if the recipe has no average.
     """
 
     curve: list[Evaluation]
@@ -82,9 +84,17 @@ def fit(
     each process draws for itself. All processes must call this function with the same arguments.
     Only rank zero reads and writes ``checkpoint`` and calls ``on_evaluation``.
 
+    The network that was passed in is trained in place: at the end it is on ``device``, in training
+    mode, and has the weights of the last step. If the recipe averages weights, as all recipes do by
+    default, the network that is returned is another module: a copy with the averaged weights, which
+    is in the mode (training or evaluation) that the one passed in had before. If
+    ``recipe.average`` is 0, it is the one that was passed in. ``evaluate`` and the learning curve
+    use evaluation mode and restore each module's own; call ``.eval()`` before any other inference.
+
     Args:
-        network: maps images (N, C, H, W) to logits (N, classes); it is trained in place. In
-            training mode it may return a tuple, the main logits and those of auxiliary heads.
+        network: maps images (N, C, H, W) to logits (N, classes). In training mode it may return a
+            tuple, the main logits and those of auxiliary heads. If several processes train, its
+            batch normalisation layers may be replaced by ones that share their statistics.
         dataset: the data; its splits move to the device, or are streamed to it.
         recipe: the optimiser, the schedule and the rest.
         seed: of the order of the data, the augmentation and dropout. Initial weights are the
@@ -97,7 +107,7 @@ def fit(
             included.
 
     Returns:
-        The learning curve and the network to use.
+        The learning curve and the network to use, as said above.
 
     Raises:
         Diverged: the training or validation loss is not finite after an epoch.
@@ -121,7 +131,7 @@ def fit(
         saved_origin = saved.get("origin", {})
         saved_recipe = Recipe(**saved_origin.get("recipe", {})).model_dump()
         if {**saved_origin, "recipe": saved_recipe} != origin:
-            raise ValueError(f"checkpoint (={path}) must be of the same recipe, seed and precision")
+            raise FieldError("checkpoint", path, "must be of the same recipe, seed and precision")
         state.load_state_dict(saved)
         curve, partial_epoch = saved["curve"], saved.get("unfinished", {})
         if on_evaluation:
@@ -147,12 +157,14 @@ def fit(
         )
         partial_epoch = {}
         if recipe.precise_bn:
-            with seeded(seed):  # dropout draws random numbers here too
+            # Averaged running statistics aren't the statistics of the averaged weights.
+            # Dropout draws random numbers here too.
+            with seeded(seed), torch.no_grad(), autocast(device, precision):
                 n = min(max(recipe.precise_bn, batch), len(train)) // batch * batch
                 own = _own_share(torch.arange(n).view(-1, batch))
                 batches = train.batches(batch // world_size(), own, augmentation, seed)
                 images_only = (images for images, _ in batches)
-                recompute_bn_statistics(state.eval_network, images_only, precision)
+                update_bn(images_only, state.eval_network)
             if recipe.batch_norm == "local":
                 average_buffers(state.eval_network)
         metrics = evaluate(
@@ -183,8 +195,7 @@ def fit(
                 on_evaluation(line)
 
         on_rank_zero(finish_epoch)
-    averaged = state.averaged
-    return FitResult(curve, averaged.module if averaged is not None else state.network)
+    return FitResult(curve, state.eval_network)
 
 
 def check_recipe(recipe: Recipe, dataset: Dataset) -> tuple[Augmentation, int]:
@@ -199,14 +210,13 @@ def check_recipe(recipe: Recipe, dataset: Dataset) -> tuple[Augmentation, int]:
     augmentation = recipe.augmentation(dataset.train.is_streamed)
     side = min(dataset.shape[1:])
     if recipe.cutout > side:
-        raise ValueError(
-            f"recipe.cutout (={recipe.cutout}) must be at most {side}, an image's side"
-        )
+        raise FieldError("recipe.cutout", recipe.cutout, f"must be at most {side}, an image's side")
     batch = min(recipe.batch_size, len(dataset.train))
     if batch % world_size():
-        raise ValueError(
-            f"recipe.batch_size (={batch}) must be a multiple of {world_size()}, the "
-            "processes that share it"
+        raise FieldError(
+            "recipe.batch_size",
+            batch,
+            f"must be a multiple of {world_size()}, the processes that share it",
         )
     return augmentation, batch
 

@@ -1,21 +1,22 @@
-"""Evaluation: how well a network classifies the examples of a split."""
+"""The loss, and the metrics that say how well a network classifies the examples of a split."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.data import Examples
+from spectrum.errors import FieldError
 from spectrum.training.distributed import all_gather_rows, rank, world_size
-from spectrum.training.loss import criterion
-from spectrum.training.ranking import average_precision
 from spectrum.training.recipe import PRECISIONS, Precision
 
-__all__ = ["Metrics", "autocast", "evaluate"]
+__all__ = ["Metrics", "autocast", "average_precision", "criterion", "evaluate"]
 
-EVALUATION_BATCH = 256
+_BATCH = 256  # images that are evaluated at a time
+_CHUNK_SCORES = 1 << 24  # scores that are ranked at a time: 64 MB
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
         ValueError: the precision is unknown.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision (={precision!r}) must be one of {', '.join(PRECISIONS)}")
+        raise FieldError("precision", precision, f"must be one of {', '.join(PRECISIONS)}")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
@@ -78,7 +79,7 @@ def evaluate(
         ValueError: the split is empty, or the precision is unknown.
     """
     if len(split) == 0:
-        raise ValueError("split (=0 examples) must have at least one example")
+        raise FieldError("split", len(split), "must have at least one example")
     modes = [(module, module.training) for module in network.modules()]
     device = next((p.device for p in network.parameters()), split.labels.device)
     split = split.to(device)
@@ -86,7 +87,7 @@ def evaluate(
     logits = []
     network.eval()
     try:
-        for images, _ in split.batches(EVALUATION_BATCH, own):
+        for images, _ in split.batches(_BATCH, own):
             with autocast(device, precision):
                 logits.append(network(images).float())
     finally:
@@ -109,3 +110,90 @@ def evaluate(
         map=None if precisions is None else precisions.nanmean().item(),
         average_precision=None if precisions is None else precisions.float().cpu(),
     )
+
+
+def criterion(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Compute the mean cross-entropy; for images with several labels, the binary one.
+
+    Args:
+        logits: (N, K), float32.
+        labels: (N,) int64, or (N, K) bool if an image may have several labels.
+        smoothing: the share of the target that is spread over all classes. With several labels,
+            the share that is spread over the two answers (label or no label) for each class.
+    """
+    if labels.ndim == 1:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    targets = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
+def average_precision(
+    scores: Tensor, targets: Tensor, k: int, weights: Tensor | None = None
+) -> Tensor:
+    """Compute the average precision of each image's ``k`` highest scores, AP@k.
+
+    Let c_i be the class at rank i, w its weight, rel_i whether it is one of the image's n labels,
+    and P@i the share of labels among the first i ranks. AP@k is the sum of w(c_i) rel_i P@i over
+    the first k ranks, divided by the sum of the largest min(k, n) weights of the image's labels.
+    So it is 1 if the labels come first, the heaviest of them if there are more than k. Of equal
+    scores, the one of the earlier class ranks first.
+
+    Its mean over images is the MAP@k of the paper's JFT experiments (arXiv:1610.02357, section
+    4.1). The paper says that classes are weighted and gives no formula.
+
+    Args:
+        scores: (N, K) float, of N images for K classes.
+        targets: (N, K) bool, the labels of each image.
+        k: how many ranks count; all of them if there are fewer.
+        weights: (K,), of the classes, 0 or more; None for equal weights.
+
+    Returns:
+        (N,) float32, in 0..1; NaN for an image without labels, or whose labels all weigh 0.
+
+    Raises:
+        ValueError: an argument has another shape or type, ``k`` is less than 1, or a weight is
+            negative or not finite.
+    """
+    _check_arguments(scores, targets, k, weights)
+    classes = scores.shape[1]
+    class_weights = torch.ones(classes) if weights is None else weights.float()
+    class_weights = class_weights.to(scores.device)
+    k = min(k, classes)
+    ranks = torch.arange(1, k + 1, device=scores.device)
+    precisions = []
+    rows = max(1, _CHUNK_SCORES // classes)
+    for chunk, labels in zip(scores.split(rows), targets.split(rows), strict=True):
+        top = _top_classes(chunk, k)  # (n, k)
+        hits = labels.gather(1, top)
+        gained = (class_weights[top] * hits * hits.cumsum(1) / ranks).sum(1)
+        precisions.append(gained / (class_weights * labels).topk(k, dim=1).values.sum(1))
+    return torch.cat(precisions).clamp(max=1)  # rounding may exceed 1 a little
+
+
+def _top_classes(scores: Tensor, k: int) -> Tensor:
+    """The classes of the ``k`` highest scores, the highest first, (n, k)."""
+    highest, chosen = scores.topk(k, dim=1)
+    # topk doesn't say which of equal scores it chooses, nor their order.
+    chosen = chosen.sort(dim=1).values
+    order = scores.gather(1, chosen).sort(dim=1, descending=True, stable=True).indices
+    top = chosen.gather(1, order)
+    tied = (scores >= highest[:, -1:]).sum(1) > k
+    if tied.any():
+        ranked = scores[tied].sort(dim=1, descending=True, stable=True).indices
+        top[tied] = ranked[:, :k]
+    return top
+
+
+def _check_arguments(scores: Tensor, targets: Tensor, k: int, weights: Tensor | None) -> None:
+    if targets.shape != scores.shape or targets.dtype != torch.bool:
+        found = f"{targets.dtype} {tuple(targets.shape)}"
+        raise FieldError("targets", found, f"must be bool, {tuple(scores.shape)} as scores are")
+    if k < 1:
+        raise FieldError("k", k, "must be at least 1")
+    if weights is None:
+        return
+    if weights.shape != scores.shape[1:]:
+        allowed = f"must be ({scores.shape[1]},), one per class"
+        raise FieldError("weights", tuple(weights.shape), allowed)
+    if not bool((weights.isfinite() & (weights >= 0)).all()):
+        raise FieldError("weights", weights.tolist(), "must be finite and 0 or more")

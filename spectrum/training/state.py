@@ -13,12 +13,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from spectrum.training.averaging import averaged_model
 from spectrum.training.distributed import parallelize
-from spectrum.training.loss import training_loss
-from spectrum.training.metrics import autocast
+from spectrum.training.metrics import autocast, criterion
 from spectrum.training.optimizer import make_optimizer, make_schedule
 from spectrum.training.recipe import Precision, Recipe
 
 __all__ = ["TrainState", "init_train_state"]
+
+_AUXILIARY_WEIGHT = 0.4  # of an auxiliary head's loss, as in Inception V3's own training code
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class TrainState:
 
     @property
     def eval_network(self) -> nn.Module:
-        """The network to evaluate: the averaged one if there is one."""
-        return self.network if self.averaged is None else self.averaged
+        """The network to evaluate and to use: the averaged one if there is one."""
+        return self.network if self.averaged is None else self.averaged.module
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as plain values and tensors."""
@@ -66,7 +67,9 @@ class TrainState:
         """Train on one batch and return its loss, on the device."""
         with autocast(images.device, precision):
             output = self.parallel_network(images)  # logits, or a tuple with auxiliary heads'
-        loss = training_loss(output, labels, recipe)
+        heads = output if isinstance(output, tuple) else (output,)
+        losses = [criterion(logits.float(), labels, recipe.label_smoothing) for logits in heads]
+        loss = losses[0] + _AUXILIARY_WEIGHT * sum(losses[1:])
         self.optimizer.zero_grad()
         loss.backward()
         if recipe.clip:

@@ -402,7 +402,7 @@ def test_the_comparison_is_deterministic() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"answers": np.ones((2, 3, 4), int)}, r"answers \(=int64 \(2, 3, 4\)\) must be bool"),
+        ({"answers": np.ones((2, 3, 4), int)}, r"answers \(='int64 \(2, 3, 4\)'\) must be bool"),
         (
             {"answers": np.ones((3, 4), bool)},
             r"bool or floating-point, \(points, seeds, examples\), with 2",
@@ -410,8 +410,8 @@ def test_the_comparison_is_deterministic() -> None:
         ({"answers": np.ones((3, 4, 5), bool)}, "with 2 points"),
         ({"answers": np.ones((2, 0, 5), bool)}, "must have at least one point, one seed and two"),
         ({"answers": np.ones((2, 3, 1), bool)}, "must have at least one point, one seed and two"),
-        ({"points": ["C", "C"]}, r"points \(=C, C\) must differ"),
-        ({"reference": "8"}, r"reference \(=8\) must be one of 1, C"),
+        ({"points": ["C", "C"]}, r"points \(=C,C\) must differ"),
+        ({"reference": "8"}, r"reference \(='8'\) must be one of 1, C"),
         ({"draws": 99}, r"draws \(=99\) must be at least 100"),
     ],
 )

@@ -32,15 +32,13 @@ from spectrum.report import (
     plot_error_distribution,
     plot_heat_map,
     plot_learning_curves,
-    plot_search_front,
-    plot_search_progress,
     render_summary,
+    search_figures,
     study_figures,
 )
 from spectrum.report.figures import figure_caption
 from spectrum.report.page import render_page
-from spectrum.report.search.table import render_trials
-from spectrum.report.tables import result_tables
+from spectrum.report.tables import render_trials, result_tables
 from tests.report.search.test_search_plots import trials as made_up_trials
 from tests.report.test_curves import evaluations
 
@@ -139,9 +137,7 @@ def test_figures_pages_and_tables_name_it(make_results, make_evidence) -> None:
         (plot_error_distribution, results),
         (plot_learning_curves, learning_curves(results, curves)),
     ):
-        figure = Figure()
-        draw(rows, figure.subplots())
-        assert any("MAP" in text for text in texts(figure))
+        assert any("MAP" in text for text in texts(draw(rows).figure))
 
 
 def test_sentences_name_it(make_evidence) -> None:
@@ -184,12 +180,10 @@ def test_a_search_names_it(minimize: list[str]) -> None:
     pd.testing.assert_frame_equal(search_progress(other, after), search_progress(trials, before))
     with pytest.raises(ValueError, match="must be val_map and any of params, macs, latency"):
         search_front(other, before)
-    drawn = [
-        plot(other, after, title="made up") for plot in (plot_search_front, plot_search_progress)
-    ]
-    drawn = drawn if not minimize else drawn[:1]  # the other is of a hypervolume
-    for figure in drawn:
-        shown_texts = [*texts(figure)]
+    figures = search_figures(other, after, {}, {}, title="made up")
+    stems = ["front"] if minimize else ["front", "progress"]  # else a hypervolume progresses
+    for stem in stems:
+        shown_texts = [*texts(figures[stem])]
         assert "validation MAP@5" in shown_texts
         assert not any("accura" in text for text in shown_texts)
     shown = as_text(render_trials(other.assign(width=1.0), after))
@@ -261,5 +255,5 @@ def test_points_with_equal_answers_have_equal_results() -> None:
 def test_answers_beyond_0_and_1_are_refused(wrong: float) -> None:
     answers = np.full((2, 1, 3), 0.5)
     answers[1, 0, 1] = wrong
-    with pytest.raises(ValueError, match=r"answers \(=.* to .*\) must be in 0\.\.1"):
+    with pytest.raises(ValueError, match=r"answers \(=.*,.*\) must be in 0\.\.1"):
         compare(answers, ["1", "C"], measure=AT_5)

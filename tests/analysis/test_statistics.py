@@ -83,7 +83,9 @@ def test_a_tuned_rate_and_a_solved_width_are_left_out() -> None:
 def evidence_of(rows: pd.DataFrame, **changes: Any) -> pd.DataFrame:
     """One row per point with its own mean, in another order than the study's."""
     points = rows.drop_duplicates(point_columns(rows))[point_columns(rows)]
-    points = points.assign(runs=2, test_top1=0.5, test_low=0.4, test_high=0.8, **changes)
+    points = points.assign(
+        runs=2, examples=9, test_top1=0.5, test_low=0.4, test_high=0.8, **changes
+    )
     points["test_top1"] += [i / 100 for i in range(len(points))]
     return points.iloc[::-1].reset_index(drop=True)
 

@@ -95,7 +95,7 @@ def test_two_boxes_count_what_they_share_once() -> None:
     ("values", "reference"), [([[1.0, 2.0]], [3.0]), ([1.0], [3.0]), (np.empty((2, 0)), [])]
 )
 def test_points_and_reference_have_the_same_goals(values: list, reference: list) -> None:
-    with pytest.raises(ValueError, match=r"values \(of shape .* must be \(points, goals\)"):
+    with pytest.raises(ValueError, match=r"values\.shape \(=.*\) must be \(points, goals\)"):
         hypervolume(values, reference)
 
 

@@ -8,44 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from spectrum import kernels
-from spectrum.bench.arguments import PLANS
-from spectrum.bench.layer import (
-    LayerBenchConfig,
-    _make_layer,
-    _make_steps,
-    bench_layer,
-    default_points,
-)
+from spectrum.bench.config import PLANS, LayerBenchConfig
+from spectrum.bench.layer import _make_layer, _make_steps, bench_layer
 from spectrum.costs import count_costs
 from spectrum.layers import SegmentedConv
 
 pytestmark = pytest.mark.usefixtures("_quick_probes")
 
 
-def make_config(*segments: str, **changes: Any) -> LayerBenchConfig:
-    made: dict[str, Any] = {
-        "channels": 12,
-        "size": 6,
-        "batch": 3,
-        "kernel": 3,
-        "segments": segments,
-        "precision": "float32",
-        "plan": "auto",
-        "device": "cpu",
-        "training": True,
-        "seconds": 0.01,
-    }
-    return LayerBenchConfig(**made | changes)
-
-
-def test_the_default_points_are_divisors_and_powers_and_end_with_one_a_channel() -> None:
-    assert default_points(12) == ["1", "2", "3", "4", "6", "8", "C"]
-    assert default_points(7) == ["1", "2", "4", "C"]
-    assert default_points(1) == ["C"]
-    of_the_paper = ["1", "2", "4", "7", "8", "13", "14", "16", "26", "28", "32", "52", "56", "64"]
-    of_the_paper += ["91", "104", "128", "182", "256", "364", "512", "C"]
-    assert default_points(728) == of_the_paper
+def make_config(*points: str, **changes: Any) -> LayerBenchConfig:
+    made = {"channels": 12, "size": 6, "batch": 3, "segments": ",".join(points), "seconds": 0.01}
+    return LayerBenchConfig.checked(made | changes)
 
 
 def test_a_row_has_the_costs_of_its_layer_and_its_ratios() -> None:
@@ -80,17 +53,15 @@ def test_all_layers_timed_at_a_point_are_the_same_function(segments: str, kernel
     config = make_config(segments, kernel=kernel)
     ours = _make_layer(config, segments)
     x = torch.randn(3, 12, 6, 6)
-    for training in (False, True):
-        calls = _make_steps(make_config(segments, kernel=kernel, training=training), [ours], x)
-        assert len(calls) == 4
-        if not training:
-            for call in calls.values():
-                torch.testing.assert_close(call(), ours(x))
-            continue
-        for call in calls.values():
-            by_input, *by_weights = call()  # type: ignore[misc]
-            assert by_input.shape == x.shape
-            assert sum(w.numel() for w in by_weights) == sum(p.numel() for p in ours.parameters())
+    forward = make_config(segments, kernel=kernel, forward_only=True)
+    for call in _make_steps(forward, [ours], x).values():
+        torch.testing.assert_close(call(), ours(x))
+    calls = _make_steps(config, [ours], x)
+    assert len(calls) == 4
+    for call in calls.values():
+        by_input, *by_weights = call()  # type: ignore[misc]
+        assert by_input.shape == x.shape
+        assert sum(w.numel() for w in by_weights) == sum(p.numel() for p in ours.parameters())
 
 
 def test_the_library_layer_is_nn_conv2d_in_each_layout() -> None:
@@ -102,7 +73,7 @@ def test_the_library_layer_is_nn_conv2d_in_each_layout() -> None:
         )
     )
     try:
-        config = make_config("3", training=False)
+        config = make_config("3", forward_only=True)
         calls = _make_steps(config, [_make_layer(config, "3")], x)
         for layout, is_last in (("contiguous", False), ("channels_last", True)):
             called.clear()
@@ -115,15 +86,9 @@ def test_the_library_layer_is_nn_conv2d_in_each_layout() -> None:
         handle.remove()
 
 
-def test_plans_are_those_of_the_kernels() -> None:
-    assert set(PLANS) == {"auto", *kernels.PLANS}
-    rows = bench_layer(make_config("1", "3", "5", plan="native")).rows
-    assert rows["plan"].tolist() == ["native"] * 3
-
-
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_types_are_computed_in(precision: str) -> None:
-    config = make_config("3", precision=precision, training=False)
+    config = make_config("3", precision=precision, forward_only=True, plan="native")
     x = torch.randn(3, 12, 6, 6, dtype=getattr(torch, precision))
     for call in _make_steps(config, [_make_layer(config, "3")], x).values():
         out = call()

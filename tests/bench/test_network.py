@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from spectrum.bench.cases import NetworkBenchConfig, build_case, make_cases
-from spectrum.bench.names import parse_network_spec
+from spectrum.bench.cases import add_points, build_case
+from spectrum.bench.config import NetworkBenchConfig, NetworkCase, parse_case
 from spectrum.bench.network import bench_networks
 from spectrum.costs import count_config, match_budget
 from spectrum.costs.measure import measure_costs
 from spectrum.costs.timing import Timing
-from spectrum.kernels.plans import plan_of, using_plan
+from spectrum.kernels.plans import plan_of
 from spectrum.networks import NetworkConfig, build
 
 CODE = """
@@ -43,23 +43,17 @@ def _users_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def make_bench(**changes: Any) -> NetworkBenchConfig:
-    made: dict[str, Any] = {
-        "input_shape": (3, 8, 8),
-        "classes": 10,
-        "batch": 2,
-        "modes": ("training", "inference"),
-        "match": "none",
-        "device": "cpu",
-        "seconds": 0.0,
-    }
-    return NetworkBenchConfig(**made | changes)
+    made = {"input": "3x8x8", "classes": 10, "batch": 2, "seconds": 1e-9}
+    return NetworkBenchConfig.checked(made | changes)
 
 
-def timed(*names: str, points: list[str] | None = None, **changes: Any) -> pd.DataFrame:
+def make_cases(bench: NetworkBenchConfig, *names: str) -> list[NetworkCase]:
+    return add_points([parse_case(name, bench) for name in names], bench)
+
+
+def timed(*names: str, **changes: Any) -> pd.DataFrame:
     bench = make_bench(**changes)
-    specs = [parse_network_spec(name) for name in names]
-    cases = make_cases(specs, points, "float32", "channels_last", bench)
-    return bench_networks(cases, bench).rows
+    return bench_networks(make_cases(bench, *names), bench).rows
 
 
 def test_rows_are_ordered_by_mode_and_have_ratios_to_the_first() -> None:
@@ -80,7 +74,7 @@ def test_rows_are_ordered_by_mode_and_have_ratios_to_the_first() -> None:
 
 
 def test_costs_and_memory_are_those_of_the_costs_package() -> None:
-    rows = timed("tiny@4", modes=("inference",), batch=3)
+    rows = timed("tiny@4", inference=True, batch=3)
     config = NetworkConfig(name="tiny", segments="4", num_classes=10)
     costs = count_config(config, (3, 8, 8))
     assert rows[["params", "macs"]].to_numpy().tolist() == [[costs.params, costs.macs]]
@@ -95,21 +89,18 @@ def test_costs_and_memory_are_those_of_the_costs_package() -> None:
 def test_a_network_is_timed_as_it_was_published_unless_points_are_given(
     name: str, point: str
 ) -> None:
-    bench = make_bench()
-    for points, expected in ((None, [point]), (["2", "C"], ["2", "C"])):
-        cases = make_cases([parse_network_spec(name)], points, "float32", "contiguous", bench)
-        assert [case.segments for case in cases] == expected
-    own = make_cases([parse_network_spec(f"{name}@3")], ["2"], "float32", "contiguous", bench)
-    assert [case.segments for case in own] == ["3"]
+    assert [case.segments for case in make_cases(make_bench(), name)] == [point]
+    given = make_cases(make_bench(segments="2,C"), name, f"{name}@3")
+    assert [case.segments for case in given] == ["2", "C", "3"]
 
 
 def test_a_network_named_twice_is_timed_once() -> None:
-    assert len(timed("tiny", "tiny@C", "tiny@float32", modes=("inference",))) == 1
+    assert len(timed("tiny", "tiny@C", "tiny@float32", inference=True)) == 1
 
 
 @pytest.mark.parametrize("cost", ["params", "macs"])
 def test_widths_are_solved_for_the_cost_of_each_network_at_c(cost: str) -> None:
-    rows = timed("tiny", "no_stem", points=["1", "C"], match=cost, modes=("inference",))
+    rows = timed("tiny", "no_stem", segments="1,C", match=cost, inference=True)
     for name in ("tiny", "no_stem"):
         part = rows[rows["network"] == name]
         config = NetworkConfig(name=name, segments="1", num_classes=10)
@@ -121,7 +112,7 @@ def test_widths_are_solved_for_the_cost_of_each_network_at_c(cost: str) -> None:
 
 @pytest.mark.usefixtures("_users_code")
 def test_a_users_model_is_timed_unconverted_and_converted() -> None:
-    rows = timed("users_networks:net", "users_networks:net@C", modes=("training",))
+    rows = timed("users_networks:net", "users_networks:net@C", training=True)
     assert rows["segments"].tolist() == ["-", "C"]
     assert rows["width"].isna().tolist() == [True, False]
     conv = [9 * 3 * 8 + 8, 9 * 8 * 8 + 8, 8 * 10 + 10]
@@ -132,13 +123,13 @@ def test_a_users_model_is_timed_unconverted_and_converted() -> None:
 
 @pytest.mark.usefixtures("_users_code")
 def test_a_model_with_operators_of_unknown_cost_is_timed() -> None:
-    rows = timed("users_networks:odd", "tiny", modes=("inference",))
+    rows = timed("users_networks:odd", "tiny", inference=True)
     assert rows["macs"].isna().tolist() == [True, False]
 
 
 def test_the_largest_batch_is_found_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spectrum.costs.batch_size.memory_available", lambda: 2**24)
-    rows = timed("no_stem", "tiny", batch=None, modes=("inference",))
+    rows = timed("no_stem", "tiny", batch="auto", inference=True)
     small, large = rows["batch"]
     assert small > large >= 2
 
@@ -146,9 +137,9 @@ def test_the_largest_batch_is_found_for_each(monkeypatch: pytest.MonkeyPatch) ->
 def test_ratios_are_of_images_a_second_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
     batches = iter([8, 2])
     monkeypatch.setattr("spectrum.bench.network._largest_batch", lambda *_: next(batches))
-    made = {"0": Timing((4.0, 8.0, 4.0)), "1": Timing((1.0, 4.0, 0.5))}
+    made = {0: Timing((4.0, 8.0, 4.0)), 1: Timing((1.0, 4.0, 0.5))}
     monkeypatch.setattr("spectrum.bench.network.time_interleaved", lambda *_, **__: made)
-    rows = timed("no_stem", "tiny", batch=None, modes=("inference",))
+    rows = timed("no_stem", "tiny", batch="auto", inference=True)
     assert rows["latency_ms"].tolist() == [4000, 1000]
     assert rows["images_per_second"].tolist() == [2, 2]
     assert rows["images_per_second_low"].tolist() == [1, 0.5]
@@ -165,44 +156,22 @@ def test_a_plan_holds_during_the_steps_of_a_network(monkeypatch: pytest.MonkeyPa
         return seen[-1]
 
     monkeypatch.setattr("spectrum.kernels.execute.plan_of", watched)
-    timed("tiny@native", modes=("inference",))
+    timed("tiny@native", inference=True)
     assert set(seen) == {"native"}
-    seen.clear()
-    timed("tiny", modes=("inference",))
-    with using_plan("auto"):
-        network = build(NetworkConfig(name="tiny", num_classes=10)).eval()
-        images = torch.zeros(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
-        automatic = list(seen)
-        seen.clear()
-        with torch.inference_mode():
-            network(images)
-    assert automatic[: len(seen)] == seen
-
-
-def test_layers_that_saturate_are_noted() -> None:
-    bench = make_bench(modes=("inference",))
-    cases = make_cases([parse_network_spec("tiny@200")], None, "float32", "contiguous", bench)
-    assert bench_networks(cases, bench).notes == (
-        "tiny: segments (=200): 9 of 9 layers have fewer channels and get one segment per channel",
-    )
 
 
 def test_a_network_is_built_with_its_classes_and_channels() -> None:
-    bench = make_bench(input_shape=(1, 8, 8), classes=7)
-    (case,) = make_cases([parse_network_spec("tiny")], None, "float32", "contiguous", bench)
-    network = build_case(case, bench).network
-    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
+    bench = make_bench(input="1x8x8", classes=7)
+    (case,) = make_cases(bench, "tiny")
+    assert build_case(case, bench).network(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
 
 
 @pytest.mark.parametrize(
     ("names", "changes", "reason"),
     [
-        (["huge"], {}, r"network \(='huge'\) must be one of paper, small"),
-        (["no.module:at_all"], {}, r"network \(='no.module:at_all'\) can't be imported"),
-        (["tiny", "paper"], {"input_shape": (3, 2, 2)}, r"input_shape.*at least.*\[paper\]"),
-        (["tiny@16:8"], {}, r"segments \(='16:8'\) add up to 24, must add up to 51.*\[tiny\]"),
-        (["tiny"], {"device": "tpu"}, r"device \(='tpu'\) must be one of cpu"),
-        (["tiny"], {"batch": 1_000_000, "input_shape": (3, 90_000, 90_000)}, r"batch \(=1000000\)"),
+        (["tiny", "paper"], {"input": "3x2x2"}, r"input_shape.*at least.*\[paper\]"),
+        (["tiny@16:8"], {}, r"segments \(='16:8'\) .*must add up to 51.*\[tiny\]"),
+        (["tiny"], {"batch": 1_000_000, "input": "3x90000x90000"}, r"batch \(=1000000\)"),
     ],
 )
 def test_a_network_that_cannot_be_timed_is_an_error(
@@ -214,5 +183,5 @@ def test_a_network_that_cannot_be_timed_is_an_error(
 
 def test_random_numbers_are_left_as_they_were() -> None:
     before = torch.get_rng_state()
-    timed("tiny", batch=None, modes=("inference",))
+    timed("tiny", batch="auto", inference=True)
     assert torch.equal(before, torch.get_rng_state())

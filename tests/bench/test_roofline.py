@@ -9,9 +9,7 @@ import torch
 
 from spectrum.bench.roofline import (
     Ceilings,
-    LayerPass,
     Probe,
-    layer_passes,
     make_probes,
     measured_ceilings,
     roofline_seconds,
@@ -36,17 +34,9 @@ def test_ceilings_are_the_best_rates_by_the_median_of_each_probe() -> None:
 
 def test_each_pass_takes_the_longer_of_computing_and_moving_data() -> None:
     ceiling = Ceilings(flops=100, bandwidth=10)
-    assert roofline_seconds([LayerPass(500, 1)], ceiling) == 5
-    assert roofline_seconds([LayerPass(1, 30)], ceiling) == 3
-    assert roofline_seconds([LayerPass(500, 1), LayerPass(1, 30)], ceiling) == 8
-
-
-def test_a_layer_has_one_or_three_passes_that_move_three_tensors() -> None:
-    # 4 images of 6 channels and 5x5, 3x3 kernel in 2 segments, float32.
-    macs, numbers, weights = 4 * 25 * 9 * 6 * 3, 4 * 6 * 25, 6 * 3 * 9
-    forward = layer_passes(macs, numbers, numbers, weights, 4, training=False)
-    assert forward == [LayerPass(2 * macs, 4 * (600 + 600 + 162))]
-    assert layer_passes(macs, numbers, numbers, weights, 4, training=True) == forward * 3
+    assert roofline_seconds(ceiling, passes=1, macs=250, elements=1, element_size=4) == 5
+    assert roofline_seconds(ceiling, passes=1, macs=1, elements=10, element_size=3) == 3
+    assert roofline_seconds(ceiling, passes=3, macs=1, elements=10, element_size=3) == 9
 
 
 def test_probes_compute_and_move_what_they_state(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 
 from spectrum.bench import study
-from spectrum.bench.programs import ProgramFailed, time_program
-from spectrum.bench.study import OURS, PLAIN, bench_study, compare_accuracy, speedup
+from spectrum.bench.config import StudyBenchConfig
+from spectrum.bench.study import OURS, PLAIN, bench_study, compare_accuracy, speedup, time_program
+from spectrum.cli import CommandFailed
 
 SCRIPT = """
 import argparse, csv
@@ -47,13 +48,8 @@ def test_the_study_and_a_script_run_in_turns(
     script = tmp_path / "script.py"
     script.write_text(SCRIPT % 79777)
     started: list[tuple[str, int]] = []
-    times, runs = bench_study(
-        script,
-        seeds=1,
-        epochs=1,
-        repeats=1,
-        on_program=lambda program, repeat: started.append((program, repeat)),
-    )
+    bench = StudyBenchConfig(script=script, seeds=1, epochs=1, repeats=1)
+    times, runs = bench_study(bench, lambda *program: started.append(program))
     assert started == [(OURS, 1), (PLAIN, 1)]
     assert times["program"].tolist() == [OURS, PLAIN]
     assert times["runs"].tolist() == [1, 1]
@@ -65,13 +61,14 @@ def test_the_study_and_a_script_run_in_turns(
     assert accuracy.tolist() == [0.5]  # half the width that the script was given
 
 
-def test_the_order_of_the_programs_alternates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def ignore(*_: object) -> None: ...
+
+
+def test_the_order_of_the_programs_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = pd.DataFrame({"segments": ["C"], "seed": [0], "params": [79777], "test_top1": [0.9]})
     monkeypatch.setattr(study, "_run_ours", lambda *_: (1.0, runs))
     monkeypatch.setattr(study, "_run_plain", lambda *_: (4.0, runs))
-    times = bench_study(tmp_path / "script.py", seeds=1, epochs=1, repeats=3).times
+    times = bench_study(StudyBenchConfig(script=Path(__file__), repeats=3), ignore).times
     assert times["program"].tolist() == [OURS, PLAIN, PLAIN, OURS, OURS, PLAIN]
     assert times["runs_per_minute"].tolist() == [60, 15, 15, 60, 60, 15]
     assert speedup(times) == 4
@@ -85,18 +82,18 @@ def test_a_script_that_trains_another_network_is_an_error(
     runs = pd.DataFrame({"segments": ["C"], "seed": [0], "params": [79777], "test_top1": [0.9]})
     monkeypatch.setattr(study, "_run_ours", lambda *_: (1.0, runs))
     with pytest.raises(
-        ProgramFailed, match="plain script trained 80,000 parameters at C segments, the "
+        CommandFailed, match="plain script trained 80,000 parameters at C segments, the "
     ):
-        bench_study(script, seeds=1, epochs=1, repeats=1)
+        bench_study(StudyBenchConfig(script=script, seeds=1), ignore)
 
 
 def test_a_failed_program_gives_its_reason(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import sys; sys.exit('no room\\nat all')")
-    with pytest.raises(ProgramFailed, match=r"script.py ended with status 1: at all"):
+    with pytest.raises(CommandFailed, match=r"script.py ended with status 1: at all"):
         time_program(str(script))
     with pytest.raises(
-        ProgramFailed, match=r"no.such.module ended with status 1: .*No module named"
+        CommandFailed, match=r"no.such.module ended with status 1: .*No module named"
     ):
         time_program("-m", "no.such.module")
     script.write_text("")

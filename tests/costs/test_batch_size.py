@@ -56,12 +56,10 @@ def test_the_prediction_is_an_upper_bound_where_steps_differ_by_size() -> None:
         assert make_workload(Growing(), SHAPE, size).peak_memory() <= predicted(size)
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("size", [2, 16])
+@pytest.mark.parametrize(("training", "size"), [(False, 2), (True, 16)])
 def test_the_size_is_the_largest_that_fits(training: bool, size: int) -> None:
-    limit = peak(size, training)
-    for memory, found in ((1.05 * limit, size), (0.9 * peak(2 * size, training), size)):
-        assert find_batch_size(network(), SHAPE, training=training, memory=int(memory)) == found
+    for memory in (1.05 * peak(size, training), 0.9 * peak(2 * size, training)):
+        assert find_batch_size(network(), SHAPE, training=training, memory=int(memory)) == size
 
 
 def test_without_a_limit_the_free_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,14 +70,6 @@ def test_without_a_limit_the_free_memory_counts(monkeypatch: pytest.MonkeyPatch)
     assert find_batch_size(network(), SHAPE, largest=7) == 4
     monkeypatch.setattr("spectrum.costs.batch_size.memory_available", lambda: 2**40)
     assert find_batch_size(network(), SHAPE, largest=2**14) == 2**14  # no such batch is run
-
-
-def test_a_limit_that_no_batch_fits_is_refused() -> None:
-    with pytest.raises(
-        ValueError,
-        match=r"memory \(=1000 bytes\) must have room for a batch of 2, which needs \d+ bytes",
-    ):
-        find_batch_size(network(), SHAPE, memory=1000)
 
 
 def filling(most: int, error: Exception) -> tuple[list[int], Callable[[int], int]]:
@@ -95,18 +85,15 @@ def filling(most: int, error: Exception) -> tuple[list[int], Callable[[int], int
     return tried, peak
 
 
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("out of memory")]
-)
-def test_running_out_of_memory_ends_the_search(error: Exception) -> None:
-    tried, peak = filling(37, error)
+def test_running_out_of_memory_ends_the_search() -> None:
+    tried, peak = filling(37, RuntimeError("out of memory"))
     assert largest_fitting_size(peak, 2, 1024, memory=None) == 32
     assert tried == [2, 4, 8, 16, 32, 64]
     assert largest_fitting_size(peak, 1, 16, memory=None) == 16
     assert largest_fitting_size(peak, 1, 1024, memory=100) == 8
-    with pytest.raises(ValueError, match=r"memory \(=all there is\) must have room for a batch of"):
+    with pytest.raises(ValueError, match=r"memory \(='all there is'\) must have room"):
         largest_fitting_size(peak, 64, 1024, memory=None)
-    with pytest.raises(ValueError, match=r"memory \(=5 bytes\) must have .* which needs 20 bytes"):
+    with pytest.raises(ValueError, match=r"memory \(=5\) must have .* which needs 20 bytes"):
         largest_fitting_size(peak, 2, 1024, memory=5)
 
 
@@ -122,13 +109,12 @@ def test_other_errors_are_raised() -> None:
         ({"largest": 1}, r"largest \(=1\) must be a whole number from 2"),
         ({"largest": 0, "training": False}, r"largest \(=0\) must be a whole number from 1"),
         ({"memory": 0}, r"memory \(=0\) must be a whole number from 1"),
-        ({"device": "cuda:99"}, r"device \(='cuda:99'\) must be one of"),
-        ({"input_shape": (2, 8, 8)}, r"input_shape \(=\(2, 8, 8\)\) doesn't fit the network"),
+        ({"memory": 1000}, r"memory \(=1000\) must have room for a batch of 2, which needs \d+ b"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        find_batch_size(network(), **{"input_shape": SHAPE, **arguments})
+        find_batch_size(network(), SHAPE, **arguments)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 import pytest
 import torch
 
 from spectrum.costs import count_costs, match_budget
+from spectrum.errors import FieldError
 from spectrum.layers import ORDERS
 from spectrum.networks import NetworkConfig, build
 
@@ -28,13 +30,12 @@ def cost(config: NetworkConfig, shape: tuple[int, int, int] = (3, 8, 8)) -> tupl
     return costs.params, costs.macs
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("segments", POINTS)
-@pytest.mark.parametrize(("name", "classes"), [("tiny", 10), ("small", 1000)])
-def test_parameters_are_met_within_two_per_cent(
-    name: str, classes: int, segments: Any, order: Any
-) -> None:
-    config = NetworkConfig(name=name, segments=segments, order=order, num_classes=classes)
+@pytest.mark.parametrize(
+    ("segments", "order", "name"),
+    list(zip(POINTS, cycle(ORDERS), cycle(["tiny", "small"]), strict=False)),
+)
+def test_parameters_are_met_within_two_per_cent(segments: Any, order: Any, name: str) -> None:
+    config = NetworkConfig(name=name, segments=segments, order=order)
     assert abs(match_budget(config, (3, 8, 8)).miss) < 0.02
 
 
@@ -74,8 +75,9 @@ def test_the_default_budget_is_the_same_network_at_one_segment_a_channel() -> No
     assert match_budget(config, (3, 8, 8)) == match_budget(config, (3, 8, 8), params=params)
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("name", ["tiny", "small", "paper"])
+@pytest.mark.parametrize(
+    ("name", "order"), [("tiny", "pointwise_first"), ("paper", "spatial_first")]
+)
 def test_the_reference_point_has_width_1_and_misses_nothing(name: str, order: Any) -> None:
     config = NetworkConfig(name=name, order=order, width=1.7)
     match = match_budget(config, (3, 32, 32))
@@ -91,40 +93,32 @@ def test_only_the_width_changes_and_it_does_not_depend_on_the_one_given() -> Non
     assert match.config.width == float(f"{match.config.width:.4g}")
 
 
-def test_a_larger_budget_gives_a_wider_network() -> None:
-    widths = [
-        match_budget(tiny("C/4"), (3, 8, 8), params=params).config.width
-        for params in (20_000, 40_000, 80_000, 160_000)
-    ]
-    assert widths == sorted(set(widths))
-
-
 def test_both_budgets_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\Aparams \(=5\) and macs \(=6\)[^\n]*\Z"):
+    with pytest.raises(FieldError, match=r"\Aparams \(=5\) must not be given with macs \(=6\)\Z"):
         match_budget(tiny(), (3, 8, 8), params=5, macs=6)
 
 
-@pytest.mark.parametrize("budget", [0, -1])
-@pytest.mark.parametrize("name", ["params", "macs"])
-def test_a_budget_that_is_not_positive_is_refused(name: str, budget: int) -> None:
-    with pytest.raises(ValueError, match=rf"\A{name} \(={budget}\)[^\n]*\Z"):
-        match_budget(tiny(), (3, 8, 8), **{name: budget})
-
-
-@pytest.mark.parametrize(("name", "budget"), [("params", 1), ("macs", 1), ("params", 10**15)])
-def test_a_budget_out_of_reach_is_refused_with_the_nearest(name: str, budget: int) -> None:
-    with pytest.raises(ValueError, match=rf"\A{name} \(={budget}\) must be near [^\n]*\d\Z"):
+@pytest.mark.parametrize(
+    ("name", "budget", "allowed"),
+    [
+        ("params", 0, "must be a whole number from 1"),
+        ("macs", -1, "must be a whole number from 1"),
+        ("macs", 1, "must be near what a width can reach: the nearest network has [1-9]"),
+        ("params", 10**15, "must be near what a width can reach: the nearest network has [1-9]"),
+    ],
+)
+def test_a_budget_out_of_reach_is_refused(name: str, budget: int, allowed: str) -> None:
+    with pytest.raises(FieldError, match=rf"\A{name} \(={budget}\) {allowed}"):
         match_budget(tiny(), (3, 8, 8), **{name: budget})
 
 
 @pytest.mark.parametrize("segments", ["33:33", "entry=C+middle=33:33+exit=C", "33:"])
 def test_explicit_sizes_hold_at_one_width_only(segments: str) -> None:
     config = tiny().model_copy(update={"segments": segments})
-    with pytest.raises(ValueError, match=r"must not be explicit sizes where a width is solved"):
+    with pytest.raises(FieldError, match=r"must not be explicit sizes where a width is solved"):
         match_budget(config, (3, 8, 8))
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 0, 8), (3, 8.0, 8), "abc", 5])
-def test_an_input_that_does_not_fit_is_refused(shape: Any) -> None:
-    with pytest.raises(ValueError, match=r"\Ainput_shape \(=[^\n]*\Z"):
-        match_budget(tiny(), shape, macs=10**6)
+def test_an_input_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(FieldError, match=r"\Ainput_shape \(='1x8x8'\)[^\n]*\Z"):
+        match_budget(tiny(), (1, 8, 8), macs=10**6)

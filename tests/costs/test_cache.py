@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 
@@ -45,13 +44,7 @@ def files(folder: Path) -> list[Path]:
 def test_a_count_is_read_back(folder: Path, counted: list[object]) -> None:
     first, again = count_config(TINY, SHAPE), count_config(TINY, list(SHAPE))
     assert len(counted) == 1
-    assert (first.params, first.macs, first.fvcore_total, first.activations) == (
-        again.params,
-        again.macs,
-        again.fvcore_total,
-        again.activations,
-    )
-    pd.testing.assert_frame_equal(first.table, again.table)
+    assert first == again
     assert len(files(folder)) == 1
 
 
@@ -99,13 +92,11 @@ def test_the_hashed_sources_are_all_that_a_count_depends_on(
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda text: "",
         lambda text: text[: len(text) // 2],
         lambda text: "\x00\xff" + text,
-        lambda text: "[]",
         lambda text: json.dumps({**json.loads(text), "fvcore_total": "7"}),
-        lambda text: json.dumps({**json.loads(text), "table": [{"layer": "a"}]}),
-        lambda text: text.replace('"params"', '"parameters"'),
+        lambda text: json.dumps({**json.loads(text), "modules": [{"layer": 5}]}),
+        lambda text: text.replace('"modules"', '"layers"'),
     ],
 )
 def test_a_damaged_file_is_counted_again_and_replaced(
@@ -121,7 +112,7 @@ def test_a_damaged_file_is_counted_again_and_replaced(
     path.write_text(damage(text))
     with caplog.at_level(logging.INFO):
         again = count_config(TINY, SHAPE)
-    assert again.table.equals(expected.table)
+    assert again == expected
     assert len(counted) == 2
     assert path.read_text() == text
     assert [record.levelname for record in caplog.records] == ["INFO"]

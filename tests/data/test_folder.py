@@ -6,7 +6,6 @@ import os
 import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from spectrum import DataConfig
@@ -16,7 +15,7 @@ from tests.data.pictures import encoded, noise, write_classes
 
 
 def read(root: Path | str) -> Source:
-    return read_folder(str(root), DataConfig(name="folder:here"))
+    return read_folder(DataConfig(name=f"folder:{root}"))
 
 
 def names(source: Source) -> list[str]:
@@ -41,28 +40,21 @@ def test_classes_are_folders_by_name_and_images_lie_at_any_depth(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("folders", "codes"),
+    "splits",
     [
-        (("train", "val", "test"), (TRAIN, VALIDATION, TEST)),
-        (("train", "valid"), (TRAIN, VALIDATION)),
-        (("train", "validation"), (TRAIN, VALIDATION)),
-        (("Train", "Test"), (TRAIN, TEST)),
-        (("train",), (TRAIN,)),
+        {"train": TRAIN, "val": VALIDATION, "test": TEST},
+        {"Train": TRAIN, "valid": VALIDATION},
+        {"train": TRAIN, "validation": VALIDATION},
+        {"train": TRAIN},
     ],
 )
-def test_splits_are_folders(
-    tmp_path: Path, folders: tuple[str, ...], codes: tuple[int, ...]
-) -> None:
-    for folder in folders:
+def test_splits_are_folders(tmp_path: Path, splits: dict[str, int]) -> None:
+    for folder in splits:
         touch(tmp_path, f"{folder}/b/1", f"{folder}/a/2")
     source = read(tmp_path)
-    assert source.classes == ("a", "b")
-    assert sorted(zip(names(source), source.splits.tolist(), strict=True)) == sorted(
-        (f"{folder}/{image}", code)
-        for folder, code in zip(folders, codes, strict=True)
-        for image in ("a/2", "b/1")
-    )
-    assert source.notes == ()
+    assert (source.classes, source.notes) == (("a", "b"), ())
+    found = dict(zip(names(source), source.splits.tolist(), strict=True))
+    assert found == {f"{f}/{image}": splits[f] for f in splits for image in ("a/2", "b/1")}
 
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
@@ -96,21 +88,21 @@ def test_hidden_files_and_folders_are_left_out_silently(tmp_path: Path) -> None:
         ([], "must have a folder of images for each class"),
         (["1.png", "2.png"], "must have a folder of images for each class"),
         (["val/a/1", "test/a/1"], "must have a folder train beside the other splits"),
-        (["train/1", "test/a/1"], "train must have a folder for each class"),
+        (["train/1", "test/a/1"], "must have a folder for each class in train"),
         (["train/a/1", "val/a/1", "valid/a/1"], "has both "),
     ],
 )
 def test_folders_that_cant_be_used(tmp_path: Path, paths: list[str], reason: str) -> None:
     touch(tmp_path, *paths)
-    with pytest.raises(ValueError, match=rf"\Adata \(=folder:here\): {reason}[^\n]*\Z"):
+    with pytest.raises(ValueError, match=rf"\A{reason}[^\n]*\Z"):
         read(tmp_path)
 
 
 def test_a_folder_that_isnt_there_or_is_a_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\Adata \(=folder:here\): there is no such folder\Z"):
+    with pytest.raises(ValueError, match=r"\Amust be a folder, but there is none\Z"):
         read(tmp_path / "nowhere")
     touch(tmp_path, "file")
-    with pytest.raises(ValueError, match=r"/file can't be read \(not a directory\)\Z"):
+    with pytest.raises(ValueError, match=r"\Acan't be read \(not a directory: .*/file\)\Z"):
         read(tmp_path / "file")
 
 
@@ -180,12 +172,10 @@ def test_a_directory_with_an_images_name_is_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_reader_can_be_pickled(tmp_path: Path) -> None:
-    write_classes(tmp_path, {"a": 2, "b": 1}, height=5, width=7)
+    write_classes(tmp_path, {"a": 2, "b": 1})
     reader = pickle.loads(pickle.dumps(read(tmp_path).reader))
-    assert len(reader) == 3
+    assert [reader.name(i) for i in range(len(reader))] == ["a/0.png", "a/1.png", "b/0.png"]
     assert reader.read(1) == (tmp_path / "a" / "1.png").read_bytes()
-    with reader.open(2) as image:
-        assert np.array_equal(np.asarray(image), noise(2, 5, 7))
 
 
 def test_the_version_changes_with_the_file(tmp_path: Path) -> None:
@@ -198,15 +188,13 @@ def test_the_version_changes_with_the_file(tmp_path: Path) -> None:
     assert reader.version(1) != versions[1]
 
 
-def test_ten_thousand_files(tmp_path: Path) -> None:
-    content = tmp_path / "content"
-    content.write_bytes(encoded(noise(0, 4, 4)))
-    for i in range(100):
+def test_a_thousand_files_take_little_room(tmp_path: Path) -> None:
+    touch(tmp_path, "content")
+    for i in range(10):
         (tmp_path / "root" / f"{i:02}").mkdir(parents=True)
         for j in range(100):
-            os.link(content, tmp_path / "root" / f"{i:02}" / f"{j:02}.png")
+            os.link(tmp_path / "content", tmp_path / "root" / f"{i:02}" / f"{j:02}.png")
     source = read(tmp_path / "root")
-    assert len(source.reader) == 10_000
-    assert source.targets.tolist() == [i // 100 for i in range(10_000)]
-    assert source.reader.name(4217) == "42/17.png"
-    assert len(pickle.dumps(source.reader)) < 200_000
+    assert source.targets.tolist() == [i // 100 for i in range(1000)]
+    assert source.reader.name(417) == "04/17.png"
+    assert len(pickle.dumps(source.reader)) < 20_000

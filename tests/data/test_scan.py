@@ -6,6 +6,7 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -21,11 +22,9 @@ from PIL import Image
 
 from spectrum import DataConfig
 from spectrum.data.folder import FolderReader, read_folder
-from spectrum.data.scan import Scan, fingerprint, scan
-from spectrum.data.source import UNASSIGNED, Source
+from spectrum.data.scan import fingerprint, reason_text, scan
+from spectrum.data.source import Source
 from tests.data.pictures import encoded, noise, write_classes
-
-CONFIG = DataConfig(name="folder:here")
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +36,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def read(root: Path) -> Source:
-    return read_folder(str(root), CONFIG)
+    return read_folder(DataConfig(name=f"folder:{root}"))
 
 
-def reasons(source: Source, found: Scan) -> dict[str, str]:
-    return {source.reader.name(i): found.reason(i) for i in range(len(source.reader))}
+def reasons(source: Source) -> dict[str, str]:
+    return {source.reader.name(i): reason_text(entry) for i, entry in enumerate(scan(source))}
 
 
 @dataclass(frozen=True)
@@ -51,31 +50,28 @@ class NeverOpened(FolderReader):
     def read(self, index: int) -> bytes:
         raise PermissionError(errno.EACCES, f"{self.name(index)} was read")
 
-    def open(self, index: int) -> Image.Image:
-        raise PermissionError(errno.EACCES, f"{self.name(index)} was opened")
-
 
 @dataclass(frozen=True)
 class Deadly(FolderReader):
     """Ends the process that opens a certain image."""
 
-    def open(self, index: int) -> Image.Image:
+    def read(self, index: int) -> bytes:
         if index == 150:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().open(index)
+        return super().read(index)
 
 
 @dataclass(frozen=True)
 class Slow(FolderReader):
-    def open(self, index: int) -> Image.Image:
+    def read(self, index: int) -> bytes:
         time.sleep(0.05)
-        return super().open(index)
+        return super().read(index)
 
 
 def as_reader(source: Source, kind: type[FolderReader]) -> Source:
     reader = source.reader
     assert isinstance(reader, FolderReader)
-    return replace(source, reader=kind(reader.root, reader.paths, reader.offsets))
+    return replace(source, images=kind(reader.root, reader.paths, reader.offsets))
 
 
 def test_what_a_scan_finds_about_each_image(tmp_path: Path) -> None:
@@ -83,20 +79,20 @@ def test_what_a_scan_finds_about_each_image(tmp_path: Path) -> None:
     colour, grey = noise(0, 5, 7), noise(1, 9, 4, 1)
     (tmp_path / "a" / "colour.png").write_bytes(encoded(colour))
     (tmp_path / "a" / "grey.png").write_bytes(encoded(grey))
-    found = scan(read(tmp_path), CONFIG)
-    assert found.readable.all()
-    assert found.widths.tolist() == [7, 4]
-    assert found.heights.tolist() == [5, 9]
-    assert found.grey.tolist() == [False, True]
+    found = scan(read(tmp_path))
+    assert not found["reason"].any()
+    assert found["width"].tolist() == [7, 4]
+    assert found["height"].tolist() == [5, 9]
+    assert found["grey"].tolist() == [False, True]
     for i, name in enumerate(("colour.png", "grey.png")):
         content = (tmp_path / "a" / name).read_bytes()
-        assert found.digests[i].tobytes() == hashlib.sha256(content).digest()
+        assert found["digest"][i].tobytes() == hashlib.sha256(content).digest()
     luma = np.asarray(Image.fromarray(colour).convert("L"))
     pixels = np.dstack([colour, luma]).astype(float)
-    assert found.means[0] == pytest.approx(pixels.mean(axis=(0, 1)), rel=1e-6)
-    assert found.squares[0] == pytest.approx((pixels**2).mean(axis=(0, 1)), rel=1e-6)
-    assert found.means[1] == pytest.approx([grey.mean()] * 4, rel=1e-6)
-    assert found.squares[1] == pytest.approx([(grey.astype(float) ** 2).mean()] * 4, rel=1e-6)
+    assert found["mean"][0] == pytest.approx(pixels.mean(axis=(0, 1)), rel=1e-6)
+    assert found["square"][0] == pytest.approx((pixels**2).mean(axis=(0, 1)), rel=1e-6)
+    assert found["mean"][1] == pytest.approx([grey.mean()] * 4, rel=1e-6)
+    assert found["square"][1] == pytest.approx([(grey.astype(float) ** 2).mean()] * 4, rel=1e-6)
 
 
 def test_why_an_image_cant_be_read(tmp_path: Path) -> None:
@@ -125,46 +121,45 @@ def test_why_an_image_cant_be_read(tmp_path: Path) -> None:
     source = read(tmp_path)
     expected = {f"a/{name}": reason for name, (_, reason) in contents.items()}
     expected |= {"a/gone.png": "not there", "a/loop.png": "not readable"}
-    assert reasons(source, scan(source, CONFIG)) == expected
-    assert reasons(source, scan(source, CONFIG)) == expected
+    assert reasons(source) == expected
+    assert reasons(source) == expected
 
 
-def test_a_second_scan_opens_nothing_and_finds_the_same(tmp_path: Path) -> None:
-    source = read(write_classes(tmp_path, {"a": 100, "b": 80}))
+def test_a_second_scan_opens_nothing_and_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_classes(tmp_path, {"a": 100, "b": 80})
     (tmp_path / "a" / "bad.png").write_text("no")
-    source = read(tmp_path)
-    first = scan(source, CONFIG)
-    second = scan(as_reader(source, NeverOpened), CONFIG)
-    for field in ("reasons", "widths", "heights", "grey", "digests", "means", "squares"):
-        assert np.array_equal(getattr(first, field), getattr(second, field))
-    assert np.array_equal(first.means, scan(source, CONFIG, processes=1).means)
+    monkeypatch.setattr("spectrum.data.scan._SAVE_EVERY", 100)
+    first = scan(read(root), processes=2)
+    assert np.array_equal(first, scan(as_reader(read(root), NeverOpened)))
 
 
 def test_only_what_has_changed_is_opened(tmp_path: Path) -> None:
     root = write_classes(tmp_path, {"a": 3, "b": 2})
-    before = scan(read(root), CONFIG)
+    before = scan(read(root))
     (root / "a" / "1.png").write_bytes(encoded(noise(50, 6, 6)))
     (root / "a" / "new.png").write_bytes(encoded(noise(51, 7, 7)))
     (root / "b" / "0.png").unlink()
-    after = scan(as_reader(read(root), NeverOpened), CONFIG)
-    assert after.readable.tolist() == [True, False, True, False, True]
-    assert np.array_equal(after.digests[[0, 2, 4]], before.digests[[0, 2, 4]])
-    assert scan(read(root), CONFIG).widths.tolist() == [8, 6, 8, 7, 8]
+    after = scan(as_reader(read(root), NeverOpened))
+    assert (after["reason"] == 0).tolist() == [True, False, True, False, True]
+    assert np.array_equal(after["digest"][[0, 2, 4]], before["digest"][[0, 2, 4]])
+    assert scan(read(root))["width"].tolist() == [8, 6, 8, 7, 8]
 
 
 def test_a_missing_image_is_looked_for_again(tmp_path: Path) -> None:
     root = write_classes(tmp_path, {"a": 1})
     target = tmp_path / "target"
     (root / "a" / "link.png").symlink_to(target)
-    assert scan(read(root), CONFIG).reason(1) == "not there"
+    assert reason_text(scan(read(root))[1]) == "not there"
     target.write_bytes(encoded(noise(0, 3, 3)))
-    assert scan(read(root), CONFIG).readable.all()
+    assert not scan(read(root))["reason"].any()
 
 
 @pytest.mark.parametrize("damage", ["cut", "turned", "other", "folder", "emptied"])
 def test_a_damaged_cache_is_ignored(tmp_path: Path, cache: Path, damage: str) -> None:
     source = read(write_classes(tmp_path, {"a": 3}))
-    first = scan(source, CONFIG)
+    first = scan(source)
     [path] = cache.iterdir()
     content = path.read_bytes()
     if damage == "folder":
@@ -175,7 +170,7 @@ def test_a_damaged_cache_is_ignored(tmp_path: Path, cache: Path, damage: str) ->
         path.write_bytes(
             {"cut": content[:-7], "turned": turned, "other": b"x" * 300, "emptied": b""}[damage]
         )
-    assert np.array_equal(scan(source, CONFIG).digests, first.digests)
+    assert np.array_equal(scan(source)["digest"], first["digest"])
     if damage != "folder":
         assert path.read_bytes() == content
 
@@ -184,18 +179,15 @@ def test_without_a_place_for_the_cache(tmp_path: Path, monkeypatch: pytest.Monke
     source = read(write_classes(tmp_path, {"a": 3}))
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert scan(source, CONFIG).readable.all()
+    assert not scan(source)["reason"].any()
+    monkeypatch.setattr("spectrum.data.cache.cache_folder", lambda _: None)
+    assert not scan(source)["reason"].any()
 
 
 def test_a_worker_that_dies_is_an_error_and_leaves_no_process(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    for i in range(200):
-        (tmp_path / "a" / f"{i:03}.png").write_bytes(encoded(noise(0, 3, 3)))
-    source = as_reader(read(tmp_path), Deadly)
-    with pytest.raises(
-        ValueError, match=r"\Adata \(=folder:here\): a process that decodes[^\n]*\Z"
-    ):
-        scan(source, CONFIG, processes=2)
+    source = as_reader(read(write_classes(tmp_path, {"a": 200}, height=3, width=3)), Deadly)
+    with pytest.raises(OSError, match=r"a process that decodes images has died[^\n]*\Z"):
+        scan(source, processes=2)
     assert not multiprocessing.active_children()
 
 
@@ -216,7 +208,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     for i in range(1000):
         (tmp_path / "a" / f"{i:03}.png").touch()
     process = multiprocessing.get_context("fork").Process(
-        target=scan, args=(as_reader(read(tmp_path), Slow), CONFIG, 2)
+        target=scan, args=(as_reader(read(tmp_path), Slow), 2)
     )
     process.start()
     assert process.pid is not None
@@ -232,24 +224,23 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
 def test_two_scans_at_once(tmp_path: Path) -> None:
     source = read(write_classes(tmp_path, {"a": 20}))
     context = multiprocessing.get_context("fork")
-    both = [context.Process(target=scan, args=(source, CONFIG)) for _ in range(2)]
+    both = [context.Process(target=scan, args=(source,)) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    assert scan(as_reader(source, NeverOpened), CONFIG).readable.all()
+    assert not scan(as_reader(source, NeverOpened))["reason"].any()
 
 
 def test_the_fingerprint_is_of_the_content_wherever_it_is(tmp_path: Path) -> None:
     def prints(root: Path, **changes: object) -> str:
         source = replace(read(root), **changes)  # type: ignore[arg-type]
-        return fingerprint(source, scan(source, CONFIG), np.arange(len(source.reader)))
+        return fingerprint(source, scan(source), np.arange(len(source.reader)))
 
     first = write_classes(tmp_path / "one", {"a": 3, "b": 2})
-    second = write_classes(tmp_path / "two", {"b": 0, "a": 3})
-    for i in (1, 0):
-        (second / "b" / f"{i}.png").write_bytes((first / "b" / f"{i}.png").read_bytes())
+    second = tmp_path / "two"
+    shutil.copytree(first, second)
     found = prints(first)
     assert len(found) == 16
     int(found, 16)
@@ -264,4 +255,3 @@ def test_the_fingerprint_is_of_the_content_wherever_it_is(tmp_path: Path) -> Non
     (second / "b" / "2.png").write_bytes(encoded(noise(99, 8, 8)))
     others.add(prints(second))
     assert len(others - {found}) == 5
-    assert read(first).splits.tolist() == [UNASSIGNED] * 5

@@ -129,14 +129,19 @@ FEW = np.repeat(np.arange(3), (100, 98, 2)).astype(np.int64)
             LABELS,
             given_splits(0, 100, 100),
             {},
-            "no images are left for training: all are in the validation or test split",
+            "must have images for training, all are in the validation or test split",
         ),
         (LABELS, None, {"test": 0.01}, r"test \(=0.01\) must be at least 0.015, one image of 200"),
         (LABELS, None, {"validation": 0.01}, r"validation \(=0.01\) must be at least 0.015"),
-        (LABELS, None, {"validation": 0.5, "test": 0.49}, "must leave at least 3 of 200 images"),
+        (
+            LABELS,
+            None,
+            {"validation": 0.5, "test": 0.49},
+            r"test \(=0.49\) and validation \(=0.5\) must",
+        ),
         (LABELS, None, {"train_images": 141}, r"train_images \(=141\) must be in 3..140"),
-        (FEW, None, {}, r"class c has too few images \(=2\) to be split"),
-        (FEW[:199], given_splits(199, 0, 0), {}, r"class c has too few images \(=1\)"),
+        (FEW, None, {}, "has too few images of class c to be split: 2"),
+        (FEW[:199], given_splits(199, 0, 0), {}, "has too few images of class c to be split: 1"),
         (np.ones((9, 2), bool), None, {"test": 0.01}, r"must be at least 0.111, one image of 9\Z"),
     ],
 )
@@ -148,17 +153,16 @@ def test_what_cannot_be_split_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_no_class_is_lost_from_training_whatever_the_shares(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    for _ in range(60):
+def test_no_class_is_lost_from_training_whatever_the_shares() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(200):
         counts = rng.integers(1, 12, size=4)
         labels = np.repeat(np.arange(4), counts)
         shares = {"validation": rng.uniform(0.05, 0.5), "test": rng.uniform(0.05, 0.45)}
         try:
             found = split_labels(labels, classes="abcd", **shares, seed=seed)
         except ValueError as error:
-            assert str(error).startswith(("class", "validation", "test"))  # noqa: PT017
+            assert str(error).startswith(("has too few", "validation", "test"))  # noqa: PT017
             continue
         assert_complete(found, len(labels))
         assert len(np.unique(labels[found[0]])) == 4

@@ -20,9 +20,7 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
 from spectrum.runs.execute import execute_safely
 from spectrum.runs.store import Store
-from spectrum.search.__main__ import main
 from spectrum.study.plan import make_plan
-from spectrum.study.study import Interrupted
 from tests.search.processes import wait_for
 from tests.small_studies import FIELDS, weights
 
@@ -198,56 +196,22 @@ def test_runs_stop_at_the_end_of_an_epoch_or_before_they_start(
         ((process, _),) = worker_processes(cluster).items()
         assert executor.next_event(1) is None
         wait_for(lambda: not worker_processes(cluster))  # an idle worker is shut down
-    assert not list(Path(tempfile.gettempdir()).glob(f"spectrum-{process}-*"))
-    assert store.result(run.id) is None
-    assert store.checkpoint_path(run.id).exists()
-    epochs: list[float] = []
-    result = execute_safely(run, store, "cpu", lambda line: epochs.append(line["seconds"]))
-    assert result["status"] == "done"  # it continues on this machine
-    assert weights(config.runs) == weights(long_run)
-
-
-def test_an_interrupted_study_ends_at_once_and_continues_without_the_cluster(
-    cluster: Cluster,
-    on_cluster: Callable[..., StudyConfig],
-    small_study: Callable[..., StudyConfig],
-    long_run: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fields = {"segments": "C", "epochs": EPOCHS}
-    config = on_cluster(**fields)
-    next_event = RayExecutor.next_event
-
-    def interrupt(executor: RayExecutor, timeout: float | None = None) -> RunEvent | None:
-        event = next_event(executor, timeout)
-        if event is not None and event.kind == "evaluation":
-            signal.raise_signal(signal.SIGINT)
-        return event
-
-    # A shell that starts the tests in the background has them ignore the signal.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(RayExecutor, "next_event", interrupt)
-            with pytest.raises(Interrupted, match="interrupted, 0 of 1 runs are done"):
-                run_study(config)
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    wait_for(lambda: not worker_processes(cluster))
-    assert run_study(small_study(**fields))["status"].tolist() == ["done"]
+        assert not list(Path(tempfile.gettempdir()).glob(f"spectrum-{process}-*"))
+        assert store.result(run.id) is None
+        epochs = len(store.curve(run.id))
+        executor.submit(run)
+        events_until(executor, epoch=epochs + 1)
+    wait_for(lambda: not worker_processes(cluster))  # it ends within its context
+    assert execute_safely(run, store, "cpu", lambda _: None)["status"] == "done"  # on this machine
     assert weights(config.runs) == weights(long_run)
 
 
 MODEL = """
-import os
 from pathlib import Path
 from torch import nn
 
 def network(num_classes, in_channels):
-    mode = Path(__file__).with_name("mode")
-    if mode.exists():
-        if mode.read_text() == "die":
-            os.kill(os.getpid(), 9)
+    if Path(__file__).with_name("broken").exists():
         raise RuntimeError("a bug")
     return nn.Sequential(nn.Conv2d(in_channels, 4, 8), nn.Flatten(), nn.Linear(4, num_classes))
 """
@@ -261,21 +225,14 @@ def test_failures_are_reported_and_their_tracebacks_kept(
     config = on_cluster(network="of_a_user:network", segments="1", epochs=1, recipe="small")
     store = Store(config.runs)
     (run,) = planned(config)
+    (tmp_path / "broken").touch()
     with open_engine(config) as engine, engine.make_executor(store) as executor:
-        (tmp_path / "mode").write_text("fail")
         executor.submit(run)
         failed = next_of(executor, "finished")
-        assert failed.values["status"] == "failed"
-        assert "RuntimeError: a bug" in failed.values["error"]
-        assert failed.values["error"].endswith(f"(see {store.traceback_path(run.id)})")
-        assert "in network" in store.traceback_path(run.id).read_text()
-        monkeypatch.setattr("spectrum.executors.ray._ATTEMPTS", 2)
-        (tmp_path / "mode").write_text("die")
-        executor.submit(run)
-        events = [next_of(executor, "note", "finished") for _ in range(2)]
-        assert [event.kind for event in events] == ["note", "finished"]
-        assert events[-1].values["status"] == "failed"
-        assert events[-1].values["error"] == "its process on the cluster has died"
+    assert failed.values["status"] == "failed"
+    assert "RuntimeError: a bug" in failed.values["error"]
+    assert failed.values["error"].endswith(f"(see {store.traceback_path(run.id)})")
+    assert "in network" in store.traceback_path(run.id).read_text()
 
 
 def test_the_result_of_a_run_that_another_process_trains_is_awaited(
@@ -293,48 +250,6 @@ def test_the_result_of_a_run_that_another_process_trains_is_awaited(
             other.finish(run.id, result)
         assert next_of(executor, "finished").values == result
         assert not worker_processes(cluster)
-
-
-def test_a_search_on_a_cluster(
-    cluster: Cluster,
-    tmp_path: Path,
-    small_study: Callable[..., StudyConfig],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    toml = tmp_path / "searched.toml"
-    toml.write_text(
-        f"""
-        segments = "1,C"
-        per = "network"
-        sampler = "random"
-        trials = 2
-        finalists = 1
-        seeds = 1
-        match = "none"
-        epochs = 2
-        workers = 1
-        device = "cpu"
-        out = "{tmp_path / "found"}"
-        runs = "{tmp_path / "runs"}"
-        [network]
-        name = "tiny"
-        width = 0.2
-        dropout = 0.3
-        [recipe]
-        batch_size = 256
-        """
-    )
-    arguments = ["spectrum.search", str(toml), "--engine", "ray", "--address", cluster.address]
-    monkeypatch.setattr(sys, "argv", arguments)
-    monkeypatch.setattr("spectrum.search.outputs._draw", lambda *_: {})
-    status = main()
-    printed = capsys.readouterr()
-    assert status == 0, printed.err
-    assert "trials:" in printed.out
-    local = small_study(epochs=2, seeds=2, runs=tmp_path / "local")
-    run_study(local)
-    assert weights(tmp_path / "runs") == weights(local.runs)
 
 
 WRONG = [
@@ -374,26 +289,8 @@ def test_a_server_that_is_no_cluster_is_reported(
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
-        line = (
-            f"error: address (={address!r}, of RAY_ADDRESS) can't be reached: no Ray cluster "
-            "answers there\n"
-        )
+        line = f"error: RAY_ADDRESS (={address!r}) can't be reached: no Ray cluster answers there\n"
         assert spectrum_study(small_toml, "--engine", "ray") == (2, line)
-
-
-def test_resources_that_the_cluster_lacks_are_reported(
-    cluster: Cluster, small_toml: Path, spectrum_study: Callable[..., tuple[int, str]]
-) -> None:
-    arguments = (small_toml, "--engine", "ray", "--address", cluster.address, "--device", "auto")
-    printed = spectrum_study(*arguments, "--gpus", "0.5")
-    assert printed == (2, "error: --gpus (=0.5) must be 0, the cluster has none\n")
-    printed = spectrum_study(*arguments[:-1], "cuda")
-    assert printed == (
-        2,
-        "error: --device (='cuda') must be auto or cpu, the cluster has no GPUs\n",
-    )
-    printed = spectrum_study(*arguments, "--threads", "2")
-    assert printed[1].startswith("error: --threads (=2) must be at most 1, the CPUs of the largest")
 
 
 def test_without_ray_the_error_names_its_extra(
@@ -448,9 +345,24 @@ def test_the_default_workers_are_as_many_as_the_cluster_has_room_for(
     assert (found.workers, found.threads, found.gpus) == (workers, config.threads, gpus)
 
 
-def test_no_node_has_the_cpus_and_the_gpu_of_a_run(
+@pytest.mark.parametrize(
+    ("nodes", "fields", "message"),
+    [
+        (CPUS, {"gpus": 0.5}, r"gpus \(=0.5\) must be 0, the cluster has none"),
+        (CPUS, {"device": "cuda"}, r"device \(='cuda'\) must be auto or cpu, the cluster has no"),
+        (CPUS, {"threads": 6}, r"threads \(=6\) must be at most 5, the CPUs of the largest"),
+        (
+            nodes_of((8, 0), (2, 1)),
+            {"threads": 4},
+            r"threads \(=4\) must be fewer: .* beside a GPU",
+        ),
+    ],
+)
+def test_resources_that_the_cluster_lacks_are_named(
+    nodes: list[dict[str, Any]],
+    fields: dict[str, Any],
+    message: str,
     small_study: Callable[..., StudyConfig],
 ) -> None:
-    config = small_study(engine="ray", device="auto", threads=4)
-    with pytest.raises(ValueError, match=r"threads \(=4\) must be fewer: no node .* beside a GPU"):
-        _make_engine(nodes_of((8, 0), (2, 1)), config)
+    with pytest.raises(ValueError, match=message):
+        _make_engine(nodes, small_study(**{"engine": "ray", "device": "auto", **fields}))

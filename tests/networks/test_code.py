@@ -75,15 +75,9 @@ def test_a_callable_gets_the_arguments_that_it_has(write: Callable[..., str]) ->
     m = write(NET)
     sizes = {"Net": (5, 2, 16), "Net.of_ten": (10, 3, 16), "named": (5, 3, 8), "maker": (5, 3, 8)}
     sizes |= {"plain": (7, 3, 8), "anything": (5, 3, 8), "half": (5, 2, 16)}
-    for path, (classes, channels, wide) in sizes.items():
-        width = 2.0 if wide == 16 else 1.0
-        network = call(f"{m}:{path}", in_channels=2, width=width)
-        first, last = network
-        assert (last.out_channels, first.in_channels, first.out_channels) == (
-            classes,
-            channels,
-            wide,
-        ), path
+    for path, expected in sizes.items():
+        first, last = call(f"{m}:{path}", in_channels=2, width=expected[2] / 8)
+        assert (last.out_channels, first.in_channels, first.out_channels) == expected, path
 
 
 def test_takes_argument_knows_them_from_the_signature(write: Callable[..., str]) -> None:
@@ -220,22 +214,17 @@ def test_the_fingerprint_is_of_the_files_of_the_models_classes_too(
     helper = write("class Own(nn.Sequential): pass")
     m = write(f"import {helper}\ndef net(): return {helper}.Own(nn.Conv2d(1, 1, 1))")
 
-    def fingerprint() -> str:
-        return code_fingerprint(
-            f"{m}:net", call_user_code(f"{m}:net", num_classes=2, in_channels=1, width=1)
-        )
-
-    first = fingerprint()
-    assert first == fingerprint()
+    network = call(f"{m}:net")
+    first = code_fingerprint(f"{m}:net", network)
+    assert first == code_fingerprint(f"{m}:net", network)
     path = tmp_path / f"{helper}.py"
     path.write_text(path.read_text() + "# edited\n")
-    assert first != fingerprint()
+    assert first != code_fingerprint(f"{m}:net", network)
 
 
 def test_a_compiled_model_is_unwrapped(write: Callable[..., str]) -> None:
     m = write("def net(): return torch.compile(nn.Conv2d(1, 2, 3))")
-    made = call_user_code(f"{m}:net", num_classes=2, in_channels=1, width=1)
-    assert type(made) is nn.Conv2d
+    assert type(call(f"{m}:net")) is nn.Conv2d
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")  # TorchScript is deprecated
@@ -245,7 +234,7 @@ def test_a_scripted_model_and_an_instance_are_refused(
     m = write("net = nn.Conv2d(1, 2, 3)\ndef scripted(): return torch.jit.script(net)")
     for name, said in (("net", "is a module, must be a callable"), ("scripted", "not Recursive")):
         with pytest.raises(ValueError, match=said):
-            call_user_code(f"{m}:{name}", num_classes=2, in_channels=1, width=1)
+            call(f"{m}:{name}")
 
 
 def test_build_converts_a_users_network(write: Callable[..., str]) -> None:

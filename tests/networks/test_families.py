@@ -1,4 +1,4 @@
-"""What VGG, ResNet and Inception have in common: their options, their segmented layers."""
+"""What all families have in common: their options, their segmented layers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.layers import SegmentedConv
-from spectrum.networks import inception_v2, inception_v3, resnet, vgg
+from spectrum.layers import ORDERS
+from spectrum.networks import inception_v2, inception_v3, resnet, vgg, xception
+from tests.networks import parts
+from tests.networks.parts import norms, on_meta, segmented_convs, size
 
 
 class Family(NamedTuple):
@@ -44,6 +46,21 @@ COMMON: dict[str, tuple[Any, str]] = {
 SMALL = {"segments": 2, "num_classes": 5, "width": 0.1}
 V2_GRIDS = {"mixed5": 9, "mixed6": 3 + 5 * 6, "mixed7": 4 + 2 * 5}
 FAMILIES = {
+    "xception": Family(
+        xception,
+        {**SMALL, "preset": "tiny", "width": 0.5},
+        {
+            **COMMON,
+            "width": (0.7, "size"),
+            "preset": ("small", "size"),
+            "residual": (False, "size"),
+            "hidden": ((6, 4), "size"),
+            "repeats": (2, "size"),
+            "pooling": ("keras", "output"),
+        },
+        8,
+        {"entry": 2, "middle": 3, "exit": 4},
+    ),
     "vgg": Family(
         vgg,
         {**SMALL, "preset": "small", "batch_norm": True},
@@ -98,16 +115,7 @@ def made(family: str, **options: Any) -> nn.Module:
 
 
 def images(family: str, n: int = 4, channels: int = 3, side: int | None = None) -> Tensor:
-    side = side or FAMILIES[family].side
-    return torch.randn(n, channels, side, side, generator=torch.Generator().manual_seed(1))
-
-
-def size(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
-def segmented_convs(network: nn.Module) -> list[SegmentedConv]:
-    return [m for m in network.modules() if isinstance(m, SegmentedConv)]
+    return parts.images(n, channels, side or FAMILIES[family].side)
 
 
 def calibrated(network: nn.Module, x: Tensor) -> nn.Module:
@@ -117,10 +125,6 @@ def calibrated(network: nn.Module, x: Tensor) -> nn.Module:
         norm.momentum = 1.0
     network(x)
     return network.eval()
-
-
-def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    return [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
 @EACH
@@ -155,17 +159,10 @@ def test_each_option_alone_changes_what_it_should(family: str, option: str) -> N
 
 
 @EACH
-def test_batch_normalisation_has_its_options_everywhere(family: str) -> None:
-    options = {"aux_logits": True} if family == "inception_v2" else {}
-    found = norms(made(family, bn_eps=0.01, bn_momentum=0.2, **options))
-    assert {(norm.eps, norm.momentum) for norm in found} == {(0.01, 0.2)}
-
-
-@EACH
 def test_width_scales_every_channel_count_and_channel_multiple_rounds_it(family: str) -> None:
     def widths(**options: Any) -> list[int]:
-        with torch.device("meta"):
-            return [norm.num_features for norm in norms(made(family, segments=1, **options))]
+        network = on_meta(made, family, segments=1, **options)
+        return [norm.num_features for norm in norms(network)]
 
     one = widths(width=1)
     assert len(one) > 5
@@ -178,11 +175,14 @@ def test_width_scales_every_channel_count_and_channel_multiple_rounds_it(family:
 
 
 @EACH
-def test_order_and_activation_reach_every_segmented_layer(family: str) -> None:
-    for order in ("spatial_first", "pointwise_first", "spatial_only"):
-        assert {layer.order for layer in segmented_convs(made(family, order=order))} == {order}
-    layers = segmented_convs(made(family, activation="elu"))
-    assert {layer.activation for layer in layers} == {"elu"}
+def test_options_reach_every_layer(family: str) -> None:
+    for order in ORDERS:
+        layers = segmented_convs(made(family, order=order)).values()
+        assert {layer.order for layer in layers} == {order}
+    options = {"aux_logits": True} if family == "inception_v2" else {}
+    network = made(family, activation="elu", bn_eps=0.01, bn_momentum=0.2, **options)
+    assert {layer.activation for layer in segmented_convs(network).values()} == {"elu"}
+    assert {(norm.eps, norm.momentum) for norm in norms(network)} == {(0.01, 0.2)}
 
 
 @EACH
@@ -191,7 +191,9 @@ def test_segments_by_flow_change_the_layers_of_that_flow_only(family: str) -> No
     points = dict(zip(flows, ("1", "C/2", "C", "C/3", "2"), strict=False))
     network = made(family, segments=points)
     for flow, layers in flows.items():
-        taken = [str(layer.segments) for layer in segmented_convs(network.get_submodule(flow))]
+        taken = [
+            str(layer.segments) for layer in segmented_convs(network.get_submodule(flow)).values()
+        ]
         assert taken == [points[flow]] * layers
     assert len(segmented_convs(network)) == sum(flows.values())
 
@@ -201,9 +203,10 @@ def test_segments_by_layer_are_taken_in_order_of_depth(family: str) -> None:
     n = sum(FAMILIES[family].flows.values())
     points = [f"C/{i}" for i in range(2, n + 2)]
     network = made(family, segments=points)
-    assert [str(layer.segments) for layer in segmented_convs(network)] == points
+    found = segmented_convs(network).values()
+    assert [str(layer.segments) for layer in found] == points
     called: list[str] = []
-    for layer in segmented_convs(network):
+    for layer in found:
         layer.register_forward_hook(lambda m, _x, _y: called.append(str(m.segments)))
     network(images(family))
     assert sorted(called) == sorted(points)
@@ -216,7 +219,7 @@ def test_segments_by_layer_are_taken_in_order_of_depth(family: str) -> None:
 @EACH
 def test_too_few_channels_get_one_segment_each_with_one_warning_at_the_caller(family: str) -> None:
     with torch.device("meta"):
-        layers = segmented_convs(made(family, segments="C"))
+        layers = segmented_convs(made(family, segments="C")).values()
         most = max(layer.segment_count for layer in layers)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -225,7 +228,7 @@ def test_too_few_channels_get_one_segment_each_with_one_warning_at_the_caller(fa
     assert 0 < too_few < len(layers)
     assert [w.filename for w in caught] == [__file__]
     assert f"segments (={most}): {too_few} of {len(layers)} layers" in str(caught[0].message)
-    assert [layer.segment_count for layer in segmented_convs(network)] == [
+    assert [layer.segment_count for layer in segmented_convs(network).values()] == [
         layer.segment_count for layer in layers
     ]
 
@@ -258,20 +261,25 @@ def test_a_network_is_copied_pickled_and_filled_from_a_state(family: str) -> Non
         assert torch.equal(copied(x), y)
 
 
-REFUSED: list[tuple[str, Any]] = [("width", v) for v in (0, -1.0, float("inf"), "1", 1e30)]
+REFUSED: list[tuple[str, Any]] = [("width", v) for v in (0, float("inf"), "wide", 1e30)]
 REFUSED += [("dropout", v) for v in (1, -0.1, float("nan"))]
 REFUSED += [(n, v) for n in ("channel_multiple", "num_classes", "in_channels") for v in (0, 2.5)]
 REFUSED += [("order", "depth_first"), ("activation", "gelu"), ("activation", [])]
-REFUSED += [("segments", v) for v in (0, "x", {"entry": 1}, "1:2", (1, 2), ["C"])]
+REFUSED += [("segments", v) for v in (0, "x", {"entry": 1, "stem": 2}, "1:2", (1, 2), ["C"])]
 REFUSED += [("bn_eps", 0.0), ("bn_momentum", 2), ("bn_momentum", 0)]
-ONLY = {"vgg": ["depth", "preset"], "resnet": ["depth", "cardinality", "width_per_group"]}
-ONLY |= {"inception_v3": ["preset", "pooling"], "inception_v2": ["pooling"]}
+PRESETS = [("preset", v) for v in (0, "same", [])]
+POOLING = [("pooling", v) for v in (0, "same", [])]
+ONLY: dict[str, list[tuple[str, Any]]] = {
+    "xception": [*PRESETS, *POOLING, ("repeats", -1), ("hidden", (8, 0)), ("hidden", 8)],
+    "vgg": [*PRESETS, *(("depth", v) for v in (0, "16", True))],
+    "resnet": [(n, v) for n in ("depth", "cardinality", "width_per_group") for v in (0, 2.5, True)],
+    "inception_v3": [*PRESETS, *POOLING],
+    "inception_v2": POOLING,
+}
 
 
 @EACH
 def test_a_bad_argument_is_refused_with_its_name_in_one_line(family: str) -> None:
-    own = [(name, value) for name in ONLY[family] for value in (0, "same", [], -1, 2.5, True)]
-    with torch.device("meta"):
-        for name, value in REFUSED + own:
-            with pytest.raises(ValueError, match=rf"\A{name} \(=[^\n]*\Z"):
-                made(family, **{name: value})
+    for name, value in REFUSED + ONLY[family]:
+        with pytest.raises(ValueError, match=rf"\A{name} \(=[^\n]*\Z"):
+            on_meta(made, family, **{name: value})

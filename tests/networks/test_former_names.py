@@ -19,6 +19,7 @@ from spectrum.networks.former_names import rename_former
 from spectrum.networks.weights import load_weights
 from spectrum.networks.weights.stored import stored_segments
 from spectrum.runs.initial_weights import InitialWeights, build_with_weights
+from tests.networks.parts import on_meta
 
 pytestmark = pytest.mark.filterwarnings("ignore:segments")  # some layers saturate
 
@@ -76,12 +77,9 @@ Former = Callable[[str], str]
 CASES: list[tuple[Callable[[], nn.Module], Former]] = [
     (lambda: xception(32, **SHAPE), former_xception),
     (lambda: xception(3, preset="small", hidden=(5,), repeats=2, **SHAPE), former_xception),
-    (lambda: xception(preset="tiny", order="pointwise_first", **SHAPE), former_xception),
     (lambda: xception(preset="no_stem", residual=False, **SHAPE), former_xception),
     (lambda: vgg(19, "C/3", batch_norm=True, **SMALL_VGG), former_vgg),
-    (lambda: vgg(16, 1, batch_norm=True, **SMALL_VGG), former_vgg),
     (lambda: vgg(16, 3, order="pointwise_first", batch_norm=True, **SMALL_VGG), former_vgg),
-    (lambda: vgg(19, 1, **SMALL_VGG), str),
     (lambda: vgg(19, "C", **SMALL_VGG), str),
     (lambda: resnet(50, **SHAPE), str),
     (lambda: inception_v3(2, preset="tiny", **SHAPE), str),
@@ -129,38 +127,21 @@ def test_former_names_are_loaded(make: Callable[[], nn.Module], former: Former) 
     assert list(state) == names
     network.load_state_dict(expected)  # names of today stay
     assert same(network, expected)
-    with torch.device("meta"):
-        network = make()
+    network = on_meta(make)
     network.load_state_dict(state, assign=True)
     assert same(network, expected)
-    assert same(load_weights(make(), state), expected)
-
-
-@pytest.mark.parametrize(("make", "former"), CASES)
-def test_an_average_with_former_names_is_loaded(
-    make: Callable[[], nn.Module], former: Former
-) -> None:
-    source, averaged = drawn(make), AveragedModel(make())
-    state = with_former_names(source, former, prefix="module.")
-    averaged.load_state_dict({"n_averaged": torch.tensor(3), **state})
+    averaged = AveragedModel(make())
+    within = with_former_names(source, former, prefix="module.")
+    averaged.load_state_dict({"n_averaged": torch.tensor(3), **within})
     assert averaged.n_averaged == 3
-    assert same(averaged.module, source.state_dict())
-    assert same(load_weights(make(), state), source.state_dict())
-
-
-@pytest.mark.parametrize(("make", "former"), CASES)
-def test_segments_are_inferred_with_former_names(
-    make: Callable[[], nn.Module], former: Former
-) -> None:
-    network = make()
-    counts = [m.segment_count for m in network.modules() if isinstance(m, SegmentedConv)]
-    found = stored_segments(network, with_former_names(network, former))
-    assert found == stored_segments(network, network.state_dict())
-    assert len(found) == len(counts)
+    assert same(averaged.module, expected)
+    for stored in (state, within):
+        assert same(load_weights(make(), stored), expected)
+    assert stored_segments(make(), state) == stored_segments(make(), expected)
 
 
 def test_what_does_not_fit_is_named_as_today() -> None:
-    make, former = CASES[2]
+    make, former = (lambda: xception(preset="tiny", **SHAPE)), former_xception
     state = with_former_names(drawn(make), former)
     del state["exit.4.pointwise.weight"]
     state["middle.0.branch.10.spatial.weight"] = torch.zeros(1)

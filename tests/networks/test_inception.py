@@ -9,39 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.costs import count_costs
-from spectrum.layers import SegmentedConv
 from spectrum.networks import Logits, inception_v2, inception_v3
 from spectrum.networks.inception_modules import AvgPool
-
-
-def on_meta(build: Any = inception_v3, **kwargs: Any) -> nn.Module:
-    with torch.device("meta"):
-        return build(**kwargs)
-
-
-def size(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
-def segmented_convs(network: nn.Module) -> list[SegmentedConv]:
-    return [m for m in network.modules() if isinstance(m, SegmentedConv)]
-
-
-def test_v3_costs_what_is_published_at_299() -> None:
-    costs = count_costs(on_meta(), (3, 299, 299))
-    assert (costs.params, costs.macs) == (23_834_568, 5_713_216_096)
-    assert costs.fvcore_total == 5_731_282_144
+from tests.networks.parts import norms, on_meta, segmented_convs, size
 
 
 def test_the_auxiliary_head_adds_its_published_parameters() -> None:
-    network = on_meta(aux_logits=True)
+    network = on_meta(inception_v3, aux_logits=True)
     assert size(network) == 27_161_264
     assert all(p.requires_grad for p in network.parameters())
     head = 768 * 128 + 2 * 128 + 25 * 128 * 768 + 2 * 768 + 768 * 1000 + 1000
-    assert size(network.aux) == 27_161_264 - 23_834_568 == head
-    aux = on_meta(aux_logits=True, width=0.5).aux
-    assert [m.num_features for m in aux.modules() if isinstance(m, nn.BatchNorm2d)] == [64, 384]
+    assert size(network) - size(on_meta(inception_v3)) == head
+    aux = on_meta(inception_v3, aux_logits=True, width=0.5).aux
+    assert [norm.num_features for norm in norms(aux)] == [64, 384]
 
 
 def shapes(network: nn.Module, side: int, names: tuple[str, ...]) -> list[tuple[int, int]]:
@@ -81,8 +61,23 @@ def test_v3_has_its_published_maps() -> None:
     names = ("stem.2", "stem.3", "stem.4", "stem.5", "stem.6", "mixed5.0", "mixed5.1", "mixed5.2")
     expected = [(64, 147), (64, 73), (80, 73), (192, 71), (192, 35)]
     expected += [(256, 35), (288, 35), (288, 35)]
-    assert shapes(on_meta(), 299, names) == expected
-    assert shapes(on_meta(), 299, ("mixed6", "mixed7")) == [(768, 17), (2048, 8)]
+    assert (
+        shapes(
+            on_meta(
+                inception_v3,
+            ),
+            299,
+            names,
+        )
+        == expected
+    )
+    assert shapes(
+        on_meta(
+            inception_v3,
+        ),
+        299,
+        ("mixed6", "mixed7"),
+    ) == [(768, 17), (2048, 8)]
 
 
 class Naive:
@@ -193,29 +188,14 @@ def test_the_forward_pass_is_the_papers_modules_written_out(
     assert not torch.allclose(*outputs)
 
 
-def test_factorised_convolutions_have_torchvisions_directions() -> None:
-    wide, tall = {(1, 7), (1, 3)}, {(7, 1), (3, 1)}
-    lying = {"branch7x7_2", "branch7x7dbl_3", "branch7x7dbl_5", "branch7x7x3_2"}
-    lying |= {"branch3x3_2a", "branch3x3dbl_3a"}
-    standing = {"branch7x7_3", "branch7x7dbl_2", "branch7x7dbl_4", "branch7x7x3_3"}
-    standing |= {"branch3x3_2b", "branch3x3dbl_3b"}
-    for build in (inception_v2, inception_v3):
-        found: dict[str, set[str]] = {"lying": set(), "standing": set()}
-        for name, layer in on_meta(build).named_modules():
-            if isinstance(layer, SegmentedConv) and layer.kernel_size in wide | tall:
-                kind = "lying" if layer.kernel_size in wide else "standing"
-                found[kind].add(name.split(".")[2])
-        assert found == {"lying": lying, "standing": standing}
-
-
 @pytest.mark.parametrize(("preset", "params"), [("small", 2_885_610), ("tiny", 178_418)])
 def test_the_small_presets_keep_their_parameters(preset: str, params: int) -> None:
-    assert size(on_meta(preset=preset, num_classes=10)) == params
+    assert size(on_meta(inception_v3, preset=preset, num_classes=10)) == params
 
 
 def test_v3_keeps_a_5x5_where_v2_has_two_3x3() -> None:
     kernels = {
-        build: {m.kernel_size for m in segmented_convs(on_meta(build))}
+        build: {m.kernel_size for m in segmented_convs(on_meta(build)).values()}
         for build in (inception_v2, inception_v3)
     }
     both = {(3, 3), (1, 7), (7, 1), (1, 3), (3, 1)}
@@ -258,36 +238,21 @@ def test_the_auxiliary_head_gives_logits_of_the_17x17_grid_in_training_only() ->
 @pytest.mark.parametrize("preset", ["small", "tiny"])
 def test_the_small_presets_have_no_auxiliary_head(preset: str) -> None:
     with pytest.raises(ValueError, match=r"\Aaux_logits \(=True\)[^\n]*\Z"):
-        on_meta(preset=preset, aux_logits=True)
+        on_meta(inception_v3, preset=preset, aux_logits=True)
 
 
-@pytest.mark.parametrize(
-    ("preset", "side"), [("small", 32), ("small", 96), ("tiny", 8), ("tiny", 28), ("tiny", 1)]
-)
-def test_the_small_presets_take_the_sizes_they_are_for(preset: str, side: int) -> None:
-    network = inception_v3(num_classes=5, preset=preset, width=0.2).eval()
-    logits = network(torch.randn(2, 3, side, side))
-    assert logits.shape == (2, 5)
-    assert logits.isfinite().all()
-
-
-@pytest.mark.parametrize("segments", [1, 4, "C/8", "C"])
-def test_each_module_convolution_keeps_its_place_and_gains_a_1x1_beyond_one_segment(
-    segments: Any,
-) -> None:
-    network = on_meta(segments=segments)
-    layers = segmented_convs(network)
+def test_each_module_convolution_keeps_its_place_and_gains_a_1x1_beyond_one_segment() -> None:
+    network, plain = on_meta(inception_v3, 4), on_meta(inception_v3)
+    layers, others = segmented_convs(network), segmented_convs(plain)
     assert len(layers) == 9 + 3 + 4 * 6 + 4 + 2 * 5
-    assert {m.order for m in layers} == {"spatial_only" if segments == 1 else "spatial_first"}
-    plain = on_meta(segments=1)
-    for layer, other in zip(layers, segmented_convs(plain), strict=True):
-        for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding"):
-            assert getattr(layer, name) == getattr(other, name)
-    if segments == 4:
-        weights = sum(
-            m.kernel_size[0] * m.kernel_size[1] * m.in_channels**2 // 4
-            + m.in_channels * m.out_channels
-            for m in layers
-        )
-        dense = sum(m.spatial.weight.numel() for m in segmented_convs(plain))
-        assert size(network) - size(plain) == weights - dense
+    assert {m.order for m in layers.values()} == {"spatial_first"}
+    assert {m.order for m in others.values()} == {"spatial_only"}
+    weights = 0
+    for name, other in others.items():
+        layer = layers[name]
+        for field in ("in_channels", "out_channels", "kernel_size", "stride", "padding"):
+            assert getattr(layer, field) == getattr(other, field)
+        height, width = layer.kernel_size
+        weights += height * width * layer.in_channels**2 // 4
+        weights += layer.in_channels * layer.out_channels - other.spatial.weight.numel()
+    assert size(network) - size(plain) == weights

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from spectrum.layers import SegmentedConv
 from spectrum.networks import xception
+from tests.networks.parts import norms, segmented_convs
 
 OPTIONS = {"num_classes": 8, "in_channels": 16}
 
@@ -16,7 +16,7 @@ OPTIONS = {"num_classes": 8, "in_channels": 16}
 @pytest.mark.parametrize(("preset", "stem"), [("pointwise_stem", 1), ("no_stem", 0)])
 def test_only_segmented_convolutions_see_space(preset: str, stem: int) -> None:
     network = xception("C", preset=preset, **OPTIONS)
-    segmented = [m for m in network.modules() if isinstance(m, SegmentedConv)]
+    segmented = list(segmented_convs(network).values())
     parts = {id(part) for layer in segmented for part in layer.modules()}
     others = [
         (name, m.kernel_size)
@@ -29,14 +29,14 @@ def test_only_segmented_convolutions_see_space(preset: str, stem: int) -> None:
     assert not len(network.middle)
     assert segmented[0].in_channels == (37 if stem else 16)
     deeper = xception("C", preset=preset, repeats=2, **OPTIONS)
-    assert len([m for m in deeper.modules() if isinstance(m, SegmentedConv)]) == 12
+    assert len(segmented_convs(deeper)) == 12
 
 
 @pytest.mark.parametrize("preset", ["pointwise_stem", "no_stem"])
 def test_a_stem_is_normalised_and_has_a_relu_images_need_none(preset: str) -> None:
     network = xception("C", preset=preset, **OPTIONS).eval()
     seen: list[torch.Tensor] = []
-    first = next(m for m in network.modules() if isinstance(m, SegmentedConv))
+    first = next(iter(segmented_convs(network).values()))
     first.register_forward_pre_hook(lambda _m, x: seen.append(x[0]))
     images = torch.randn(2, 16, 12, 12, generator=torch.Generator().manual_seed(0))
     network(images)
@@ -45,8 +45,7 @@ def test_a_stem_is_normalised_and_has_a_relu_images_need_none(preset: str) -> No
     assert seen[0].shape[2:] == (12, 12)
 
 
-@pytest.mark.parametrize("width", [0.6, 1.0, 1.37])
-@pytest.mark.parametrize("segments", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize(("segments", "width"), [(1, 0.6), (2, 1.37), (8, 0.6), (16, 1.0)])
 def test_a_network_without_pointwise_convolutions_keeps_its_segments_apart(
     segments: int, width: float
 ) -> None:
@@ -56,9 +55,8 @@ def test_a_network_without_pointwise_convolutions_keeps_its_segments_apart(
         **{"preset": "no_stem", "num_classes": 8, "in_channels": 16, "width": width},
         **{"order": "spatial_only", "residual": False},
     ).eval()
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.ones_(norm.bias)  # so few channels may all be cut off by a ReLU
+    for norm in norms(network):
+        nn.init.ones_(norm.bias)  # so few channels may all be cut off by a ReLU
     pooled: list[torch.Tensor] = []
     network.classifier.register_forward_pre_hook(lambda _m, x: pooled.append(x[0]))
     images = torch.randn(3, 16, 12, 12)

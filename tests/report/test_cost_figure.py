@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from spectrum.report import plot_costs
+from spectrum.report import cost_figure, plot_costs
 from spectrum.report.cost_figure import published_marks, separate_heights
 
 
@@ -66,7 +66,7 @@ def texts(ax: Axes) -> list[str]:
 
 
 def test_the_parts_are_stacked_in_both_panels() -> None:
-    params, macs = plot_costs(rows(SMALL)).axes
+    params, macs = cost_figure(rows(SMALL)).axes
     assert stacks(params) == [[3000, 900, 30], [400] * 3, [50] * 3]
     assert stacks(macs) == [[3e6, 9e5, 3e4], [4e5] * 3, [5e4] * 3]
     floors = [[bar.get_y() for bar in bars] for bars in params.containers]  # type: ignore[misc]
@@ -78,7 +78,7 @@ def test_the_parts_are_stacked_in_both_panels() -> None:
 
 
 def test_the_parts_are_told_apart_in_grey() -> None:
-    ax = plot_costs(rows(SMALL)).axes[0]
+    ax = plot_costs(rows(SMALL))
     colours = [next(iter(bars)).get_facecolor() for bars in ax.containers]  # type: ignore[arg-type]
     grey = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b, _ in colours]
     assert all(b - a > 0.15 for a, b in itertools.pairwise(grey))
@@ -93,7 +93,9 @@ def test_each_network_and_order_has_two_panels() -> None:
         ],
         ignore_index=True,
     )
-    figure = plot_costs(both)
+    with pytest.raises(ValueError, match=r"rows \(=b spatial_first,b own,a own\) must be of one"):
+        plot_costs(both)
+    figure = cost_figure(both)
     titles = [ax.get_title(loc="left") for ax in figure.axes[::2]]
     assert [title.split(" order")[0] for title in titles] == [
         "b, spatial_first",
@@ -105,16 +107,14 @@ def test_each_network_and_order_has_two_panels() -> None:
 
 
 def test_published_networks_are_marked_at_what_they_cost() -> None:
-    marks = published_marks("params", 184_000_000)
-    assert [(mark.name, mark.value) for mark in marks] == [
+    assert list(published_marks("params", 184_000_000).items()) == [
         ("Xception", 22_855_952),
         ("Inception V3", 23_834_568),
         ("ResNeXt-50", 25_028_904),
         ("ResNet-50", 25_557_032),
         ("VGG-16", 138_357_544),
     ]
-    assert all(mark.on_axis for mark in marks)
-    assert [(mark.name, mark.value) for mark in published_marks("macs", 7.2e10)] == [
+    assert list(published_marks("macs", 7.2e10).items()) == [
         ("ResNet-50 at 224", 4_089_184_256),
         ("ResNeXt-50 at 224", 4_230_479_872),
         ("Inception V3 at 299", 5_713_216_096),
@@ -124,22 +124,20 @@ def test_published_networks_are_marked_at_what_they_cost() -> None:
 
 
 def test_a_network_far_above_the_bars_does_not_flatten_them() -> None:
-    marks = published_marks("params", 23_000_000)
-    assert [mark.on_axis for mark in marks] == [True, True, True, True, False]
-    ax = plot_costs(rows({"C": PAPER["C"]})).axes[0]
+    ax = plot_costs(rows({"C": PAPER["C"]}))
     assert ax.get_ylim()[1] < 30_000_000
     assert "above: VGG-16, 138M" in texts(ax)
     assert "ResNet-50, 25.6M" in texts(ax)
 
 
 def test_bars_far_below_every_published_network_have_no_marks() -> None:
-    assert published_marks("params", 3450) == []
-    figure = plot_costs(rows(SMALL))
+    assert published_marks("params", 3450) == {}
+    figure = cost_figure(rows(SMALL))
     assert len(texts(figure.axes[0])) == 3
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["spatial", "pointwise", "other"]
-    legend = [text.get_text() for text in plot_costs(rows(PAPER)).legends[0].get_texts()]
-    assert legend == ["spatial", "pointwise", "other", "published network"]
+    legend = [text.get_text() for text in cost_figure(rows(PAPER)).legends[0].get_texts()]
+    assert legend == ["published network", "spatial", "pointwise", "other"]
 
 
 def boxes(figure: Figure) -> list[Any]:
@@ -165,7 +163,7 @@ def boxes(figure: Figure) -> list[Any]:
     ids=["two", "one", "ten", "by flow"],
 )
 def test_no_label_covers_another_or_leaves_the_figure(points: Any) -> None:
-    figure = plot_costs(rows(points))
+    figure = cost_figure(rows(points))
     found = boxes(figure)
     for a, b in itertools.combinations(found, 2):
         assert not (a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 - 1 and b.y0 < a.y1 - 1)

@@ -7,12 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
-from spectrum.analysis.measure import ACCURACY
 from spectrum.report import learning_curves, plot_learning_curves
 from spectrum.report.curves import learning_curve_figure
-from spectrum.report.figure_style import segment_styles
+from spectrum.report.figure_style import lay_out_figure, segment_styles
 
 
 def evaluations(results: pd.DataFrame, epochs: int = 10) -> pd.DataFrame:
@@ -72,8 +70,7 @@ def test_each_value_of_another_field_has_its_own_curve(make_results) -> None:
 def test_the_lines_are_the_means_and_the_bands_the_ranges(make_results) -> None:
     results = make_results({"C": [0.9, 0.8], "1": [0.7], "4": [0.6]})
     curves = learning_curves(results, evaluations(results))
-    ax = Figure().subplots()
-    plot_learning_curves(curves, ax)
+    ax = plot_learning_curves(curves)
     assert [line.get_label() for line in ax.lines] == ["1", "4", "C"]
     for line, band, point in zip(ax.lines, ax.collections, ["1", "4", "C"], strict=True):
         rows = curves[curves["segments"] == point]
@@ -86,8 +83,7 @@ def test_the_lines_are_the_means_and_the_bands_the_ranges(make_results) -> None:
 def test_the_axis_begins_at_the_value_halfway_through_training(make_results) -> None:
     results = make_results({"C": [0.9, 0.8]})
     curves = learning_curves(results, evaluations(results))
-    ax = Figure().subplots()
-    plot_learning_curves(curves, ax)
+    ax = plot_learning_curves(curves)
     fifth = curves.loc[curves["epoch"] == 5, "val_top1"].item()
     sixth = curves.loc[curves["epoch"] == 6, "val_top1"].item()
     low, high = ax.get_ylim()
@@ -97,8 +93,7 @@ def test_the_axis_begins_at_the_value_halfway_through_training(make_results) -> 
 
 def test_a_single_evaluation_is_a_mark(make_results) -> None:
     results = make_results({"C": [0.9]})
-    ax = Figure().subplots()
-    plot_learning_curves(learning_curves(results, evaluations(results, epochs=1)), ax)
+    ax = plot_learning_curves(learning_curves(results, evaluations(results, epochs=1)))
     assert ax.lines[0].get_marker() == "."
     low, high = ax.get_ylim()
     assert low < 0.39 < high
@@ -106,8 +101,7 @@ def test_a_single_evaluation_is_a_mark(make_results) -> None:
 
 def test_other_fields_differ_in_line_style_on_one_axis(make_results) -> None:
     results = pd.concat([make_results({"1": [0.8], "C": [0.9]}, lr=lr) for lr in (0.1, 0.2)])
-    ax = Figure().subplots()
-    plot_learning_curves(learning_curves(results, evaluations(results)), ax)
+    ax = plot_learning_curves(learning_curves(results, evaluations(results)))
     looks = {str(line.get_label()): (line.get_color(), line.get_linestyle()) for line in ax.lines}
     assert list(looks) == ["1, lr 0.1", "C, lr 0.1", "1, lr 0.2", "C, lr 0.2"]
     assert len(set(looks.values())) == 4
@@ -119,9 +113,8 @@ def test_other_fields_differ_in_line_style_on_one_axis(make_results) -> None:
 def test_a_figure_has_a_panel_per_other_field_and_one_legend(make_results, values: int) -> None:
     parts = [make_results({"1": [0.8], "C": [0.9]}, lr=lr) for lr in range(values)]
     results = pd.concat([*parts[:-1], parts[-1][parts[-1]["segments"] == "C"]])
-    figure = learning_curve_figure(
-        learning_curves(results, evaluations(results)), "made up", ACCURACY
-    )
+    figure = learning_curve_figure(learning_curves(results, evaluations(results)))
+    lay_out_figure(figure, "made up")
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == ([f"lr {lr}" for lr in range(values)] if values > 1 else [""])
     (legend,) = figure.legends

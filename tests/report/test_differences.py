@@ -73,8 +73,7 @@ def test_over_another_field_its_other_values_are_curves(make_evidence) -> None:
         ],
         ignore_index=True,
     )
-    ax = Figure().subplots()
-    plot_differences(evidence, ax, over="residual")
+    ax = plot_differences(evidence, over="residual")
     ((name, points),) = drawn(ax).items()
     assert name == "residual False"
     assert [point[:2] for point in points] == [(0, 2), (2, -3), (3.5, 0)]
@@ -138,8 +137,7 @@ def test_what_was_not_compared_is_not_drawn(make_evidence, over: str) -> None:
 
 def test_published_curves_are_differences_to_their_own_reference(make_evidence) -> None:
     evidence = make_evidence({"1": 0.0, "4": 0.03, "C": 0.01}, reference="1")
-    ax = Figure().subplots()
-    plot_differences(evidence, ax, published=True)
+    ax = plot_differences(evidence, published=True)
     texts = [text.get_text().replace("\n", " ") for text in ax.get_legend().get_texts()]
     assert texts[0] == "ResNeXt, ResNet-50 bottleneck, equal MACs"
     assert texts[-1] == "this study"

@@ -12,11 +12,9 @@ from rich.table import Table
 
 from spectrum.analysis import search_front, summarize
 from spectrum.analysis.statistics import point_columns, varied_columns
-from spectrum.report import plot_search_front, render_summary
+from spectrum.report import plot_accuracy_vs_segments, plot_search_front, render_summary
 from spectrum.report.page import render_page
-from spectrum.report.plots import accuracy_figure
-from spectrum.report.search.table import render_trials
-from spectrum.report.tables import result_tables
+from spectrum.report.tables import render_trials, result_tables
 
 POINTS = {"1": [0.8, 0.82], "C": [0.9, 0.91]}
 
@@ -49,7 +47,7 @@ def test_the_table_of_a_study_has_it_in_milliseconds(summary: pd.DataFrame) -> N
 
 
 def test_the_figure_of_a_study_names_the_shared_latency(summary: pd.DataFrame) -> None:
-    label = accuracy_figure(summary, "made up").axes[0].get_xlabel()
+    label = plot_accuracy_vs_segments(summary).get_xlabel()
     assert label.endswith("parameters and 4.08 ms each)")
 
 
@@ -83,7 +81,7 @@ def trials() -> pd.DataFrame:
 
 def test_a_search_for_fast_networks_has_an_axis_of_milliseconds(trials: pd.DataFrame) -> None:
     goals = ["val_top1", "latency"]
-    (ax,) = plot_search_front(trials, goals, title="").axes
+    ax = plot_search_front(trials, goals)
     assert ax.get_xlabel() == "latency of a batch of 32 images in inference, ms"
     ax.figure.draw_without_rendering()
     ticks = [label.get_text() for label in ax.get_xticklabels()]

@@ -10,11 +10,10 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from spectrum.analysis import pareto_front, summarize
 from spectrum.report import plot_accuracy, plot_accuracy_vs_segments
-from spectrum.report.plots import accuracy_figure
+from spectrum.report.figure_style import lay_out_figure
 
 POINTS = {"C": [0.78, 0.8, 0.82], "4": [0.88, 0.9, 0.92]}
 
@@ -38,7 +37,7 @@ def ticks(ax: Axes) -> list[str]:
 
 def test_the_figure_of_segments_draws_the_summary(make_results) -> None:
     summary = summarize(make_results(POINTS))
-    ax = accuracy_figure(summary, "made up").axes[0]
+    ax = plot_accuracy_vs_segments(summary)
     ((_, points),) = drawn(ax)
     # Student's t with 2 degrees of freedom: 4.30265 times the standard error, 0.02 / sqrt(3).
     half = 4.30265 * 0.02 / math.sqrt(3)
@@ -47,7 +46,7 @@ def test_the_figure_of_segments_draws_the_summary(make_results) -> None:
     assert ticks(ax) == ["4\n4.00M", "C\n2.00M"]
     assert ax.texts[0].get_text() == "\nMACs"
     assert ax.get_xlabel() == "segments of the spatial convolution\n(about 79.0k parameters each)"
-    assert ax.get_ylabel() == "test top-1 accuracy, 95% interval"
+    assert ax.get_ylabel() == "test top-1 accuracy, 95% interval,\nfrom seeds alone"
 
 
 @pytest.mark.parametrize(
@@ -62,15 +61,14 @@ def test_costs_that_differ_are_below_their_points(
     make_results, params: list[int], macs: list[int], below: list[str], each: str
 ) -> None:
     summary = summarize(make_results({"4": [0.9], "C": [0.8]}))
-    ax = accuracy_figure(summary.assign(params=params, macs=macs), "made up").axes[0]
+    ax = plot_accuracy_vs_segments(summary.assign(params=params, macs=macs))
     assert ticks(ax) == below
     assert ax.get_xlabel() == f"segments of the spatial convolution{each}"
 
 
 def test_each_combination_has_a_curve_and_a_label(make_results) -> None:
     two = pd.concat([make_results(POINTS), make_results(POINTS, order="pointwise_first")])
-    ax = Figure().subplots()
-    plot_accuracy_vs_segments(summarize(two), ax)
+    ax = plot_accuracy_vs_segments(summarize(two))
     names = [name for name, _ in drawn(ax)]
     assert names == ["order spatial_first", "order pointwise_first"]
     legend = ax.get_legend()
@@ -82,8 +80,7 @@ def test_each_combination_has_a_curve_and_a_label(make_results) -> None:
 
 def test_a_curve_and_its_points_have_one_colour(make_results) -> None:
     two = pd.concat([make_results(POINTS), make_results(POINTS, order="pointwise_first")])
-    ax = Figure().subplots()
-    plot_accuracy_vs_segments(summarize(two), ax)
+    ax = plot_accuracy_vs_segments(summarize(two))
     connecting = [lines for lines in ax.collections if len(lines.get_linestyle()) == 1]
     points = [container.lines[0] for container in ax.containers]  # type: ignore[attr-defined]
     for line, point in zip(connecting[::2], points, strict=True):
@@ -99,8 +96,7 @@ def test_intervals_of_one_point_stay_nearer_to_it_than_to_the_next(
         make_results({"3": [0.5] * 2, "4": [0.5] * 2, "C": [0.5] * 2}, lr=lr)
         for lr in range(curves)
     ]
-    ax = Figure().subplots()
-    plot_accuracy_vs_segments(summarize(pd.concat(parts)), ax)
+    ax = plot_accuracy_vs_segments(summarize(pd.concat(parts)))
     at = np.array([[x for x, *_ in points] for _, points in drawn(ax)])  # (curves, points)
     assert at[:, 0].max() < at[:, 1].min()
     np.testing.assert_allclose(at.mean(axis=0), [math.log2(3), 2, 3.5])
@@ -110,8 +106,7 @@ def test_intervals_of_one_point_stay_nearer_to_it_than_to_the_next(
 @pytest.mark.parametrize("cost", ["params", "macs", "train_seconds"])
 def test_the_figure_of_costs_draws_the_summary(make_results, cost: Any) -> None:
     summary = summarize(make_results(POINTS))
-    ax = Figure().subplots()
-    plot_accuracy(summary, cost, ax)
+    ax = plot_accuracy(summary, cost)
     ((_, points),) = drawn(ax)
     assert [point[0] for point in points] == summary[cost].tolist()
     assert [point[1] for point in points] == summary["test_top1"].tolist()
@@ -121,22 +116,19 @@ def test_the_figure_of_costs_draws_the_summary(make_results, cost: Any) -> None:
 def test_the_front_is_drawn_through_its_points(make_results) -> None:
     seeds = {"1": [0.5], "2": [0.7], "4": [0.6], "8": [0.9]}
     summary = summarize(make_results(seeds))
-    ax = Figure().subplots()
-    plot_accuracy(summary, "macs", ax)
+    ax = plot_accuracy(summary, "macs")
     (line,) = [line for line in ax.lines if line.get_label() == "Pareto front"]
     front = pareto_front(summary, "macs")
     assert front["segments"].tolist() == ["1", "2", "8"]
     np.testing.assert_array_equal(line.get_xydata(), front[["macs", "test_top1"]])
     assert line.get_drawstyle() == "steps-post"
-    ax = Figure().subplots()
-    plot_accuracy(summary[summary["segments"] == "8"], "macs", ax)
+    ax = plot_accuracy(summary[summary["segments"] == "8"], "macs")
     assert ax.get_legend() is None  # a front of one point is no line
 
 
 def test_points_with_one_setting_and_cost_share_a_label(make_results) -> None:
     two = pd.concat([make_results(POINTS), make_results({"C": [0.1]}, order="pointwise_first")])
-    ax = Figure().subplots()
-    plot_accuracy(summarize(two), "macs", ax)
+    ax = plot_accuracy(summarize(two), "macs")
     named = {text.get_text(): text.xy for text in ax.texts}  # type: ignore[attr-defined]
     assert len(ax.texts) == 2
     assert named["C"] == pytest.approx((2e6, 0.8))
@@ -147,14 +139,13 @@ def test_costs_that_span_more_have_a_logarithmic_axis(
     make_results, most: float, scale: str
 ) -> None:
     summary = summarize(make_results({"1": [0.5], "C": [0.6]})).assign(train_seconds=[1.0, most])
-    ax = Figure().subplots()
-    plot_accuracy(summary, "train_seconds", ax)
+    ax = plot_accuracy(summary, "train_seconds")
     assert ax.get_xscale() == scale
     ax.figure.draw_without_rendering()
 
 
 def test_a_single_seed_draws_no_bar(make_results) -> None:
-    ax = accuracy_figure(summarize(make_results({"1": [0.5], "C": [0.6]})), "one seed").axes[0]
+    ax = plot_accuracy_vs_segments(summarize(make_results({"1": [0.5], "C": [0.6]})))
     _, caps, (bars,) = ax.containers[0].lines  # type: ignore[attr-defined]
     assert not any(segment.size for segment in bars.get_segments())
     assert all(math.isnan(height) for cap in caps for height in cap.get_ydata())
@@ -163,31 +154,30 @@ def test_a_single_seed_draws_no_bar(make_results) -> None:
 
 def test_an_axis_of_accuracy_ends_at_0_and_1(make_results) -> None:
     seeds = {"1": [0.1, 0.5, 0.9], "C": [0.1, 0.5, 0.9]}  # an interval from below 0 to above 1
-    low, high = accuracy_figure(summarize(make_results(seeds)), "weak runs").axes[0].get_ylim()
+    low, high = plot_accuracy_vs_segments(summarize(make_results(seeds))).get_ylim()
     assert -0.01 <= low <= 0
     assert 1 <= high <= 1.01
 
 
 def test_failures_are_below_their_point(make_results) -> None:
     seeds = {"4": [0.9, math.nan, 0.8], "C": [0.9, 0.8, 0.7]}
-    ax = accuracy_figure(summarize(make_results(seeds)), "one failed").axes[0]
+    ax = plot_accuracy_vs_segments(summarize(make_results(seeds)))
     assert ticks(ax) == ["4\n1/3\n2.00M", "C\n\n4.00M"]
     assert ax.texts[0].get_text() == "\nfailed\nMACs"
 
 
 def test_a_study_without_a_finished_run_says_so(make_results) -> None:
     summary = summarize(make_results({"4": [math.nan], "C": [math.nan]}))
-    figure = accuracy_figure(summary, "all failed")
-    assert "no run has finished" in [text.get_text() for text in figure.axes[0].texts]
-    figure.draw_without_rendering()
-    ax = Figure().subplots()
-    plot_accuracy(summary, "params", ax)
+    ax = plot_accuracy_vs_segments(summary)
+    assert "no run has finished" in [text.get_text() for text in ax.texts]
     ax.figure.draw_without_rendering()
+    plot_accuracy(summary, "params").figure.draw_without_rendering()
 
 
 def test_a_long_title_and_many_names_fit(make_results) -> None:
     parts = [make_results(POINTS, order=f"some_order_with_a_long_name_{i}") for i in range(9)]
-    figure = accuracy_figure(summarize(pd.concat(parts)), "digits, " * 30)
+    figure = plot_accuracy_vs_segments(summarize(pd.concat(parts))).get_figure(root=True)
+    lay_out_figure(figure, "digits, " * 30)
     figure.draw_without_rendering()
     (legend,) = figure.legends
     width, height = figure.get_size_inches() * figure.dpi

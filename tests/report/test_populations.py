@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 from scipy import stats
 
 from spectrum.report import error_distribution, plot_error_distribution
@@ -55,8 +54,7 @@ def test_a_run_of_two_studies_counts_once_in_a_population(make_results) -> None:
 
 def test_the_curves_are_the_steps(make_results) -> None:
     results = make_results({"C": [0.75, 0.5, 0.5, math.nan], "1": [0.875]})
-    ax = Figure().subplots()
-    plot_error_distribution(results, ax)
+    ax = plot_error_distribution(results)
     one, depthwise = ax.lines  # in the order of the dial
     assert one.get_drawstyle() == "steps-post"
     assert one.get_xydata().tolist() == [[0.125, 0], [0.125, 1], [1, 1]]
@@ -79,8 +77,7 @@ def test_other_fields_and_populations_that_failed_are_drawn(make_results) -> Non
     results = pd.concat(
         [make_results({"C": [0.9]}), make_results({"C": [math.nan]}, order="pointwise_first")]
     )
-    ax = Figure().subplots()
-    plot_error_distribution(results, ax, by="order")
+    ax = plot_error_distribution(results, by="order")
     assert [str(line.get_label()) for line in ax.lines] == [
         "order spatial_first: 1 run, median 0.1000",
         "order pointwise_first: 1 run, median 1.0000",

@@ -14,7 +14,7 @@ from spectrum.layers import SegmentedConv
 from spectrum.networks.weights.stored import stored_segments
 from spectrum.runs.initial_weights import InitialWeights, build_with_weights, read_initial_weights
 from spectrum.study.plan import make_plan
-from tests.small_studies import weights
+from tests.small_studies import FIELDS
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -22,11 +22,13 @@ IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 STAGES = ("stage2", "stage3", "stage4", "stage5")
 
 
-@pytest.fixture
-def trained(small_study: Callable[..., StudyConfig]) -> Path:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The weights of a run at C."""
-    config = small_study(segments="C", epochs=1)
-    return config.runs / run_study(config)["run_id"][0] / "weights.safetensors"
+    root = tmp_path_factory.mktemp("trained")
+    fields = {**FIELDS, "segments": "C", "epochs": 1}
+    run_study(StudyConfig(**fields, out=root / "out", runs=root / "runs"))
+    return next(root.glob("runs/*/weights.safetensors"))
 
 
 def logits(network: nn.Module) -> torch.Tensor:
@@ -63,45 +65,23 @@ def test_a_study_trains_on_from_the_weights(
     after = dict(load_run(config.runs / results["run_id"][0]).named_parameters())
     torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
     assert results["val_top1"].min() > fresh["val_top1"].max()
+    assert len(list((config.runs / "starts").iterdir())) == 1
 
 
-def test_workers_load_the_weights_from_the_store(
-    small_study: Callable[..., StudyConfig], trained: Path, tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy.safetensors"
-    copy.write_bytes(trained.read_bytes())
-    fields = {"epochs": 1, "start": copy}
-    here = small_study(**fields, runs=tmp_path / "here")
-    apart = small_study(**fields, runs=tmp_path / "apart", workers=2)
-    assert list(run_study(here)["status"]) == list(run_study(apart)["status"]) == ["done"] * 2
-    assert weights(here.runs) == weights(apart.runs)
-    assert len(list((here.runs / "starts").iterdir())) == 1
-
-
-def test_the_solved_width_of_a_run_is_taken_over(
+def test_a_run_hands_on_its_settings_and_its_solved_width(
     small_study: Callable[..., StudyConfig], tmp_path: Path
 ) -> None:
-    first = small_study(match="params", network={"name": "tiny"}, segments="1", epochs=1)
-    row = run_study(first).iloc[0]
+    network = {"name": "tiny", "hidden": [7]}
+    changes = {"match": "params", "network": network, "activation": "relu", "segments": "1"}
+    row = run_study(small_study(**changes, epochs=1)).iloc[0]
     assert row["width"] != 1
-    file = first.runs / row["run_id"] / "weights.safetensors"
-    second = small_study(network={"name": "tiny"}, segments="1", epochs=1, start=file)
-    assert run_study(second)["width"].tolist() == [row["width"]]
-
-
-def test_the_weights_of_a_run_contain_its_network_settings(
-    small_study: Callable[..., StudyConfig], tmp_path: Path
-) -> None:
-    network = {"name": "tiny", "width": 0.3, "hidden": [7]}
-    first = small_study(network=network, activation="relu", segments="C", epochs=1)
-    run_id = run_study(first)["run_id"][0]
     moved = tmp_path / "moved.safetensors"
-    moved.write_bytes((first.runs / run_id / "weights.safetensors").read_bytes())
-    second = small_study(network={"name": "tiny"}, segments="C", epochs=1, start=moved)
-    row = run_study(second).iloc[0]
-    assert (row["activation"], row["width"], row["hidden"]) == ("relu", 0.3, "7")
-    third = small_study(network={"name": "tiny"}, activation="elu", segments="C", start=moved)
-    assert make_plan(third).points[0].network.activation == "elu"
+    moved.write_bytes(next(tmp_path.glob("runs/*/weights.safetensors")).read_bytes())
+    plain = {"network": {"name": "tiny"}, "segments": "1", "start": moved}
+    found = make_plan(small_study(**plain)).points[0].network
+    assert (found.activation, found.width, found.hidden) == ("relu", row["width"], (7,))
+    given = make_plan(small_study(**plain, activation="elu")).points[0].network
+    assert given.activation == "elu"
 
 
 @pytest.mark.parametrize("stored", ["C", "C/2"])

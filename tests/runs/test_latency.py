@@ -18,8 +18,7 @@ from spectrum.networks import NetworkConfig
 from spectrum.runs.latency import LatencyCache, make_latency_cache
 from spectrum.study.plan import Plan, make_plan
 from spectrum.study.study import dry_run
-from tests.forked import start_forked
-from tests.small_studies import run_command
+from tests.forked import start_forked, wait_for
 from tests.timing_machine import SHAPE, SimulatedMachine
 
 Study = Callable[..., StudyConfig]
@@ -47,38 +46,47 @@ def ids(plan: Plan) -> list[str]:
     return [run.id for _, run in plan.runs()]
 
 
-def test_points_have_the_latency_of_the_reference(
+@pytest.mark.parametrize("budget", [None, 2.5])
+def test_points_have_the_latency_of_the_reference_or_the_budget_in_milliseconds(
+    budget: float | None, machine: SimulatedMachine, timed_study: Study
+) -> None:
+    plan = make_plan(timed_study(budget=budget))
+    *points, reference = plan.points
+    if budget is None:
+        assert (reference.network.width, reference.miss) == (1.0, 0.0)
+        assert reference.latency == plan.budget
+        assert all(0.1 < point.network.width < 0.9 for point in points)
+    else:
+        assert plan.budget == budget
+    for point in plan.points:
+        assert point.latency == pytest.approx(plan.budget, rel=0.04)
+        found = 1000 * machine.seconds(point.network, "float32")
+        assert found == pytest.approx(plan.budget, rel=0.06)
+        assert point.miss == pytest.approx(point.latency / plan.budget - 1)
+
+
+def test_a_budget_that_no_width_meets_is_refused(
     machine: SimulatedMachine, timed_study: Study
 ) -> None:
-    plan = make_plan(timed_study())
-    reference = plan.points[-1]
-    assert (reference.network.width, reference.miss) == (1.0, 0.0)
-    assert reference.latency == plan.budget
-    for point in plan.points[:-1]:
-        assert 0.1 < point.network.width < 0.9
-        assert point.latency == pytest.approx(plan.budget, rel=0.03)
-        assert point.miss == pytest.approx(point.latency / plan.budget - 1)  # type: ignore[operator]
+    with pytest.raises(ValueError, match=r"^budget \(='?0.01[^)]*\) must be near what a width can"):
+        make_plan(timed_study(budget=0.01))
+    assert StudyConfig(match="latency", budget="5.0").budget == 5
+    assert StudyConfig(match="latency", budget="0.5").budget == 0.5
 
 
 def test_solved_widths_are_kept(machine: SimulatedMachine, timed_study: Study) -> None:
     plan = make_plan(timed_study())
     count = len(machine.measured)
-    assert ids(make_plan(timed_study())) == ids(plan)
-    assert [point.latency for point in make_plan(timed_study()).points] == [
-        point.latency for point in plan.points
+    again = make_plan(timed_study(segments="C,4,1"))
+    assert widths(again) == widths(plan)
+    assert sorted(ids(again)) == sorted(ids(plan))
+    assert [point.latency for point in again.points] == [
+        point.latency for point in reversed(plan.points)
     ]
     assert len(machine.measured) == count
     for path in (timed_study().runs / "latency").glob("*.json"):
         path.unlink()
     assert widths(make_plan(timed_study())) != widths(plan)  # no two measurements are equal
-
-
-def test_the_order_of_points_changes_no_width(
-    machine: SimulatedMachine, timed_study: Study
-) -> None:
-    first = widths(make_plan(timed_study(segments="1,4")))
-    again = widths(make_plan(timed_study(segments="C,2,4,1")))
-    assert first == {name: again[name] for name in first}
 
 
 def test_conditions_that_change_latency_are_measured_separately(
@@ -113,19 +121,6 @@ def test_networks_are_timed_under_the_conditions_of_their_runs(
     full, half = plan.points
     assert full.network.width == 1 < half.network.width
     assert half.latency == pytest.approx(full.latency, rel=0.03)
-
-
-def test_a_budget_is_in_milliseconds(machine: SimulatedMachine, timed_study: Study) -> None:
-    plan = make_plan(timed_study(budget=2.5))
-    assert plan.budget == 2.5
-    for point in plan.points:
-        assert point.latency == pytest.approx(2.5, rel=0.04)
-        found = 1000 * machine.seconds(point.network, "float32")
-        assert found == pytest.approx(2.5, rel=0.06)
-    with pytest.raises(ValueError, match=r"^budget \(='?0.01[^)]*\) must be near what a width can"):
-        make_plan(timed_study(budget=0.01))
-    assert StudyConfig(match="latency", budget="5.0").budget == 5
-    assert StudyConfig(match="latency", budget="0.5").budget == 0.5
 
 
 def test_results_have_the_latency_and_the_width(
@@ -222,19 +217,18 @@ def test_an_edited_model_is_measured_again(
 
 
 def test_a_killed_command_keeps_its_solved_widths(tmp_path: Path) -> None:
-    """Without a simulated machine: a process measures, is killed, and another continues."""
-    folders = ["--out", tmp_path / "out", "--runs", tmp_path / "runs", "--workers=1"]
-    arguments = ["--match=latency", "--segments=4,C", "--seeds=3", "--epochs=40", *folders]
-    folder = tmp_path / "runs" / "latency"
-    killed = start_forked("spectrum.study", tmp_path / "log", *arguments)
-    while len(list(folder.glob("*.json"))) < 2 and killed.is_alive():
-        time.sleep(0.05)
+    """Without a simulated machine: a process measures and is killed, and another plan goes on."""
+    config = StudyConfig(
+        match="latency", segments="4,C", seeds=3, epochs=40, workers=1, runs=tmp_path / "runs"
+    )
+    arguments = ["--match=latency", "--segments=4,C", "--seeds=3", "--epochs=40", "--workers=1"]
+    folders = ["--out", tmp_path / "out", "--runs", config.runs]
+    killed = start_forked("spectrum.study", tmp_path / "log", *arguments, *folders)
+    wait_for(lambda: len(list(config.runs.glob("latency/*.json"))) == 2)
     killed.kill()
     killed.join()
-    kept = {path: path.read_bytes() for path in folder.glob("*.json")}
+    kept = {path: path.read_bytes() for path in config.runs.glob("latency/*.json")}
     solved = [fields for fields in map(json.loads, kept.values()) if "width" in fields]
     (width,) = (of["width"] for of in solved if of["of"]["network"]["segments"] == "4")
-    done = run_command(*arguments, "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert f" {width:.4g} " in done.stdout
+    assert widths(make_plan(config))["4"] == width
     assert {path: path.read_bytes() for path in kept} == kept

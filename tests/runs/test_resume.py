@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from spectrum import StudyConfig, load_results, run_study
+from spectrum import StudyConfig, run_study
 from spectrum.runs.store import Store
 from tests.forked import FORKED
 from tests.small_studies import FIELDS, weights
@@ -50,7 +50,7 @@ def die_at_step(step_number: int) -> None:
 
 
 def run_killed(stage: str, config: StudyConfig) -> None:
-    """Run a study that kills its own process with SIGKILL at a stage of its first run."""
+    """Run a study that kills its own process with SIGKILL at a stage of its run."""
     if stage == "mid-epoch":
         die_at_step(7)  # four steps an epoch: in the middle of the second
     elif stage == "between checkpoint and result":
@@ -63,7 +63,7 @@ def run_killed(stage: str, config: StudyConfig) -> None:
 
 
 def kill_study(stage: str, config: StudyConfig) -> None:
-    """Execute a study in another process, which is killed at a stage of its first run."""
+    """Execute a study in another process, which is killed at a stage of its run."""
     process = FORKED.Process(target=run_killed, args=(stage, config))
     process.start()
     process.join()
@@ -71,7 +71,6 @@ def kill_study(stage: str, config: StudyConfig) -> None:
 
 
 STAGES = [
-    "mid-epoch",
     "before renaming checkpoint.pt",
     "after renaming checkpoint.pt",
     "between checkpoint and result",
@@ -83,55 +82,64 @@ STAGES = [
 
 @pytest.fixture(scope="module")
 def unstopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a study of one run that was never stopped."""
     root = tmp_path_factory.mktemp("unstopped")
-    run_study(StudyConfig(**FIELDS, out=root / "out", runs=root / "runs"))
+    fields = {**FIELDS, "segments": "C"}
+    run_study(StudyConfig(**fields, out=root / "out", runs=root / "runs"))
     return root / "runs"
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the same study, killed in the middle of the second epoch."""
+    root = tmp_path_factory.mktemp("stopped")
+    fields = {**FIELDS, "segments": "C"}
+    kill_study("mid-epoch", StudyConfig(**fields, out=root / "out", runs=root / "runs"))
+    return root / "runs"
+
+
+def check_end(config: StudyConfig, unstopped: Path) -> None:
+    """Run a study and check that its store becomes that of the study that was never stopped."""
+    (row,) = run_study(config).to_dict("records")
+    assert row["status"] == "done"
+    assert weights(config.runs) == weights(unstopped)
+    assert sorted(path.name for path in (config.runs / row["run_id"]).iterdir()) == [
+        ".lock",
+        "config.json",
+        "curve.jsonl",
+        "predictions.npz",
+        "result.json",
+        "weights.safetensors",
+    ]
+    assert [line["epoch"] for line in Store(config.runs).curve(row["run_id"])] == [1, 2, 3]
+    reference = Store(unstopped).result(row["run_id"])
+    for figure in ("val_top1", "test_top1", "test_loss"):
+        assert row[figure] == reference[figure]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_study_ends_as_one_never_killed(
     stage: str, small_study: Callable[..., StudyConfig], unstopped: Path
 ) -> None:
-    config = small_study()
+    config = small_study(segments="C")
     kill_study(stage, config)
-    assert len(weights(config.runs)) <= 1  # it died in the first run
-
-    results = run_study(config)
-
-    assert list(results["status"]) == ["done", "done"]
-    assert weights(config.runs) == weights(unstopped)
-    for run_id in results["run_id"]:
-        files = sorted(path.name for path in (config.runs / run_id).iterdir())
-        assert files == [
-            ".lock",
-            "config.json",
-            "curve.jsonl",
-            "predictions.npz",
-            "result.json",
-            "weights.safetensors",
-        ]
-        epochs = [
-            json.loads(line)["epoch"]
-            for line in (config.runs / run_id / "curve.jsonl").read_text().splitlines()
-        ]
-        assert epochs == [1, 2, 3]
-    figures = ["run_id", "val_top1", "test_top1", "test_loss"]
-    reference = [json.loads((unstopped / i / "result.json").read_text()) for i in results["run_id"]]
-    for figure in figures[1:]:
-        assert list(results[figure]) == [result[figure] for result in reference]
+    check_end(config, unstopped)
 
 
-def test_a_resumed_run_does_not_start_again(
-    small_study: Callable[..., StudyConfig], monkeypatch: pytest.MonkeyPatch
+def test_a_study_killed_in_an_epoch_goes_on_from_the_one_before(
+    small_study: Callable[..., StudyConfig],
+    unstopped: Path,
+    stopped: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = small_study(segments="C")
-    kill_study("mid-epoch", config)
+    shutil.copytree(stopped, config.runs)
     steps = []
     original = torch.nn.utils.clip_grad_norm_
     monkeypatch.setattr(
         torch.nn.utils, "clip_grad_norm_", lambda *given: (steps.append(1), original(*given))
     )
-    run_study(config)
+    check_end(config, unstopped)
     assert len(steps) == 8  # two epochs of four steps; the first is in the checkpoint
 
 
@@ -140,10 +148,11 @@ def test_a_truncated_checkpoint_is_reported_and_the_run_starts_anew(
     size: int,
     small_study: Callable[..., StudyConfig],
     unstopped: Path,
+    stopped: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = small_study()
-    kill_study("mid-epoch", config)
+    config = small_study(segments="C")
+    shutil.copytree(stopped, config.runs)
     (checkpoint,) = config.runs.glob("*/checkpoint.pt")
     checkpoint.write_bytes(checkpoint.read_bytes()[:size])
     run_study(config)
@@ -152,32 +161,28 @@ def test_a_truncated_checkpoint_is_reported_and_the_run_starts_anew(
     assert weights(config.runs) == weights(unstopped)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"status": "do', b"[1]", b'{"a": 1}', b"\xff\xfe"])
 def test_a_damaged_result_is_reported_and_the_run_is_done_again(
-    content: bytes,
     small_study: Callable[..., StudyConfig],
     unstopped: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = small_study(segments="C")
     shutil.copytree(unstopped, config.runs)
-    before = run_study(config)
-    result = config.runs / before["run_id"][0] / "result.json"
-    result.write_bytes(content)
-    after = run_study(config)
+    (path,) = config.runs.glob("*/result.json")
+    store, before = Store(config.runs), path.read_bytes()
+    for content in (b"", b'{"status": "do', b"[1]", b'{"a": 1}', b"\xff\xfe"):
+        path.write_bytes(content)
+        assert store.result(path.parent.name) is None
+    run_study(config)
     assert "is damaged, the run is done again" in " ".join(capsys.readouterr().err.split())
-    assert list(after["test_loss"]) == list(before["test_loss"])
-    assert json.loads(result.read_text())["status"] == "done"
+    assert store.result(path.parent.name)["test_loss"] == json.loads(before)["test_loss"]
 
 
 def test_finished_runs_are_not_executed_again(
-    small_study: Callable[..., StudyConfig], monkeypatch: pytest.MonkeyPatch
+    small_study: Callable[..., StudyConfig], unstopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small_study()
-    first = run_study(config)
+    shutil.copytree(unstopped, small_study().runs)
     monkeypatch.setattr("spectrum.study.study.execute_runs", lambda *_, **__: pytest.fail("ran"))
-    assert run_study(config).equals(first)
-    assert load_results(config.out / config.name)["run_id"].tolist() == first["run_id"].tolist()
     # Another study that asks for the same runs finds them, whatever its name.
-    other = run_study(small_study(name="other", segments="C"))
-    assert set(other["run_id"]) < set(first["run_id"])
+    results = run_study(small_study(name="other", segments="C"))
+    assert results["run_id"].tolist() == [path.name for path in unstopped.iterdir()]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from spectrum.search.space import make_space
 from spectrum.search.storage import open_study
 from spectrum.search.trials import Trials
 from spectrum.study.plan import make_plan
-from tests.forked import start_forked
+from tests.forked import is_worker, start_forked, wait_for, workers_of
 
 __all__ = [
     "Driver",
@@ -178,28 +177,6 @@ class Watch:
     def twice(self) -> list[str]:
         """The runs whose result was written more than once."""
         return [run_id for run_id, files in self._seen.items() if len(files) > 1]
-
-
-def workers_of(process: int) -> list[int]:
-    """The living processes that execute runs for another one, the oldest first."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [int(child) for child in children if is_worker(int(child))]
-
-
-def is_worker(process: int) -> bool:
-    """Whether a process executes runs, and is alive."""
-    try:
-        return b"spectrum.executors.local_worker" in Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Waits until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it didn't happen"
-        time.sleep(0.01)
 
 
 def sqlite(folder: Path) -> str:

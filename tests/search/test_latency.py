@@ -98,7 +98,7 @@ def test_points_of_equal_latency(small_search: Search) -> None:
     candidates = candidates_of(small_search(**fields, budget=0.9))
     for params in candidates.space.all_points():
         assert candidates.point(params).latency == pytest.approx(0.9, rel=0.04)
-    with pytest.raises(ValueError, match=r"^budget \(=0.01 ms\) must be near what a width can"):
+    with pytest.raises(ValueError, match=r"^budget \(='?0.01[^)]*\) must be near what a width can"):
         candidates_of(small_search(**fields, budget=0.01)).starting_points()
 
 

@@ -1,5 +1,7 @@
 """The main loop when a trial is queued again, or a worker dies, at a bad moment."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 
@@ -12,7 +14,7 @@ from spectrum.runs.store import Store
 from spectrum.search import SearchConfig
 from spectrum.search.optimize import _Loop
 from spectrum.search.storage import silence_optuna
-from tests.search.processes import Sharing, an_hour_passes
+from tests.search.processes import Sharing, an_hour_passes, workers_of
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def sharing(small_search: Callable[..., SearchConfig]) -> Iterator[Sharing]:
 
 @pytest.fixture
 def loop(sharing: Sharing) -> Iterator[_Loop]:
-    display = ProgressDisplay(Console(quiet=True), 4, 0, str)
+    display = ProgressDisplay(Console(quiet=True), 4, 0)
     store = Store(sharing.config.runs)
     with LocalExecutor(store, ["cpu"], workers=2, threads=1) as executor:
         yield _Loop(sharing.join(), executor, store, display, threading.Event())
@@ -52,8 +54,13 @@ def test_an_interrupt_stops_a_run_whose_worker_has_died_since(
     trial = loop.trials.next_trial()
     assert trial is not None
     loop._start(trial)
+    while not loop.store.checkpoint_path(trial.run.id).exists():
+        loop.executor.next_event()
+    (worker,) = workers_of(os.getpid())
+    os.kill(worker, signal.SIGSTOP)
     loop.stopping.set()
-    loop.announced_interrupt = True  # to a worker that has died; another one has the run now
+    loop._stop_active()  # it dies before it can read this
+    os.kill(worker, signal.SIGKILL)
     while loop.active:
         event = loop.executor.next_event()
         assert event is not None

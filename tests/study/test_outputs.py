@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from spectrum import StudyConfig, compare_points, load_results, run_study
+from spectrum import StudyConfig, compare_points, load_results, run_study, state_evidence
 from spectrum.analysis.folder import CORRECT, CURVES, RESULTS, load_correct, load_curves
 from spectrum.runs.store import Store
+from spectrum.study.__main__ import main
 from tests.small_studies import FIELDS
-from tests.study.test_comparison import damage
 
 CURVE = ["run_id", "epoch", "samples", "lr", "train_loss", "val_loss", "val_top1", "seconds"]
 
@@ -42,6 +44,10 @@ def test_the_folder_holds_these_files_and_no_others(finished: StudyConfig) -> No
     assert StudyConfig(**fields) == finished
     page = (folder / "report.html").read_text()
     assert "python -m spectrum.study &lt;its flags&gt;" in page
+    with Image.open(folder / "accuracy_vs_segments.png") as picture:
+        assert picture.height >= 600
+        colours = picture.convert("RGB").getcolors(maxcolors=1 << 20)
+    assert (0, 114, 178) in {colour for _, colour in colours or []}  # the markers
 
 
 def test_every_file_is_read_back_as_it_was(finished: StudyConfig) -> None:
@@ -62,67 +68,30 @@ def test_every_file_is_read_back_as_it_was(finished: StudyConfig) -> None:
         assert correct[run_id].mean() == pytest.approx(test_top1)
 
 
-def test_a_copied_folder_is_enough_to_compare(finished: StudyConfig, tmp_path: Path) -> None:
-    folder = finished.out / finished.name
+def test_a_copied_folder_is_enough_to_compare(
+    finished: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, evidence = finished.out / finished.name, compare_points(finished.out / finished.name)
     shutil.copytree(folder, tmp_path / "copy")
     text = (folder / "study.json").read_text().replace(str(finished.runs), "/nowhere/at/all")
     (tmp_path / "copy" / "study.json").write_text(text)
-    pd.testing.assert_frame_equal(compare_points(tmp_path / "copy"), compare_points(folder))
+    monkeypatch.chdir(tmp_path)
+    pd.testing.assert_frame_equal(compare_points("copy"), evidence)
+    means = load_results(folder).groupby("segments")["test_top1"].mean()
+    assert evidence.set_index("segments")["test_top1"].to_dict() == pytest.approx(means.to_dict())
 
 
-@pytest.mark.parametrize("lost", [RESULTS, CURVES, CORRECT, "study.json"])
-def test_a_file_that_isnt_there_is_named(lost: str, finished: StudyConfig, tmp_path: Path) -> None:
-    shutil.copytree(finished.out / finished.name, tmp_path / "copy")
-    (tmp_path / "copy" / lost).unlink()
-    load = load_curves if lost == CURVES else compare_points
-    with pytest.raises(ValueError, match=rf"\A[^\n]*{tmp_path}[^\n]*\Z") as caught:
-        load(tmp_path / "copy")
-    assert lost in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "how", ["empty", "cut", "flipped", "array", "text", "pickled", "numbers", "flat"]
-)
-def test_damaged_answers_are_named_in_one_line(
-    how: str, finished: StudyConfig, tmp_path: Path
+def test_the_command_says_what_the_evidence_supports(
+    finished: StudyConfig,
+    small_toml: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shutil.copytree(finished.out / finished.name, tmp_path / "copy")
-    path = tmp_path / "copy" / CORRECT
-    if how == "flat":
-        np.savez(path, correct=np.ones((2, 2), bool))
-    else:
-        damage(path, how)
-    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as caught:
-        load_correct(tmp_path / "copy")
-    assert str(caught.value).startswith(f"{path} is damaged: ")
-
-
-def test_missing_answers_of_a_run_are_named(finished: StudyConfig, tmp_path: Path) -> None:
-    shutil.copytree(finished.out / finished.name, tmp_path / "copy")
-    (first, *rest) = load_correct(tmp_path / "copy").items()
-    np.savez(tmp_path / "copy" / CORRECT, **dict(rest))
-    with pytest.raises(ValueError, match=rf"lacks the per-example results of run {first[0]}"):
-        compare_points(tmp_path / "copy")
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        (RESULTS, b"run_id,study\n1,2,3,4\n5\n"),
-        (RESULTS, b""),
-        (RESULTS, b"\xff\xfe\x00"),
-        (CURVES, b'a,b\n1,2\n"'),
-        (CURVES, b""),
-        (CURVES, b"\xff\xfe\x00"),
-        (CURVES, b"run_id,epoch\n1,2\n"),
-    ],
-)
-def test_damaged_rows_are_named_in_one_line(name: str, content: bytes, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    load = load_results if name == RESULTS else load_curves
-    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as caught:
-        load(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path / name} ")
+    flags = ["--seeds=2", "--epochs=2", f"--runs={finished.runs}"]
+    monkeypatch.setattr(sys, "argv", ["spectrum.study", str(small_toml), *flags])
+    assert main() == 0
+    (sentence,) = state_evidence(compare_points(finished.out / finished.name))
+    assert sentence in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("name", ["study.json", RESULTS, CURVES, CORRECT, "tuning.csv"])
@@ -148,22 +117,19 @@ def test_a_disk_that_fails_leaves_the_old_file_whole(
 
 
 def test_lost_files_of_runs_are_reported_and_left_out(
-    small_study: Callable[..., StudyConfig], caplog: pytest.LogCaptureFixture, with_figures: None
+    finished: StudyConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = small_study(epochs=1)
-    first, second = run_study(config)["run_id"]
-    (config.runs / first / "predictions.npz").unlink()
-    (config.runs / second / "curve.jsonl").write_text('{"epoch"')
+    shutil.copytree(finished.runs, tmp_path / "runs")
+    folders = {"runs": tmp_path / "runs", "out": tmp_path}
+    ids = load_results(finished.out / finished.name)["run_id"].tolist()
+    (tmp_path / "runs" / ids[0] / "predictions.npz").unlink()
+    (tmp_path / "runs" / ids[1] / "curve.jsonl").write_text('{"epoch"')
     with caplog.at_level(logging.WARNING):
-        run_study(config)
+        run_study(finished.model_copy(update=folders))
     assert "predictions.npz is missing" in caplog.text
     assert "curve.jsonl can't be read" in caplog.text
-    folder = config.out / config.name
-    assert set(load_correct(folder)) == {second}
-    assert set(load_curves(folder)["run_id"]) == {first}
-    said = " ".join((folder / "report.html").read_text().split())
-    assert "Nothing can be compared: " in said
-    assert f"lacks the per-example results of run {first}" in said
+    assert list(load_correct(tmp_path / "tested")) == ids[1:]
+    assert set(load_curves(tmp_path / "tested")["run_id"]) == {ids[0], *ids[2:]}
 
 
 def test_a_study_whose_runs_all_failed_has_its_files(

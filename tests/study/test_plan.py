@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,7 @@ from spectrum.runs.config import RunConfig
 from spectrum.study.plan import make_plan
 
 
-@pytest.mark.parametrize(
-    ("name", "match"), [("pointwise_stem", "params"), ("no_stem", "params"), ("no_stem", "macs")]
-)
+@pytest.mark.parametrize(("name", "match"), [("pointwise_stem", "params"), ("no_stem", "macs")])
 def test_every_point_meets_a_given_budget(
     name: str, match: str, small_study: Callable[..., StudyConfig]
 ) -> None:
@@ -33,11 +32,25 @@ def test_every_point_meets_a_given_budget(
         assert point.network.dropout == 0.5
 
 
-def test_a_budget_needs_a_cost_to_match(small_study: Callable[..., StudyConfig]) -> None:
-    with pytest.raises(
-        ValueError, match=r"budget \(=9\) needs match 'params', 'macs' or 'latency', not 'n"
-    ):
-        small_study(budget=9)
+def test_the_default_budget_is_the_cost_of_the_network_at_c() -> None:
+    plan = make_plan(StudyConfig(segments="3,C", match="macs", order="pointwise_first"))
+    three, reference = plan.points
+    assert plan.budget == reference.macs
+    assert reference.network.width == 1
+    assert abs(three.macs / reference.macs - 1) < 0.02
+
+
+def test_how_runs_are_executed_and_named_is_not_in_their_ids(
+    small_study: Callable[..., StudyConfig],
+) -> None:
+    def ids(**changes: Any) -> set[str]:
+        return {run.id for _, run in make_plan(small_study(segments="4", **changes)).runs()}
+
+    plain = ids()
+    for changes in ({"name": "x"}, {"threads": 2}, {"workers": 2}, {"out": "x"}):
+        assert ids(**changes) == plain, changes
+    assert {run.id for _, run in make_plan(small_study(segments=" 04 ")).runs()} == plain
+    assert ids(seeds=2) > plain
 
 
 def test_the_number_of_processes_is_in_an_id_if_it_changes_the_result(

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from spectrum.errors import FieldError
+from spectrum.networks.blocks import Pool
 from spectrum.networks.former_names import rename_former
 from spectrum.networks.inception import Inception
-from spectrum.networks.inception_modules import AvgPool
 from spectrum.networks.resnet import ResNet
 from spectrum.networks.vgg import VGG
 from spectrum.networks.weights.layouts import LAYOUTS, OWN, Layout, Preprocessing, recognise
 from spectrum.networks.weights.source import Source, describe, read_tensors
 from spectrum.networks.weights.translate import BATCH_COUNT, translate
-from spectrum.networks.xception import MaxPool, Xception
+from spectrum.networks.xception import Xception
 
 __all__ = ["Weights", "load_weights", "preprocessing", "read_weights", "source_settings"]
 
@@ -246,8 +246,7 @@ def _apply_settings(network: nn.Module, layout: Layout) -> list[str]:
     settings: list[tuple[type[nn.Module], str, object]] = [
         (nn.BatchNorm2d, "eps", layout.bn_eps),
         (nn.BatchNorm2d, "momentum", layout.bn_momentum),
-        (MaxPool, "pooling", layout.pooling),
-        (AvgPool, "count_include_pad", layout.pooling == "symmetric"),
+        (Pool, "pooling", layout.pooling),
     ]
     changes = {}
     for module in network.modules():

@@ -7,7 +7,7 @@ lacks. They depend only on the source's names and on the tensors' numbers of dim
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from torch import Tensor
@@ -27,7 +27,7 @@ def tensor_names(layout: str, tensors: Mapping[str, Tensor]) -> Names:
         tensors: the tensors by the source's names.
 
     Returns:
-        The names, including those of tensors that the source lacks.
+        The names, including those of tensors that the source or the network lacks.
     """
     return _TABLES[layout](tensors)
 
@@ -42,28 +42,28 @@ _MODULES: tuple[tuple[int, str, int], ...] = (
 _MIDDLE = 3  # convolutions of a middle module, the only kind without a shortcut of its own
 
 
-def _timm_legacy_xception(tensors: Iterable[str]) -> Names:
-    names = _conv("conv1", "stem.0.conv") | _norm("bn1", "stem.0.bn")
-    names |= _conv("conv2", "stem.1.conv") | _norm("bn2", "stem.1.bn")
+def _timm_legacy_xception(tensors: Mapping[str, Tensor]) -> Names:
+    modules = {"conv1": "stem.0.conv", "bn1": "stem.0.bn"}
+    modules |= {"conv2": "stem.1.conv", "bn2": "stem.1.bn"}
     for number, module, convs in _MODULES:
         block = f"block{number - 1}"
         for i in range(convs):
             # timm numbers the layers of a module; all but the first module begin with a ReLU.
             place = 3 * i + (number > 2)
-            names |= _timm_separable(f"{block}.rep.{place}", f"{module}.conv{i + 1}")
-            names |= _norm(f"{block}.rep.{place + 1}", f"{module}.bn{i + 1}")
+            modules |= _timm_separable(f"{block}.rep.{place}", f"{module}.conv{i + 1}")
+            modules[f"{block}.rep.{place + 1}"] = f"{module}.bn{i + 1}"
         if convs != _MIDDLE:
-            names |= _conv(f"{block}.skip", f"{module}.shortcut.0")
-            names |= _norm(f"{block}.skipbn", f"{module}.shortcut.1")
+            modules[f"{block}.skip"] = f"{module}.shortcut.0"
+            modules[f"{block}.skipbn"] = f"{module}.shortcut.1"
     for i in (3, 4):
-        names |= _timm_separable(f"conv{i}", f"exit.conv{i}") | _norm(f"bn{i}", f"exit.bn{i}")
-    head = "last_linear" if "last_linear.weight" in set(tensors) else "fc"
-    return names | _linear(head, "classifier")
+        modules |= _timm_separable(f"conv{i}", f"exit.conv{i}")
+        modules[f"bn{i}"] = f"exit.bn{i}"
+    modules["last_linear" if "last_linear.weight" in tensors else "fc"] = "classifier"
+    return _with_tensors(modules)
 
 
 def _timm_separable(source: str, target: str) -> Names:
-    spatial = _conv(f"{source}.conv1", f"{target}.spatial")
-    return spatial | _conv(f"{source}.pointwise", f"{target}.pointwise")
+    return {f"{source}.conv1": f"{target}.spatial", f"{source}.pointwise": f"{target}.pointwise"}
 
 
 def _keras_xception(tensors: Mapping[str, Tensor]) -> Names:
@@ -151,18 +151,16 @@ def _in_module(module: str, branch: str) -> str:
     return f"{module}.{branch}.conv" if branch in _POINTWISE else f"{module}.{branch}.conv.spatial"
 
 
-def _torchvision_inception_v3(tensors: Iterable[str]) -> Names:
-    names: Names = {}
-    for source, target in _INCEPTION_STEM.items():
-        names |= _conv(f"{source}.conv", f"{target}.conv") | _norm(f"{source}.bn", f"{target}.bn")
+def _torchvision_inception_v3(_: Mapping[str, Tensor]) -> Names:
+    modules = {"AuxLogits.fc": "aux.fc", "fc": "fc"}
+    units = {**_INCEPTION_STEM, "AuxLogits.conv0": "aux.conv0", "AuxLogits.conv1": "aux.conv1"}
+    for source, target in units.items():
+        modules |= {f"{source}.conv": f"{target}.conv", f"{source}.bn": f"{target}.bn"}
     for source, (target, branches) in _MIXED.items():
         for branch in branches:
-            names |= _conv(f"{source}.{branch}.conv", _in_module(target, branch))
-            names |= _norm(f"{source}.{branch}.bn", f"{target}.{branch}.bn")
-    for part in ("conv0", "conv1"):
-        names |= _conv(f"AuxLogits.{part}.conv", f"aux.{part}.conv")
-        names |= _norm(f"AuxLogits.{part}.bn", f"aux.{part}.bn")
-    return names | _linear("AuxLogits.fc", "aux.fc") | _linear("fc", "fc")
+            modules[f"{source}.{branch}.conv"] = _in_module(target, branch)
+            modules[f"{source}.{branch}.bn"] = f"{target}.{branch}.bn"
+    return _with_tensors(modules)
 
 
 def _keras_inception_v3(tensors: Mapping[str, Tensor]) -> Names:
@@ -184,61 +182,54 @@ def _keras_inception_v3(tensors: Mapping[str, Tensor]) -> Names:
     )
 
 
-def _torchvision_resnet(tensors: Iterable[str]) -> Names:
-    names = _conv("conv1", "conv1") | _norm("bn1", "bn1")
-    blocks = {"1": 0, "2": 0, "3": 0, "4": 0}
-    for name in tensors:
-        if match := re.match(r"layer([1-4])\.(\d+)\.", name):
-            blocks[match[1]] = max(blocks[match[1]], int(match[2]) + 1)
-    for layer, depth in blocks.items():
-        for i in range(depth):
-            block = f"layer{layer}.{i}"
-            for part in ("1", "2", "3"):
-                spatial = ".spatial" if part == "2" else ""
-                names |= _conv(f"{block}.conv{part}", f"{block}.conv{part}{spatial}")
-                names |= _norm(f"{block}.bn{part}", f"{block}.bn{part}")
-            if i == 0:
-                names |= _conv(f"{block}.downsample.0", f"{block}.downsample.0")
-                names |= _norm(f"{block}.downsample.1", f"{block}.downsample.1")
-    return names | _linear("fc", "fc")
+# The modules of a bottleneck whose names are the same here.
+_BOTTLENECK = ("conv1", "bn1", "bn2", "conv3", "bn3", "downsample.0", "downsample.1")
+
+
+def _torchvision_resnet(tensors: Mapping[str, Tensor]) -> Names:
+    modules = {name: name for name in ("conv1", "bn1", "fc")}
+    for layer in ("layer1", "layer2", "layer3", "layer4"):
+        found = [re.match(rf"{layer}\.(\d+)\.", name) for name in tensors]
+        for i in range(max((int(match[1]) for match in found if match), default=0) + 1):
+            block = f"{layer}.{i}"
+            modules |= {f"{block}.{part}": f"{block}.{part}" for part in _BOTTLENECK}
+            modules[f"{block}.conv2"] = f"{block}.conv2.spatial"
+    return _with_tensors(modules)
 
 
 _VGG_DEPTHS = ((1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4))
 
 
-def _vgg(tensors: Iterable[str], hidden: Sequence[str], head: str) -> Names:
+def _vgg(tensors: Mapping[str, Tensor], head: Names) -> Names:
     """The names at the depth, with or without batch normalisation, that fits most of a source."""
-    found = set(tensors)
+    found = {name.rpartition(".")[0] for name in tensors}
     tables = [_vgg_features(stages, bn) for stages in _VGG_DEPTHS for bn in (False, True)]
-    names = max(tables, key=lambda table: (len(found & set(table)), -len(table)))
-    names |= _linear(hidden[0], "hidden.0") | _linear(hidden[1], "hidden.3")
-    return names | _linear(head, "classifier")
+    features = max(tables, key=lambda table: (len(found & table.keys()), -len(table)))
+    return _with_tensors(features | head)
 
 
 def _vgg_features(stages: Sequence[int], batch_norm: bool) -> Names:
-    names: Names = {}
+    modules: Names = {}
     number = 0
     for stage, convs in enumerate(stages, 1):
         for i in range(convs):
-            names |= _linear(f"features.{number}", f"stage{stage}.{2 * i}.spatial")
+            modules[f"features.{number}"] = f"stage{stage}.{2 * i}.spatial"
             if batch_norm:
-                names |= _norm(f"features.{number + 1}", f"stage{stage}.{2 * i + 1}")
+                modules[f"features.{number + 1}"] = f"stage{stage}.{2 * i + 1}"
             number += 2 + batch_norm  # the ReLU has a number there
         number += 1  # the pooling
-    return names
+    return modules
 
 
-def _conv(source: str, target: str) -> Names:
-    return {f"{source}.weight": f"{target}.weight"}
+_TORCHVISION_HEAD = {"classifier.0": "hidden.0", "classifier.3": "hidden.3"}
+_TORCHVISION_HEAD |= {"classifier.6": "classifier"}
+_TIMM_HEAD = {"pre_logits.fc1": "hidden.0", "pre_logits.fc2": "hidden.3", "head.fc": "classifier"}
 
 
-def _linear(source: str, target: str) -> Names:
-    return _conv(source, target) | {f"{source}.bias": f"{target}.bias"}
-
-
-def _norm(source: str, target: str) -> Names:
-    statistics = {f"{source}.running_{t}": f"{target}.running_{t}" for t in ("mean", "var")}
-    return _linear(source, target) | statistics
+def _with_tensors(modules: Names) -> Names:
+    """The names of the tensors that modules with these names can have."""
+    tensors = ("weight", "bias", "running_mean", "running_var")
+    return {f"{source}.{t}": f"{modules[source]}.{t}" for source in modules for t in tensors}
 
 
 _TABLES: dict[str, Callable[[Mapping[str, Tensor]], Names]] = {
@@ -246,7 +237,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Tensor]], Names]] = {
     "keras_inception_v3": _keras_inception_v3,
     "timm_legacy_xception": _timm_legacy_xception,
     "torchvision_inception_v3": _torchvision_inception_v3,
-    "torchvision_vgg": lambda t: _vgg(t, ("classifier.0", "classifier.3"), "classifier.6"),
-    "timm_vgg": lambda t: _vgg(t, ("pre_logits.fc1", "pre_logits.fc2"), "head.fc"),
+    "torchvision_vgg": lambda tensors: _vgg(tensors, _TORCHVISION_HEAD),
+    "timm_vgg": lambda tensors: _vgg(tensors, _TIMM_HEAD),
     "torchvision_resnet": _torchvision_resnet,
 }

@@ -1,11 +1,9 @@
 from .plots import plot_search_front, plot_search_progress
 from .settings import plot_importance, plot_schedules
-from .table import render_trials
 
 __all__ = [
     "plot_importance",
     "plot_schedules",
     "plot_search_front",
     "plot_search_progress",
-    "render_trials",
 ]

@@ -9,37 +9,38 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from spectrum.analysis.labels import format_count, nearly_equal, wrap_setting
+from spectrum.analysis.labels import nearly_equal, wrap_setting
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.trials import finished_trials, search_front, search_progress
-from spectrum.report.figure_style import COLOURS, lay_out_figure, make_figure, style_axes
+from spectrum.errors import FieldError
+from spectrum.report.figure_style import (
+    COLOURS,
+    COST_LABELS,
+    axes_or_new,
+    draw_best_up_to_cost,
+    set_cost_axis,
+    style_axes,
+)
 from spectrum.report.label_placement import label_points
 
-__all__ = ["plot_search_front", "plot_search_progress"]
+__all__ = ["front_costs", "plot_search_front", "plot_search_progress"]
 
-_COST_LABELS = {
-    "params": "trainable parameters",
-    "macs": "MACs per image",
-    "latency": "latency of a batch of 32 images in inference, ms",
-}
-_LOG_SPAN = 3.0  # costs whose largest is more than this many times the smallest have a log axis
 _MARK = 0.01  # half the height of a mark that labels avoid, as a share of the axis
 _UNIFORM_COLOUR = COLOURS[1]
 _LABEL_COLOUR = "#9A4400"  # a darker shade of the same, for small letters
 
 
-def plot_search_front(trials: pd.DataFrame, goals: Sequence[str], *, title: str) -> Figure:
-    """Draws validation accuracy against cost, with one mark per trial and rings on the front.
+def plot_search_front(
+    trials: pd.DataFrame, goals: Sequence[str], cost: str | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draws validation accuracy against a cost, with one mark per trial and rings on the front.
 
-    Each cost among the goals has its own panel. With accuracy as the only goal there is one panel
-    of MACs, or of parameters if all trials have nearly equal MACs. With several goals, a dashed
-    line in each panel joins the trials with the best accuracy up to a cost. The axis starts at the
-    lowest accuracy of a finished trial, and the legend says how many pruned trials lie below it.
-    Values are those of single runs on the validation split, so there are no intervals. Images with
-    several labels have mean average precision instead of accuracy.
+    With several goals, a dashed line joins the trials with the best accuracy up to a cost. The axis
+    starts at the lowest accuracy of a finished trial, and the legend says how many pruned trials
+    lie below it. Values are those of single runs on the validation split, so there are no
+    intervals. Images with several labels have mean average precision instead of accuracy.
 
     Args:
         trials: one row per trial, with the columns ``state`` ("done", "pruned" or "failed"),
@@ -48,48 +49,58 @@ def plot_search_front(trials: pd.DataFrame, goals: Sequence[str], *, title: str)
             ``params``, ``macs`` (per image), and ``latency`` (in milliseconds) where that is a
             goal.
         goals: the goals, as ``finished_trials`` takes them.
-        title: the title above the figure.
+        cost: the cost on the axis; None for the first of ``front_costs``.
+        ax: the axes to draw on; None for those of a new figure.
 
     Returns:
-        A new figure with one panel per cost.
+        The axes. Their ``figure`` can be shown and saved.
 
     Raises:
         ValueError: If no trial has finished, or a goal is missing, unknown or given twice.
     """
     rows = trials.reset_index(drop=True)
     done = _require_finished(rows, goals)
-    measured = infer_measure(rows).validation_column
+    measure = infer_measure(rows)
+    measured = measure.validation_column
     front = search_front(rows, goals)
-    default_cost = "params" if nearly_equal(done["macs"]) else "macs"
-    costs = [goal for goal in goals if goal in _COST_LABELS] or [default_cost]
-    figure = make_figure(title, 6.4, 0.4 + 3.1 * len(costs))
-    panels = list(figure.subplots(len(costs), squeeze=False).flat)
-    for cost, ax in zip(costs, panels, strict=True):
-        _draw_trials(ax, rows, done, rows[cost])
-        ax.plot(
-            front[cost],
-            front[measured],
-            linestyle="",
-            marker="o",
-            markersize=10.5,
-            markerfacecolor="none",
-            markeredgecolor="0.15",
-            markeredgewidth=1.2,
-            label="best" if len(goals) == 1 else "Pareto front",
-        )
-        if len(goals) > 1:
-            _draw_best_up_to_cost(ax, search_front(rows, [measured, cost]), cost)
-        _set_cost_axis(ax, cost, done[cost])
-        ax.set_ylabel(f"validation {infer_measure(rows).axis_label}")
-        style_axes(ax)
-    lay_out_figure(figure)
-    figure.draw_without_rendering()  # labels are placed once the axes have their final size
-    for cost, ax in zip(costs, panels, strict=True):
-        _label_uniform_points(ax, done, cost)
-    return figure
+    cost = cost or front_costs(rows, goals)[0]
+    ax = axes_or_new(ax, 6.4, 3.5)
+    _draw_trials(ax, rows, done, rows[cost])
+    ax.plot(
+        front[cost],
+        front[measured],
+        linestyle="",
+        marker="o",
+        markersize=10.5,
+        markerfacecolor="none",
+        markeredgecolor="0.15",
+        markeredgewidth=1.2,
+        label="best" if len(goals) == 1 else "Pareto front",
+    )
+    best = search_front(rows, [measured, cost])
+    if len(goals) > 1 and len(best) > 1:
+        draw_best_up_to_cost(ax, best[cost], best[measured], "best up to a cost")
+    set_cost_axis(ax, cost, done[cost])
+    ax.set_ylabel(f"validation {measure.axis_label}")
+    style_axes(ax)
+    _label_uniform_points(ax, done, cost)
+    return ax
 
 
-def plot_search_progress(trials: pd.DataFrame, goals: Sequence[str], *, title: str) -> Figure:
+def front_costs(trials: pd.DataFrame, goals: Sequence[str]) -> list[str]:
+    """The costs that a search's front is drawn against: those among its goals.
+
+    With accuracy as the only goal, these are the MACs, or the parameters if all trials have nearly
+    equal MACs.
+    """
+    done = finished_trials(trials, goals)
+    default = "params" if nearly_equal(done["macs"]) else "macs"
+    return [goal for goal in goals if goal in COST_LABELS] or [default]
+
+
+def plot_search_progress(
+    trials: pd.DataFrame, goals: Sequence[str], ax: Axes | None = None
+) -> Axes:
     """Draws how good the best trials were after each trial; uniform starting points are shaded.
 
     With accuracy as the only goal, each trial has its own mark, the line is the best accuracy so
@@ -99,10 +110,10 @@ def plot_search_progress(trials: pd.DataFrame, goals: Sequence[str], *, title: s
     Args:
         trials: one row per trial, as ``plot_search_front`` takes them, in the order they ran.
         goals: the goals, as ``finished_trials`` takes them.
-        title: the title above the figure.
+        ax: the axes to draw on; None for those of a new figure.
 
     Returns:
-        A new figure with one panel.
+        The axes. Their ``figure`` can be shown and saved.
 
     Raises:
         ValueError: If no trial has finished, or a goal is missing, unknown or given twice.
@@ -111,8 +122,7 @@ def plot_search_progress(trials: pd.DataFrame, goals: Sequence[str], *, title: s
     done = _require_finished(rows, goals)
     progress = search_progress(rows, goals).dropna()
     end = len(rows) + 0.5
-    figure = make_figure(title, 6.4, 3.6)
-    ax = figure.subplots()
+    ax = axes_or_new(ax, 6.4, 3.6)
     single = len(goals) == 1
     starts = rows.index[rows["uniform"]] + 1
     if len(starts):
@@ -124,8 +134,8 @@ def plot_search_progress(trials: pd.DataFrame, goals: Sequence[str], *, title: s
         _draw_best_uniform(ax, done[done["uniform"]])
         ax.set_ylabel(f"validation {infer_measure(rows).axis_label}")
     else:
-        ax.set_ylim(0, 1.03)
-        ax.set_ylabel("hypervolume of the front so far,\nshare of the box of all goals")
+        hypervolume = "hypervolume of the front so far,\nshare of the box of all goals"
+        ax.set(ylabel=hypervolume, ylim=(0, 1.03))
     ax.step(
         [*progress["trial"], end],
         [*progress["value"], progress["value"].iloc[-1]],
@@ -134,19 +144,18 @@ def plot_search_progress(trials: pd.DataFrame, goals: Sequence[str], *, title: s
         linewidth=1.8,
         label="best so far" if single else "front so far",
     )
-    ax.set_xlim(0.5 - 0.015 * len(rows), end + 0.015 * len(rows))
+    margin = 0.015 * len(rows)
+    ax.set(xlabel="trials", xlim=(0.5 - margin, end + margin))
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-    ax.set_xlabel("trials")
     style_axes(ax)
-    lay_out_figure(figure)
-    return figure
+    return ax
 
 
 def _require_finished(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
     """The finished trials. Raises a ValueError if there are none."""
     done = finished_trials(trials, goals)
     if len(done) == 0:
-        raise ValueError(f"trials (={len(trials)}, none of them done) must hold one that is done")
+        raise FieldError("trials", len(trials), "must hold one that is done")
     return done
 
 
@@ -201,38 +210,6 @@ def _draw_best_uniform(ax: Axes, uniform: pd.DataFrame) -> None:
             zorder=3,  # visible where the best so far is no better
             label=f"best uniform point, {name}",
         )
-
-
-def _draw_best_up_to_cost(ax: Axes, front: pd.DataFrame, cost: str) -> None:
-    if len(front) > 1:
-        ax.step(
-            front[cost],
-            front[infer_measure(front).validation_column],
-            where="post",
-            color="0.45",
-            linestyle="--",
-            linewidth=1.0,
-            zorder=1,
-            label="best up to a cost",
-        )
-
-
-def _set_cost_axis(ax: Axes, cost: str, values: pd.Series) -> None:
-    """Sets the scale, ticks and label of the x axis; counts are shown with their units."""
-    ax.margins(x=0.12)
-    span = values.max() / max(values.min(), 1e-9)
-    if span > _LOG_SPAN:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if span < 10 else (1, 2, 5)))
-        ax.xaxis.set_minor_locator(NullLocator())
-    else:
-        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    ax.xaxis.set_major_formatter(
-        FuncFormatter(
-            lambda value, _: f"{value:.4g}" if cost == "latency" else format_count(value, digits=4)
-        )
-    )
-    ax.set_xlabel(_COST_LABELS[cost])
 
 
 def _label_uniform_points(ax: Axes, done: pd.DataFrame, cost: str) -> None:

@@ -8,18 +8,11 @@ from itertools import groupby
 import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from spectrum.report.axis import assign_label_lines
-from spectrum.report.figure_style import (
-    COLOURS,
-    DASHES,
-    MARKERS,
-    lay_out_figure,
-    make_figure,
-    style_axes,
-)
+from spectrum.errors import FieldError
+from spectrum.report.axis import assign_label_lines, root_figure
+from spectrum.report.figure_style import COLOURS, DASHES, MARKERS, axes_or_new, style_axes
 
 __all__ = ["flow_layer_ranges", "plot_importance", "plot_schedules"]
 
@@ -31,38 +24,39 @@ _LINE = 1.25  # height of a line of names, per point of the font size
 _FEW_LAYERS = 12  # networks of so many layers or fewer have a tick for each layer
 
 
-def plot_importance(importances: Mapping[str, float], *, title: str) -> Figure:
+def plot_importance(importances: Mapping[str, float], ax: Axes | None = None) -> Axes:
     """Draws the importance of each searched setting as a bar, the most important on top.
 
     Args:
         importances: the importance of each setting, as a share from 0 to 1 of that of all settings.
-        title: the title above the figure.
+        ax: the axes to draw on; None for those of a new figure.
 
     Returns:
-        A new figure with one panel.
+        The axes. Their ``figure`` can be shown and saved.
 
     Raises:
         ValueError: If there are no importances, or one isn't in 0..1.
     """
     if not importances:
-        raise ValueError("importances (={}) must hold at least one")
+        raise FieldError("importances", importances, "must hold at least one")
     for name, share in importances.items():
         if not 0 <= share <= 1:
-            raise ValueError(f"importances[{name!r}] (={share}) must be in 0..1")
+            raise FieldError(f"importances[{name!r}]", share, "must be in 0..1")
     shares = dict(sorted(importances.items(), key=lambda item: item[1]))
     # A long path keeps its end, which tells one layer from another.
     names = [name if len(name) <= _MAX_NAME else f"...{name[3 - _MAX_NAME :]}" for name in shares]
-    figure = make_figure(title, 6.4, 1.1 + 0.27 * len(names))
-    ax = figure.subplots()
+    ax = axes_or_new(ax, 6.4, 1.1 + 0.27 * len(names))
     bars = ax.barh(range(len(names)), list(shares.values()), 0.7, color=COLOURS[0])
     ax.bar_label(bars, [f"{share:.2f}" for share in shares.values()], padding=3, fontsize=_FONT)
     ax.set_yticks(range(len(names)), names, fontsize=_FONT)
-    ax.set_ylim(-0.6, len(names) - 0.4)
-    ax.set_xlim(0, 1.12 * max(*shares.values(), 0.05))
-    ax.set_xlabel("importance, as a share of that of all settings")
+    ax.set(
+        xlabel="importance, as a share of that of all settings",
+        xlim=(0, 1.12 * max(*shares.values(), 0.05)),
+        ylim=(-0.6, len(names) - 0.4),
+    )
     style_axes(ax)
     ax.grid(visible=False)
-    return figure
+    return ax
 
 
 def flow_layer_ranges(flows: pd.Series) -> list[tuple[str, int, int]]:
@@ -83,7 +77,7 @@ def flow_layer_ranges(flows: pd.Series) -> list[tuple[str, int, int]]:
     return ranges
 
 
-def plot_schedules(schedules: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
+def plot_schedules(schedules: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Axes:
     """Draws the number of segments of each layer, from the network's input to its output.
 
     A dotted line shows the channels of the first schedule's layers, the maximum number of
@@ -94,26 +88,25 @@ def plot_schedules(schedules: Mapping[str, pd.DataFrame], *, title: str) -> Figu
         schedules: the schedules by name. A schedule has one row per segmented layer, in order of
             depth, with the columns ``flow``, ``channels`` and ``segments`` (the last two are
             counts).
-        title: the title above the figure.
+        ax: the axes to draw on; None for those of a new figure. The axis of segments becomes
+            logarithmic with base 2.
 
     Returns:
-        A new figure with one panel. The axis of segments is logarithmic with base 2.
+        The axes. Their ``figure`` can be shown and saved.
 
     Raises:
         ValueError: If there are no schedules, or they differ in their flows.
     """
     if not schedules:
-        raise ValueError("schedules (={}) must hold at least one")
+        raise FieldError("schedules", schedules, "must hold at least one")
     first, *_ = schedules.values()
     flows = list(first["flow"])
     for name, rows in schedules.items():
         if list(rows["flow"]) != flows:
-            raise ValueError(
-                f"schedules[{name!r}] must have the flows of the first, layer by layer"
-            )
+            allowed = f"must be those of the first of schedules, {','.join(flows)}"
+            raise FieldError(f"flows of {name}", list(rows["flow"]), allowed)
     depth = range(1, len(flows) + 1)
-    figure = make_figure(title, min(max(6.4, 1.6 + 0.2 * len(flows)), 10.0), 3.7)
-    ax = figure.subplots()
+    ax = axes_or_new(ax, min(max(6.4, 1.6 + 0.2 * len(flows)), 10.0), 3.7)
     ax.step(
         depth,
         first["channels"],
@@ -138,37 +131,32 @@ def plot_schedules(schedules: Mapping[str, pd.DataFrame], *, title: str) -> Figu
             markerfacecolor=COLOURS[0] if i == 0 else "none",
             zorder=3 - 0.1 * i,
         )
-    _set_axes(ax, len(flows))
-    most = max(max(rows["segments"].max(), first["channels"].max()) for rows in schedules.values())
-    ax.set_ylim(0.8, 1.4 * most)
-    _label_flows(ax, flow_layer_ranges(first["flow"]))
-    style_axes(ax)
-    lay_out_figure(figure)
-    return figure
-
-
-def _set_axes(ax: Axes, layers: int) -> None:
+    most = max(first["channels"].max(), *(rows["segments"].max() for rows in schedules.values()))
     ax.set_yscale("log", base=2)
+    ax.set(
+        xlabel="layer, from the input to the output",
+        ylabel="segments of the spatial convolution",
+        xlim=(0.4, len(flows) + 0.6),
+        ylim=(0.8, 1.4 * most),
+    )
     ax.yaxis.set_major_locator(LogLocator(2, numticks=20))
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-    ax.set_ylabel("segments of the spatial convolution")
-    ax.set_xlim(0.4, layers + 0.6)
-    if layers <= _FEW_LAYERS:
-        ax.set_xticks(range(1, layers + 1))
+    ax.yaxis.set_major_formatter("{x:.0f}")
+    if len(flows) <= _FEW_LAYERS:
+        ax.set_xticks(depth)
     else:
         ax.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
-    ax.set_xlabel("layer, from the input to the output")
+    _label_flows(ax, flow_layer_ranges(first["flow"]))
+    style_axes(ax)
+    return ax
 
 
 def _label_flows(ax: Axes, ranges: list[tuple[str, int, int]]) -> None:
     """Draws lines between the flows and writes their names above, on as many lines as they need."""
     for _, _, last in ranges[:-1]:
         ax.axvline(last + 0.5, color="0.8", linewidth=0.8, zorder=0)
-    figure = ax.get_figure(root=True)
-    assert figure is not None
     low, high = ax.get_xlim()
-    character = (high - low) / (ax.bbox.width / figure.dpi) * _FONT * _CHARACTER
+    character = (high - low) / (ax.bbox.width / root_figure(ax).dpi) * _FONT * _CHARACTER
     centers = [(first + last) / 2 for _, first, last in ranges]
     widths = [(len(name) + 1) * character for name, _, _ in ranges]
     above = rcParams["xtick.major.pad"]

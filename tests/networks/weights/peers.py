@@ -266,12 +266,12 @@ class TorchvisionResNet(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(3, 16, 7, 2, 3, bias=False), nn.BatchNorm2d(16)
         c = 16
         for i, depth in enumerate((3, 4, 6, 3)):
-            blocks = []
+            layer = nn.Sequential()
             for block in range(depth):
                 stride = 2 if i > 0 and block == 0 else 1
-                blocks.append(Bottleneck(c, inner * 2**i, 64 * 2**i, stride, groups))
+                layer.append(Bottleneck(c, inner * 2**i, 64 * 2**i, stride, groups))
                 c = 64 * 2**i
-            self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
+            self.add_module(f"layer{i + 1}", layer)
         self.fc = nn.Linear(512, classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,8 +14,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from spectrum.errors import FieldError
 from spectrum.networks import inception_v3, resnet, vgg, xception
-from spectrum.networks.weights import load_weights, read_tensors
+from spectrum.networks.weights import load_weights
+from tests.networks.parts import norms, on_meta
 
 
 def tiny(seed: int = 0, **options: Any) -> nn.Module:
@@ -69,8 +71,7 @@ def test_a_state_dict_is_taken_and_not_shared(wrap: Any) -> None:
 
 def test_a_network_on_the_meta_device_is_filled_in_its_own_precision() -> None:
     source = tiny()
-    with torch.device("meta"):
-        network = tiny(1)
+    network = on_meta(tiny, 1)
     halves = {n: t.half() if t.is_floating_point() else t for n, t in source.state_dict().items()}
     load_weights(network, halves)
     assert {p.dtype for p in network.parameters()} == {torch.float32}
@@ -90,18 +91,17 @@ def test_a_network_on_the_meta_device_is_filled_in_its_own_precision() -> None:
 )
 def test_a_networks_own_weights_are_taken_without_their_counts(make: Any) -> None:
     source, network = make(), make()
-    before = [(m.eps, m.momentum) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [(norm.eps, norm.momentum) for norm in norms(network)]
     state = {n: t for n, t in source.state_dict().items() if not n.endswith("num_batches_tracked")}
     assert same(load_weights(network, state), source)
-    after = [(m.eps, m.momentum) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert after == before
+    assert [(norm.eps, norm.momentum) for norm in norms(network)] == before
 
 
 def refused(source: Any, network: nn.Module | None = None) -> str:
     """The one-line message of the refusal, which leaves the network unchanged."""
     network = tiny() if network is None else network
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with pytest.raises(ValueError, match=r"\Asource \(=[^\n]*\Z") as refusal:
+    with pytest.raises(FieldError, match=r"\Asource \(=[^\n]*\Z") as refusal:
         load_weights(network, source)
     assert same(network, before)
     return str(refusal.value)
@@ -175,7 +175,7 @@ def test_a_file_of_another_kind_is_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "state.pt", "legacy.pth"])
-@pytest.mark.parametrize("part", [0.2, 0.7, 0.99])
+@pytest.mark.parametrize("part", [0.2, 0.99])
 def test_a_truncated_file_is_refused(name: str, part: float, tmp_path: Path) -> None:
     path = tmp_path / name
     WRITERS[name](tiny().state_dict(), path)
@@ -219,7 +219,7 @@ def test_a_mapping_that_is_no_state_dict_is_refused(state: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize("source", [None, 3, [torch.ones(2)], torch.ones(2), nn.Linear(2, 2)])
 def test_anything_else_is_refused(source: Any) -> None:
-    assert "must be a path, a state dict or a Keras model" in refused(source)
+    assert "must hold a state dict, which has names and tensors, or be a Keras" in refused(source)
 
 
 def test_tensors_of_no_known_layout_are_refused_with_those_that_are() -> None:
@@ -229,14 +229,8 @@ def test_tensors_of_no_known_layout_are_refused_with_those_that_are() -> None:
 
 
 def test_a_network_must_be_a_module() -> None:
-    with pytest.raises(ValueError, match=r"\Anetwork \(='tiny'\) must be a torch module\Z"):
+    with pytest.raises(FieldError, match=r"\Anetwork \(='tiny'\) must be a torch module\Z"):
         load_weights("tiny", {})  # type: ignore[type-var]
-
-
-def test_a_file_is_read_by_the_names_in_it(tmp_path: Path) -> None:
-    path = tmp_path / "state.safetensors"
-    safetensors.torch.save_file({"a": torch.ones(2), "b.c": torch.zeros(1)}, path)
-    assert {name: t.tolist() for name, t in read_tensors(path).items()} == {"a": [1, 1], "b.c": [0]}
 
 
 def test_prefixes_of_wrappers_are_removed() -> None:

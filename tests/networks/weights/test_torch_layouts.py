@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spectrum.networks import Inception, inception_v3, resnet, vgg, xception
+from spectrum.networks import inception_v3, resnet, vgg, xception
 from spectrum.networks.weights import (
     LAYOUTS,
     Preprocessing,
@@ -21,6 +21,7 @@ from spectrum.networks.weights import (
     recognise,
     source_settings,
 )
+from tests.networks.parts import norms, on_meta
 from tests.networks.weights import peers
 
 OTHERWISE: dict[str, Any] = {"bn_eps": 1e-2, "bn_momentum": 0.5, "num_classes": 5}
@@ -111,12 +112,11 @@ def test_logits_are_the_peers_and_settings_are_set(
     with caplog.at_level(logging.INFO, "spectrum"):
         assert load_weights(network, peer.state_dict()) is network
     layout = LAYOUTS[case.layout]
-    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
-    assert {(n.eps, n.momentum) for n in norms} <= {(layout.bn_eps, layout.bn_momentum)}
+    settings = {(norm.eps, norm.momentum) for norm in norms(network)}
+    assert settings <= {(layout.bn_eps, layout.bn_momentum)}
     assert layout.title in caplog.text
-    assert (f"eps set from 0.01 to {layout.bn_eps}" in caplog.text) == bool(norms)
-    assert ("from keras to symmetric" in caplog.text) == (case.make is xception)
-    assert ("pad set from False to True" in caplog.text) == (layout.network is Inception)
+    assert (f"eps set from 0.01 to {layout.bn_eps}" in caplog.text) == bool(settings)
+    assert ("from keras to symmetric" in caplog.text) == (layout.pooling is not None)
     x = torch.randn(2, 3, case.side, case.side, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         theirs, ours = peer(x), network.eval()(x)
@@ -140,10 +140,10 @@ def unfit(case: Case, state: dict[str, Tensor], **options: Any) -> str:
     """The one-line message of the refusal, which leaves the network unchanged."""
     network = fresh(case, **options)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with pytest.raises(ValueError, match=r"\Asource \(=a state dict\) [^\n]*\Z") as refusal:
+    with pytest.raises(ValueError, match=r"\Asource \(='a state dict'\) [^\n]*\Z") as refusal:
         load_weights(network, state)
     assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
-    assert {m.eps for m in network.modules() if isinstance(m, nn.BatchNorm2d)} <= {1e-2}
+    assert {norm.eps for norm in norms(network)} <= {1e-2}
     return str(refusal.value)
 
 
@@ -173,8 +173,7 @@ def test_extra_and_odd_tensors_are_named(case: Case, peer: nn.Module) -> None:
 
 def test_every_other_family_is_refused_by_name(case: Case, peer: nn.Module) -> None:
     for other in CASES.values():
-        with torch.device("meta"):
-            network = other.make(num_classes=5)
+        network = on_meta(other.make, num_classes=5)
         if LAYOUTS[other.layout].network is not LAYOUTS[case.layout].network:
             title = LAYOUTS[case.layout].title
             with pytest.raises(
@@ -185,12 +184,11 @@ def test_every_other_family_is_refused_by_name(case: Case, peer: nn.Module) -> N
 
 def test_another_depth_is_refused_by_what_the_source_lacks() -> None:
     state = peers.TorchvisionVGG(5, batch_norm=False).state_dict()
-    with torch.device("meta"):
-        deeper = vgg(19, width=0.125, num_classes=5), resnet(101, width=0.25, num_classes=5)
     with pytest.raises(ValueError, match=r"missing stage3\.6\.spatial\.weight"):
-        load_weights(deeper[0], state)
+        load_weights(on_meta(vgg, 19, width=0.125, num_classes=5), state)
+    state = peers.TorchvisionResNet(5).state_dict()
     with pytest.raises(ValueError, match=r"missing layer3\.6\.conv1\.weight"):
-        load_weights(deeper[1], peers.TorchvisionResNet(5).state_dict())
+        load_weights(on_meta(resnet, 101, width=0.25, num_classes=5), state)
 
 
 def test_an_auxiliary_head_is_ignored_with_a_log_line_or_missed(
@@ -248,5 +246,5 @@ def test_a_networks_own_weights_dont_show_their_preprocessing() -> None:
     state = xception(preset="tiny").state_dict()
     assert source_settings(state) == {}
     for source in (state, read_weights(state)):
-        with pytest.raises(ValueError, match=r"\Asource \(=a state dict\) must be of a published"):
+        with pytest.raises(ValueError, match=r"'a state dict'\) must be of a published"):
             preprocessing(source)

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.lines import Line2D
 
 from spectrum.report import plot_importance, plot_schedules
+from spectrum.report.figure_style import lay_out_figure
 from spectrum.report.search.settings import flow_layer_ranges
 
 
@@ -27,7 +28,7 @@ def named(ax: Axes) -> dict[str, Line2D]:
 
 
 def test_the_largest_importance_is_on_top_with_its_number() -> None:
-    (ax,) = plot_importance({"entry": 0.25, "middle": 0.7, "order": 0.05}, title="x").axes
+    ax = plot_importance({"entry": 0.25, "middle": 0.7, "order": 0.05})
     names = [label.get_text() for label in ax.get_yticklabels()]
     drawn = {
         name: (bar.get_y() + bar.get_height() / 2, bar.get_width(), text.get_text())  # type: ignore[attr-defined]
@@ -48,10 +49,10 @@ def test_names_and_numbers_of_importances_stay_apart(count: int, share: str) -> 
     rest = 1 / count if share == "even" else 0.0
     values = {f"middle.{i}.and.a.long.path.{i}.of.some.layer": rest for i in range(count)}
     values |= dict([(next(iter(values)), first)])
-    figure = plot_importance(values, title="importances")
+    ax = plot_importance(values)
+    figure = ax.get_figure(root=True)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    (ax,) = figure.axes
     width, _ = figure.get_size_inches() * figure.dpi
     for texts in (ax.texts, ax.get_yticklabels()):
         found = [text.get_window_extent(canvas.get_renderer()) for text in texts]
@@ -65,9 +66,9 @@ def test_names_and_numbers_of_importances_stay_apart(count: int, share: str) -> 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_an_importance_beyond_0_and_1_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match=r"importances\['order'\] \(=.*\) must be in 0\.\.1"):
-        plot_importance({"entry": 0.5, "order": share}, title="")
+        plot_importance({"entry": 0.5, "order": share})
     with pytest.raises(ValueError, match="must hold at least one"):
-        plot_importance({}, title="")
+        plot_importance({})
 
 
 def test_flows_have_the_ranges_of_their_layers() -> None:
@@ -81,8 +82,7 @@ def test_schedules_are_drawn_along_the_depth() -> None:
         segments=[1, 2, 4, 4, 64, 8, 1], channels=[16, 32, 64, 64, 64, 64, 128]
     )
     uniform = schedule(32, 4, **layers)
-    figure = plot_schedules({"winner": first, "best uniform: 4": uniform}, title="made up")
-    (ax,) = figure.axes
+    ax = plot_schedules({"winner": first, "best uniform: 4": uniform})
     lines = named(ax)
     depth = list(range(1, 8))
     for name, values in (
@@ -107,8 +107,7 @@ def test_schedules_are_drawn_along_the_depth() -> None:
         if low <= y <= high
     ]
     assert shown == ["1", "2", "4", "8", "16", "32", "64", "128"]
-    (legend,) = figure.legends
-    assert len(legend.get_texts()) == 3
+    assert len(ax.get_legend().get_texts()) == 3
 
 
 @pytest.mark.parametrize(
@@ -123,10 +122,11 @@ def test_schedules_are_drawn_along_the_depth() -> None:
 )
 def test_flows_and_ticks_stay_apart(layers: dict[str, int]) -> None:
     schedules = {name: schedule(2048, i, **layers) for i, name in enumerate("abcd", start=1)}
-    figure = plot_schedules(schedules, title="made up")
+    ax = plot_schedules(schedules)
+    figure = ax.get_figure(root=True)
+    lay_out_figure(figure, "made up")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    (ax,) = figure.axes
     renderer = canvas.get_renderer()
     flows = [text.get_window_extent(renderer) for text in ax.texts]
     title = figure._suptitle.get_window_extent(renderer)  # type: ignore[attr-defined]
@@ -145,7 +145,9 @@ def test_flows_and_ticks_stay_apart(layers: dict[str, int]) -> None:
 
 
 def test_schedules_of_other_networks_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"schedules\['b'\] must have the flows of the first"):
-        plot_schedules({"a": schedule(8, 1, entry=2), "b": schedule(8, 1, entry=3)}, title="")
+    with pytest.raises(
+        ValueError, match=r"flows of b \(=entry,entry,entry\) must be those of the first"
+    ):
+        plot_schedules({"a": schedule(8, 1, entry=2), "b": schedule(8, 1, entry=3)})
     with pytest.raises(ValueError, match="must hold at least one"):
-        plot_schedules({}, title="")
+        plot_schedules({})

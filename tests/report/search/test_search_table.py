@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spectrum.analysis import search_front
-from spectrum.report.search.table import render_trials
+from spectrum.report.tables import render_trials
 
 
 def trials(accuracies: list[float], **fields: Any) -> pd.DataFrame:
@@ -72,8 +72,8 @@ def test_with_several_goals_the_whole_front_is_shown(goals: list[str]) -> None:
 def test_other_fields_that_were_searched_have_columns() -> None:
     table = trials([0.9, 0.8], order="spatial_first", activation="none", lr="0.004")
     header, first, _ = lines_of(render_trials(table, ["val_top1"], ["order", "lr"]))
-    assert header[:4] == ["segments", "order", "lr", "width"]
-    assert first[:3] == ["entry=1+exit=C", "spatial_first", "0.004"]
+    assert header[:4] == ["order", "lr", "segments", "width"]
+    assert first[:3] == ["spatial_first", "0.004", "entry=1+exit=C"]
 
 
 def test_a_setting_of_many_layers_is_cut_to_a_line() -> None:

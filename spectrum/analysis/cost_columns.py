@@ -1,0 +1,27 @@
+"""The columns of a table of costs, which counts fill in and reports sum and show."""
+
+from __future__ import annotations
+
+__all__ = ["LAYER_COLUMNS", "POINT_COLUMNS", "SUMMED_COLUMNS"]
+
+POINT_COLUMNS = ("network", "order", "segments", "width", "miss", "classes", "input")
+"""They tell one point from another."""
+
+LAYER_COLUMNS = ("flow", "layer", "kind", "output_shape", "segment_count")
+"""They describe one layer of a point."""
+
+SUMMED_COLUMNS = (
+    "params",
+    "macs",
+    "flops",
+    "activations",
+    "weight_bytes",
+    "spatial_params",
+    "pointwise_params",
+    "spatial_macs",
+    "pointwise_macs",
+    "segmented_macs",
+    "regular_macs",
+    "separable_macs",
+)
+"""The costs of a layer; those of a flow or a network are their sums."""

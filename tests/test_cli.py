@@ -1,0 +1,53 @@
+"""What the commands share: flags made of fields, and a help that needs no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from spectrum import SearchConfig, StudyConfig
+from spectrum.fields import field_facts
+from spectrum.search.__main__ import main as search
+from spectrum.study.__main__ import main as study
+
+COMMANDS = {"study": (study, StudyConfig), "search": (search, SearchConfig)}
+# Each kind of default: a number, a list, a table, a path, and what None stands for.
+DEFAULTS = {
+    "seeds": "5",
+    "precision": "float32",
+    "data": "digits",
+    "runs": "outputs/runs",
+    "epochs": "the recipe's",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_field_is_a_flag_with_its_description_and_default(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, model = COMMANDS[command]
+    monkeypatch.setattr(sys, "argv", [f"spectrum.{command}", "--help"])
+    assert main() == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    defaults = {}
+    for name, field in model.model_fields.items():
+        metavar = field_facts(model, name).metavar or ""
+        entry = f"--{name.replace('_', '-')} {metavar}".strip() + f" {field.description} "
+        _, found, rest = shown.partition(" ".join(entry.split()))
+        assert found, entry
+        if rest.startswith(" [default: "):
+            defaults[name] = rest.removeprefix(" [default: ").partition("]")[0]
+    assert set(model.model_fields) - set(defaults) <= {"tune_lr", "minimize"}  # off or none
+    assert DEFAULTS.items() <= defaults.items()
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; sys.argv = ['spectrum', '--help']\n" + "".join(
+        f"from spectrum.{command} import __main__ as {command}\nassert {command}.main() == 0\n"
+        for command in ("study", "search", "report", "bench")
+    )
+    code += "assert not {'torch', 'optuna', 'pandas', 'matplotlib'} & {*sys.modules}\n"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
