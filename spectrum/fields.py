@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from spectrum.errors import FieldError, first_field_error
+from spectrum.errors import FieldError, as_text, first_field_error
 
 __all__ = ["Config", "Facts", "check_needs", "column_name", "field_facts"]
 
@@ -41,6 +41,14 @@ class Config(BaseModel):
         for name, field in type(self).model_fields.items():
             if field.is_required() or getattr(self, name) != field.default:
                 yield name, getattr(self, name)
+
+
+    def _repr_html_(self) -> str:
+        """All fields and their values as a table, for notebooks."""
+        import pandas as pd
+
+        values = pd.Series({name: as_text(getattr(self, name)) for name in type(self).model_fields})
+        return values.to_frame(type(self).__name__).to_html()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the commands share: flags made of fields, and a help that needs no torch."""
+"""What the commands share: flags made of fields, a help that needs no torch, errors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from spectrum import SearchConfig, StudyConfig
+from spectrum.cli import CommandFailed, make_app, run_app
 from spectrum.fields import field_facts
 from spectrum.search.__main__ import main as search
 from spectrum.study.__main__ import main as study
@@ -51,3 +52,30 @@ def test_help_needs_no_torch() -> None:
     code += "assert not {'torch', 'optuna', 'pandas', 'matplotlib'} & {*sys.modules}\n"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (ValueError("width (=0) must be positive"), 2, "error: width (=0) must be positive"),
+        (CommandFailed("nothing was found"), 1, "error: nothing was found"),
+        (OSError(28, "No space left", "out"), 1, "error: No space left: out"),
+    ],
+    ids=str,
+)
+def test_an_error_is_one_line_and_a_status(
+    error: Exception,
+    status: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = make_app()
+
+    @app.command()
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["spectrum.example"])
+    assert run_app(app, "stopped") == status
+    assert capsys.readouterr().err == line + "\n"

@@ -168,7 +168,7 @@ ABSENT = {
     "import spectrum, spectrum.segments, spectrum.files, spectrum.cli": READERS,
     CONFIGURATIONS: READERS,
     "from spectrum.analysis import *": f"{PLAIN} matplotlib",
-    "from spectrum.report import *; from spectrum.report import page, search": PLAIN,
+    "from spectrum.report import *; from spectrum.report import page": f"{PLAIN} matplotlib.pyplot",
 }
 
 

@@ -26,6 +26,7 @@ from spectrum.analysis.sentences import state_evidence
 from spectrum.analysis.statistics import (
     point_columns,
     pool_samples_as_seeds,
+    split_into_curves,
     summarize,
     varied_columns,
 )
@@ -221,11 +222,10 @@ def gather_evidence(
     """
     if over not in point_columns(results):
         raise FieldError("over", over, f"must be one of {', '.join(point_columns(results))}")
-    columns = varied_columns(results, over)
-    series = [results]
-    if columns:
-        series = [rows for _, rows in results.groupby(columns, sort=False, dropna=False)]
-    compared = [_compare_series(rows, answers_of, reference, over) for rows in series]
+    compared = [
+        _compare_series(series.rows, answers_of, reference, over)
+        for series in split_into_curves(results, varied_columns(results, over))
+    ]
     return pd.concat(compared, ignore_index=True)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from spectrum.analysis.labels import field_label, shorten_setting
 from spectrum.analysis.measure import Measure, infer_measure
-from spectrum.analysis.statistics import varied_columns
+from spectrum.analysis.statistics import split_into_curves, varied_columns
 
 __all__ = ["state_evidence"]
 
@@ -38,12 +38,9 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
             lambda text: [named(better) for better in text.split(", ") if better]
         ),
     )
-    if not columns:
-        return [_describe_comparison(evidence, unit, measure)]
     return [
-        ", ".join(map(field_label, columns, values))
-        + f": {_describe_comparison(rows, unit, measure)}"
-        for values, rows in evidence.groupby(columns, sort=False, dropna=False)
+        f"{name}{': ' if name else ''}{_describe_comparison(rows, unit, measure)}"
+        for _, name, rows in split_into_curves(evidence, columns)
     ]
 
 

@@ -9,15 +9,18 @@ import pandas as pd
 from scipy import stats
 
 from spectrum.analysis.columns import NOT_OF_POINT, TASK_COLUMNS
+from spectrum.analysis.labels import field_label
 from spectrum.analysis.measure import infer_measure
 from spectrum.errors import FieldError
 
 __all__ = [
+    "Curve",
     "Interval",
     "are_comparable",
     "mean_interval",
     "point_columns",
     "pool_samples_as_seeds",
+    "split_into_curves",
     "summarize",
     "varied_columns",
 ]
@@ -77,6 +80,37 @@ def varied_columns(results: pd.DataFrame, over: str = "segments") -> list[str]:
         if not any(_follows(results, name, other) for other in (over, *kept)):
             kept.append(name)
     return kept
+
+
+class Curve(NamedTuple):
+    """The rows of a curve.
+
+    Attributes:
+        number: the number of the curve among all curves of the study, which gives it the same
+            colour in every figure.
+        name: its label, from the fields that vary; empty for the only curve.
+        rows: one row per point.
+    """
+
+    number: int
+    name: str
+    rows: pd.DataFrame
+
+
+def split_into_curves(rows: pd.DataFrame, columns: Sequence[str]) -> list[Curve]:
+    """Splits rows into curves.
+
+    Args:
+        rows: one row per point.
+        columns: the fields that tell one curve from another. Without any there is one curve.
+    """
+    if not columns:
+        return [Curve(0, "", rows)]
+    groups = rows.groupby(list(columns), sort=False, dropna=False)
+    return [
+        Curve(number, ", ".join(map(field_label, columns, values)), curve)
+        for number, (values, curve) in enumerate(groups)
+    ]
 
 
 def are_comparable(summary: pd.DataFrame) -> bool:

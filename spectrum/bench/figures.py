@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from spectrum.analysis.labels import format_count, wrap_setting
+from spectrum.bench.summary import varied_settings
 from spectrum.bench.tables import format_number
 from spectrum.report.axis import (
     draw_connecting_lines,
@@ -101,7 +102,7 @@ def network_series(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     Args:
         rows: the rows of ``bench_networks`` for one mode.
     """
-    columns = ["network", *_varied_columns(rows)]
+    columns = ["network", *varied_settings(rows)]
     return [
         (", ".join(map(str, values)), part) for values, part in rows.groupby(columns, sort=False)
     ]
@@ -175,11 +176,6 @@ def figure_of_study(times: pd.DataFrame, runs: pd.DataFrame, title: str) -> Figu
     return figure
 
 
-def _varied_columns(rows: pd.DataFrame) -> list[str]:
-    """The settings that differ between the networks, besides their segments."""
-    return [name for name in ("precision", "layout", "plan", "batch") if rows[name].nunique() > 1]
-
-
 def _draw_curves(ax: Axes, rows: pd.DataFrame, points: Sequence[str], mode: str) -> None:
     ax.set_yscale("log")
     positions = segment_positions(points)
@@ -219,7 +215,7 @@ def _draw_bars(ax: Axes, rows: pd.DataFrame, mode: str) -> None:
         ax.annotate(
             format_number(value), (high, y), xytext=(5, 0), textcoords="offset points", va="center"
         )
-    columns = ["network", "segments", *_varied_columns(rows)]
+    columns = ["network", "segments", *varied_settings(rows)]
     names = [
         ", ".join(str(row[column]) for column in columns if row[column] != "-")
         for _, row in rows.iterrows()

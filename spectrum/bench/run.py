@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.measure import Measurement
+from rich.status import Status
 from rich.table import Table
 
 from spectrum.bench.cases import add_points
@@ -27,7 +28,13 @@ from spectrum.bench.layer import bench_layer
 from spectrum.bench.machine import benchmark_settings, describe_machine
 from spectrum.bench.network import bench_networks
 from spectrum.bench.study import bench_study, compare_accuracy, speedup
-from spectrum.bench.summary import geometric_means, slowest_uneven_point, time_increases
+from spectrum.bench.summary import (
+    SETTINGS,
+    geometric_means,
+    slowest_uneven_point,
+    time_increases,
+    varied_settings,
+)
 from spectrum.bench.tables import format_number, layer_table, network_table, study_table
 from spectrum.cli import make_console
 from spectrum.costs.timing import checked_device
@@ -134,8 +141,7 @@ def run_network(bench: NetworkBenchConfig, typed: Sequence[NetworkCase]) -> None
     ):
         machine = describe_machine(bench.device)
         rows, notes = bench_networks(cases, bench)
-    settings = ("precision", "layout", "plan", "batch", "mode")
-    constant = [name for name in settings if rows[name].nunique() == 1]
+    constant = [name for name in SETTINGS if name not in varied_settings(rows)]
     matched = {"params": "equal parameters", "macs": "equal MACs", "none": "costs not matched"}
     title = ", ".join(
         [
@@ -189,11 +195,9 @@ def run_study(bench: StudyBenchConfig) -> None:
     _print([title, machine], study_table(times), remarks, bench.folder / "study")
 
 
-@contextmanager
-def _show_status(text: str, seconds: float) -> Iterator[None]:
-    """Show on a terminal what is running, and for how long."""
-    with Console(stderr=True).status(f"{text}, for {seconds:g} seconds or longer"):
-        yield
+def _show_status(text: str, seconds: float) -> Status:
+    """Shows on a terminal, for a ``with`` block, what is running and for how long."""
+    return Console(stderr=True).status(f"{text}, for {seconds:g} seconds or longer")
 
 
 def _write(stem: Path, rows: pd.DataFrame, common: Mapping[str, object], figure: Figure) -> None:

@@ -8,8 +8,17 @@ from itertools import pairwise
 import pandas as pd
 from scipy import stats
 
-__all__ = ["geometric_means", "interval_columns", "slowest_uneven_point", "time_increases"]
+__all__ = [
+    "SETTINGS",
+    "geometric_means",
+    "interval_columns",
+    "slowest_uneven_point",
+    "time_increases",
+    "varied_settings",
+]
 
+SETTINGS = ("precision", "layout", "plan", "batch", "mode")
+"""The settings with which networks are timed, besides their segments."""
 MAX_INCREASE = 0.1  # of time from one point to the next that isn't reported
 NARROW = range(2, 8)  # channels per segment at which libraries are slow
 
@@ -17,6 +26,11 @@ NARROW = range(2, 8)  # channels per segment at which libraries are slow
 def interval_columns(name: str, value: float, interval: tuple[float, float]) -> dict[str, float]:
     """A measured value and the bounds of its interval, as three columns of a row."""
     return {name: value, f"{name}_low": interval[0], f"{name}_high": interval[1]}
+
+
+def varied_settings(rows: pd.DataFrame) -> list[str]:
+    """The settings of networks that differ between rows, besides their segments."""
+    return [name for name in SETTINGS if rows[name].nunique() > 1]
 
 
 def geometric_means(rows: pd.DataFrame) -> dict[str, float]:

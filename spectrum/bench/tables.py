@@ -9,6 +9,7 @@ import pandas as pd
 import rich.table
 
 from spectrum.analysis.labels import format_count
+from spectrum.bench.summary import varied_settings
 from spectrum.report.tables import Column, Table, as_rich, make_cells
 
 __all__ = ["format_number", "layer_table", "network_table", "study_table"]
@@ -48,8 +49,7 @@ def network_table(rows: pd.DataFrame) -> rich.table.Table:
     Args:
         rows: the rows of ``bench_networks``.
     """
-    settings = ("precision", "layout", "plan", "batch", "mode")
-    varied = [name for name in settings if rows[name].nunique() > 1]
+    varied = varied_settings(rows)
     return _render(
         Column("network", make_cells(rows["network"])),
         Column("segments", make_cells(rows["segments"]), names_row=True),

@@ -18,8 +18,10 @@ Else, on a CPU with AVX-512, it looks the plan up in a table of measured times. 
 something needs to see the module itself (a hook, a trace, an export), it is ``native``.
 ``execute.py`` carries the plan out.
 
-The compiled kernels (``cpu.py``) are Numba functions written with explicit vector instructions
-(``simd.py``). They are compiled on the user's machine and cached on disk (``compiled.py``).
+The compiled kernels (``segments.py``, ``depthwise.py``, ``norm.py``) are Numba functions written
+with explicit vector instructions (``simd.py``). They are compiled on the user's machine and cached
+on disk (``compiled.py``). Their modules are imported inside the functions that call a kernel,
+because Numba takes long to import.
 """
 
 from spectrum.kernels.eligibility import can_use_kernel

@@ -89,29 +89,31 @@ def _run_kernel(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor:
     dtype = autocast_type(x)
     dilation = convs[0].dilation
     weights = [conv.weight.to(dtype) for conv in convs]
-    function = _Depthwise if _is_depthwise(convs, x) else _Segments
-    y: Tensor = function.apply(x.to(dtype), dilation, *weights)
+    depthwise = _is_depthwise(convs, x)
+    y: Tensor = _Kernel.apply(x.to(dtype), dilation, depthwise, *weights)
     if convs[0].bias is None:
         return y
     bias = torch.cat([conv.bias for conv in convs if conv.bias is not None])
     return y + bias.to(dtype)[:, None, None]
 
 
-def _with_layout_of(x: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient in the memory layout of ``x``."""
-    layout = torch.channels_last if channels_last(x) else torch.contiguous_format
-    return gradient.contiguous(memory_format=layout)
+class _Kernel(torch.autograd.Function):
+    """Convolutions side by side, forward and backward, by the kernel for narrow segments.
 
-
-class _Segments(torch.autograd.Function):
-    """Convolutions side by side by the kernel for narrow segments, forward and backward."""
+    For a depthwise convolution in channels_last, the forward pass is torch's and the backward pass
+    that of the depthwise kernel.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dilation: tuple[int, int], *weights: Tensor) -> Tensor:
-        from spectrum.kernels.cpu import segments_forward
-
+    def forward(
+        ctx: Any, x: Tensor, dilation: tuple[int, int], depthwise: bool, *weights: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(x, *weights)
-        ctx.dilation = dilation
+        ctx.dilation, ctx.depthwise = dilation, depthwise
+        if depthwise:
+            return F.conv2d(x, weights[0], padding=1, groups=len(weights[0]))
+        from spectrum.kernels.segments import segments_forward
+
         out = torch.empty_like(x)
         channels = [len(weight) for weight in weights]
         parts = zip(weights, x.split(channels, 1), out.split(channels, 1), strict=True)
@@ -121,12 +123,17 @@ class _Segments(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from spectrum.kernels.cpu import segments_backward
+        from spectrum.kernels.depthwise import depthwise_backward
+        from spectrum.kernels.segments import segments_backward
 
         x, *weights = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative may follow
             return _differentiable_backward(gradients[0], x, weights, ctx.dilation)
-        gradient = _with_layout_of(x, gradients[0])
+        layout = torch.channels_last if channels_last(x) else torch.contiguous_format
+        gradient = gradients[0].contiguous(memory_format=layout)
+        if ctx.depthwise:
+            x_gradient, weight_gradient = depthwise_backward(x, weights[0], gradient)
+            return x_gradient, None, None, weight_gradient.to(x.dtype)
         x_gradient = torch.empty_like(x)
         channels = [len(weight) for weight in weights]
         parts = zip(
@@ -138,27 +145,7 @@ class _Segments(torch.autograd.Function):
             segments_backward(x_part, weight, gradient_part, out_part, ctx.dilation).to(x.dtype)
             for x_part, gradient_part, out_part, weight in parts
         ]
-        return x_gradient, None, *weight_gradients
-
-
-class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution in channels_last: torch's forward pass, our backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dilation: tuple[int, int], weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, padding=1, groups=len(weight))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from spectrum.kernels.cpu import depthwise_backward
-
-        x, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable_backward(gradients[0], x, [weight], (1, 1))
-        gradient = _with_layout_of(x, gradients[0])
-        x_gradient, weight_gradient = depthwise_backward(x, weight, gradient)
-        return x_gradient, None, weight_gradient.to(x.dtype)
+        return x_gradient, None, None, *weight_gradients
 
 
 def _differentiable_backward(
@@ -185,4 +172,4 @@ def _differentiable_backward(
         )
     ]
     x_gradient = torch.cat([result[0] for result in results], 1)
-    return x_gradient, None, *(result[1] for result in results)
+    return x_gradient, None, None, *(result[1] for result in results)

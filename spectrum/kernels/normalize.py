@@ -34,7 +34,9 @@ def normalize(norm: nn.BatchNorm2d, x: Tensor, relu: bool) -> Tensor | None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     if norm.training:
-        mean, variance = _moments(x)
+        from spectrum.kernels.norm import moments
+
+        mean, variance = moments(x.detach())
         count = x.numel() // x.shape[1]
         with torch.no_grad():
             assert norm.num_batches_tracked is not None
@@ -63,12 +65,6 @@ def _can_normalize(norm: nn.BatchNorm2d, x: Tensor) -> bool:
     )
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    from spectrum.kernels.cpu import moments
-
-    return moments(x.detach())
-
-
 class _Normalize(torch.autograd.Function):
     """Normalise by given statistics; the backward pass takes them for those of the batch."""
 
@@ -83,7 +79,7 @@ class _Normalize(torch.autograd.Function):
         eps: float,
         relu: bool,
     ) -> Tensor:
-        from spectrum.kernels.cpu import scale_shift
+        from spectrum.kernels.norm import scale_shift
 
         ctx.save_for_backward(x, weight, bias, mean, inverse_deviation)
         ctx.eps, ctx.relu = eps, relu
@@ -92,7 +88,7 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from spectrum.kernels.cpu import norm_backward
+        from spectrum.kernels.norm import norm_backward
 
         x, weight, bias, mean, inverse_deviation = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative may follow

@@ -2,29 +2,45 @@
 
 torch's grouped convolution is slow for many numbers of segments. A plan is another way to compute
 the same function. It changes no count, no weight and no result, except for rounding.
+
+Plans that ``tune`` found on this machine are stored as JSON in the user's cache folder, as one
+plan by the description of a layer, its input and the machine.
 """
 
 from __future__ import annotations
 
+import json
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
+from spectrum.errors import FieldError
+from spectrum.files import cache_folder, write_json
 from spectrum.kernels.eligibility import TYPES, autocast_type, can_use_kernel, channels_last
-from spectrum.kernels.tuned import tuned_plan
 
-__all__ = ["PLANS", "Plan", "has_avx512", "merge_factor", "plan_of", "using_plan"]
+__all__ = [
+    "PLANS",
+    "Plan",
+    "has_avx512",
+    "merge_factor",
+    "plan_of",
+    "save_tuned_plan",
+    "using_plan",
+]
 
 Plan: TypeAlias = Literal["native", "merged", "relaid", "kernel"]
 """``native`` is torch's grouped convolution. ``merged`` is the same with neighbouring segments
 joined to wider blocks, which are zero off the diagonal. ``relaid`` copies the input to
 channels_last, runs torch's convolution and copies the output back. ``kernel`` runs a compiled
-kernel (``spectrum.kernels.cpu``)."""
+kernel of this package."""
 
 PLANS: tuple[Plan, ...] = get_args(Plan)
 
@@ -47,7 +63,7 @@ _NO_LIMIT = 10**9
 # By type and whether the layout is channels_last; the first rule that holds counts. The rules
 # follow the times in benchmarks/plans.txt, which `python benchmarks/plans.py` measured on a CPU
 # with AVX-512.
-_TABLE: dict[tuple[torch.dtype, bool], tuple[_Rule, ...]] = {
+_TABLE: dict[tuple[torch.dtype, bool | None], tuple[_Rule, ...]] = {
     (torch.float32, True): (
         _Rule(3, 0, "kernel"),
         _Rule(4, 64, "kernel"),
@@ -88,10 +104,10 @@ def using_plan(plan: Plan | Literal["auto"]) -> Iterator[None]:
         plan: one of ``PLANS``, or ``"auto"`` to let ``plan_of`` choose.
 
     Raises:
-        ValueError: ``plan`` is none of these.
+        FieldError: ``plan`` is none of these.
     """
     if plan not in (*PLANS, "auto"):
-        raise ValueError(f"plan (={plan!r}) must be one of auto, {', '.join(PLANS)}")
+        raise FieldError("plan", plan, f"must be one of auto, {', '.join(PLANS)}")
     token = _requested.set(plan)
     try:
         yield
@@ -113,26 +129,21 @@ def plan_of(conv: nn.Conv2d, x: Tensor) -> Plan:
     requested = _requested.get()
     if requested == "native" or not _is_eligible(conv, x):
         return "native"
-    is_channels_last = channels_last(x)
-    if is_channels_last is None:
-        return "native"
-    width = conv.in_channels // conv.groups
-    if requested != "auto":
-        return requested if _is_possible(requested, conv, width, is_channels_last) else "native"
-    tuned = tuned_plan(conv, x)
-    if tuned in PLANS and _is_possible(tuned, conv, width, is_channels_last):
-        return tuned
+    wanted = _wanted_plans(conv, x) if requested == "auto" else [requested]
+    return next((plan for plan in wanted if _is_possible(plan, conv, x)), "native")
+
+
+def _wanted_plans(conv: nn.Conv2d, x: Tensor) -> Iterator[Plan]:
+    """The plans that are likely the fastest, the first one first."""
+    tuned = _tuned_plan(conv, x)
+    if tuned in PLANS:
+        yield tuned
     if not has_avx512():
-        return "native"
-    positions = x.shape[2] * x.shape[3]
-    for rule in _TABLE[autocast_type(x), is_channels_last]:
-        if (
-            width <= rule.max_width
-            and positions >= rule.min_positions
-            and _is_possible(rule.plan, conv, width, is_channels_last)
-        ):
-            return rule.plan
-    return "native"
+        return
+    width, positions = conv.in_channels // conv.groups, x.shape[2] * x.shape[3]
+    for rule in _TABLE[autocast_type(x), channels_last(x)]:
+        if width <= rule.max_width and positions >= rule.min_positions:
+            yield rule.plan
 
 
 def merge_factor(conv: nn.Conv2d) -> int:
@@ -146,29 +157,22 @@ def merge_factor(conv: nn.Conv2d) -> int:
 
 
 def _is_eligible(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether the types and the way of the call allow any plan but the native one."""
+    """Whether the types, the layout and the way of the call allow any plan but the native one."""
     dtype = conv.weight.dtype
     types_fit = dtype in TYPES if torch.is_autocast_enabled("cpu") else dtype == x.dtype
-    return types_fit and can_use_kernel(conv, nn.Conv2d, x)
+    return types_fit and can_use_kernel(conv, nn.Conv2d, x) and channels_last(x) is not None
 
 
-def _is_possible(plan: Plan, conv: nn.Conv2d, width: int, is_channels_last: bool) -> bool:
-    """Whether a plan computes this convolution, and does so in another way than ``native``.
-
-    Args:
-        plan: the plan.
-        conv: the convolution.
-        width: channels of a segment.
-        is_channels_last: whether the images lie in channels_last.
-    """
+def _is_possible(plan: Plan, conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether a plan computes this convolution, and does so in another way than ``native``."""
     if plan == "merged":
         return merge_factor(conv) > 1
     if plan == "relaid":
-        return not is_channels_last
-    return plan == "native" or _has_kernel(conv, width, is_channels_last)
+        return not channels_last(x)
+    return plan == "native" or _has_kernel(conv, x)
 
 
-def _has_kernel(conv: nn.Conv2d, width: int, is_channels_last: bool) -> bool:
+def _has_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether a kernel computes it: odd kernel size, stride 1, padding that keeps the size."""
     keeps_size = all(
         k % 2 == 1 and s == 1 and p == d * (k // 2)
@@ -179,9 +183,66 @@ def _has_kernel(conv: nn.Conv2d, width: int, is_channels_last: bool) -> bool:
     has_kernel = (
         keeps_size and conv.padding_mode == "zeros" and conv.in_channels == conv.out_channels
     )
-    if width == 1 and is_channels_last:  # the depthwise kernel supports 3x3 only
+    if conv.in_channels == conv.groups and channels_last(x):  # the depthwise kernel is 3x3 only
         has_kernel = has_kernel and conv.kernel_size == (3, 3) and conv.dilation == (1, 1)
     return has_kernel
+
+
+def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: str) -> None:
+    """Store the plan of a layer on disk, for this process and later ones.
+
+    Raises:
+        OSError: the user's cache folder can't be written.
+    """
+    path = _tuned_path()
+    if path is None:
+        raise OSError("there is no cache folder to keep plans in")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        _tuned_plans.cache_clear()  # another process may have stored some
+        write_json(path, _tuned_plans() | {_tuned_key(conv, x): plan})
+    _tuned_plans.cache_clear()
+
+
+def _tuned_plan(conv: nn.Conv2d, x: Tensor) -> str | None:
+    """The stored plan for such a layer and input on this machine; None where there is none."""
+    plans = _tuned_plans()
+    return plans.get(_tuned_key(conv, x)) if plans else None
+
+
+@cache
+def _tuned_plans() -> dict[str, str]:
+    path = _tuned_path()
+    try:
+        plans = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # the file is missing or damaged
+        return {}
+    return plans if isinstance(plans, dict) else {}
+
+
+def _tuned_path() -> Path | None:
+    folder = cache_folder()
+    return None if folder is None else folder / "plans.json"
+
+
+def _tuned_key(conv: nn.Conv2d, x: Tensor) -> str:
+    """Everything that the time of a plan depends on, as text."""
+    return " ".join(
+        str(part).replace(" ", "")
+        for part in (
+            platform.node(),
+            torch.__version__,
+            torch.get_num_threads(),
+            str(autocast_type(x)).removeprefix("torch."),
+            "channels_last" if channels_last(x) else "contiguous",
+            tuple(x.shape),
+            conv.out_channels,
+            conv.groups,
+            conv.kernel_size,
+            conv.stride,
+            conv.dilation,
+        )
+    )
 
 
 @cache

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spectrum.kernels.execute import convolve
-from spectrum.kernels.plans import PLANS, Plan, plan_of, using_plan
-from spectrum.kernels.tuned import save_tuned_plan
+from spectrum.kernels.plans import PLANS, Plan, plan_of, save_tuned_plan, using_plan
 
 __all__ = ["time_plans", "tune"]
 
@@ -58,7 +57,7 @@ def time_plans(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> dict[Plan
         torch.autograd.grad(y, (images, weight), y.detach())
         return time.perf_counter() - start
 
-    plans = [plan for plan in PLANS if plan == "native" or _is_possible(plan, conv, images)]
+    plans = [plan for plan in PLANS if _is_possible(plan, conv, images)]
     with torch.enable_grad():
         for plan in plans:
             time_once(plan)  # the first call may compile a kernel

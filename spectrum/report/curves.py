@@ -14,17 +14,15 @@ from spectrum.analysis.evidence import Study, compared_field, count_samples_as_s
 from spectrum.analysis.folder import load_curves, load_results
 from spectrum.analysis.labels import wrap_setting
 from spectrum.analysis.measure import Measure, infer_measure
-from spectrum.analysis.statistics import varied_columns
+from spectrum.analysis.statistics import Curve, split_into_curves, varied_columns
 from spectrum.report.axis import segment_positions
 from spectrum.report.figure_style import (
     DASHES,
-    Curve,
     Dashes,
     axes_or_new,
     check_single_curve,
     make_figure,
     segment_styles,
-    split_into_curves,
     style_axes,
 )
 

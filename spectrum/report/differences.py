@@ -13,15 +13,13 @@ from spectrum.analysis.evidence import Study, compare_study
 from spectrum.analysis.labels import field_label, format_value
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.published import published_differences
-from spectrum.analysis.statistics import varied_columns
+from spectrum.analysis.statistics import Curve, split_into_curves, varied_columns
 from spectrum.errors import FieldError
 from spectrum.report.axis import draw_connecting_lines, figure_width, segment_positions
 from spectrum.report.figure_style import (
     MARKERS,
-    Curve,
     axes_or_new,
     draw_curves_along_dial,
-    split_into_curves,
     style_axes,
 )
 

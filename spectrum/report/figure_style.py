@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import pandas as pd
 from matplotlib import colormaps
@@ -15,7 +15,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from spectrum.analysis.labels import field_label, format_count
+from spectrum.analysis.labels import format_count
+from spectrum.analysis.statistics import Curve
 from spectrum.errors import FieldError
 from spectrum.report.axis import draw_connecting_lines, draw_segment_axis, segment_positions
 
@@ -24,7 +25,6 @@ __all__ = [
     "COST_LABELS",
     "DASHES",
     "MARKERS",
-    "Curve",
     "Dashes",
     "axes_or_new",
     "check_single_curve",
@@ -37,7 +37,6 @@ __all__ = [
     "make_figure",
     "segment_styles",
     "set_cost_axis",
-    "split_into_curves",
     "style_axes",
 ]
 
@@ -56,37 +55,6 @@ _LOG_SPAN = 4.0  # costs whose largest is more than this many times the smallest
 _LEGEND_WIDTH = 26  # characters per line of a legend beside the axes
 _CHARACTER = 0.075  # width of a character in a legend, in inches
 _LINE = 0.18  # height of a line of text in a legend or below a tick, in inches
-
-
-class Curve(NamedTuple):
-    """The rows of a curve.
-
-    Attributes:
-        number: the number of the curve among all curves of the study, which gives it the same
-            colour in every figure.
-        name: its label, from the fields that vary; empty for the only curve.
-        rows: one row per point.
-    """
-
-    number: int
-    name: str
-    rows: pd.DataFrame
-
-
-def split_into_curves(rows: pd.DataFrame, columns: Sequence[str]) -> list[Curve]:
-    """Splits rows into curves.
-
-    Args:
-        rows: one row per point.
-        columns: the fields that tell one curve from another. Without any there is one curve.
-    """
-    if not columns:
-        return [Curve(0, "", rows)]
-    groups = rows.groupby(list(columns), sort=False, dropna=False)
-    return [
-        Curve(number, ", ".join(map(field_label, columns, values)), curve)
-        for number, (values, curve) in enumerate(groups)
-    ]
 
 
 def check_single_curve(curves: int, color: str | None, label: str | None) -> None:

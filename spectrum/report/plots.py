@@ -9,7 +9,7 @@ from spectrum.analysis.evidence import Study, summarize_study
 from spectrum.analysis.front import Cost, pareto_front
 from spectrum.analysis.labels import format_count, format_count_range, nearly_equal, wrap_setting
 from spectrum.analysis.measure import infer_measure
-from spectrum.analysis.statistics import are_comparable, varied_columns
+from spectrum.analysis.statistics import are_comparable, split_into_curves, varied_columns
 from spectrum.report.axis import figure_width
 from spectrum.report.figure_style import (
     axes_or_new,
@@ -19,7 +19,6 @@ from spectrum.report.figure_style import (
     draw_intervals,
     interval_source,
     set_cost_axis,
-    split_into_curves,
     style_axes,
 )
 from spectrum.report.label_placement import label_points

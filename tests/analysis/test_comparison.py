@@ -80,11 +80,17 @@ def test_the_bootstrap_equals_loops_over_its_draws(
     assert np.allclose(bootstrap(correct, 25, seed=5), expected, rtol=0, atol=1e-15)
 
 
-def test_with_one_seed_it_equals_the_bootstrap_of_scipy() -> None:
-    correct = any_study(points=1, seeds=1, examples=200)
+@pytest.mark.parametrize("over", ["examples", "seeds"])
+def test_with_one_seed_or_equal_examples_it_equals_the_bootstrap_of_scipy(over: str) -> None:
+    if over == "examples":
+        correct, step = any_study(points=1, seeds=1, examples=200), 1 / 200
+        values = correct[0, 0]
+    else:
+        values, step = np.array([True, True, False, True, False]), 0.0
+        correct = np.repeat(values[None, :, None], 50, axis=2)
     ours = bootstrap(correct, 20_000)[:, 0]
     theirs = stats.bootstrap(
-        (correct[0, 0].astype(float),),
+        (values.astype(float),),
         np.mean,
         n_resamples=20_000,
         method="percentile",
@@ -92,23 +98,7 @@ def test_with_one_seed_it_equals_the_bootstrap_of_scipy() -> None:
     )
     assert ours.std(ddof=1) == pytest.approx(theirs.standard_error, rel=0.03)
     ends = np.quantile(ours, [0.025, 0.975])
-    assert ends == pytest.approx([*theirs.confidence_interval], abs=0.0051)  # one example of 200
-
-
-def test_with_equal_examples_it_equals_the_bootstrap_of_seeds() -> None:
-    by_seed = np.array([True, True, False, True, False])
-    correct = np.repeat(by_seed[None, :, None], 50, axis=2)
-    ours = bootstrap(correct, 20_000)[:, 0]
-    theirs = stats.bootstrap(
-        (by_seed.astype(float),),
-        np.mean,
-        n_resamples=20_000,
-        method="percentile",
-        rng=np.random.default_rng(1),
-    )
-    assert ours.std(ddof=1) == pytest.approx(theirs.standard_error, rel=0.03)
-    ends = np.quantile(ours, [0.025, 0.975])
-    assert ends == pytest.approx([*theirs.confidence_interval], abs=1e-12)
+    assert ends == pytest.approx([*theirs.confidence_interval], abs=step + 1e-4)
 
 
 def test_its_variance_is_that_of_the_formula() -> None:
@@ -170,7 +160,7 @@ def slow_width(values: NDArray[np.float64]) -> float:
     return float(2 * math.sqrt(squares / (S * E)))
 
 
-@pytest.mark.parametrize("rng", range(8))
+@pytest.mark.parametrize("rng", range(4))
 def test_the_width_equals_that_of_loops(rng: int) -> None:
     correct = any_study(rng, points=2, seeds=2 + rng % 3, examples=20 + 10 * rng)
     table = compare(correct, ["1", "C"])
@@ -330,7 +320,7 @@ def test_holm_corrects_for_the_remaining_pairs() -> None:
     assert signs() == []
 
 
-@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize(
     "kind",
     [
@@ -368,7 +358,7 @@ def test_one_seed_covers_the_same_networks_on_new_examples() -> None:
     assert 0.91 < np.mean(covered) < 0.985
 
 
-@pytest.mark.parametrize("seeds", [1, 3, 5])
+@pytest.mark.parametrize("seeds", [1, 3])
 def test_equal_points_are_rarely_called_different(seeds: int) -> None:
     rng = np.random.default_rng(seeds)
     seed = 0.3 if seeds > 1 else 0.0
@@ -391,12 +381,6 @@ def test_the_probability_to_be_best_is_calibrated() -> None:
         for _ in range(300)
     ]
     assert np.mean(np.abs(np.array(chances) - 0.5) > 0.4) == pytest.approx(0.2, abs=0.07)
-
-
-def test_the_comparison_is_deterministic() -> None:
-    correct = any_study()
-    names = ["1", "4", "C"]
-    pd.testing.assert_frame_equal(compare(correct, names), compare(correct, names))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spectrum import compare_points, state_evidence, summarize
+from spectrum import compare_points, state_evidence
 from spectrum.analysis.comparison import compare, comparison_columns
 from spectrum.analysis.evidence import analyze_study, gather_evidence
 from spectrum.analysis.folder import AVERAGE_PRECISION, load_results
@@ -57,10 +57,6 @@ def test_the_points_are_compared_on_the_seeds_they_share(make_results) -> None:
     expected = by_hand(results[results["seed"].isin([1, 3])], answers, "segments")
     pd.testing.assert_frame_equal(evidence[COMPARED], expected)
     assert evidence["runs"].tolist() == evidence["left_out"].tolist() == [2, 2]
-    (said,) = state_evidence(evidence)
-    assert said.endswith(
-        "2 seeds are left out, because not every compared point has a finished run."
-    )
 
 
 def test_a_point_without_a_finished_run_is_left_out(make_results) -> None:
@@ -72,7 +68,6 @@ def test_a_point_without_a_finished_run_is_left_out(make_results) -> None:
     assert evidence["reference"].tolist() == ["1", "1", ""]
     assert evidence["p_best"][:2].sum() == pytest.approx(1)
     assert evidence.loc[2, ["test_top1", "difference", "p_best"]].isna().all()
-    assert "C has no finished run." in state_evidence(evidence)[0]
     with pytest.raises(ValueError, match=r"reference \(='?C'?\) must be one of 1, 4"):
         gather_evidence(results, answers.__getitem__, "C")
 
@@ -83,7 +78,6 @@ def test_nothing_to_compare_is_no_error(second: list[float], make_results) -> No
     evidence = gather_evidence(results, make_answers(results).__getitem__)
     assert evidence["runs"].tolist() == [0, 0]
     assert evidence["test_top1"].isna().all()
-    assert state_evidence(evidence) == ["No seed has a finished run at each of 1 and C."]
 
 
 def test_each_series_is_compared_by_itself_over_any_field(make_results) -> None:
@@ -102,10 +96,6 @@ def test_each_series_is_compared_by_itself_over_any_field(make_results) -> None:
     assert turned["difference"].tolist() == pytest.approx(
         [-evidence["difference"][1], 0, -evidence["difference"][3], 0]
     )
-    summary = summarize(results, evidence).merge(evidence, on=["order", "segments"])
-    assert len(summary) == 4
-    for name in ("test_top1", "test_low", "test_high"):
-        assert summary[f"{name}_x"].tolist() == summary[f"{name}_y"].tolist()
     with pytest.raises(ValueError, match=r"\Aover \(='colour'\) must be one of network, order, "):
         gather_evidence(results, answers.__getitem__, over="colour")
 

@@ -7,6 +7,7 @@ import pytest
 
 from spectrum.analysis.labels import (
     field_label,
+    format_count,
     format_count_range,
     nearly_equal,
     shorten_setting,
@@ -46,3 +47,24 @@ def test_a_setting_is_one_line_in_a_sentence() -> None:
     assert shorten_setting("entry=C+middle=4+exit=C/8") == "entry=C+middle=4+exit=C/8"
     assert shorten_setting("C+" * 33 + "4") == "34 layers: C C C C C C C C..."
     assert shorten_setting("4") == "4"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (999.6, "1.00k"),
+        (1000, "1.00k"),
+        (9_995, "9.99k"),
+        (12_345, "12.3k"),
+        (999_499, "999k"),
+        (999_500, "1.00M"),
+        (22_855_952, "22.9M"),
+        (8_357_403_496, "8.36G"),
+        (71_419_884_448, "71.4G"),
+        (1e12, "1000G"),
+    ],
+)
+def test_counts_have_three_digits_and_a_unit(number: float, text: str) -> None:
+    assert format_count(number) == text

@@ -6,13 +6,31 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from spectrum import summarize
+from spectrum import mean_interval, summarize
 from spectrum.analysis.statistics import point_columns, pool_samples_as_seeds, varied_columns
 from spectrum.report import render_summary
+
+
+def test_the_interval_is_that_of_the_textbook() -> None:
+    # Student's t with 2 degrees of freedom reaches 97.5% at 4.30265; sem = 1 / sqrt(3).
+    mean, low, high = mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert high - mean == mean - low == pytest.approx(4.30265 / math.sqrt(3), abs=1e-5)
+    assert mean_interval([1, 2, math.nan, 3]) == mean_interval([1, 2, 3])
+    assert mean_interval([4.0, 4.0]) == (4.0, 4.0, 4.0)
+    assert mean_interval([0.5]) == pytest.approx((0.5, math.nan, math.nan), nan_ok=True)
+    assert all(math.isnan(bound) for bound in mean_interval([]))
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    draws = np.random.default_rng(0).normal(0.7, 0.1, size=(2000, 5))
+    covered = [low <= 0.7 <= high for _, low, high in (mean_interval(d, 0.8) for d in draws)]
+    assert np.mean(covered) == pytest.approx(0.8, abs=0.02)
 
 
 def grid(**axes: list[Any]) -> pd.DataFrame:
@@ -33,7 +51,7 @@ def grid(**axes: list[Any]) -> pd.DataFrame:
 def test_evidence_of_other_points_is_refused() -> None:
     rows = grid(lr=[0.1, 0.2])
     evidence = summarize(rows).drop(columns="lr")
-    with pytest.raises(ValueError, match="evidence must be of the same points as results; no lr"):
+    with pytest.raises(ValueError, match=r"evidence \(=4\) must be of the same points .*; no lr"):
         summarize(rows, evidence)
 
 
@@ -80,6 +98,19 @@ def test_a_tuned_rate_and_a_solved_width_are_left_out() -> None:
     assert varied_columns(rows.drop(columns="match")) == ["order", "width"]
 
 
+def test_a_summary_counts_each_run_once_and_leaves_out_those_that_failed(make_results) -> None:
+    rows = make_results({"4": [math.nan, 0.9, 0.92], "C": [math.nan] * 3}).assign(latency=4.05)
+    summary = summarize(pd.concat([rows, rows.assign(study="another")], ignore_index=True))
+    assert summary["runs"].tolist() == [3, 3]
+    assert summary["failed"].tolist() == [1, 3]
+    assert summary["test_top1"].tolist() == pytest.approx([0.91, math.nan], nan_ok=True)
+    assert summary["val_top1"].tolist() == pytest.approx([0.9, math.nan], nan_ok=True)
+    assert summary["train_seconds"].tolist() == [3.0, 4.0]
+    assert summary["examples"].tolist() == [0, 0]
+    assert summary["latency"].tolist() == [4.05, 4.05]
+    assert not {"latency", "examples"} & {*point_columns(summary)}
+
+
 def evidence_of(rows: pd.DataFrame, **changes: Any) -> pd.DataFrame:
     """One row per point with its own mean, in another order than the study's."""
     points = rows.drop_duplicates(point_columns(rows))[point_columns(rows)]
@@ -97,6 +128,7 @@ def test_a_summary_takes_the_intervals_of_the_evidence() -> None:
     assert summary["test_top1"].tolist() == pytest.approx([0.5, 0.51, 0.52, 0.53])
     assert summary["test_low"].tolist() == [0.4] * 4
     assert summary["test_high"].tolist() == [0.8] * 4
+    assert summary["examples"].tolist() == [9] * 4
     rest = ["val_top1", "val_low", "val_high", "runs", "failed", "train_seconds", "segments"]
     pd.testing.assert_frame_equal(summary[rest], summarize(rows)[rest])
 

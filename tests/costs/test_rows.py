@@ -130,7 +130,9 @@ def test_the_papers_depthwise_separable_layers_are_what_its_formula_says() -> No
 
 def test_the_flows_are_the_networks_own() -> None:
     rows = cost_rows(NetworkConfig(name="tiny"), (3, 8, 8))
-    assert set(rows["order"]) == {"own"}
+    assert set(rows["order"]) == {"spatial_first"}
+    own = cost_rows(NetworkConfig(name="vgg_small", width=0.1), (3, 32, 32))
+    assert set(own["order"]) == {"own"}
     assert list(dict.fromkeys(rows["flow"])) == ["stem", "entry", "middle", "exit", "classifier"]
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -76,54 +76,30 @@ def rows(report: Report, *arguments: str) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(outcome.out))
 
 
-def run(*arguments: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-    """Runs the command in its own process."""
-    return subprocess.run(
-        [sys.executable, "-m", "spectrum.report", *arguments],
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-    )
-
-
 REFUSED = {
     ("--segments", ""): "--segments (='') must be a whole number from 1",
     ("--segments", "0"): "--segments (='0') must be",
-    ("--segments", "1,,C"): "--segments (='1,,C') must have a point",
-    ("--segments", "C/x"): "--segments (='C/x') must be",
     ("--segments=16:8", "--network=tiny"): "--segments (='16:8') add up to 24, must add up to 51",
     ("--segments=16:8", "--network=tiny", "--match=macs"): "--segments (='16:8') must not be ex",
     ("--segments=front=C", "--network=tiny"): "--segments (='front=C') must name every flow once",
     ("--segments=C+C", "--network=tiny"): "--segments (=C,C) must be 9 values",
     ("--network", "huge"): "--network (='huge') must be one of paper, small, tiny",
-    ("--network", "tiny,"): "--network (='') must be one of",
     ("--network", "users_code:"): "--network (='users_code:') must be one of",
     ("--network", "nowhere:net"): "--network (='nowhere:net') can't be imported: ModuleNotFound",
-    ("--network", "users_code:gone"): "--network (='users_code:gone') can't be imported: Attrib",
-    ("--network", "users_code:answer"): "--network (='users_code:answer') must be callable, not",
-    ("--network", "users_code:number"): "--network (='users_code:number') must return a torch.nn.",
     ("--network", "users_code:failing"): "--network (='users_code:failing') failed: KeyError: 'no",
     ("--network=users_code:net", "--match=macs"): "--network (='users_code:net') must take",
     ("--order", "random"): "--order (='random') must be 'spatial_first', 'pointwise_first' or 's",
-    ("--order", ""): "--order (='') must be 'spatial_first'",
-    ("--match", "time"): "--match (='time') must be 'params', 'macs' or 'none'",
     ("--match", "latency"): "--match (='latency') must be 'params', 'macs' or 'none'",
     ("--by", "block"): "--by (='block') must be 'network', 'flow' or 'layer'",
     ("--format", "pdf"): "--format (='pdf') must be 'table', 'csv', 'markdown' or 'html'",
     ("--classes", "0"): "--classes (='0') must be greater than 0",
-    ("--classes", "ten"): "--classes (='ten') must be a valid integer",
     ("--input", "299"): "--input (='299') must be CHANNELSxHEIGHTxWIDTH, as in 3x299x299",
-    ("--input", "3x0x8"): "--input (='3x0x8') must be CHANNELSxHEIGHTxWIDTH",
-    ("--input", "3x8"): "--input (='3x8') must be CHANNELSxHEIGHTxWIDTH",
     ("--input", "3x8x8.5"): "--input (='3x8x8.5') must be CHANNELSxHEIGHTxWIDTH",
     ("--input=3x6x9",): "--input (='3x6x9') doesn't fit the network, which needs at least 7x7",
     ("--input=3x6x9", "--match=macs"): "--input (='3x6x9') doesn't fit the network, which needs",
     ("--input=1x8x8", "--network=users_code:net"): "--input (='1x8x8') doesn't fit the network: ",
-    ("--plot", "figure"): "--plot (=figure) must end in .pdf, .png, .svg",
     ("--plot", "figure.jpg"): "--plot (=figure.jpg) must end in .pdf, .png, .svg",
     ("--plot", "nowhere/a.png"): "--plot (=nowhere/a.png) can't be written: No such file or dir",
-    ("--plot", "/dev/null/a.png"): "--plot (=/dev/null/a.png) can't be written: Not a directory",
     ("--plot", "folder.png"): "--plot (=folder.png) can't be written: Is a directory",
     ("--colour", "red"): "No such option: --colour",
     ("tiny",): "unexpected extra argument",
@@ -157,11 +133,10 @@ def test_the_costs_are_those_of_count_config(report: Report) -> None:
         assert row["spatial_params"] + row["pointwise_params"] < counted.params
 
 
-def test_the_papers_network_is_the_default() -> None:
-    outcome = run("--segments", "C,32", "--format", "csv")
-    assert outcome.returncode == 0, outcome.stderr
-    assert outcome.stderr == ""
-    costs = pd.read_csv(io.StringIO(outcome.stdout))
+def test_the_papers_network_is_the_default(report: Report) -> None:
+    outcome = report("--segments", "C,32", "--format", "csv")
+    assert (outcome.status, outcome.err) == (0, "")
+    costs = pd.read_csv(io.StringIO(outcome.out))
     assert costs["params"].tolist() == [22_855_952, 27_680_240]
     assert costs["macs"].tolist() == [8_357_403_496, 10_200_627_400]
     assert costs["ratio"].iloc[0] == costs["paper_ratio"].iloc[0] < costs["ratio"].iloc[1]
@@ -169,7 +144,8 @@ def test_the_papers_network_is_the_default() -> None:
 
 
 def test_networks_orders_and_points_make_a_grid(report: Report) -> None:
-    costs = rows(report, "--network=small, tiny", "--order=spatial_only,pointwise_first")
+    points = "--segments=1,C,01,C"  # each is shown once
+    costs = rows(report, "--network=small, tiny", "--order=spatial_only,pointwise_first", points)
     assert costs[["network", "order", "segments"]].to_numpy().tolist() == [
         [network, order, segments]
         for network in ("small", "tiny")
@@ -177,10 +153,6 @@ def test_networks_orders_and_points_make_a_grid(report: Report) -> None:
         for segments in ("1", "C")
     ]
     assert costs["macs"].nunique() == 8
-
-
-def test_points_given_twice_are_shown_once(report: Report) -> None:
-    assert len(rows(report, "--segments=4,4,04", "--network=tiny,tiny")) == 1
 
 
 def test_classes_and_the_input_are_used(report: Report) -> None:
@@ -281,21 +253,12 @@ def test_an_existing_plot_is_kept_when_counting_fails(report: Report) -> None:
     assert Path("a.png").read_text() == "an older one"
 
 
-def test_bad_usage_is_refused_before_torch_is_imported() -> None:
+def test_help_and_refusals_need_no_torch_and_no_pandas() -> None:
     code = (
-        "import sys; sys.argv = ['spectrum.report', '--plot', 'a.jpg']\n"
-        "from spectrum.report.__main__ import main\n"
-        "status = main(); assert 'torch' not in sys.modules; sys.exit(status)"
-    )
-    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert outcome.returncode == 2, outcome.stderr
-
-
-def test_help_needs_no_torch_and_no_pandas() -> None:
-    code = (
-        "import sys; sys.argv = ['spectrum.report', '--help']\n"
-        "from spectrum.report.__main__ import main\n"
-        "status = main(); assert not {'torch', 'pandas'} & set(sys.modules); sys.exit(status)"
+        "import sys\nfrom spectrum.report.__main__ import main\n"
+        "sys.argv = ['spectrum.report', '--plot', 'a.jpg']; assert main() == 2\n"
+        "sys.argv = ['spectrum.report', '--help']; assert main() == 0\n"
+        "assert not {'torch', 'pandas'} & set(sys.modules)"
     )
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr

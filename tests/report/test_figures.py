@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -117,14 +115,6 @@ def test_every_figure_has_a_caption() -> None:
         assert 40 < len(caption) < 250
     with pytest.raises(ValueError, match=r"stem \(='loss'\) must be one of accuracy_vs_segments, "):
         figure_caption("loss")
-
-
-def test_figures_need_neither_torch_nor_pyplot() -> None:
-    code = (
-        "import sys, spectrum.report.figures, spectrum.report.populations; "
-        "sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_many_runs_have_a_distribution(make_results) -> None:

@@ -10,10 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
-import numpy as np
 import pandas as pd
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from spectrum.analysis.statistics import summarize
@@ -143,81 +140,6 @@ def test_what_the_evidence_supports_comes_first() -> None:
     assert "<title>Which point is best?</title>" in text
 
 
-def test_a_point_is_a_row_of_the_table() -> None:
-    half = 12.7062 * 0.001  # Student's t with one degree of freedom, and the sem of 0.899 and 0.901
-    header, four, last = Reader(page()).cells(0)
-    assert header == [
-        "segments",
-        "width",
-        "params",
-        "MACs",
-        "val top-1",
-        "test top-1",
-        "95% interval",
-        "seconds per run",
-        "failed runs",
-    ]
-    assert four == [
-        "4",
-        "0.6275",
-        "79.8k",
-        "1.37M",
-        "0.7500",
-        "0.9000",
-        f"{0.9 - half:.4f}-{0.9 + half:.4f}",
-        "1,234.5",
-        "0 of 2",
-    ]
-    assert last[:2] == ["C", "1"]
-
-
-def test_numbers_are_right_aligned_and_settings_left_aligned() -> None:
-    table = Reader(page()).tables[0]
-    for row in table:
-        assert [name for name, _ in row] == ["key"] + ["number"] * 8
-
-
-def test_an_interval_is_clipped_to_0_and_1_and_may_be_asymmetric() -> None:
-    summary = summarize(results())
-    summary[["test_low", "test_high"]] = [[-0.25, 0.91], [0.7, 1.25]]
-    cells = Reader(page(summary=summary)).cells(0)
-    assert [row[6] for row in cells[1:]] == ["0.0000-0.9100", "0.7000-1.0000"]
-
-
-def test_fields_that_vary_have_their_own_columns() -> None:
-    grid = list(itertools.product((0.5, 1.0), (0.002, 0.5), (True, False)))
-    rows = pd.concat(
-        [results(width=w, lr=lr, residual=residual, match="none") for w, lr, residual in grid],
-        ignore_index=True,
-    )
-    rows.loc[31, ["status", "error"]] = "failed", "too large"
-    reader = Reader(page(summary=summarize(rows), failures=rows.iloc[31:]))
-    # The width varies too, because no budget solves it, but it always has a column.
-    assert reader.cells(0)[0][:5] == ["lr", "residual", "segments", "width", "params"]
-    assert [name for name, _ in reader.tables[0][1]][:3] == ["", "", "key"]
-    assert [tuple(row[:4]) for row in reader.cells(0)[1:]] == [
-        (f"{lr}", f"{residual}", segments, f"{w:g}")
-        for w, lr, residual in grid
-        for segments in ("4", "C")
-    ]
-    assert reader.cells(1) == [
-        ["lr", "residual", "segments", "seed", "status", "reason"],
-        ["0.5", "False", "C", "1", "failed", "too large"],
-    ]
-
-
-def test_a_missing_value_is_a_dash() -> None:
-    rows = results()
-    missing = ["val_top1", "test_top1", "train_seconds"]
-    rows.loc[rows["segments"] == "4", missing] = np.nan
-    rows.loc[rows["segments"] == "4", "status"] = "failed"
-    _, four, last = Reader(page(summary=summarize(rows))).cells(0)
-    assert four[4:] == ["-", "-", "-", "-", "2 of 2"]
-    assert last[8] == "0 of 2"
-    one = summarize(results().iloc[:1])
-    assert Reader(page(summary=one)).cells(0)[1][5:7] == ["0.8990", "-"]
-
-
 def test_a_mapping_of_the_configuration_is_a_group() -> None:
     configuration = {
         "segments": ("1", "entry=C+exit=4"),
@@ -271,15 +193,6 @@ def test_every_text_is_escaped() -> None:
     assert cells.count(HOSTILE) == 4 + 3 + 4 + 2  # the field, the failure, configuration, versions
     assert cells.count(f"C+{HOSTILE}") == 2 + 1
     assert text.count("alert(1)") == text.count("&lt;script&gt;alert(1)&lt;/script&gt;")
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.text(), st.text())
-def test_any_text_is_read_back_unchanged(title: str, sentence: str) -> None:
-    reader = Reader(page(title=title, sentences=[sentence], figures={}, notes=[sentence]))
-    assert reader.texts["h1", ""] == [title]
-    assert reader.texts["li", ""] == [sentence]
-    assert reader.texts["div", "evidence"] == [f"\n{sentence}\n"]
 
 
 def pictures(text: str) -> list[ElementTree.Element]:

@@ -64,6 +64,8 @@ def test_costs_that_differ_are_below_their_points(
     ax = plot_accuracy_vs_segments(summary.assign(params=params, macs=macs))
     assert ticks(ax) == below
     assert ax.get_xlabel() == f"segments of the spatial convolution{each}"
+    label = plot_accuracy_vs_segments(summary.assign(latency=4.0812)).get_xlabel()
+    assert label.endswith("4.08 ms each)")
 
 
 def test_each_combination_has_a_curve_and_a_label(make_results) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -190,17 +190,9 @@ def test_concurrent_requests_get_the_same_measurement(
         return fast(*arguments)
 
     monkeypatch.setattr("spectrum.costs.latency._time_in_turns", slow)
-    answers: list[object] = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(cache.match(network("4"), SHAPE, None)))
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 4
-    assert all(answer == answers[0] for answer in answers)
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(lambda _: cache.match(network("4"), SHAPE, None), range(4))
+    assert others == [first] * 3
 
 
 def test_an_edited_model_is_measured_again(

@@ -94,26 +94,25 @@ def test_the_command_says_what_the_evidence_supports(
     assert sentence in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("name", ["study.json", RESULTS, CURVES, CORRECT, "tuning.csv"])
 def test_a_disk_that_fails_leaves_the_old_file_whole(
-    name: str, small_study: Callable[..., StudyConfig], monkeypatch: pytest.MonkeyPatch
+    small_study: Callable[..., StudyConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small_study(epochs=1, segments="C", tune_lr=[1.0])
     run_study(config)
-    before = (config.out / config.name / name).read_bytes()
-    original = Path.replace
+    folder, original = config.out / config.name, Path.replace
+    for name in ("study.json", RESULTS, CURVES, CORRECT, "tuning.csv"):
+        before = (folder / name).read_bytes()
 
-    def replace(path: Path, target: Path) -> Path:
-        if Path(target).name == name and Path(target).parent == config.out / config.name:
-            raise OSError(28, "No space left on device")
-        return original(path, target)
+        def replace(path: Path, target: Path, failing: Path = folder / name) -> Path:
+            if Path(target) == failing:
+                raise OSError(28, "No space left on device")
+            return original(path, target)
 
-    monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(OSError, match="No space left on device"):
-        run_study(small_study(epochs=1, segments="C", tune_lr=[2.0]))
-    folder = config.out / config.name
-    assert (folder / name).read_bytes() == before
-    assert not [path for path in folder.iterdir() if path.name.startswith(f".{name}")]
+        monkeypatch.setattr(Path, "replace", replace)
+        with pytest.raises(OSError, match="No space left on device"):
+            run_study(small_study(epochs=1, segments="C", tune_lr=[2.0]))
+        assert (folder / name).read_bytes() == before
+        assert not [path for path in folder.iterdir() if path.name.startswith(f".{name}")]
 
 
 def test_lost_files_of_runs_are_reported_and_left_out(

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from spectrum import StudyConfig, load_results, run_study, summarize
-from spectrum.analysis.statistics import varied_columns
+from spectrum import StudyConfig, run_study
 from spectrum.runs import execute as execute_module
+from spectrum.runs.store import Store
 from spectrum.study.plan import Plan, make_plan
 from spectrum.study.tune import choose_learning_rates, tuning_runs
-from tests.small_studies import FIELDS
 
 # With so large a decay the last of the rates diverges.
 FACTORS = (0.01, 8.0, 1000.0)
-RECIPE = {"batch_size": 32, "average": 0.0, "precise_bn": 256, "weight_decay": 30.0}
 TUNED: dict[str, Any] = {
     "seeds": 3,
     "epochs": 1,
     "tune_lr": FACTORS,
-    "recipe": RECIPE,
+    "recipe": {"batch_size": 32, "average": 0.0, "precise_bn": 256, "weight_decay": 30.0},
     "data": {"train_images": 300},
-    "network": {"name": "tiny", "width": 0.2},
 }
 RATES = [0.004 * factor for factor in FACTORS]
 
 
-def counted(patch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
-    """Records the learning rate and the seed of every training from now on."""
+def test_the_best_rates_by_validation_are_used_and_no_run_is_trained_twice(
+    small_study: Callable[..., StudyConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained: list[tuple[float, int]] = []
     original = execute_module.fit
 
@@ -39,76 +36,38 @@ def counted(patch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
         trained.append((recipe.lr, seed))
         return original(network, dataset, recipe, seed, **options)
 
-    patch.setattr(execute_module, "fit", fit)
-    return trained
+    monkeypatch.setattr(execute_module, "fit", fit)
+    config = small_study(**TUNED)
+    results = run_study(config)
+    assert results["status"].tolist() == ["done"] * 6
+    assert "lr" not in results
+    chosen = results.drop_duplicates("segments").set_index("segments")["tuned_lr"]
+    # 2 points x 3 rates x 2 seeds, then the third seed at the rates that were chosen.
+    assert sorted({seed for _, seed in trained[:12]}) == [0, 1]
+    assert trained[12:] == [(chosen[point], 2) for point in ("1", "C")]
 
-
-class Tuned:
-    """A study with tuned rates, and every training that it ran."""
-
-    def __init__(self, root: Path) -> None:
-        self.config = StudyConfig(**{**FIELDS, **TUNED}, out=root / "out", runs=root / "runs")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("spectrum.study.outputs._draw", lambda *_: None)
-            self.trained = counted(patch)
-            self.results = run_study(self.config)
-        self.folder = root / "out" / "tested"
-
-    def rates(self) -> dict[str, float]:
-        return self.results.drop_duplicates("segments").set_index("segments")["tuned_lr"].to_dict()
-
-
-@pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
-    return Tuned(tmp_path_factory.mktemp("tuned"))
-
-
-def test_the_rate_of_the_highest_mean_validation_accuracy_is_chosen(tuned: Tuned) -> None:
-    # The same runs as a plain study's with a grid of rates, which finds them in the store.
-    with pytest.MonkeyPatch.context() as patch:
-        trained = counted(patch)
-        recipe = {**RECIPE, "lr": RATES}
-        grid = run_study(
-            tuned.config.model_copy(update={"name": "grid", "tune_lr": (), "seeds": 2}).model_copy(
-                update={"recipe": StudyConfig(recipe=recipe).recipe}
-            )
-        )
-    assert not [lr for lr, _ in trained if lr < 1]  # but for the divergence, all was there
-    means = grid.groupby(["segments", "lr"])["val_top1"].mean().unstack()
-    assert tuned.rates() == means.idxmax(axis="columns").to_dict()
-    assert means.nunique(axis="columns").min() > 1
-    assert tuned.results["status"].tolist() == ["done"] * 6
-    table = pd.read_csv(tuned.folder / "tuning.csv", dtype={"segments": str})
+    store = Store(config.runs)
+    tried = pd.DataFrame(
+        {
+            "segments": point.network.segments,
+            "lr": point.recipe.lr,
+            "val_top1": store.result(run.id).get("val_top1"),
+        }
+        for point, run in tuning_runs(make_plan(config).points, FACTORS, 3)
+    )
+    means = tried.groupby(["segments", "lr"])["val_top1"].mean()
+    assert means.unstack().idxmax(axis="columns").to_dict() == chosen.to_dict()
+    table = pd.read_csv(config.out / "tested" / "tuning.csv", dtype={"segments": str})
     assert list(table.columns) == ["segments", "lr", "val_top1", "chosen"]
     assert table["segments"].tolist() == ["1"] * 3 + ["C"] * 3
     assert table["lr"].tolist() == pytest.approx(RATES * 2)
-    expected = [means.loc[point, rate] for point in ("1", "C") for rate in sorted(means.columns)]
-    assert table["val_top1"].tolist() == pytest.approx(expected, nan_ok=True)
+    assert table["val_top1"].tolist() == pytest.approx(means.tolist(), nan_ok=True)
     assert table["val_top1"].isna().tolist() == [False, False, True] * 2
-    chosen = table[table["chosen"]].set_index("segments")["lr"].to_dict()
-    assert chosen == pytest.approx(tuned.rates())
+    assert table.loc[table["chosen"], "lr"].tolist() == pytest.approx(chosen.tolist())
 
-
-def test_each_run_is_trained_once_the_tuning_ones_among_them(tuned: Tuned) -> None:
-    # 2 points x 3 rates x 2 seeds, then the third seed at the rates that were chosen.
-    assert len(tuned.trained) == 12 + 2
-    assert tuned.trained[12:] == [(tuned.rates()[point], 2) for point in ("1", "C")]
-    assert sorted({seed for _, seed in tuned.trained[:12]}) == [0, 1]
-    with pytest.MonkeyPatch.context() as patch:
-        again = counted(patch)
-        results = run_study(tuned.config)
-    assert [lr > 1 for lr, _ in again] == [True] * len(again)  # a divergence isn't kept, or is
-    pd.testing.assert_frame_equal(results, tuned.results)
-
-
-def test_rows_have_the_tuned_rate_and_plots_ignore_it(tuned: Tuned) -> None:
-    results = load_results(tuned.folder)
-    assert "lr" not in results
-    assert varied_columns(results) == []
-    apart = results.assign(tuned_lr=results["tuned_lr"] * ([1, 2] * 3))
-    assert apart.groupby("segments")["tuned_lr"].nunique().tolist() == [1, 1]
-    assert varied_columns(apart) == []
-    assert summarize(apart)["runs"].tolist() == [3, 3]
+    trained.clear()
+    pd.testing.assert_frame_equal(run_study(config), results)
+    assert not [lr for lr, _ in trained if lr < 1]  # but for the divergence, all was there
 
 
 def planned(small_study: Callable[..., StudyConfig], **changes: Any) -> Plan:

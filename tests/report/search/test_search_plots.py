@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from spectrum.analysis import search_front, search_progress
 from spectrum.report import plot_search_front, plot_search_progress, search_figures
 
-GOALS = [["val_top1"], ["val_top1", "macs"], ["val_top1", "params", "macs"]]
+GOALS = [["val_top1"], ["val_top1", "latency"], ["val_top1", "params", "macs"]]
 
 
 def trials(count: int, uniform: int = 4) -> pd.DataFrame:
@@ -36,6 +36,7 @@ def trials(count: int, uniform: int = 4) -> pd.DataFrame:
             "params": rng.integers(200_000, 290_000, count),
             "macs": rng.integers(10**7, 10**8, count),
             "val_top1": rng.uniform(0.8, 0.9, count),
+            "latency": rng.uniform(0.4, 0.9, count),
         }
     )
     failed = table["state"] == "failed"
@@ -64,7 +65,11 @@ def xy(rows: pd.DataFrame, cost: str) -> np.ndarray:
 def test_every_cost_has_a_panel_of_its_trials_and_their_front(goals: list[str]) -> None:
     table = trials(30)
     figure = draw("front", table, goals)
-    names = {"params": "trainable parameters", "macs": "MACs per image"}
+    names = {
+        "params": "trainable parameters",
+        "macs": "MACs per image",
+        "latency": "latency of a batch of 32 images in inference, ms",
+    }
     costs = goals[1:] or ["macs"]
     assert [ax.get_xlabel() for ax in figure.axes] == [names[cost] for cost in costs]
     done = table[table["state"] == "done"]
@@ -99,7 +104,7 @@ def test_accuracy_alone_is_drawn_against_a_cost_that_differs(most: float, cost: 
 def test_costs_that_span_more_have_a_logarithmic_axis(most: float, scale: str) -> None:
     for least in (1.1e6, 2.4e6, 5.2e6, 7.3e6):
         table = trials(9).assign(macs=np.geomspace(least, most * least, 9))
-        figure = draw("front", table, GOALS[1])
+        figure = draw("front", table, ["val_top1", "macs"])
         (ax,) = figure.axes
         assert ax.get_xscale() == scale
         low, high = ax.get_xlim()
@@ -162,7 +167,7 @@ def test_the_progress_of_several_goals_is_a_share_of_the_box(goals: list[str]) -
 
 def test_a_search_without_uniform_points_does_not_mention_them() -> None:
     table = trials(8, uniform=0)
-    assert "uniform" not in str(legend_of(draw("front", table, GOALS[1])))
+    assert "uniform" not in str(legend_of(draw("front", table, ["val_top1", "macs"])))
     assert "uniform" not in str(legend_of(draw("progress", table, GOALS[0])))
 
 

@@ -1,0 +1,124 @@
+"""What the public plots share: a study's folder, axes, a colour and a label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import same_color
+from matplotlib.figure import Figure
+
+from spectrum.analysis import compare_points, load_curves, load_results, summarize
+from spectrum.analysis.evidence import analyze_study
+from spectrum.report import (
+    learning_curves,
+    plot_accuracy,
+    plot_accuracy_vs_segments,
+    plot_differences,
+    plot_error_distribution,
+    plot_heat_map,
+    plot_learning_curves,
+    study_figures,
+)
+from tests.made_up_results import make_answers, write_made_up_study
+
+POINTS = {"1": [0.7, 0.8], "C": [0.8, 0.9]}
+STUDIES = Path(__file__).parents[2] / "studies"
+
+
+def heights(ax: Axes) -> list[list[float]]:
+    """The heights of the ends of all intervals."""
+    return [
+        np.ravel([segment[:, 1] for segment in bars.get_segments()]).tolist()
+        for _, _, (bars,) in (container.lines for container in ax.containers)  # type: ignore[attr-defined]
+    ]
+
+
+@pytest.mark.parametrize("name", ["default", "averaging"])
+def test_a_folder_is_drawn_as_on_its_page(name: str) -> None:
+    folder = STUDIES / name
+    page = analyze_study(folder)
+    curves = load_curves(folder)
+    figures = study_figures(
+        page.results, page.summary, page.evidence, curves, title="", over=page.over
+    )
+    drawn = {
+        "accuracy_vs_segments": plot_accuracy_vs_segments(str(folder)),
+        "differences": plot_differences(folder),
+        "accuracy_vs_costs": plot_accuracy(folder, "train_seconds"),
+        "learning_curves": plot_learning_curves(folder),
+    }
+    if "error_distribution" in figures:
+        drawn["error_distribution"] = plot_error_distribution(folder)
+    for stem, ax in drawn.items():
+        expected = figures[stem].axes[-1]
+        assert ax.get_ylabel() == expected.get_ylabel()
+        assert heights(ax) == heights(expected)
+        assert [line.get_ydata().tolist() for line in ax.lines[: len(expected.lines)]] == [
+            line.get_ydata().tolist() for line in expected.lines
+        ]
+    results, evidence = load_results(folder), compare_points(folder, over="segments")
+    if page.over == "segments":
+        given = plot_accuracy_vs_segments(results, evidence=evidence)
+        assert heights(given) == heights(drawn["accuracy_vs_segments"])
+
+
+def test_intervals_of_seeds_alone_are_named(make_results) -> None:
+    results = pd.concat([make_results(POINTS, lr=lr) for lr in (1, 2)], ignore_index=True)
+    alone, known = "from seeds alone", summarize(results).assign(examples=80)
+    mixed = known.assign(examples=[0, 80, 80, 80])
+    for study, source in ((results, alone), (known, ""), (mixed, f"some {alone}")):
+        for ax in (plot_accuracy_vs_segments(study), plot_accuracy(study, "macs")):
+            assert ax.get_ylabel().partition("95% interval")[2].strip(",\n") == source
+        scale = plot_heat_map(study).get_figure(root=True).axes[-1]
+        assert scale.get_ylabel().partition("\N{PLUS-MINUS SIGN} ")[2] == source
+
+
+def test_axes_are_drawn_into_and_returned_with_a_colour_and_a_label(
+    make_results, make_evidence
+) -> None:
+    results = make_results({"C": [0.8, 0.9]})
+    curves = pd.DataFrame({"run_id": results["run_id"], "epoch": 1, "val_top1": 0.5})
+    for plot, rows in (
+        (plot_accuracy_vs_segments, results),
+        (lambda rows, ax, **look: plot_accuracy(rows, "macs", ax, **look), results),
+        (plot_differences, make_evidence({"1": 0.1, "C": 0.0})),
+        (plot_error_distribution, results),
+        (plot_learning_curves, learning_curves(results, curves)),
+    ):
+        ax = Figure().subplots()
+        assert plot(rows, ax, color="red", label="mine") is ax
+        handles, (name,) = ax.get_legend_handles_labels()
+        assert name.startswith("mine")
+        line = handles[0].lines[0] if hasattr(handles[0], "lines") else handles[0]
+        assert same_color(line.get_color(), "red")
+        two = pd.concat([rows, rows.assign(order="other", segments="2", run_id="b")])
+        with pytest.raises(ValueError, match=r"label \(='mine'\) must not be given for 2 curves"):
+            plot(two, Figure().subplots(), label="mine")
+
+
+def test_two_studies_of_the_same_points_share_axes(make_results) -> None:
+    first, second = make_results(POINTS), make_results({"C": [0.5, 0.6], "1": [0.6, 0.6]})
+    ax = plot_accuracy_vs_segments(first, label="first")
+    assert [text.get_text() for text in ax.texts] == ["\nMACs"]
+    plot_accuracy_vs_segments(second, ax, color="red", label="second")
+    assert ax.get_legend_handles_labels()[1] == ["first", "second"]
+    # The costs were those of the first study.
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "C"]
+    assert ax.get_xlabel() == "segments of the spatial convolution"
+    assert len(ax.texts) == 0
+    with pytest.raises(ValueError, match=r"ax \(=1,C\) must show the settings 1, 4"):
+        plot_accuracy_vs_segments(make_results({"1": [0.5], "4": [0.5]}), ax)
+
+
+def test_a_folder_that_cannot_be_compared_is_refused(make_results, tmp_path: Path) -> None:
+    results = make_results(POINTS)
+    answers = make_answers(results)
+    answers.popitem()
+    folder = write_made_up_study(tmp_path, results, answers)
+    with pytest.raises(ValueError, match="lacks the per-example results of run"):
+        plot_differences(folder)
+    assert plot_accuracy_vs_segments(folder).get_ylabel() == "test top-1 accuracy"
