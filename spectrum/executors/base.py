@@ -48,9 +48,19 @@ class EngineConfig(Protocol):
 
 
 class Engine(Protocol):
-    """A place where runs can execute, as ``--engine`` names it."""
+    """A place where runs can execute, as ``--engine`` names it.
 
-    def make_executor(self, store: Store, retry_writes: bool = False) -> Executor[Any]:
+    Attributes:
+        workers: the most runs at the same time.
+        threads: the CPU threads of each run.
+    """
+
+    @property
+    def workers(self) -> int: ...  # noqa: D102
+    @property
+    def threads(self) -> int: ...  # noqa: D102
+
+    def make_executor(self, store: Store, retry_writes: bool = False) -> Executor[Any, Any]:
         """Make an executor that keeps the files of runs in a store.
 
         Args:
@@ -99,9 +109,10 @@ class Worker(ABC):
 
 
 _Worker = TypeVar("_Worker", bound=Worker)
+_Engine = TypeVar("_Engine", bound=Engine)
 
 
-class Executor(ABC, Generic[_Worker]):
+class Executor(ABC, Generic[_Engine, _Worker]):
     """Executes runs as they are submitted, in a pool of workers. Used as a context.
 
     Leaving the context ends the workers. A run whose worker dies is retried as ``RetryPolicy``
@@ -113,14 +124,15 @@ class Executor(ABC, Generic[_Worker]):
         unfinished: the number of submitted runs whose ``finished`` event hasn't been returned yet.
 
     Args:
+        engine: where the workers are. They are started when runs need them.
         store: where the files of runs go.
-        workers: the most workers. They are started when runs need them.
         retry_writes: whether runs whose files couldn't be written are retried.
     """
 
-    def __init__(self, store: Store, workers: int, retry_writes: bool = False) -> None:
-        self.workers = workers
+    def __init__(self, engine: _Engine, store: Store, retry_writes: bool = False) -> None:
+        self.workers = engine.workers
         self.unfinished = 0
+        self._engine = engine
         self._store = store
         self._retries = RetryPolicy(retry_writes)
         self._pool: list[_Worker] = []

@@ -115,17 +115,19 @@ class TorchrunEngine:
     Attributes:
         device: ``cpu`` or ``cuda``; with ``cuda`` each process has a GPU of its own.
         threads: the CPU threads of each process.
+        workers: 1, since all processes train the same run.
     """
 
     device: str
     threads: int
+    workers: int = 1
 
     def make_executor(self, store: Store, retry_writes: bool = False) -> DistributedExecutor:
         """Make an executor, to be entered as a context on rank 0.
 
         It retries nothing: a run that fails on rank 0 may go on in the other processes.
         """
-        return DistributedExecutor(store, self.device, self.threads)
+        return DistributedExecutor(self, store)
 
 
 def open_torchrun(config: EngineConfig) -> TorchrunEngine:
@@ -168,24 +170,14 @@ def _rank_device(device_type: str) -> str:
     return f"cuda:{local_rank}"
 
 
-class DistributedExecutor(Executor["_RankZero"]):
+class DistributedExecutor(Executor[TorchrunEngine, "_RankZero"]):
     """Executes one run at a time on all processes of ``torchrun``. Used as a context on rank 0.
 
     It starts no process. An unfinished run ends with the command.
-
-    Args:
-        store: where the files of runs go.
-        device: ``cpu`` or ``cuda``; with ``cuda`` each process has a GPU of its own.
-        threads: the CPU threads of each process.
     """
 
-    def __init__(self, store: Store, device: str, threads: int) -> None:
-        super().__init__(store, workers=1)
-        self._device = device
-        self._threads = threads
-
     def _new_worker(self) -> _RankZero:
-        return _RankZero(self._store, self._device, self._threads, self._output)
+        return _RankZero(self._engine, self._store, self._output)
 
     def _finish(self, run: RunConfig, result: dict[str, Any], failure: str = "") -> None:
         if result["status"] not in _ENDS_ON_ALL_RANKS:
@@ -200,24 +192,22 @@ class _RankZero(Worker):
     """A thread of rank 0, which takes its part in the training of each run.
 
     Args:
+        engine: its device and threads are used.
         store: where the files of runs go.
-        device: ``cpu`` or ``cuda``.
-        threads: the CPU threads of each process.
         output: receives its messages.
     """
 
-    def __init__(self, store: Store, device: str, threads: int, output: Output) -> None:
+    def __init__(self, engine: TorchrunEngine, store: Store, output: Output) -> None:
         super().__init__(output)
+        self._engine = engine
         self._store = store
-        self._device = device
-        self._threads = threads
         self._runs: queue.Queue[RunConfig | None] = queue.Queue()
         self._to_stop: set[str] = set()
         self._listener.start()
 
     def _listen(self) -> None:
-        torch.set_num_threads(self._threads)
-        device = _rank_device(self._device)
+        torch.set_num_threads(self._engine.threads)
+        device = _rank_device(self._engine.device)
         while (run := self._runs.get()) is not None:
             execute_until_stopped(run, self._store, device, self._send, self._to_stop)
 

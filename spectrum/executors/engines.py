@@ -31,7 +31,9 @@ def open_engine(config: EngineConfig) -> Iterator[Engine]:
         with open_ray(config) as engine:
             yield engine
     else:
-        yield LocalEngine(available_devices(config.device), config.workers, config.threads)
+        devices = available_devices(config.device)
+        workers = worker_count(config.workers, devices, config.threads)
+        yield LocalEngine(devices, workers, config.threads)
 
 
 def execute_runs(
@@ -50,11 +52,11 @@ def execute_runs(
         engine: where they execute. If one local worker is enough, it is this process.
         report: called in this process with every event.
     """
-    if isinstance(engine, LocalEngine):
-        workers = worker_count(engine.workers, engine.devices, engine.threads)
-        if min(workers, len(runs)) <= 1:
-            _execute_in_this_process(runs, store, engine.devices[0], engine.threads, report)
-            return
+    if isinstance(engine, LocalEngine) and min(engine.workers, len(runs)) <= 1:
+        with cpu_threads(engine.threads):
+            for run in runs:
+                execute_run(run, store, engine.devices[0], report)
+        return
     with engine.make_executor(store) as executor:
         for run in runs:
             executor.submit(run)
@@ -62,11 +64,3 @@ def execute_runs(
             event = executor.next_event()
             assert event is not None
             report(event)
-
-
-def _execute_in_this_process(
-    runs: Sequence[RunConfig], store: Store, device: str, threads: int, report: OnEvent
-) -> None:
-    with cpu_threads(threads):
-        for run in runs:
-            execute_run(run, store, device, report)

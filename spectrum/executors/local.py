@@ -43,18 +43,17 @@ class LocalEngine:
 
     Attributes:
         devices: the devices, over which the workers are spread evenly.
-        workers: the number of worker processes; None for one per ``threads`` cores, or per GPU.
+        workers: the most worker processes.
         threads: the CPU threads of each run.
     """
 
     devices: Sequence[str]
-    workers: int | None
+    workers: int
     threads: int
 
     def make_executor(self, store: Store, retry_writes: bool = False) -> LocalExecutor:
         """Make an executor of local processes, to be entered as a context."""
-        workers = worker_count(self.workers, self.devices, self.threads)
-        return LocalExecutor(store, self.devices, workers, self.threads, retry_writes)
+        return LocalExecutor(self, store, retry_writes)
 
 
 def available_devices(device: str) -> list[str]:
@@ -83,33 +82,13 @@ def worker_count(workers: int | None, devices: Sequence[str], threads: int) -> i
     return max(cpu_count() // threads, 1) if devices[0] == "cpu" else len(devices)
 
 
-class LocalExecutor(Executor["_LocalWorker"]):
-    """Executes runs in local worker processes. Leaving its context kills them.
-
-    Args:
-        store: where the files of runs go.
-        devices: the devices, over which the workers are spread evenly.
-        workers: the most worker processes. They are started when runs need them.
-        threads: the CPU threads of each run.
-        retry_writes: whether runs whose files couldn't be written are retried.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        devices: Sequence[str],
-        workers: int,
-        threads: int,
-        retry_writes: bool = False,
-    ) -> None:
-        super().__init__(store, workers, retry_writes)
-        self._devices = devices
-        self._threads = threads
+class LocalExecutor(Executor[LocalEngine, "_LocalWorker"]):
+    """Executes runs in local worker processes. Leaving its context kills them."""
 
     def _new_worker(self) -> _LocalWorker:
         workers_on = Counter(worker.device for worker in self._pool)
-        device = min(self._devices, key=lambda name: workers_on[name])
-        return _LocalWorker(self._store, device, self._threads, self._output)
+        device = min(self._engine.devices, key=lambda name: workers_on[name])
+        return _LocalWorker(self._store, device, self._engine.threads, self._output)
 
 
 class _LocalWorker(Worker):

@@ -22,6 +22,7 @@ from ray.exceptions import RayError
 
 from spectrum.executors.base import Executor, Output, Worker
 from spectrum.executors.local import import_paths, worker_variables
+from spectrum.executors.ray_cluster import RayEngine
 from spectrum.executors.ray_worker import RayWorker, RunUpdate
 from spectrum.files import write_atomic
 from spectrum.runs.config import RunConfig
@@ -34,30 +35,24 @@ _LOCK_INTERVAL = 0.5  # seconds between attempts to acquire the lock of a run
 _SHUTDOWN_TIMEOUT = 2  # seconds in which workers can remove their files
 
 
-class RayExecutor(Executor["_ActorWorker"]):
+class RayExecutor(Executor[RayEngine, "_ActorWorker"]):
     """Executes runs in actors on a Ray cluster. Leaving its context ends all workers.
 
     A worker without a run is shut down, so that other users of the cluster can have its place.
 
     Args:
+        engine: the cluster.
         store: where the files of runs go.
-        workers: the most workers. They are started when runs need them.
-        threads: the CPU threads of each worker, and the CPUs of the cluster that it reserves.
-        gpus: the GPUs that each worker reserves; several can share one by fractions.
         retry_writes: whether runs whose files couldn't be written are retried.
     """
 
-    def __init__(
-        self, store: Store, workers: int, threads: int, gpus: float, retry_writes: bool = False
-    ) -> None:
-        super().__init__(store, workers, retry_writes)
-        self._threads = threads
-        self._device = "cuda:0" if gpus else "cpu"
+    def __init__(self, engine: RayEngine, store: Store, retry_writes: bool = False) -> None:
+        super().__init__(engine, store, retry_writes)
         self._actor_class = ray.remote(RayWorker).options(
-            num_cpus=threads,
-            num_gpus=gpus,
+            num_cpus=engine.threads,
+            num_gpus=engine.gpus,
             max_concurrency=4,  # one call of each of its methods at the same time
-            runtime_env={"env_vars": worker_variables(threads)},
+            runtime_env={"env_vars": worker_variables(engine.threads)},
         )
         self._removed: list[_ActorWorker] = []
         self._locks: dict[str, FileLock] = {}
@@ -114,7 +109,9 @@ class RayExecutor(Executor["_ActorWorker"]):
         super()._start(run, worker)
 
     def _new_worker(self) -> _ActorWorker:
-        actor = self._actor_class.remote(os.getcwd(), import_paths(), self._threads, self._device)
+        device = "cuda:0" if self._engine.gpus else "cpu"
+        threads = self._engine.threads
+        actor = self._actor_class.remote(os.getcwd(), import_paths(), threads, device)
         return _ActorWorker(actor, self._task, self._output)
 
     def _task(self, run: RunConfig) -> tuple[Any, ...]:

@@ -48,7 +48,7 @@ class RayEngine:
         """Make an executor of processes of the cluster, to be entered as a context."""
         from spectrum.executors.ray import RayExecutor
 
-        return RayExecutor(store, self.workers, self.threads, self.gpus, retry_writes)
+        return RayExecutor(self, store, retry_writes)
 
 
 @contextmanager

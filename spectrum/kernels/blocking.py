@@ -17,7 +17,7 @@ _STACKED_POSITIONS = 512  # small images are stacked until they have about so ma
 
 
 class Blocking(NamedTuple):
-    """The sizes of a call and its division into tasks; strides and planes are in bytes.
+    """The sizes of a call and its division into tasks; strides, rows and planes are in bytes.
 
     A task convolves some neighbouring segments of some images, a few rows at a time. Its planes
     hold one channel each. Where whole images are small, several are stacked in a plane.
@@ -43,10 +43,14 @@ class Blocking(NamedTuple):
         kernel_elements: height times width of the kernel.
         tile_outputs: output channels of a tile.
         tiles: tiles of a segment.
+        segment_groups: groups of segments that tasks convolve.
+        image_groups: groups of stacked images that tasks convolve.
+        row: from one row of a plane to the next.
         plane: from one plane with margins to the next.
         out_plane: from one plane of outputs, without margins, to the next.
         scratch: memory of a thread for all planes of a task.
         tile_bytes: the size of the positions that a tile computes, as float32.
+        tile_weight: the size of the weight that a tile reads.
     """
 
     batch: int
@@ -69,10 +73,14 @@ class Blocking(NamedTuple):
     kernel_elements: int
     tile_outputs: int
     tiles: int
+    segment_groups: int
+    image_groups: int
+    row: int
     plane: int
     out_plane: int
     scratch: int
     tile_bytes: int
+    tile_weight: int
 
 
 def make_blocking(x: Tensor, weight: Tensor, dilation: tuple[int, int]) -> Blocking:
@@ -105,6 +113,7 @@ def make_blocking(x: Tensor, weight: Tensor, dilation: tuple[int, int]) -> Block
     plane = 4 * ((plane_rows + 2 * margin_y) * row + 2 * margin_x) + tile_bytes + 64
     out_plane = 4 * plane_rows * row + tile_bytes
     planes = task_segments * width_of_segment
+    kernel_elements = weight.shape[2] * weight.shape[3]
     unused_outputs = tiles * tile_outputs - width_of_segment  # which the last tile writes too
     return Blocking(
         batch,
@@ -123,13 +132,17 @@ def make_blocking(x: Tensor, weight: Tensor, dilation: tuple[int, int]) -> Block
         margin_y,
         margin_x,
         *dilation,
-        weight.shape[2] * weight.shape[3],
+        kernel_elements,
         tile_outputs,
         tiles,
+        -(-segments // task_segments),
+        -(-batch // stacked_images),
+        4 * row,
         plane,
         out_plane,
         planes * plane + (planes + unused_outputs) * out_plane,
         tile_bytes,
+        4 * kernel_elements * width_of_segment * tile_outputs,
     )
 
 

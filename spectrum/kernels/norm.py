@@ -10,6 +10,8 @@ memory is updated. A position here is a pixel of any image of the batch; a task 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -45,22 +47,15 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Both (C,), float32.
     """
-    positions, channels, task_positions, tasks = _split(x)
-    sums = torch.zeros(tasks, 2, channels)
-    sizes = [tasks, task_positions, positions, channels, x.element_size()]
-    run_kernel(_moment_tasks, x.dtype, [*sizes, x.data_ptr(), sums.data_ptr()])
-    first, second = sums.double().sum(0) / positions
+    first, second = _sum_by_channel(_moment_tasks, x) / (x.numel() // x.shape[1])
     mean = x[0, :, 0, 0].double() + first
     return mean.float(), (second - first.square()).clamp_min(0).float()
 
 
 def scale_shift(x: Tensor, scale: Tensor, shift: Tensor, relu: bool) -> Tensor:
     """Compute ``x * scale + shift`` by channel, and a ReLU of it if ``relu``."""
-    positions, channels, task_positions, tasks = _split(x)
     out = torch.empty_like(x)
-    addresses = [t.data_ptr() for t in (x, scale, shift, out)]
-    sizes = [tasks, task_positions, positions, channels, x.element_size(), relu]
-    run_kernel(_scale_tasks, x.dtype, [*sizes, *addresses])
+    _run(_combine_tasks, x, relu, out, scale, shift)
     return out
 
 
@@ -88,36 +83,46 @@ def norm_backward(
         The gradient with respect to the input, of the type and layout of ``x``; those with respect
         to the weight and the bias, float32.
     """
-    positions, channels, task_positions, tasks = _split(x)
+    positions = x.numel() // x.shape[1]
     scale = weight * inverse_deviation
     shift = bias - mean * scale
-    sums = torch.zeros(tasks, 2, channels)
-    addresses = [t.data_ptr() for t in (x, gradient, scale, shift, mean, sums)]
-    sizes = [tasks, task_positions, positions, channels, x.element_size(), relu]
-    run_kernel(_sum_tasks, x.dtype, [*sizes, *addresses])
-    by_bias, centred = sums.double().sum(0)
+    by_bias, centred = _sum_by_channel(_sum_tasks, x, relu, gradient, scale, shift, mean)
     by_weight = centred * inverse_deviation
     # With n the normalised input, the gradient with respect to the input is
     # scale * (g - mean(g) - n * mean(g * n)) = scale * g + x_factor * x + constant.
     x_factor = -(scale * inverse_deviation * by_weight / positions)
     constant = -scale * by_bias / positions - x_factor * mean
-    x_factor, constant = x_factor.float(), constant.float()
     out = torch.empty_like(x)
-    addresses = [t.data_ptr() for t in (x, gradient, scale, shift, x_factor, constant, out)]
-    run_kernel(_combine_tasks, x.dtype, [*sizes, *addresses])
+    _run(_combine_tasks, x, relu, out, x_factor.float(), constant.float(), gradient, scale, shift)
     return out, by_weight.float(), by_bias.float()
 
 
-def _split(x: Tensor) -> tuple[int, int, int, int]:
-    """The numbers of positions, of channels, of positions in a task, and of tasks."""
+def _sum_by_channel(
+    kernel: Callable[..., None], x: Tensor, relu: bool = False, *tensors: Tensor
+) -> Tensor:
+    """Run a kernel that adds up two values by channel in each task: (2, C), float64."""
+    sums = torch.zeros(_sizes(x)[0], 2, x.shape[1])
+    _run(kernel, x, relu, sums, *tensors)
+    return sums.double().sum(0)
+
+
+def _sizes(x: Tensor) -> tuple[int, int, int, int]:
+    """The numbers of tasks, of positions in a task, of positions, and of channels."""
     positions, channels = x.numel() // x.shape[1], x.shape[1]
     task_positions = -(-positions // _MAX_TASKS)
-    return positions, channels, task_positions, -(-positions // task_positions)
+    return -(-positions // task_positions), task_positions, positions, channels
+
+
+def _run(kernel: Callable[..., None], x: Tensor, relu: bool, out: Tensor, *tensors: Tensor) -> None:
+    """Run a kernel, which finds zeros in place of the last of five tensors if they are fewer."""
+    addresses = [tensor.data_ptr() for tensor in (x, out, *tensors)]
+    missing = [0] * (5 - len(tensors))
+    run_kernel(kernel, x.dtype, [*_sizes(x), x.element_size(), relu, *addresses, *missing])
 
 
 def _moment_tasks(args):  # type: ignore[no-untyped-def]
     """Add up the differences from the first position, and their squares, in each task."""
-    tasks, task_positions, positions, channels, size, x, sums = load_args(args, 0, 7)
+    tasks, task_positions, positions, channels, size, _, x, sums = load_args(args, 0, 8)
     stride = channels * size
     task = fetch_add(args, 0)
     while task < tasks:
@@ -140,28 +145,10 @@ def _moment_tasks(args):  # type: ignore[no-untyped-def]
         task = fetch_add(args, 0)
 
 
-def _scale_tasks(args):  # type: ignore[no-untyped-def]
-    """Scale and shift, and apply the ReLU if there is one."""
-    tasks, task_positions, positions, channels, size, relu, x, scale, shift, out = load_args(
-        args, 0, 10
-    )
-    stride = channels * size
-    task = fetch_add(args, 0)
-    while task < tasks:
-        for p in range(task * task_positions, min(positions, (task + 1) * task_positions)):
-            for c in range(0, channels, 16):
-                mask = first_lanes(channels - c)
-                offset = p * stride + c * size
-                factor = load(scale + 4 * c, mask, FLOAT)
-                value = fma(load(x + offset, mask, args), factor, load(shift + 4 * c, mask, FLOAT))
-                store(out + offset, where_positive(value, value) if relu else value, mask, args)
-        task = fetch_add(args, 0)
-
-
 def _sum_tasks(args):  # type: ignore[no-untyped-def]
     """Add up g and g * (x - mean) in each task, with g zero where the ReLU was."""
     tasks, task_positions, positions, channels, size, relu = load_args(args, 0, 6)
-    x, gradient, scale, shift, mean, sums = load_args(args, 6, 6)
+    x, sums, gradient, scale, shift, mean = load_args(args, 6, 6)
     stride = channels * size
     task = fetch_add(args, 0)
     while task < tasks:
@@ -192,9 +179,12 @@ def _sum_tasks(args):  # type: ignore[no-untyped-def]
 
 
 def _combine_tasks(args):  # type: ignore[no-untyped-def]
-    """Compute scale * g + x_factor * x + constant, with g zero where the ReLU was."""
+    """Compute scale * g + x_factor * x + constant, with g zero where the ReLU was.
+
+    Without a gradient this is x_factor * x + constant, to which the ReLU is applied.
+    """
     tasks, task_positions, positions, channels, size, relu = load_args(args, 0, 6)
-    x, gradient, scale, shift, x_factor, constant, out = load_args(args, 6, 7)
+    x, out, x_factor, constant, gradient, scale, shift = load_args(args, 6, 7)
     stride = channels * size
     task = fetch_add(args, 0)
     while task < tasks:
@@ -202,13 +192,17 @@ def _combine_tasks(args):  # type: ignore[no-untyped-def]
             for c in range(0, channels, 16):
                 mask = first_lanes(channels - c)
                 offset = p * stride + c * size
-                factor = load(scale + 4 * c, mask, FLOAT)
                 value = load(x + offset, mask, args)
-                g = load(gradient + offset, mask, args)
-                if relu:
-                    g = where_positive(fma(value, factor, load(shift + 4 * c, mask, FLOAT)), g)
-                rest = fma(
+                y = fma(
                     value, load(x_factor + 4 * c, mask, FLOAT), load(constant + 4 * c, mask, FLOAT)
                 )
-                store(out + offset, fma(g, factor, rest), mask, args)
+                if gradient != 0:
+                    factor = load(scale + 4 * c, mask, FLOAT)
+                    g = load(gradient + offset, mask, args)
+                    if relu:
+                        g = where_positive(fma(value, factor, load(shift + 4 * c, mask, FLOAT)), g)
+                    y = fma(g, factor, y)
+                elif relu:
+                    y = where_positive(y, y)
+                store(out + offset, y, mask, args)
         task = fetch_add(args, 0)

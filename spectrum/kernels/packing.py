@@ -24,54 +24,69 @@ def fill_zeros(address, count):  # type: ignore[no-untyped-def]
 
 
 @njit
-def pack(image, strides, plane, row, margins, rows, size, channels, width, marker):  # type: ignore[no-untyped-def]
-    """Copy rows of an image into planes, with the rows above and below that the kernel reaches.
+def pack(blocking, images, count, planes, rows, channels, marker):  # type: ignore[no-untyped-def]
+    """Copy rows of images into planes, with the rows above and below that the kernel reaches.
 
     Args:
-        image: the address of the image's first channel and row.
-        strides: bytes from one channel, row and column of the image to the next.
-        plane: the address of the first plane, and bytes to the next.
-        row: bytes from one row of a plane to the next.
-        margins: how many rows and columns the convolution's kernel reaches to one side.
+        blocking: the sizes of the call, a ``Blocking``.
+        images: the address of the first image's first channel and row.
+        count: how many images are copied, one above the other in the planes.
+        planes: the address of the first plane.
         rows: the first row to be computed, and the row after the last.
-        size: the height of the image, and the bytes of a value.
         channels: how many channels are copied, each to a plane.
-        width: of the image.
-        marker: the type of the image's values (``spectrum.kernels.simd``).
+        marker: the type of the images' values (``spectrum.kernels.simd``).
     """
-    first, last = max(0, rows[0] - margins[0]), min(size[0], rows[1] + margins[0])
-    above, below = first - (rows[0] - margins[0]), rows[1] + margins[0] - last
-    # A whole image lies where the last one did, so the zeros around it are there already.
-    if rows[1] - rows[0] < size[0]:
-        for c in range(channels):
-            address = plane[0] + c * plane[1]
-            fill_zeros(address, above * row)
-            fill_zeros(address + (above + last - first) * row, below * row)
-    for y in range(first, last):
-        source = image + y * strides[1]
-        target = plane[0] + (above + y - first) * row + 4 * margins[1]
-        if strides[2] == size[1]:  # the columns of a channel follow each other
+    first = max(0, rows[0] - blocking.margin_y)
+    last = min(blocking.height, rows[1] + blocking.margin_y)
+    above = first - (rows[0] - blocking.margin_y)
+    below = rows[1] + blocking.margin_y - last
+    for i in range(count):
+        image = images + i * blocking.image_stride
+        plane = planes + i * (blocking.height + blocking.margin_y) * blocking.row
+        # A whole image lies where the last one did, so the zeros around it are there already.
+        if rows[1] - rows[0] < blocking.height:
             for c in range(channels):
-                for x in range(0, width, 16):
-                    mask = first_lanes(width - x)
-                    values = load(source + c * strides[0] + x * size[1], mask, marker)
-                    store(target + c * plane[1] + 4 * x, values, mask, FLOAT)
-        else:
-            if y < last - 1:  # a few channels of a row lie far apart, which no CPU predicts
-                for x in range(width):
-                    next_row = source + strides[1] + x * strides[2]
-                    for line in range(0, channels * size[1], 64):
-                        prefetch(next_row + line)
-            for c in range(0, channels, 16):
-                _pack_row(
-                    source + c * strides[0],
-                    strides[2],
-                    target + c * plane[1],
-                    plane[1],
-                    min(16, channels - c),
-                    width,
-                    marker,
-                )
+                address = plane + c * blocking.plane
+                fill_zeros(address, above * blocking.row)
+                fill_zeros(address + (above + last - first) * blocking.row, below * blocking.row)
+        for y in range(first, last):
+            source = image + y * blocking.row_stride
+            target = plane + (above + y - first) * blocking.row + 4 * blocking.margin_x
+            if blocking.column_stride == blocking.element_size:  # columns follow each other
+                for c in range(channels):
+                    _copy_row(
+                        source + c * blocking.channel_stride,
+                        blocking.element_size,
+                        target + c * blocking.plane,
+                        4,
+                        blocking.width,
+                        (marker, FLOAT),
+                    )
+            else:
+                if y < last - 1:  # a few channels of a row lie far apart, which no CPU predicts
+                    for x in range(blocking.width):
+                        next_row = source + blocking.row_stride + x * blocking.column_stride
+                        for line in range(0, channels * blocking.element_size, 64):
+                            prefetch(next_row + line)
+                for c in range(0, channels, 16):
+                    _pack_row(
+                        source + c * blocking.channel_stride,
+                        blocking.column_stride,
+                        target + c * blocking.plane,
+                        blocking.plane,
+                        min(16, channels - c),
+                        blocking.width,
+                        marker,
+                    )
+
+
+@njit(inline="always")  # so that the steps, one of which is a constant, cost nothing
+def _copy_row(source, source_step, target, target_step, width, markers):  # type: ignore[no-untyped-def]
+    """Copy a row whose values follow each other, ``step`` bytes apart, from a type to another."""
+    for x in range(0, width, 16):
+        mask = first_lanes(width - x)
+        values = load(source + x * source_step, mask, markers[0])
+        store(target + x * target_step, values, mask, markers[1])
 
 
 @njit
@@ -88,28 +103,35 @@ def _pack_row(source, column_stride, target, plane, channels, width, marker):  #
 
 
 @njit
-def unpack(image, strides, plane, row, rows, size, channels, width, marker):  # type: ignore[no-untyped-def]
-    """Copy planes without margins into rows of an image; the arguments are those of ``pack``."""
-    for y in range(rows[0], rows[1]):
-        target = image + y * strides[1]
-        source = plane[0] + (y - rows[0]) * row
-        if strides[2] == size[1]:
-            for c in range(channels):
-                for x in range(0, width, 16):
-                    mask = first_lanes(width - x)
-                    values = load(source + c * plane[1] + 4 * x, mask, FLOAT)
-                    store(target + c * strides[0] + x * size[1], values, mask, marker)
-        else:
-            for c in range(0, channels, 16):
-                _unpack_row(
-                    source + c * plane[1],
-                    plane[1],
-                    target + c * strides[0],
-                    strides[2],
-                    min(16, channels - c),
-                    width,
-                    marker,
-                )
+def unpack(blocking, images, count, planes, rows, channels, marker):  # type: ignore[no-untyped-def]
+    """Copy planes of outputs into rows of images; the arguments are those of ``pack``."""
+    for i in range(count):
+        image = images + i * blocking.image_stride
+        plane = planes + i * (blocking.height + blocking.margin_y) * blocking.row
+        for y in range(rows[0], rows[1]):
+            target = image + y * blocking.row_stride
+            source = plane + (y - rows[0]) * blocking.row
+            if blocking.column_stride == blocking.element_size:
+                for c in range(channels):
+                    _copy_row(
+                        source + c * blocking.out_plane,
+                        4,
+                        target + c * blocking.channel_stride,
+                        blocking.element_size,
+                        blocking.width,
+                        (FLOAT, marker),
+                    )
+            else:
+                for c in range(0, channels, 16):
+                    _unpack_row(
+                        source + c * blocking.out_plane,
+                        blocking.out_plane,
+                        target + c * blocking.channel_stride,
+                        blocking.column_stride,
+                        min(16, channels - c),
+                        blocking.width,
+                        marker,
+                    )
 
 
 @njit

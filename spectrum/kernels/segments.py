@@ -9,9 +9,6 @@ threads, so that the results are bitwise the same with any number.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from numba import njit
@@ -48,7 +45,7 @@ def segments_forward(x: Tensor, weight: Tensor, out: Tensor, dilation: tuple[int
     blocking = make_blocking(x, weight, dilation)
     packed = _packed_weight(weight, blocking)
     scratch = _scratch(blocking)
-    tile = _conv_tile(blocking.tile_outputs, kernel_size(weight))
+    tile = compile_conv_tile(blocking.tile_outputs, kernel_size(weight))
     addresses = [t.data_ptr() for t in (scratch, x, packed, out)]
     run_kernel(_forward_tasks, x.dtype, [*blocking, *addresses, tile.address])
 
@@ -75,9 +72,8 @@ def segments_backward(
     turned = weight.unflatten(0, (blocking.segments, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1)
     outputs = even_tile_size(blocking.width_of_segment, max_gradient_outputs(width))
     tiles = -(-blocking.width_of_segment // outputs)
-    segment_groups = -(-blocking.segments // blocking.task_segments)
     # The batch is divided into parts with sums of their own, to have enough tasks for all threads.
-    parts = min(-(-blocking.batch // blocking.stacked_images), -(-_MIN_TASKS // segment_groups))
+    parts = min(blocking.image_groups, -(-_MIN_TASKS // blocking.segment_groups))
     packed = _packed_weight(turned, blocking)
     unused_planes = (tiles * outputs - blocking.width_of_segment) * blocking.plane
     gradient_planes = blocking.task_segments * blocking.width_of_segment * blocking.plane
@@ -86,8 +82,8 @@ def segments_backward(
     sums = torch.empty(
         parts, blocking.segments, tiles, blocking.width_of_segment, height * width, outputs, 16
     )
-    tile = _conv_tile(blocking.tile_outputs, (height, width))
-    gradient_tile = _gradient_tile(outputs, (height, width))
+    tile = compile_conv_tile(blocking.tile_outputs, (height, width))
+    gradient_tile = compile_gradient_tile(outputs, (height, width))
     addresses = [t.data_ptr() for t in (scratch, x, packed, gradient, out, sums)]
     run_kernel(
         _backward_tasks,
@@ -116,64 +112,15 @@ def _packed_weight(weight: Tensor, blocking: Blocking) -> Tensor:
     return by_tile.permute(0, 1, 3, 4, 2).contiguous()
 
 
-@cache
-def _conv_tile(outputs: int, kernel: tuple[int, int]) -> Any:
-    return compile_conv_tile(outputs, kernel)
-
-
-@cache
-def _gradient_tile(outputs: int, kernel: tuple[int, int]) -> Any:
-    return compile_gradient_tile(outputs, kernel)
-
-
 # The functions from here on are compiled by Numba. ``blocking`` is a ``Blocking``, ``rows`` the
 # first row and the row after the last, and other arguments are addresses or counts. ``args`` is
 # the kernel's argument, whose type is that of the images.
 
 
 @njit
-def _pack(blocking, images, count, planes, rows, channels, args):  # type: ignore[no-untyped-def]
-    """Copy rows of some images into planes, one image above the other."""
-    row = 4 * (blocking.width + blocking.margin_x)
-    for i in range(count):
-        pack(
-            images + i * blocking.image_stride,
-            (blocking.channel_stride, blocking.row_stride, blocking.column_stride),
-            (planes + i * (blocking.height + blocking.margin_y) * row, blocking.plane),
-            row,
-            (blocking.margin_y, blocking.margin_x),
-            rows,
-            (blocking.height, blocking.element_size),
-            channels,
-            blocking.width,
-            args,
-        )
-
-
-@njit
-def _unpack(blocking, images, count, planes, rows, channels, args):  # type: ignore[no-untyped-def]
-    """Copy planes of outputs into rows of some images."""
-    row = 4 * (blocking.width + blocking.margin_x)
-    for i in range(count):
-        unpack(
-            images + i * blocking.image_stride,
-            (blocking.channel_stride, blocking.row_stride, blocking.column_stride),
-            (planes + i * (blocking.height + blocking.margin_y) * row, blocking.out_plane),
-            row,
-            rows,
-            (blocking.height, blocking.element_size),
-            channels,
-            blocking.width,
-            args,
-        )
-
-
-@njit
 def _convolve(blocking, plane_rows, planes, weight, out, tile, segments):  # type: ignore[no-untyped-def]
     """Convolve the planes of some segments into planes of outputs; ``weight`` is the first's."""
-    row = 4 * (blocking.width + blocking.margin_x)
-    count = (plane_rows * row + blocking.tile_bytes - 1) // blocking.tile_bytes
-    tile_weight = blocking.kernel_elements * blocking.width_of_segment * blocking.tile_outputs * 4
+    count = (plane_rows * blocking.row + blocking.tile_bytes - 1) // blocking.tile_bytes
     for i in range(segments * blocking.tiles):
         first = i // blocking.tiles * blocking.width_of_segment
         first_output = first + i % blocking.tiles * blocking.tile_outputs
@@ -182,9 +129,9 @@ def _convolve(blocking, plane_rows, planes, weight, out, tile, segments):  # typ
             (
                 planes + first * blocking.plane,
                 blocking.plane,
-                row * blocking.dilation_y,
+                blocking.row * blocking.dilation_y,
                 4 * blocking.dilation_x,
-                weight + i * tile_weight,
+                weight + i * blocking.tile_weight,
                 blocking.width_of_segment,
                 out + first_output * blocking.out_plane,
                 blocking.out_plane,
@@ -199,9 +146,9 @@ def _correlate(blocking, plane_rows, planes, gradients, sums, tile, outputs, til
 
     ``sums`` is the address of the first segment's sums.
     """
-    row = 4 * (blocking.width + blocking.margin_x)
     tile_sums = blocking.kernel_elements * blocking.width_of_segment * outputs * 64
-    inner = blocking.margin_y * row + 4 * blocking.margin_x  # of a plane: its first real value
+    # The first value of a plane that isn't part of its margins.
+    inner = blocking.margin_y * blocking.row + 4 * blocking.margin_x
     for i in range(segments * tiles):
         first = i // tiles * blocking.width_of_segment
         call_tile(
@@ -209,13 +156,13 @@ def _correlate(blocking, plane_rows, planes, gradients, sums, tile, outputs, til
             (
                 planes + first * blocking.plane,
                 blocking.plane,
-                row * blocking.dilation_y,
+                blocking.row * blocking.dilation_y,
                 4 * blocking.dilation_x,
                 gradients + (first + i % tiles * outputs) * blocking.plane + inner,
                 blocking.plane,
                 blocking.width_of_segment,
                 sums + i * tile_sums,
-                (plane_rows * row + 63) // 64,
+                (plane_rows * blocking.row + 63) // 64,
             ),
         )
 
@@ -224,24 +171,15 @@ def _forward_tasks(args):  # type: ignore[no-untyped-def]
     """The forward pass; a task is a group of segments of a group of stacked images."""
     blocking = Blocking(*load_args(args, 0, _FIELDS))
     scratch, x, weight, out, tile = load_args(args, _FIELDS, 5)
-    segment_groups = (blocking.segments + blocking.task_segments - 1) // blocking.task_segments
-    image_groups = (blocking.batch + blocking.stacked_images - 1) // blocking.stacked_images
-    segment_weight = (
-        blocking.tiles
-        * blocking.kernel_elements
-        * blocking.width_of_segment
-        * blocking.tile_outputs
-        * 4
-    )
     planes = scratch + fetch_add(args, 1) * blocking.scratch
     fill_zeros(planes, blocking.scratch)
     outs = planes + blocking.task_segments * blocking.width_of_segment * blocking.plane
     task = fetch_add(args, 0)
-    while task < image_groups * segment_groups:
-        segment = task % segment_groups * blocking.task_segments
+    while task < blocking.image_groups * blocking.segment_groups:
+        segment = task % blocking.segment_groups * blocking.task_segments
         segments = min(blocking.task_segments, blocking.segments - segment)
         channels = segments * blocking.width_of_segment
-        first = task // segment_groups * blocking.stacked_images
+        first = task // blocking.segment_groups * blocking.stacked_images
         count = min(blocking.stacked_images, blocking.batch - first)
         offset = (
             first * blocking.image_stride
@@ -250,17 +188,17 @@ def _forward_tasks(args):  # type: ignore[no-untyped-def]
         for y in range(0, blocking.height, blocking.rows):
             rows = (y, min(blocking.height, y + blocking.rows))
             plane_rows = rows[1] - y + (count - 1) * (blocking.height + blocking.margin_y)
-            _pack(blocking, x + offset, count, planes, rows, channels, args)
+            pack(blocking, x + offset, count, planes, rows, channels, args)
             _convolve(
                 blocking,
                 plane_rows,
                 planes,
-                weight + segment * segment_weight,
+                weight + segment * blocking.tiles * blocking.tile_weight,
                 outs,
                 tile,
                 segments,
             )
-            _unpack(blocking, out + offset, count, outs, rows, channels, args)
+            unpack(blocking, out + offset, count, outs, rows, channels, args)
         task = fetch_add(args, 0)
 
 
@@ -269,15 +207,6 @@ def _backward_tasks(args):  # type: ignore[no-untyped-def]
     blocking = Blocking(*load_args(args, 0, _FIELDS))
     scratch, x, weight, gradient, out, sums, tile, gradient_tile, outputs, tiles, parts = load_args(
         args, _FIELDS, 11
-    )
-    segment_groups = (blocking.segments + blocking.task_segments - 1) // blocking.task_segments
-    image_groups = (blocking.batch + blocking.stacked_images - 1) // blocking.stacked_images
-    segment_weight = (
-        blocking.tiles
-        * blocking.kernel_elements
-        * blocking.width_of_segment
-        * blocking.tile_outputs
-        * 4
     )
     segment_sums = tiles * blocking.kernel_elements * blocking.width_of_segment * outputs * 64
     planes = scratch + fetch_add(args, 1) * blocking.scratch
@@ -288,16 +217,18 @@ def _backward_tasks(args):  # type: ignore[no-untyped-def]
         gradients + (blocking.task_segments * blocking.width_of_segment + unused) * blocking.plane
     )
     task = fetch_add(args, 0)
-    while task < parts * segment_groups:
+    while task < parts * blocking.segment_groups:
         part, segment = (
-            task // segment_groups,
-            task % segment_groups * blocking.task_segments,
+            task // blocking.segment_groups,
+            task % blocking.segment_groups * blocking.task_segments,
         )
         segments = min(blocking.task_segments, blocking.segments - segment)
         channels = segments * blocking.width_of_segment
         task_sums = sums + (part * blocking.segments + segment) * segment_sums
         fill_zeros(task_sums, segments * segment_sums)
-        for group in range(part * image_groups // parts, (part + 1) * image_groups // parts):
+        for group in range(
+            part * blocking.image_groups // parts, (part + 1) * blocking.image_groups // parts
+        ):
             first = group * blocking.stacked_images
             count = min(blocking.stacked_images, blocking.batch - first)
             # An image of an earlier group is left after fewer images; the last vector may reach it.
@@ -310,13 +241,13 @@ def _backward_tasks(args):  # type: ignore[no-untyped-def]
             for y in range(0, blocking.height, blocking.rows):
                 rows = (y, min(blocking.height, y + blocking.rows))
                 plane_rows = rows[1] - y + (count - 1) * (blocking.height + blocking.margin_y)
-                _pack(blocking, x + offset, count, planes, rows, channels, args)
-                _pack(blocking, gradient + offset, count, gradients, rows, channels, args)
+                pack(blocking, x + offset, count, planes, rows, channels, args)
+                pack(blocking, gradient + offset, count, gradients, rows, channels, args)
                 _convolve(
                     blocking,
                     plane_rows,
                     gradients,
-                    weight + segment * segment_weight,
+                    weight + segment * blocking.tiles * blocking.tile_weight,
                     outs,
                     tile,
                     segments,
@@ -332,5 +263,5 @@ def _backward_tasks(args):  # type: ignore[no-untyped-def]
                     tiles,
                     segments,
                 )
-                _unpack(blocking, out + offset, count, outs, rows, channels, args)
+                unpack(blocking, out + offset, count, outs, rows, channels, args)
         task = fetch_add(args, 0)

@@ -57,33 +57,21 @@ F32 = ir.FloatType()
 FLOATS, INTS, SHORTS, BITS = (ir.VectorType(kind, LANES) for kind in (F32, I32, I16, ir.IntType(1)))
 
 
-class _Vector(types.Type):
-    """The Numba type of 16 floats."""
+class _Register(types.Type):
+    """The Numba type of what one register holds: 16 floats, or the 16 bits of a mask."""
 
-    def __init__(self) -> None:
-        super().__init__(name="Vector16")
-
-
-class _Mask(types.Type):
-    """The Numba type of 16 bits, one for each lane."""
-
-    def __init__(self) -> None:
-        super().__init__(name="Mask16")
+    def __init__(self, name: str, content: ir.VectorType) -> None:
+        super().__init__(name=name)
+        self.content = content
 
 
-vector_type, mask_type = _Vector(), _Mask()
+vector_type, mask_type = _Register("Vector16", FLOATS), _Register("Mask16", BITS)
 
 
-@register_model(_Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, FLOATS)
-
-
-@register_model(_Mask)
-class _MaskModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, BITS)
+@register_model(_Register)
+class _RegisterModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: _Register) -> None:
+        super().__init__(manager, kind, kind.content)
 
 
 # The functions from here on emit LLVM instructions; b is llvmlite's builder.
@@ -107,6 +95,12 @@ def emit_broadcast(b: Any, value: Any, kind: ir.VectorType = FLOATS) -> Any:
     undefined = ir.Constant(kind, ir.Undefined)
     first = b.insert_element(undefined, value, I32(0))
     return b.shuffle_vector(first, undefined, _constant(INTS, 0))
+
+
+def _emit_first_lanes(b: Any, count: Any) -> Any:
+    """The mask of the first ``count`` lanes."""
+    indices = ir.Constant(INTS, list(range(LANES)))
+    return b.icmp_signed("<", indices, emit_broadcast(b, b.trunc(count, I32), INTS))
 
 
 def emit_fma(b: Any, x: Any, y: Any, z: Any) -> Any:
@@ -172,6 +166,8 @@ def _transposed(b: Any, rows: list[Any]) -> list[Any]:
 # The functions from here on are called in Numba code. Numba passes each a context and the types of
 # its arguments; it returns a signature and a function that emits the instructions.
 
+_OF_TWO = vector_type(vector_type, vector_type)
+
 
 @intrinsic
 def zeros(context):  # type: ignore[no-untyped-def]
@@ -182,12 +178,10 @@ def zeros(context):  # type: ignore[no-untyped-def]
 @intrinsic
 def first_lanes(context, count):  # type: ignore[no-untyped-def]
     """The mask of the first ``count`` lanes; of all lanes where ``count`` is 16 or more."""
-
-    def generate(target, b, signature, given):  # type: ignore[no-untyped-def]
-        indices = ir.Constant(INTS, list(range(LANES)))
-        return b.icmp_signed("<", indices, emit_broadcast(b, b.trunc(given[0], I32), INTS))
-
-    return mask_type(types.int64), generate
+    return (
+        mask_type(types.int64),
+        lambda target, b, signature, given: _emit_first_lanes(b, given[0]),
+    )
 
 
 @intrinsic
@@ -216,15 +210,13 @@ def store(context, address, value, mask, marker):  # type: ignore[no-untyped-def
 @intrinsic
 def add(context, x, y):  # type: ignore[no-untyped-def]
     """The vector x + y."""
-    pair = (vector_type, vector_type)
-    return vector_type(*pair), lambda target, b, signature, given: b.fadd(*given)
+    return _OF_TWO, lambda target, b, signature, given: b.fadd(*given)
 
 
 @intrinsic
 def sub(context, x, y):  # type: ignore[no-untyped-def]
     """The vector x - y."""
-    pair = (vector_type, vector_type)
-    return vector_type(*pair), lambda target, b, signature, given: b.fsub(*given)
+    return _OF_TWO, lambda target, b, signature, given: b.fsub(*given)
 
 
 @intrinsic
@@ -235,21 +227,20 @@ def where_positive(context, x, y):  # type: ignore[no-untyped-def]
         zero = _constant(FLOATS, 0)
         return b.select(b.fcmp_unordered("ugt", given[0], zero), given[1], zero)
 
-    return vector_type(vector_type, vector_type), generate
+    return _OF_TWO, generate
 
 
 @intrinsic
 def mul(context, x, y):  # type: ignore[no-untyped-def]
     """The vector x * y."""
-    pair = (vector_type, vector_type)
-    return vector_type(*pair), lambda target, b, signature, given: b.fmul(*given)
+    return _OF_TWO, lambda target, b, signature, given: b.fmul(*given)
 
 
 @intrinsic
 def fma(context, x, y, z):  # type: ignore[no-untyped-def]
     """The vector x * y + z, rounded once."""
-    triple = (vector_type, vector_type, vector_type)
-    return vector_type(*triple), lambda target, b, signature, given: emit_fma(b, *given)
+    of_three = vector_type(vector_type, vector_type, vector_type)
+    return of_three, lambda target, b, signature, given: emit_fma(b, *given)
 
 
 @intrinsic(prefer_literal=True)
@@ -287,9 +278,8 @@ def transpose(  # type: ignore[no-untyped-def]
 
         def row_mask(values, row_count, row):  # type: ignore[no-untyped-def]
             """The mask of the first ``values`` lanes; of none where there is no such row."""
-            indices = ir.Constant(INTS, list(range(LANES)))
             lanes = b.select(b.icmp_signed("<", I64(row), row_count), values, I64(0))
-            return b.icmp_signed("<", indices, emit_broadcast(b, b.trunc(lanes, I32), INTS))
+            return _emit_first_lanes(b, lanes)
 
         loaded = [
             _masked_load(

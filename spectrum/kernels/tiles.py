@@ -14,6 +14,7 @@ elements.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -60,6 +61,7 @@ def max_gradient_outputs(kernel_width: int) -> int:
     return min(MAX_OUTPUTS, max(1, _REGISTERS // kernel_width))
 
 
+@cache
 def compile_conv_tile(outputs: int, kernel: tuple[int, int]) -> Any:
     """Compile a function that computes out[o, p] = sum over j, k of weight[j, k, o] * x[j, p + k].
 
@@ -89,6 +91,7 @@ def compile_conv_tile(outputs: int, kernel: tuple[int, int]) -> Any:
     return tile
 
 
+@cache
 def compile_gradient_tile(outputs: int, kernel: tuple[int, int]) -> Any:
     """Compile a function that adds to sums[j, k, o] the sum over p of x[j, p + k] * g[o, p].
 

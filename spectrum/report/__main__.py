@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, PositiveInt
+from pydantic import BeforeValidator, PositiveInt
 
 from spectrum.cli import make_app, make_command, make_console, name_flag, print_error, run_app
+from spectrum.costs.choices import ImageShape, parse_shape
 from spectrum.errors import FieldError
 from spectrum.fields import Config, Facts
 from spectrum.segments import parse_points
@@ -38,12 +37,6 @@ _FLAGS = {
 
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
-
-
-def _check_shape(text: str) -> str:
-    if not re.fullmatch(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}", text, re.ASCII):
-        raise ValueError("must be CHANNELSxHEIGHTxWIDTH, as in 3x299x299")
-    return text
 
 
 class CostReportConfig(Config):
@@ -76,7 +69,7 @@ class CostReportConfig(Config):
     match: Annotated[Literal["params", "macs", "none"], Facts(metavar="COST")] = "none"
     """The cost that widths make equal at all points: params, macs or none. Latency, which is
     measured, is matched by spectrum.study and spectrum.search."""
-    input: Annotated[str, AfterValidator(_check_shape), Facts(metavar="CxHxW")] = "3x299x299"
+    input: ImageShape = "3x299x299"
     """Channels, height and width."""
     classes: Annotated[PositiveInt, Facts(metavar="N")] = 1000
     """Number of classes."""
@@ -90,8 +83,7 @@ class CostReportConfig(Config):
     @property
     def shape(self) -> tuple[int, int, int]:
         """The channels, height and width."""
-        channels, height, width = map(int, self.input.split("x"))
-        return channels, height, width
+        return parse_shape(self.input)
 
 
 def report(flags: dict[str, Any]) -> int:
@@ -106,8 +98,11 @@ def report(flags: dict[str, Any]) -> int:
         raise name_flag(error, {flag: flag for flag in flags}) from None
     if config.plot is not None:
         _check_plot_path(config.plot)
-    with redirect_stdout(sys.stderr), _flags_named(config):  # a user's model may print
-        grid = _count_costs(config)
+    try:
+        with redirect_stdout(sys.stderr):  # a user's model may print
+            grid = _count_costs(config)
+    except FieldError as error:
+        raise name_flag(error, _FLAGS) from None
     if config.plot is not None:
         _write_plot(grid.rows, config.plot)
     for note in grid.notes:
@@ -126,17 +121,6 @@ def _check_plot_path(plot: Path) -> None:
             plot.unlink()
     except OSError as error:
         raise FieldError("--plot", plot, f"can't be written: {error.strerror}") from None
-
-
-@contextmanager
-def _flags_named(config: CostReportConfig) -> Iterator[None]:
-    """Names the flags in errors about the fields of a network."""
-    try:
-        yield
-    except FieldError as error:
-        if error.field == "input_shape":
-            error = FieldError("input_shape", config.input, error.allowed)
-        raise name_flag(error, _FLAGS) from None
 
 
 def _count_costs(config: CostReportConfig) -> CostGrid:

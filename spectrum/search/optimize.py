@@ -102,7 +102,7 @@ class _Loop:
     def __init__(
         self,
         trials: Trials,
-        executor: Executor[Any],
+        executor: Executor[Any, Any],
         store: Store,
         display: ProgressDisplay,
         stopping: threading.Event,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from spectrum.training.averaging import averaged_model
 from spectrum.training.distributed import parallelize
 from spectrum.training.metrics import autocast, criterion
 from spectrum.training.optimizer import make_optimizer, make_schedule
 from spectrum.training.recipe import Precision, Recipe
 
-__all__ = ["TrainState", "init_train_state"]
+__all__ = ["TrainState", "averaged_model", "init_train_state"]
 
+_Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 _AUXILIARY_WEIGHT = 0.4  # of an auxiliary head's loss, as in Inception V3's own training code
 
 
@@ -106,3 +107,26 @@ def init_train_state(
         optimizer=optimizer,
         schedule=make_schedule(optimizer, recipe, steps, batch),
     )
+
+
+def averaged_model(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy of a network for the exponential moving average of its weights and buffers."""
+    return AveragedModel(network, multi_avg_fn=_moving_average(decay), use_buffers=True)
+
+
+def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
+    """The update of an exponential moving average that forgets the untrained weights.
+
+    Step n decays by (1 + n) / (10 + n) until that reaches ``decay``. TensorFlow's
+    ExponentialMovingAverage, which trained the paper's networks, does the same.
+    """
+
+    @torch.no_grad()
+    def update(averaged: _Tensors, current: _Tensors, n: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + float(n)) / (10 + float(n)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, weight)
+        else:  # batch counters
+            torch._foreach_copy_(averaged, current)
+
+    return update

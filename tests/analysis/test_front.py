@@ -44,3 +44,5 @@ def test_each_cost_has_its_own_front(cost: str) -> None:
     )
     fronts = {"params": ["C", "4", "1"], "macs": ["1"], "train_seconds": ["4", "1"]}
     assert pareto_front(summary, cost)["segments"].tolist() == fronts[cost]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"cost \(='flops'\) must be one of params, macs, train_s"):
+        pareto_front(summary, "flops")  # type: ignore[arg-type]

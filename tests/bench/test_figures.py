@@ -130,7 +130,7 @@ def test_networks_of_one_point_each_are_bars_in_order() -> None:
 
 
 def test_settings_that_differ_are_in_the_names_of_series() -> None:
-    rows = network_rows({("a", "1"): 1.0, ("a", "C"): 2.0})
+    rows = network_rows({("a", "1"): 1.0, ("a", "C"): 2.0}, mode="training")
     both = pd.concat([rows, rows.assign(plan="native")])
     assert [name for name, _ in network_series(rows)] == ["a"]
     assert [name for name, _ in network_series(both)] == ["a, auto", "a, native"]

@@ -15,8 +15,8 @@ from spectrum import StudyConfig, load_data
 from spectrum.networks import NetworkConfig, build
 from spectrum.study.plan import make_plan
 from spectrum.training import Recipe
-from spectrum.training.averaging import averaged_model
 from spectrum.training.optimizer import make_optimizer, make_schedule
+from spectrum.training.state import averaged_model
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "plain_study.py"
 POINTS = {"1": 0.3701, "4": 0.6275, "32": 0.9419, "C": 1.0}

@@ -116,6 +116,14 @@ def test_the_values_of_labels_name_the_classes(load: Any) -> None:
     assert torch.equal(named.train.labels, data.train.labels)
 
 
+def test_a_class_without_images_can_be_left_out(load: Any) -> None:
+    data = load("pixels, labels * 2 % 5, ['a', 'none', 'b', 'no one', 'c']", bad_images="skip")
+    assert data.classes == ("a", "b", "c")
+    assert data.notes == ("no images of classes none, no one, left out",)
+    named = load("pixels, labels * 2 % 5 // 2, ['a', 'b', 'c']")
+    assert torch.equal(data.train.labels, named.train.labels)
+
+
 def test_the_fields_of_the_split_take_effect(load: Any) -> None:
     base = load("pixels, labels")
     fewer = load("pixels, labels", validation=0.1, test=0.3, train_images=20, label_noise=0.5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import pickle
@@ -26,6 +25,7 @@ from spectrum import DataConfig, load_data
 from spectrum.data.images import open_image
 from spectrum.data.records import read_parquet
 from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source
+from tests.data import pictures
 from tests.data.hub_server import serving
 
 pytest.importorskip("datasets")
@@ -45,9 +45,7 @@ configs:
 
 
 def png(i: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(file, "PNG")
-    return file.getvalue()
+    return pictures.encoded(np.full((4, 4, 3), i, np.uint8))
 
 
 def structs(n: int, first: int = 0) -> list[dict[str, Any]]:
@@ -59,16 +57,14 @@ def table(labels: Any, first: int = 0) -> pa.Table:
 
 
 def encoded(rows: pa.Table) -> bytes:
-    file = io.BytesIO()
+    file = pa.BufferOutputStream()
     pq.write_table(rows, file)
-    return file.getvalue()
+    return bytes(file.getvalue())
 
 
 @pytest.fixture(autouse=True)
 def _own_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub_cache")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub_cache")
 
 
 def write(path: Path, rows: pa.Table, **options: Any) -> None:
@@ -81,17 +77,16 @@ def read(path: Path, **fields: Any) -> Source:
 
 
 def test_the_rows_of_a_file_are_read_from_anywhere(tmp_path: Path) -> None:
-    write(tmp_path / "a.parquet", table([i % 3 for i in range(50)]), row_group_size=7)
+    labels = [i % 3 for i in range(50)]
+    write(tmp_path / "a.parquet", table(labels), row_group_size=7)
     source = read(tmp_path / "a.parquet")
-    assert source.classes == ("0", "1", "2")
-    assert source.targets.tolist() == [i % 3 for i in range(50)]
-    assert set(source.splits) == {UNASSIGNED}
-    assert len(source.reader) == 50
-    copy = pickle.loads(pickle.dumps(source.reader))
-    assert len(pickle.dumps(source.reader)) < 1000
-    for i in (0, 6, 7, 49):
-        assert source.reader.read(i) == copy.read(i) == png(i)
-    assert (source.reader.name(17), source.reader.version(17)) == ("a.parquet row 17", "")
+    assert (source.classes, source.targets.tolist()) == (("0", "1", "2"), labels)
+    assert source.splits.tolist() == [UNASSIGNED] * 50
+    stored = pickle.dumps(source.reader)
+    assert len(stored) < 1000
+    for reader in (source.reader, pickle.loads(stored)):
+        assert [reader.read(i) for i in (0, 6, 7, 49)] == [png(i) for i in (0, 6, 7, 49)]
+        assert (reader.name(17), reader.version(17)) == ("a.parquet row 17", "")
 
 
 def test_files_are_assigned_to_splits_by_their_names_or_folders(tmp_path: Path) -> None:
@@ -107,18 +102,22 @@ def test_files_are_assigned_to_splits_by_their_names_or_folders(tmp_path: Path) 
     assert content == [png(i) for i in (0, 1, 2, 3, 10, 11, 12, 20)]
     assert source.targets.tolist() == [0, 1, 1, 0, 1, 1, 0, 0]
     names = [source.reader.name(i) for i in (1, 2, 6, 7)]
-    assert names[:2] == ["Train-00000-of-2.parquet row 1", "Train-00001-of-2.parquet row 0"]
-    assert names[2:] == ["0.parquet row 2", "test_of_all.parquet row 0"]
+    assert names == [
+        "Train-00000-of-2.parquet row 1",
+        "Train-00001-of-2.parquet row 0",
+        "0.parquet row 2",
+        "test_of_all.parquet row 0",
+    ]
     assert source.notes == (f"{Path('more', 'b.parquet')}: in no split, not used",)
 
 
-@pytest.mark.parametrize("name", ["a [1]", "*", "ä?", "{x}", "~#%20", ".x", "train"])
+@pytest.mark.parametrize("name", ["a [1]*", "{x}ä?~#%20", ".x", "train"])
 def test_paths_may_hold_any_character(name: str, tmp_path: Path) -> None:
     write(tmp_path / name / "b [ab] 1.parquet", table([0, 1, 1]))
     assert read(tmp_path / name).targets.tolist() == [0, 1, 1]
 
 
-@pytest.mark.parametrize("names", [("a", "b"), ("test-0", "test-1"), ("train", "train2")])
+@pytest.mark.parametrize("names", [("a", "b"), ("test-0", "test-1")])
 def test_files_that_all_name_one_split_are_unassigned(
     names: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -140,7 +139,7 @@ def test_splits_whose_labels_are_withheld_are_left_out(tmp_path: Path) -> None:
 def test_files_that_datasets_writes_keep_their_class_names(tmp_path: Path) -> None:
     import datasets
 
-    pictures = [Image.fromarray(np.full((5, 6), i, np.uint8)) for i in range(6)]
+    images = [Image.fromarray(np.full((5, 6), i, np.uint8)) for i in range(6)]
     features = datasets.Features(
         {
             "img": datasets.Image(),
@@ -149,9 +148,12 @@ def test_files_that_datasets_writes_keep_their_class_names(tmp_path: Path) -> No
             "tags": datasets.List(datasets.ClassLabel(names=["p", "q"])),
         }
     )
-    columns = {"img": pictures, "coarse_label": [0, 1] * 3, "fine_label": [2, 1, 0] * 2}
-    columns["tags"] = [[0], [], [0, 1]] * 2
-    made = datasets.Dataset.from_dict(columns, features=features)
+    labels = {
+        "coarse_label": [0, 1] * 3,
+        "fine_label": [2, 1, 0] * 2,
+        "tags": [[0], [], [0, 1]] * 2,
+    }
+    made = datasets.Dataset.from_dict({"img": images, **labels}, features=features)
     made.to_parquet(str(tmp_path / "a.parquet"))
     columns = "coarse_label or fine_label or tags"
     with pytest.raises(ValueError, match=rf"\Alabel_column \(=None\) must be given: {columns}\Z"):
@@ -168,18 +170,11 @@ def test_files_that_datasets_writes_keep_their_class_names(tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
 def test_a_column_of_bytes_is_one_of_images(kind: Any, tmp_path: Path) -> None:
     images = pa.array([png(i) for i in range(4)], kind)
-    write(tmp_path / "a.parquet", pa.table({"category": list("aabb"), "jpg": images}))
-    source = read(tmp_path)
-    assert (source.classes, source.targets.tolist()) == (("a", "b"), [0, 0, 1, 1])
-    assert [source.reader.read(i) for i in range(4)] == [png(i) for i in range(4)]
-
-
-def test_pandas_categories_are_classes(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"image": [png(i) for i in range(4)], "label": list("bbca")})
-    frame["label"] = frame["label"].astype("category")
-    frame.to_parquet(tmp_path / "a.parquet")
+    category = pd.Categorical(list("bbca"))  # which arrow stores as a dictionary
+    write(tmp_path / "a.parquet", pa.table({"category": pa.array(category), "jpg": images}))
     source = read(tmp_path)
     assert (source.classes, source.targets.tolist()) == (("a", "b", "c"), [1, 1, 2, 0])
+    assert [source.reader.read(i) for i in range(4)] == [png(i) for i in range(4)]
 
 
 def test_images_that_are_missing_or_elsewhere(tmp_path: Path) -> None:
@@ -218,14 +213,11 @@ def test_another_content_has_another_key(tmp_path: Path) -> None:
 
 
 def test_a_table_becomes_a_dataset(tmp_path: Path) -> None:
-    rows = table([i % 2 for i in range(40)])
-    write(tmp_path / "a.parquet", rows)
+    write(tmp_path / "a.parquet", table([i % 2 for i in range(40)]))
     data = load_data(f"parquet:{tmp_path}")
     assert (data.shape, data.classes) == ((3, 4, 4), ("0", "1"))
-    for part, n in ((data.train, 24), (data.validation, 8), (data.test, 8)):
-        assert len(part) == n
-        numbers = part.images[:, 0, 0, 0]  # type: ignore[attr-defined]
-        assert (numbers % 2).tolist() == part.labels.tolist()
+    numbers = data.test.images[:, 0, 0, 0]  # type: ignore[attr-defined]
+    assert (numbers % 2).tolist() == data.test.labels.tolist()
 
 
 @pytest.mark.parametrize(
@@ -255,9 +247,8 @@ def test_a_table_becomes_a_dataset(tmp_path: Path) -> None:
 def test_columns_that_cannot_be_used_are_named(
     columns: Any, fields: dict[str, str], said: str, tmp_path: Path
 ) -> None:
-    columns["image"] = pa.array(columns.get("image", []), pa.struct([("bytes", pa.binary())]))
-    if not len(columns["image"]) and "has no rows" not in said:
-        del columns["image"]
+    if "image" in columns:
+        columns["image"] = pa.array(columns["image"], pa.struct([("bytes", pa.binary())]))
     write(tmp_path / "a.parquet", pa.table(columns))
     with pytest.raises(ValueError, match=rf"\A[^\n]*{said}[^\n]*\Z"):
         read(tmp_path, **fields)

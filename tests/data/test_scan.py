@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -76,23 +76,19 @@ def as_reader(source: Source, kind: type[FolderReader]) -> Source:
 
 def test_what_a_scan_finds_about_each_image(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    colour, grey = noise(0, 5, 7), noise(1, 9, 4, 1)
-    (tmp_path / "a" / "colour.png").write_bytes(encoded(colour))
-    (tmp_path / "a" / "grey.png").write_bytes(encoded(grey))
-    found = scan(read(tmp_path))
-    assert not found["reason"].any()
-    assert found["width"].tolist() == [7, 4]
-    assert found["height"].tolist() == [5, 9]
-    assert found["grey"].tolist() == [False, True]
-    for i, name in enumerate(("colour.png", "grey.png")):
-        content = (tmp_path / "a" / name).read_bytes()
-        assert found["digest"][i].tobytes() == hashlib.sha256(content).digest()
-    luma = np.asarray(Image.fromarray(colour).convert("L"))
-    pixels = np.dstack([colour, luma]).astype(float)
-    assert found["mean"][0] == pytest.approx(pixels.mean(axis=(0, 1)), rel=1e-6)
-    assert found["square"][0] == pytest.approx((pixels**2).mean(axis=(0, 1)), rel=1e-6)
-    assert found["mean"][1] == pytest.approx([grey.mean()] * 4, rel=1e-6)
-    assert found["square"][1] == pytest.approx([(grey.astype(float) ** 2).mean()] * 4, rel=1e-6)
+    for i, pixels in enumerate((noise(0, 5, 7), noise(1, 9, 4, 1))):
+        content = encoded(pixels)
+        (tmp_path / "a" / f"{i}.png").write_bytes(content)
+        found = scan(read(tmp_path))[i]
+        assert found["reason"] == 0
+        assert (found["height"], found["width"]) == pixels.shape[:2]
+        assert found["grey"] == (pixels.ndim == 2)
+        assert found["digest"].tobytes() == hashlib.sha256(content).digest()
+        colours = np.broadcast_to(np.atleast_3d(pixels), (*pixels.shape[:2], 3))
+        luma = np.asarray(Image.fromarray(pixels).convert("L"))
+        channels = np.dstack([colours, luma]).astype(float)
+        assert found["mean"] == pytest.approx(channels.mean(axis=(0, 1)), rel=1e-6)
+        assert found["square"] == pytest.approx((channels**2).mean(axis=(0, 1)), rel=1e-6)
 
 
 def test_why_an_image_cant_be_read(tmp_path: Path) -> None:
@@ -156,23 +152,29 @@ def test_a_missing_image_is_looked_for_again(tmp_path: Path) -> None:
     assert not scan(read(root))["reason"].any()
 
 
-@pytest.mark.parametrize("damage", ["cut", "turned", "other", "folder", "emptied"])
-def test_a_damaged_cache_is_ignored(tmp_path: Path, cache: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-7],
+        lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+        lambda content: b"x" * 300,
+        lambda content: b"",
+        lambda content: b"\x80\x04 a pickle",
+    ],
+)
+def test_a_damaged_cache_is_ignored(
+    tmp_path: Path, cache: Path, damage: Callable[[bytes], bytes]
+) -> None:
     source = read(write_classes(tmp_path, {"a": 3}))
     first = scan(source)
     [path] = cache.iterdir()
     content = path.read_bytes()
-    if damage == "folder":
-        path.unlink()
-        path.mkdir()
-    else:
-        turned = content[:100] + bytes([content[100] ^ 1]) + content[101:]
-        path.write_bytes(
-            {"cut": content[:-7], "turned": turned, "other": b"x" * 300, "emptied": b""}[damage]
-        )
-    assert np.array_equal(scan(source)["digest"], first["digest"])
-    if damage != "folder":
-        assert path.read_bytes() == content
+    path.write_bytes(damage(content))
+    assert np.array_equal(scan(source), first)
+    assert path.read_bytes() == content
+    path.unlink()
+    path.mkdir()
+    assert np.array_equal(scan(source), first)
 
 
 def test_without_a_place_for_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,18 +221,6 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     process.join()
     while any(map(is_alive, started)):
         time.sleep(0.01)
-
-
-def test_two_scans_at_once(tmp_path: Path) -> None:
-    source = read(write_classes(tmp_path, {"a": 20}))
-    context = multiprocessing.get_context("fork")
-    both = [context.Process(target=scan, args=(source,)) for _ in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-    assert [process.exitcode for process in both] == [0, 0]
-    assert not scan(as_reader(source, NeverOpened))["reason"].any()
 
 
 def test_the_fingerprint_is_of_the_content_wherever_it_is(tmp_path: Path) -> None:

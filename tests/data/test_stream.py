@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from spectrum import DataConfig
@@ -47,14 +43,6 @@ def stream(root: Path) -> StreamedSplit:
 
 def pixels(stream: StreamedSplit, example: int) -> Any:
     return np.asarray(open_image(stream.reader.read(int(stream.numbers[example]))))
-
-
-def exit_code(work: Callable[[], None]) -> int | None:
-    """Runs work in another process, so that its signals and threads affect nothing else."""
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    process.join(100)
-    return process.exitcode
 
 
 def concatenate(batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -100,12 +88,7 @@ def test_an_order_without_variation_is_the_evaluation(stream: StreamedSplit) -> 
 
 @pytest.mark.parametrize(
     "varied",
-    [
-        Augmentation(crop=2, flip=True, cutout=3),
-        Augmentation(flip=True, cutout=3),
-        Augmentation(crop=2),
-        Augmentation(flip=True),
-    ],
+    [Augmentation(crop=2, flip=True, cutout=3), Augmentation(flip=True, cutout=3)],
 )
 def test_other_augmentation_is_that_of_examples_in_memory(
     stream: StreamedSplit, varied: Augmentation
@@ -118,38 +101,25 @@ def test_other_augmentation_is_that_of_examples_in_memory(
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_workers_change_nothing(stream: StreamedSplit, num_workers: int) -> None:
-    varied = Augmentation(crop_area=0.2, flip=True)
-    order = torch.randperm(21)
-    one = list(stream.batches(4, order, varied, seed=3))
-    other = list(replace(stream, num_workers=num_workers).batches(4, order, varied, seed=3))
-    for (images, labels), (others, other_labels) in zip(one, other, strict=True):
-        assert torch.equal(images, others)
-        assert torch.equal(labels, other_labels)
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_resumed_epoch_continues_with_the_same_images(
+def test_workers_change_nothing_nor_does_where_an_epoch_goes_on(
     stream: StreamedSplit, num_workers: int
 ) -> None:
-    stream = replace(stream, num_workers=num_workers)
     varied = Augmentation(crop_area=0.2, flip=True)
     order = torch.randperm(21)
-    images, _ = concatenate(stream.batches(4, order, varied, seed=3))
-    rest, _ = concatenate(stream.batches(4, order[8:], varied, seed=3))
+    images, labels = concatenate(stream.batches(4, order, varied, seed=3))
+    other = replace(stream, num_workers=num_workers)
+    rest, rest_labels = concatenate(other.batches(4, order[8:], varied, seed=3))
     assert torch.equal(rest, images[8:])
-    another, _ = concatenate(stream.batches(4, order, varied, seed=4))
+    assert torch.equal(rest_labels, labels[8:])
+    another, _ = concatenate(other.batches(4, order, varied, seed=4))
     assert not torch.equal(another, images)
 
 
 def test_the_random_numbers_of_training_are_left_alone(stream: StreamedSplit) -> None:
     before = torch.get_rng_state()
     for num_workers in (0, 1):
-        list(
-            replace(stream, num_workers=num_workers).batches(
-                8, torch.arange(9), Augmentation(crop_area=0.1)
-            )
-        )
+        some = replace(stream, num_workers=num_workers)
+        list(some.batches(8, torch.arange(9), Augmentation(crop_area=0.1)))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -157,21 +127,6 @@ def test_stopping_early_leaves_no_worker(stream: StreamedSplit) -> None:
     for _ in replace(stream, num_workers=2).batches(2):
         assert len(multiprocessing.active_children()) == 2
         break
-    assert not multiprocessing.active_children()
-    batches = stream.batches(2)
-    next(batches)
-    del batches
-    assert not multiprocessing.active_children()
-
-
-def test_an_error_in_the_loop_leaves_no_worker(stream: StreamedSplit) -> None:
-    def use() -> None:
-        for _ in stream.batches(2):
-            raise KeyError
-
-    with pytest.raises(KeyError) as caught:
-        use()
-    del caught
     assert not multiprocessing.active_children()
 
 
@@ -195,15 +150,18 @@ def kill_worker(stream: StreamedSplit) -> None:
         batches = stream.batches(1)
         next(batches)
         [worker] = multiprocessing.active_children()
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGKILL)
+        worker.kill()
         list(batches)
     except (RuntimeError, OSError, EOFError):  # by what the worker was about to do
-        sys.exit(7)
+        os._exit(7)  # without torch's handler of signals, which may raise at an orderly exit
 
 
 def test_a_worker_that_is_killed_is_an_error(stream: StreamedSplit) -> None:
-    assert exit_code(lambda: kill_worker(stream)) == 7
+    # In another process, so that torch's handler of signals affects nothing else.
+    process = multiprocessing.get_context("fork").Process(target=kill_worker, args=(stream,))
+    process.start()
+    process.join(100)
+    assert process.exitcode == 7
 
 
 def test_other_layouts_have_the_same_values(stream: StreamedSplit) -> None:
@@ -236,9 +194,3 @@ def test_workers_start_where_torch_has_threads(stream: StreamedSplit) -> None:
         assert len(list(stream.batches(8))) == 3
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_pickled_stream_gives_the_same(stream: StreamedSplit) -> None:
-    again = pickle.loads(pickle.dumps(stream))
-    assert torch.equal(concatenate(again.batches(8))[0], concatenate(stream.batches(8))[0])
-    assert Image.MAX_IMAGE_PIXELS  # nothing was switched off on the way

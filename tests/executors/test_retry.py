@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from spectrum.executors.base import Executor, Output, Worker
+from spectrum.executors.local import LocalEngine
 from spectrum.executors.retry import RetryPolicy
 from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
@@ -44,7 +45,7 @@ class FakeWorker(Worker):
         self._send(RunEvent(kind, self.run.id, values))  # type: ignore[arg-type]
 
 
-class FakeExecutor(Executor[FakeWorker]):
+class FakeExecutor(Executor[LocalEngine, FakeWorker]):
     """An executor of these workers."""
 
     @property
@@ -62,7 +63,8 @@ class FakeExecutor(Executor[FakeWorker]):
 
 @pytest.fixture
 def executor() -> Iterator[FakeExecutor]:
-    with FakeExecutor(Store("unused"), workers=2, retry_writes=True) as executor:
+    engine = LocalEngine(["cpu"], workers=2, threads=1)
+    with FakeExecutor(engine, Store("unused"), retry_writes=True) as executor:
         yield executor
 
 

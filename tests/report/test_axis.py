@@ -104,13 +104,6 @@ def test_labels_on_one_line_never_touch(drawn: list[tuple[float, float, int]]) -
         assert all(any(touch(i, at, j) for j in range(i)) for at in range(start))
 
 
-def test_labels_that_have_room_stay_on_the_first_line() -> None:
-    assert assign_label_lines([0, 1, 2], [1, 1, 1], [1, 1, 1]) == [0, 0, 0]
-    assert assign_label_lines([0, 1, 2], [1.2, 1.2, 1.2], [1, 1, 1]) == [0, 1, 0]
-    assert assign_label_lines([0, 1, 2], [1.2, 9, 1.2], [2, 0, 2]) == [0, 0, 0]
-    assert assign_label_lines([0, 0.1, 0.2], [1, 1, 1], [3, 1, 2]) == [0, 3, 4]
-
-
 @pytest.mark.parametrize(
     "points",
     [CLOSE, [*CLOSE, "C/8", "C/4", "C/2", "C"], ["1", "C", FLOWS, "16:8:8", "+".join("C" * 34)]],

@@ -110,12 +110,6 @@ def test_the_table_shortens_only_counts_that_do_not_fit() -> None:
     assert all(len(line) <= 80 for line in shown[80].splitlines())
 
 
-def test_the_table_explains_its_numbers() -> None:
-    lines = table(group_costs(rows("1"), "network"), "network", 200)
-    assert lines[0].startswith("made|up, own order, ")
-    assert "FLOPs are 2 x MACs" in " ".join(lines)
-
-
 def test_names_are_not_read_as_markup() -> None:
     both = pd.concat([rows("[red]1[/red]"), rows("C")], ignore_index=True)
     assert any("[red]1[/red]" in line for line in table(group_costs(both, "flow"), "flow", 200))

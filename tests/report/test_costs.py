@@ -123,10 +123,6 @@ def test_points_that_differ_in_one_column_stay_apart(change: dict[str, Any]) -> 
     assert len(costs) == 2
 
 
-def test_a_model_without_a_known_number_of_classes_is_kept() -> None:
-    assert group_costs(frame(point("4", classes=None)), "network")["params"].tolist() == [201]
-
-
 def test_the_parts_add_up_to_the_whole() -> None:
     parts = cost_parts(frame(point("4"), point("C", times=3)))
     for cost, whole in (("params", [201, 603]), ("macs", [1610, 4830])):

@@ -58,15 +58,6 @@ def test_failed_runs_are_left_out_and_runs_of_two_studies_count_once(make_result
     assert found["val_top1"].tolist() == pytest.approx([0.39])
 
 
-def test_each_value_of_another_field_has_its_own_curve(make_results) -> None:
-    results = pd.concat([make_results({"C": [0.9, 0.8]}, lr=lr) for lr in (0.1, 0.2)])
-    found = learning_curves(results, evaluations(results, epochs=3))
-    assert found.columns[0] == "lr"
-    assert found[["lr", "epoch", "runs"]].to_numpy().tolist() == [
-        [lr, epoch, 2] for lr in (0.1, 0.2) for epoch in (1, 2, 3)
-    ]
-
-
 def test_the_lines_are_the_means_and_the_bands_the_ranges(make_results) -> None:
     results = make_results({"C": [0.9, 0.8], "1": [0.7], "4": [0.6]})
     curves = learning_curves(results, evaluations(results))
@@ -95,6 +86,8 @@ def test_a_single_evaluation_is_a_mark(make_results) -> None:
     results = make_results({"C": [0.9]})
     ax = plot_learning_curves(learning_curves(results, evaluations(results, epochs=1)))
     assert ax.lines[0].get_marker() == "."
+    with pytest.raises(ValueError, match="must be those that learning_curves returns"):
+        plot_learning_curves(evaluations(results))
     low, high = ax.get_ylim()
     assert low < 0.39 < high
 

@@ -100,17 +100,6 @@ def test_over_another_field_curves_are_named_by_all_fields_that_vary(make_eviden
     ]
 
 
-def test_an_empty_value_is_named_none(make_evidence) -> None:
-    evidence = pd.concat(
-        [
-            make_evidence({"1": 0.0, "C": 0.0}, reference="none", hidden=""),
-            make_evidence({"1": 0.01, "C": 0.02}, reference="none", hidden="64"),
-        ],
-        ignore_index=True,
-    )
-    assert [name for _, name, _ in difference_curves(evidence, "hidden")] == ["hidden 64"]
-
-
 def test_the_reference_of_a_point_has_no_difference(make_evidence) -> None:
     evidence = pd.concat(
         [

@@ -82,12 +82,6 @@ def test_the_text_of_every_cell_has_contrast(make_results) -> None:
     assert {text.get_color() for text in ax.texts} == {"black", "white"}
 
 
-def test_an_empty_value_is_named_none(make_results) -> None:
-    rows = [make_results({"1": [0.5], "C": [0.6]}, hidden=hidden) for hidden in ("", "64")]
-    ax = plot_heat_map(summarize(pd.concat(rows)))
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["none", "64"]
-
-
 @pytest.mark.parametrize("accuracy", [0.5, math.nan])
 def test_cells_that_are_all_alike_are_drawn(make_results, accuracy: float) -> None:
     rows = [make_results({"1": [accuracy], "C": [accuracy]}, lr=lr) for lr in (1, 2)]

@@ -50,6 +50,8 @@ def test_a_run_of_two_studies_counts_once_in_a_population(make_results) -> None:
     assert error_distribution(twice)["share"].tolist() == [0.5, 1.0]
     twice["study"] = ["one", "two", "two"]
     assert error_distribution(twice, by="study")["runs"].tolist() == [1, 2, 2]
+    with pytest.raises(ValueError, match=r"by \(='colour'\) must be one of network, order, "):
+        error_distribution(twice, by="colour")
 
 
 def test_the_curves_are_the_steps(make_results) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from rich.console import Console
 
-from spectrum.executors.local import LocalExecutor
+from spectrum.executors.local import LocalEngine
 from spectrum.executors.progress import ProgressDisplay
 from spectrum.runs.store import Store
 from spectrum.search import SearchConfig
@@ -27,7 +27,7 @@ def sharing(small_search: Callable[..., SearchConfig]) -> Iterator[Sharing]:
 def loop(sharing: Sharing) -> Iterator[_Loop]:
     display = ProgressDisplay(Console(quiet=True), 4, 0)
     store = Store(sharing.config.runs)
-    with LocalExecutor(store, ["cpu"], workers=2, threads=1) as executor:
+    with LocalEngine(["cpu"], workers=2, threads=1).make_executor(store) as executor:
         yield _Loop(sharing.join(), executor, store, display, threading.Event())
 
 

@@ -91,7 +91,7 @@ def test_a_script_without_a_main_guard_studies_a_users_model_with_workers(
     monkeypatch.chdir(model.parent / "current")
     Path("queue.py").write_text("raise SystemExit('a file of the user')")
     ran = subprocess.run(
-        [sys.executable, model.with_name("script.py")], capture_output=True, text=True, timeout=100
+        [sys.executable, model.with_name("script.py")], capture_output=True, text=True, timeout=200
     )
     assert ran.returncode == 0, ran.stderr
     results = load_results("outputs/default")

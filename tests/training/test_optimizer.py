@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from spectrum import Recipe, fit
-from spectrum.training.optimizer import make_optimizer
 from tests.training.conftest import dataset, network, train
 
 
@@ -90,82 +89,89 @@ def test_a_cycle_under_sgd_leaves_the_momentum_alone() -> None:
     assert rising[0] == pytest.approx(4e-3 / 25)
 
 
-def plain(recipe: Recipe, decayed: float, seed: int) -> nn.Module:
+def one_cycle(recipe: Recipe, steps: int) -> list[tuple[float, float]]:
+    """The learning rate and the first beta of every step, by their definition."""
+    total, lr = steps + 1, recipe.lr
+    rise = recipe.warmup * total - 1
+    rows = []
+    for step in range(steps):
+        # Cosine from lr / 25 up to lr, then down to lr / 250,000; the beta the other way round.
+        start, end, share = lr / 25, lr, step / rise
+        if step > rise:
+            start, end, share = lr, lr / 25e4, (step - rise) / (total - 1 - rise)
+        rate = end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+        rows.append((rate, 0.95 - 0.1 * (rate - min(start, end)) / abs(start - end)))
+    return rows
+
+
+def plain(recipe: Recipe, rows: list[tuple[float, float]], seed: int) -> nn.Module:
     """The same training in a plain loop, the optimisers by their definitions.
 
-    SGD as Sutskever et al. with torch's velocity, RMSprop as Hinton's with momentum.
+    AdamW as Loshchilov and Hutter, SGD as Sutskever et al. with torch's velocity, RMSprop as
+    Hinton's with momentum.
+
+    Args:
+        recipe: the recipe, without averages.
+        rows: the learning rate and the momentum, or first beta, of every step.
+        seed: of the order of the data.
     """
     data, model = dataset(), network()
-    state: dict[Tensor, tuple[Tensor, Tensor]] = {}
-    step = 0
-    for epoch in range(1, recipe.epochs + 1):
-        torch.manual_seed(seed * 1_000_003 + epoch)
-        order = torch.randperm(70)
-        model.train()
-        for i in range(4):
-            batch = order[16 * i : 16 * (i + 1)]
-            rate = recipe.lr * decayed ** (step // 4)
-            loss = F.cross_entropy(model(data.train.images[batch]), data.train.labels[batch])
-            model.zero_grad()
-            loss.backward()
-            with torch.no_grad():
-                for p in model.parameters():
-                    assert p.grad is not None
-                    gradient = p.grad + recipe.weight_decay * p
-                    velocity, square = state.get(p, (torch.zeros_like(p), torch.zeros_like(p)))
-                    if recipe.optimizer == "rmsprop":
-                        square = 0.99 * square + 0.01 * gradient**2
-                        gradient = gradient / (square.sqrt() + 1e-8)
-                    velocity = recipe.momentum * velocity + gradient
-                    p -= rate * velocity
-                    state[p] = velocity, square
-            step += 1
+    moments = {p: (torch.zeros_like(p), torch.zeros_like(p)) for p in model.parameters()}
+    for step, (rate, momentum) in enumerate(rows):
+        if step % 4 == 0:
+            torch.manual_seed(seed * 1_000_003 + step // 4 + 1)
+            order = torch.randperm(70)
+        batch = order[16 * (step % 4) : 16 * (step % 4 + 1)]
+        target = torch.full((16, 3), recipe.label_smoothing / 3)
+        target[torch.arange(16), data.train.labels[batch]] += 1 - recipe.label_smoothing
+        logits = model.train()(data.train.images[batch])
+        gradients = torch.autograd.grad(-(target * logits.log_softmax(1)).sum(1).mean(), [*moments])
+        norm = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+        scale = min(1.0, recipe.clip / (norm + 1e-6)) if recipe.clip else 1.0
+        for p, gradient in zip(moments, gradients, strict=True):
+            first, second = moments[p]
+            if recipe.optimizer == "adamw":
+                decay, change = rate * recipe.weight_decay, gradient * scale
+                first = momentum * first + (1 - momentum) * change
+                second = 0.999 * second + 0.001 * change**2
+                spread = (second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
+                change = first / (1 - momentum ** (step + 1)) / spread
+            else:
+                decay, change = 0.0, gradient * scale + recipe.weight_decay * p.detach()
+                if recipe.optimizer == "rmsprop":
+                    second = 0.99 * second + 0.01 * change**2
+                    change = change / (second.sqrt() + 1e-8)
+                first = change = momentum * first + change
+            moments[p] = first, second
+            p.data = p.data * (1 - decay) - rate * change
     return model
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize(("name", "lr"), [("imagenet", 0.045), ("jft", 0.001)])
-def test_the_papers_optimisers_are_the_plain_loop(name: Any, lr: float, momentum: float) -> None:
-    recipe = Recipe(
-        **{"name": name, "epochs": 2, "batch_size": 16, "average": 0.0, "precise_bn": 0},
-        **{"momentum": momentum, "weight_decay": 0.05, "decay": 0.5, "channels_last": False},
-        decay_every=1 if name == "imagenet" else 64,
-    )
-    assert recipe.lr == lr
-    fitted = fit(network(), dataset(), recipe, seed=5).network.state_dict()
-    for key, tensor in plain(recipe, 0.5, seed=5).state_dict().items():
-        torch.testing.assert_close(tensor, fitted[key], atol=1e-4, rtol=1e-3, msg=key)
+PAPER = {"epochs": 2, "precise_bn": 0, "momentum": 0.9, "weight_decay": 0.05, "decay": 0.5}
 
 
-def test_the_steps_and_the_state_are_those_of_torchs_optimisers() -> None:
-    kinds = {
-        "sgd": lambda p: torch.optim.SGD(p, 0.01, 0.7, weight_decay=0.1, fused=True),
-        "rmsprop": lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.7, weight_decay=0.1),
-        "adamw": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1, fused=True),
-    }
-    for name, kind in kinds.items():
-        momentum = {} if name == "adamw" else {"momentum": 0.7}
-        ours, theirs = network(), network()
-        recipe = Recipe(optimizer=name, lr=0.01, weight_decay=0.1, **momentum)
-        optimizers = make_optimizer(ours, recipe), kind(theirs.parameters())
-        images, labels = dataset().train.images, dataset().train.labels
-        for step in range(4):
-            for model, optimizer in zip((ours, theirs), optimizers, strict=True):
-                torch.manual_seed(step)
-                optimizer.zero_grad()
-                F.cross_entropy(model(images), labels).backward()
-                optimizer.step()
-            if step == 1:  # each goes on from the state of the other
-                states = [optimizer.state_dict() for optimizer in optimizers]
-                for optimizer, state in zip(optimizers, reversed(states), strict=True):
-                    optimizer.load_state_dict(state)
-        torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+@pytest.mark.parametrize(
+    ("fields", "rows"),
+    [
+        ({"epochs": 3, "lr": 0.01, "clip": 0.5}, one_cycle(Recipe(lr=0.01), 12)),
+        ({"name": "imagenet", **PAPER, "decay_every": 1}, [(0.045, 0.9)] * 4 + [(0.0225, 0.9)] * 4),
+        ({"name": "jft", **PAPER, "decay_every": 64}, [(0.001, 0.9)] * 4 + [(0.0005, 0.9)] * 4),
+    ],
+    ids=["small", "imagenet", "jft"],
+)
+def test_fit_equals_a_plain_loop(fields: dict[str, Any], rows: list[tuple[float, float]]) -> None:
+    recipe = Recipe(**fields, batch_size=16, average=0.0, channels_last=False)
+    fitted = fit(network(), dataset(), recipe, seed=7)
+    assert fitted.curve[-1]["samples"] == 16 * len(rows)
+    found = fitted.network.state_dict()
+    for key, tensor in plain(recipe, rows, seed=7).state_dict().items():
+        torch.testing.assert_close(tensor, found[key], atol=2e-4, rtol=1e-3, msg=key)
 
 
 def test_training_does_not_load_torchs_compiler() -> None:
     code = (
         "import sys, torch; from spectrum import Recipe; from spectrum.training import optimizer\n"
-        "from spectrum.training.averaging import averaged_model\n"
+        "from spectrum.training.state import averaged_model\n"
         "for name in ('sgd', 'rmsprop', 'adamw'):\n"
         "    layer, recipe = torch.nn.Linear(2, 1), Recipe(optimizer=name)\n"
         "    made = optimizer.make_optimizer(layer, recipe)\n"

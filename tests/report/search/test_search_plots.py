@@ -102,7 +102,7 @@ def test_accuracy_alone_is_drawn_against_a_cost_that_differs(most: float, cost: 
     ("most", "scale"), [(1.0, "linear"), (3.9, "linear"), (4.1, "log"), (40, "log"), (3000, "log")]
 )
 def test_costs_that_span_more_have_a_logarithmic_axis(most: float, scale: str) -> None:
-    for least in (1.1e6, 2.4e6, 5.2e6, 7.3e6):
+    for least in (1.1e6, 5.2e6):
         table = trials(9).assign(macs=np.geomspace(least, most * least, 9))
         figure = draw("front", table, ["val_top1", "macs"])
         (ax,) = figure.axes
@@ -213,7 +213,7 @@ def boxes(figure: Figure) -> list[Any]:
     return [Text.get_window_extent(text, renderer) for text in shown if text.get_text()]
 
 
-@pytest.mark.parametrize("count", [1, 7, 100])
+@pytest.mark.parametrize("count", [1, 100])
 @pytest.mark.parametrize("goals", GOALS, ids="-".join)
 @pytest.mark.parametrize("same", [False, True], ids=["different", "same"])
 def test_no_text_covers_another_or_leaves_the_figure(

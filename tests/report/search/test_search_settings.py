@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.lines import Line2D
 
-from spectrum.report import plot_importance, plot_schedules
+from spectrum.report import plot_importance, plot_schedules, search_figures
 from spectrum.report.figure_style import lay_out_figure
 from spectrum.report.search.settings import flow_layer_ranges
+from tests.report.search.test_search_plots import trials
 
 
 def schedule(channels: int, segments: int, **layers: int) -> pd.DataFrame:
@@ -42,8 +43,7 @@ def test_the_largest_importance_is_on_top_with_its_number() -> None:
     assert ax.get_ylim()[1] > ax.get_ylim()[0]
 
 
-@pytest.mark.parametrize("count", [1, 34])
-@pytest.mark.parametrize("share", ["even", "one", "none"])
+@pytest.mark.parametrize(("count", "share"), [(1, "one"), (34, "even"), (34, "one"), (34, "none")])
 def test_names_and_numbers_of_importances_stay_apart(count: int, share: str) -> None:
     first = {"even": 1 / count, "one": 1.0, "none": 0.0}[share]
     rest = 1 / count if share == "even" else 0.0
@@ -142,6 +142,13 @@ def test_flows_and_ticks_stay_apart(layers: dict[str, int]) -> None:
     assert all(a.y1 <= b.y0 for a, b in itertools.pairwise(ticks))
     width, _ = figure.get_size_inches() * figure.dpi
     assert all(box.x0 >= 0 and box.x1 <= width for box in flows)
+
+
+def test_a_search_has_its_figures_in_reading_order() -> None:
+    layers = {"winner": schedule(8, 1, entry=2)}
+    figures = search_figures(trials(9), ["val_top1"], {"entry": 1.0}, layers, title="made up")
+    assert list(figures) == ["front", "progress", "importance", "schedule"]
+    assert {figure._suptitle.get_text() for figure in figures.values()} == {"made up"}  # type: ignore[attr-defined]
 
 
 def test_schedules_of_other_networks_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Average precision against a slow reference, scikit-learn and numbers worked out by hand."""
+"""Losses and metrics against their definitions, slow references and numbers worked out by hand."""
 
 import math
 from collections.abc import Sequence
@@ -6,12 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
+from torch import nn
 
-from spectrum.training import ranking
-from spectrum.training.ranking import average_precision
+from spectrum import Split, evaluate
+from spectrum.training import metrics
+from spectrum.training.metrics import average_precision, criterion
+from tests.training.conftest import dataset, network
 
 
 def reference(
@@ -65,28 +69,6 @@ def test_equals_the_reference(given: tuple) -> None:
     assert ((known >= 0) & (known <= 1)).all()
 
 
-@settings(max_examples=50, deadline=None)
-@given(rankings(), st.randoms())
-def test_the_order_of_the_images_is_that_of_the_answers(given: tuple, random) -> None:
-    scores, targets, k, weights = given
-    order = random.sample(range(len(scores)), len(scores))
-    found = average_precision(scores, targets, k, weights)
-    again = average_precision(scores[order], targets[order], k, weights)
-    assert torch.equal(again.nan_to_num(-1), found[order].nan_to_num(-1))
-
-
-def test_the_order_of_the_classes_changes_nothing_without_ties() -> None:
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(20, 30, generator=generator)
-    targets = torch.rand(20, 30, generator=generator) < 0.2
-    weights = torch.rand(30, generator=generator)
-    order = torch.randperm(30, generator=generator)
-    for k in (1, 7, 100):
-        found = average_precision(scores, targets, k, weights)
-        again = average_precision(scores[:, order], targets[:, order], k, weights[order])
-        torch.testing.assert_close(again, found, equal_nan=True)
-
-
 def test_equals_scikit_learn_where_every_class_is_looked_at() -> None:
     generator = torch.Generator().manual_seed(1)
     scores = torch.randn(40, 25, generator=generator)
@@ -132,20 +114,12 @@ def test_the_earlier_of_equal_classes_comes_first() -> None:
     )
 
 
-def test_without_labels_or_with_none_that_weighs_anything_there_is_no_precision() -> None:
-    scores = torch.tensor([[0.1, 0.2, 0.3]] * 3)
-    targets = torch.tensor([[False] * 3, [True, False, False], [False, True, False]])
-    found = average_precision(scores, targets, 3, torch.tensor([0.0, 1.0, 1.0]))
-    assert found.isnan().tolist() == [True, True, False]
-    assert average_precision(scores[:0], targets[:0], 3).shape == (0,)
-
-
 def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(2)
     scores = torch.randn(11, 8, generator=generator)
     targets = torch.rand(11, 8, generator=generator) < 0.3
     whole = average_precision(scores, targets, 5)
-    monkeypatch.setattr(ranking, "_CHUNK_SCORES", 24)
+    monkeypatch.setattr(metrics, "_CHUNK_SCORES", 24)
     assert torch.equal(average_precision(scores, targets, 5).nan_to_num(-1), whole.nan_to_num(-1))
 
 
@@ -158,22 +132,70 @@ def test_scores_that_are_nan_give_precisions_in_0_to_1() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": torch.zeros(2, 3, dtype=torch.int64)}, r"scores \(=torch.int64 \(2, 3\)\)"),
-        ({"scores": torch.zeros(2, 0)}, r"scores .* with at least one class"),
-        ({"targets": torch.zeros(2, 3)}, r"targets \(=torch.float32 \(2, 3\)\) must be bool"),
+        ({"targets": torch.zeros(2, 3)}, r"targets \(='torch.float32 \(2, 3\)'\) must be bool"),
         ({"targets": torch.zeros(3, 2, dtype=torch.bool)}, r"targets .* \(2, 3\) as scores are"),
         ({"k": 0}, r"k \(=0\) must be at least 1"),
-        ({"weights": torch.ones(2)}, r"weights \(=\(2,\)\) must be \(3,\), one per class"),
-        ({"weights": torch.tensor([1.0, -1.0, 0.0])}, "weights must be finite and 0 or more"),
-        ({"weights": torch.tensor([1.0, math.inf, 0.0])}, "weights must be finite and 0 or more"),
+        ({"weights": torch.ones(2)}, r"weights \(=2\) must be \(3,\), one per class"),
+        ({"weights": torch.tensor([1.0, -1.0, 0.0])}, r"weights .* must be finite and 0 or more"),
+        ({"weights": torch.tensor([1.0, math.inf, 0.0])}, "must be finite and 0 or more"),
     ],
 )
 def test_refuses(change: dict, message: str) -> None:
-    given = {
-        "scores": torch.zeros(2, 3),
-        "targets": torch.zeros(2, 3, dtype=torch.bool),
-        "k": 2,
-        "weights": None,
-    }
+    given = {"targets": torch.zeros(2, 3, dtype=torch.bool), "k": 2, "weights": None, **change}
     with pytest.raises(ValueError, match=message):
-        average_precision(**{**given, **change})
+        average_precision(torch.zeros(2, 3), **given)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_of_several_labels_is_the_mean_binary_cross_entropy(smoothing: float) -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(5, 3), torch.rand(5, 3) < 0.4
+    total = 0.0
+    for row, of_row in zip(logits.tolist(), labels.tolist(), strict=True):
+        for score, label in zip(row, of_row, strict=True):
+            p = 1 / (1 + math.exp(-score))
+            target = label * (1 - smoothing) + smoothing / 2
+            total -= target * math.log(p) + (1 - target) * math.log(1 - p)
+    assert criterion(logits, labels, smoothing).item() == pytest.approx(total / 15, rel=1e-5)
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"precision \(='float16'\) must be one of float32, bf"):
+        evaluate(network(), dataset().test, precision="float16")  # type: ignore[arg-type]
+
+
+def test_an_empty_split_has_no_metrics() -> None:
+    test = dataset().test
+    with pytest.raises(ValueError, match="at least one example"):
+        evaluate(network(), Split(test.images[:0], test.labels[:0]))
+
+
+def test_metrics_are_those_counted_by_hand() -> None:
+    logits = torch.tensor(
+        [
+            [9.0, 1, 2, 3, 4, 5, 6],
+            [0, 1, 2, 3, 4, 5, 6],
+            [0, 9, 8, 7, 6, 5, 4],
+            [1, 0, 9, 8, 7, 6, 5],
+        ]
+    )
+    labels = torch.tensor([0, 1, 1, 1])  # first, sixth, first, seventh of the logits
+    split = Split(logits[:, :, None, None], labels)
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert not self.training
+            return x.flatten(1) * self.scale
+
+    flat = Flat().train()
+    metrics = evaluate(flat, split)
+    assert metrics.top1 == 0.5
+    assert metrics.top5 == 0.5
+    assert metrics.correct.tolist() == [True, False, True, False]
+    assert metrics.loss == pytest.approx(F.cross_entropy(logits, labels).item())
+    assert flat.training
+    assert evaluate(flat, Split(split.images[:, :3], labels.clamp(max=2))).top5 == 1.0
