@@ -15,7 +15,7 @@ from spectrum.costs import (
     count_parameters,
     match_budget,
 )
-from spectrum.costs.budget import reference_cost
+from spectrum.costs.budget import count_reference
 from spectrum.errors import FieldError
 from spectrum.networks import PRESETS, NetworkConfig, build, call_user_code, is_user_code
 from spectrum.segments import UNCONVERTED
@@ -67,7 +67,7 @@ def build_case(case: NetworkCase, bench: NetworkBenchConfig) -> BuiltNetwork:
         return BuiltNetwork(network, math.nan, count_parameters(network), _macs(network, shape))
     config = _configure(case, bench)
     if bench.match != "none":
-        budget = {bench.match: reference_cost(config, shape, bench.match)}
+        budget = {bench.match: count_reference(config, shape, bench.match)}
         config = match_budget(config, shape, **budget).config
     network = build(config)
     is_family = not is_user_code(config.name)

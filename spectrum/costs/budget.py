@@ -21,9 +21,9 @@ __all__ = [
     "MIN_WIDTH",
     "Match",
     "check_width_solvable",
+    "count_reference",
     "match_budget",
     "reference_config",
-    "reference_cost",
     "round_width",
     "widths_around",
 ]
@@ -50,7 +50,7 @@ def reference_config(config: NetworkConfig) -> NetworkConfig:
     return config.model_copy(update={"segments": "C", "width": 1.0})
 
 
-def reference_cost(config: NetworkConfig, input_shape: Sequence[int], match: Matching) -> int:
+def count_reference(config: NetworkConfig, input_shape: Sequence[int], match: Matching) -> int:
     """The parameters or MACs, as ``match`` says, of a network at ``"C"`` and width 1."""
     return int(getattr(count_config(reference_config(config), input_shape), match))
 

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from spectrum.analysis.cost_columns import LAYER_COLUMNS, POINT_COLUMNS, SUMMED_COLUMNS
-from spectrum.costs.budget import Match, match_budget, reference_cost
+from spectrum.costs.budget import Match, count_reference, match_budget
 from spectrum.costs.choices import Matching
 from spectrum.costs.count import count_costs
 from spectrum.costs.fast import count_config
@@ -137,7 +137,7 @@ def cost_grid(
     budget: dict[str, int] = {}
     if match != "none":
         with add_name_to_errors(configs[0].name):
-            budget = {match: reference_cost(configs[0], shape, match)}
+            budget = {match: count_reference(configs[0], shape, match)}
     parts: list[pd.DataFrame] = []
     notes: dict[str, None] = {}
     unconverted: set[str] = set()

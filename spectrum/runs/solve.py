@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spectrum.costs import count_config, count_costs, match_budget, reference_config
+from spectrum.costs import count_config, count_costs, match_budget
+from spectrum.costs.budget import count_reference
 from spectrum.costs.choices import Matching
 from spectrum.data import Dataset
 from spectrum.errors import FieldError
@@ -67,8 +68,7 @@ def reference_cost(
     if match == "latency":
         assert latencies is not None
         return latencies.budget
-    costs = count_config(reference_config(network), dataset.shape)
-    return costs.params if match == "params" else costs.macs
+    return count_reference(network, dataset.shape, match)
 
 
 def solve(

@@ -100,7 +100,7 @@ def test_another_optimizer_or_schedule_drops_the_old_ones_fields(name: Any) -> N
         ({"momentum": 0.9}, "momentum (=0.9) needs optimizer sgd or rmsprop, not adamw"),
         ({"decay": 0.5}, "decay (=0.5) needs schedule exponential, not one_cycle"),
         ({"decay_every": 2}, "decay_every (=2.0) needs schedule exponential, not one_cycle"),
-        ({"decay_unit": "samples"}, "decay_unit (=samples) needs schedule exponential, not"),
+        ({"decay_unit": "samples"}, "decay_unit (='samples') needs schedule exponential, not"),
         ({"schedule": "exponential", "warmup": 0.1}, "warmup (=0.1) needs schedule one_cycle, not"),
         ({"name": "imagenet", "warmup": 0.1}, "warmup (=0.1) needs schedule one_cycle, not expo"),
         (
