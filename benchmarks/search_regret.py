@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +37,7 @@ def simulate(
     """Simulate a search; the segments of the points that it tries, in order."""
     config = space.config.model_copy(update={"sampler": sampler, "seed": seed})
     study = optuna.create_study(direction="maximize")
-    all_trials = partial(study.get_trials, deepcopy=False)
-    study.sampler = NewPointSampler(config.sampler, space, lambda _: True, all_trials, config.seed)
+    study.sampler = NewPointSampler(config.sampler, space, lambda _: True, config.seed)
     for params in space.uniform_points():
         study.enqueue_trial(params)
     tried: list[str] = []

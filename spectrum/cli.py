@@ -122,7 +122,7 @@ def run_app(app: typer.Typer, interrupted: str) -> int:
         return print_error(f"error: {error}", 1)
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
-        return print_error(f"error: {error.strerror}{place}", 1)
+        return print_error(f"error: {error.strerror or error}{place}", 1)
 
 
 def name_flag(error: FieldError, flags: Mapping[str, str]) -> FieldError:

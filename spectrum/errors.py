@@ -37,7 +37,7 @@ class FieldError(ValueError):
 
 
 def as_text(value: object) -> str:
-    """A value as text of at most 60 characters, for a message.
+    """A value as text of at most 200 characters, for a message.
 
     The items of a tuple or list are separated by commas. Paths are shown whole, without quotes.
     """
@@ -50,7 +50,7 @@ def as_text(value: object) -> str:
             text = repr(value)
     except ValueError:  # Python refuses to print numbers with thousands of digits
         text = "a number of thousands of digits"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def first_field_error(error: ValidationError, known: Iterable[str] = ()) -> FieldError:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -22,17 +23,35 @@ from ray.exceptions import RayError
 
 from spectrum.executors.base import Executor, Output, Worker
 from spectrum.executors.local import import_paths, worker_variables
-from spectrum.executors.ray_cluster import RayEngine
 from spectrum.executors.ray_worker import RayWorker, RunUpdate
 from spectrum.files import write_atomic
 from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
 from spectrum.runs.store import Store
 
-__all__ = ["RayExecutor"]
+__all__ = ["RayEngine", "RayExecutor"]
 
 _LOCK_INTERVAL = 0.5  # seconds between attempts to acquire the lock of a run
 _SHUTDOWN_TIMEOUT = 2  # seconds in which workers can remove their files
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """A Ray cluster as an engine.
+
+    Attributes:
+        workers: the most runs at the same time.
+        threads: the CPU threads of each run, and the CPUs of the cluster that it reserves.
+        gpus: the GPUs that each run reserves; several runs can share one by fractions.
+    """
+
+    workers: int
+    threads: int
+    gpus: float
+
+    def make_executor(self, store: Store, retry_writes: bool = False) -> RayExecutor:
+        """Make an executor of processes of the cluster, to be entered as a context."""
+        return RayExecutor(self, store, retry_writes)
 
 
 class RayExecutor(Executor[RayEngine, "_ActorWorker"]):

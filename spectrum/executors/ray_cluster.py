@@ -1,7 +1,4 @@
-"""Connects to a Ray cluster or starts one on this machine, and checks what runs need of it.
-
-``RayEngine`` then makes the ``RayExecutor`` that executes runs there.
-"""
+"""Connects to a Ray cluster or starts one on this machine, and checks what runs need of it."""
 
 from __future__ import annotations
 
@@ -13,42 +10,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spectrum.errors import FieldError
 from spectrum.executors.base import EngineConfig
-from spectrum.runs.store import Store
 
 if TYPE_CHECKING:
-    from spectrum.executors.ray import RayExecutor
+    from spectrum.executors.ray import RayEngine
 
-__all__ = ["RayEngine", "open_ray"]
+__all__ = ["open_ray"]
 
 _CONNECT_TIMEOUT = 5  # seconds
 _HEALTH_CHECK_TIMEOUT = 8  # seconds; a server that isn't Ray may never answer
 _NEEDS_TOKEN = "it asks for Ray's token, set RAY_AUTH_MODE=token"
-
-
-@dataclass(frozen=True)
-class RayEngine:
-    """A Ray cluster as an engine.
-
-    Attributes:
-        workers: the most runs at the same time.
-        threads: the CPU threads of each run, and the CPUs of the cluster that it reserves.
-        gpus: the GPUs that each run reserves; several runs can share one by fractions.
-    """
-
-    workers: int
-    threads: int
-    gpus: float
-
-    def make_executor(self, store: Store, retry_writes: bool = False) -> RayExecutor:
-        """Make an executor of processes of the cluster, to be entered as a context."""
-        from spectrum.executors.ray import RayExecutor
-
-        return RayExecutor(self, store, retry_writes)
 
 
 @contextmanager
@@ -184,6 +158,8 @@ def _make_engine(nodes: list[dict[str, Any]], config: EngineConfig) -> RayEngine
             config.threads,
             "must be fewer: no node of the cluster has so many CPUs beside a GPU",
         )
+    from spectrum.executors.ray import RayEngine  # it imports ray, which may not be installed
+
     return RayEngine(config.workers or capacity, config.threads, gpus)
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,20 @@ __all__ = ["compile_function", "compile_kernel", "run_kernel"]
 def compile_function(signature: Any) -> Callable[[Callable[..., None]], Any]:
     """A decorator that compiles a function to machine code and caches it on disk.
 
+    Numba's cache is this package's folder meanwhile. Numba itself notices only changes in the file
+    of the function that it compiles, not in the files of the functions that this one calls.
+
     Args:
         signature: Numba's signature of the function, which returns nothing.
     """
 
     def decorate(function: Callable[..., None]) -> Any:
-        with _numba_cache() as is_cached:
-            return cfunc(signature, cache=is_cached)(function)
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = _cache_directory()
+        try:
+            return cfunc(signature, cache=bool(_cache_directory()))(function)
+        finally:
+            numba.config.CACHE_DIR = before
 
     return decorate
 
@@ -53,24 +59,9 @@ def compile_kernel(function: Callable[..., None], dtype: torch.dtype) -> Any:
     return compile_function(types.void(types.CPointer(pointed)))(function)
 
 
-@contextmanager
-def _numba_cache() -> Iterator[bool]:
-    """Point Numba's cache at this package's folder; yields whether there is one to write to.
-
-    Numba itself notices only changes in the file of the function that it compiles, not in the
-    files of the functions that this one calls.
-    """
-    folder = _cache_directory()
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = folder
-    try:
-        yield bool(folder)
-    finally:
-        numba.config.CACHE_DIR = before
-
-
 @cache
 def _cache_directory() -> str:
+    """The folder of the machine code; empty where there is none to write to."""
     digest = hashlib.sha256(f"{numba.__version__} {torch.__version__}".encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
@@ -107,10 +98,8 @@ def run_kernel(function: Callable[..., None], dtype: torch.dtype, values: Sequen
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
     if threads == 1:
         call(args.ctypes.data)
-        return
-    futures = [_thread_pool(threads).submit(call, args.ctypes.data) for _ in range(threads)]
-    for future in futures:
-        future.result()
+    else:
+        list(_thread_pool(threads).map(call, [args.ctypes.data] * threads))
 
 
 @cache

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from filelock import FileLock
@@ -45,48 +45,35 @@ kernel of this package."""
 PLANS: tuple[Plan, ...] = get_args(Plan)
 
 
-class _Rule(NamedTuple):
-    """A row of the table: a plan, and the layers and images for which it is the fastest.
-
-    Attributes:
-        max_width: the most channels of a segment.
-        min_positions: the fewest positions (height x width) of an image.
-        plan: the plan, where it is possible.
-    """
-
-    max_width: int
-    min_positions: int
-    plan: Plan
-
-
 _NO_LIMIT = 10**9
-# By type and whether the layout is channels_last; the first rule that holds counts. The rules
-# follow the times in benchmarks/plans.txt, which `python benchmarks/plans.py` measured on a CPU
-# with AVX-512.
-_TABLE: dict[tuple[torch.dtype, bool | None], tuple[_Rule, ...]] = {
+# By type and whether the layout is channels_last. A rule is the most channels of a segment, the
+# fewest positions (height x width) of an image, and the plan that is the fastest then. The first
+# rule that holds and whose plan is possible counts. The rules follow the times in
+# benchmarks/plans.txt, which `python benchmarks/plans.py` measured on a CPU with AVX-512.
+_TABLE: dict[tuple[torch.dtype, bool | None], tuple[tuple[int, int, Plan], ...]] = {
     (torch.float32, True): (
-        _Rule(3, 0, "kernel"),
-        _Rule(4, 64, "kernel"),
+        (3, 0, "kernel"),
+        (4, 64, "kernel"),
     ),
     (torch.float32, False): (
-        _Rule(1, 255, "kernel"),
-        _Rule(1, 0, "native"),
-        _Rule(4, 0, "kernel"),
-        _Rule(8, 64, "kernel"),
-        _Rule(28, 255, "kernel"),
-        _Rule(_NO_LIMIT, 255, "relaid"),
+        (1, 255, "kernel"),
+        (1, 0, "native"),
+        (4, 0, "kernel"),
+        (8, 64, "kernel"),
+        (28, 255, "kernel"),
+        (_NO_LIMIT, 255, "relaid"),
     ),
     (torch.bfloat16, True): (
-        _Rule(1, 64, "kernel"),
-        _Rule(1, 0, "native"),
-        _Rule(8, 0, "merged"),
-        _Rule(4, 64, "kernel"),
+        (1, 64, "kernel"),
+        (1, 0, "native"),
+        (8, 0, "merged"),
+        (4, 64, "kernel"),
     ),
     (torch.bfloat16, False): (
-        _Rule(1, 64, "kernel"),
-        _Rule(1, 0, "native"),
-        _Rule(7, 0, "kernel"),
-        _Rule(_NO_LIMIT, 0, "relaid"),
+        (1, 64, "kernel"),
+        (1, 0, "native"),
+        (7, 0, "kernel"),
+        (_NO_LIMIT, 0, "relaid"),
     ),
 }
 
@@ -141,9 +128,9 @@ def _wanted_plans(conv: nn.Conv2d, x: Tensor) -> Iterator[Plan]:
     if not has_avx512():
         return
     width, positions = conv.in_channels // conv.groups, x.shape[2] * x.shape[3]
-    for rule in _TABLE[autocast_type(x), channels_last(x)]:
-        if width <= rule.max_width and positions >= rule.min_positions:
-            yield rule.plan
+    for max_width, min_positions, plan in _TABLE[autocast_type(x), channels_last(x)]:
+        if width <= max_width and positions >= min_positions:
+            yield plan
 
 
 def merge_factor(conv: nn.Conv2d) -> int:

@@ -9,6 +9,8 @@ threads, so that the results are bitwise the same with any number.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from numba import njit
@@ -43,11 +45,7 @@ def segments_forward(x: Tensor, weight: Tensor, out: Tensor, dilation: tuple[int
         dilation: rows and columns between kernel elements.
     """
     blocking = make_blocking(x, weight, dilation)
-    packed = _packed_weight(weight, blocking)
-    scratch = _scratch(blocking)
-    tile = compile_conv_tile(blocking.tile_outputs, kernel_size(weight))
-    addresses = [t.data_ptr() for t in (scratch, x, packed, out)]
-    run_kernel(_forward_tasks, x.dtype, [*blocking, *addresses, tile.address])
+    _run(blocking, x, weight, out, 0, [0, 0, 0, 0, 0, blocking.image_groups])
 
 
 def segments_backward(
@@ -74,29 +72,47 @@ def segments_backward(
     tiles = -(-blocking.width_of_segment // outputs)
     # The batch is divided into parts with sums of their own, to have enough tasks for all threads.
     parts = min(blocking.image_groups, -(-_MIN_TASKS // blocking.segment_groups))
-    packed = _packed_weight(turned, blocking)
-    unused_planes = (tiles * outputs - blocking.width_of_segment) * blocking.plane
-    gradient_planes = blocking.task_segments * blocking.width_of_segment * blocking.plane
-    blocking = blocking._replace(scratch=blocking.scratch + gradient_planes + unused_planes)
-    scratch = _scratch(blocking)
     sums = torch.empty(
         parts, blocking.segments, tiles, blocking.width_of_segment, height * width, outputs, 16
     )
-    tile = compile_conv_tile(blocking.tile_outputs, (height, width))
     gradient_tile = compile_gradient_tile(outputs, (height, width))
-    addresses = [t.data_ptr() for t in (scratch, x, packed, gradient, out, sums)]
-    run_kernel(
-        _backward_tasks,
-        x.dtype,
-        [*blocking, *addresses, tile.address, gradient_tile.address, outputs, tiles, parts],
-    )
+    unused_outputs = tiles * outputs - blocking.width_of_segment
+    gradient_planes = blocking.task_segments * blocking.width_of_segment + unused_outputs
+    addresses = [gradient.data_ptr(), sums.data_ptr(), gradient_tile.address]
+    _run(blocking, x, turned, out, gradient_planes, [*addresses, outputs, tiles, parts])
     by_tile = sums.sum((0, -1))  # (segments, tiles, inputs, elements, outputs)
     by_output = by_tile.permute(0, 1, 4, 2, 3).flatten(1, 2)[:, : blocking.width_of_segment]
     return by_output.reshape(weight.shape)
 
 
-def _scratch(blocking: Blocking) -> Tensor:
-    return torch.empty(torch.get_num_threads(), blocking.scratch // 4)
+def _run(
+    blocking: Blocking,
+    x: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    gradient_planes: int,
+    backward: list[int],
+) -> None:
+    """Run the kernel.
+
+    Args:
+        blocking: the sizes of the call.
+        x: the images.
+        weight: of the convolution that fills ``out``.
+        out: is filled.
+        gradient_planes: how many planes of gradients a task needs; 0 in a forward pass.
+        backward: the addresses of the gradient, of the sums and of the tile for the gradient of
+            the weight, the outputs of such a tile, its tiles in a segment, and the parts of the
+            batch. In a forward pass all but the parts are 0.
+    """
+    blocking = blocking._replace(scratch=blocking.scratch + gradient_planes * blocking.plane)
+    scratch = torch.empty(torch.get_num_threads(), blocking.scratch // 4)
+    packed = _packed_weight(weight, blocking)
+    tile = compile_conv_tile(blocking.tile_outputs, kernel_size(weight))
+    addresses = [t.data_ptr() for t in (scratch, x, packed, out)]
+    values = [*blocking, *addresses, tile.address, gradient_planes, *backward]
+    kernel = _backward_kernel if gradient_planes else _forward_kernel
+    run_kernel(kernel, x.dtype, values)
 
 
 def _packed_weight(weight: Tensor, blocking: Blocking) -> Tensor:
@@ -167,101 +183,68 @@ def _correlate(blocking, plane_rows, planes, gradients, sums, tile, outputs, til
         )
 
 
-def _forward_tasks(args):  # type: ignore[no-untyped-def]
-    """The forward pass; a task is a group of segments of a group of stacked images."""
-    blocking = Blocking(*load_args(args, 0, _FIELDS))
-    scratch, x, weight, out, tile = load_args(args, _FIELDS, 5)
-    planes = scratch + fetch_add(args, 1) * blocking.scratch
-    fill_zeros(planes, blocking.scratch)
-    outs = planes + blocking.task_segments * blocking.width_of_segment * blocking.plane
-    task = fetch_add(args, 0)
-    while task < blocking.image_groups * blocking.segment_groups:
-        segment = task % blocking.segment_groups * blocking.task_segments
-        segments = min(blocking.task_segments, blocking.segments - segment)
-        channels = segments * blocking.width_of_segment
-        first = task // blocking.segment_groups * blocking.stacked_images
-        count = min(blocking.stacked_images, blocking.batch - first)
-        offset = (
-            first * blocking.image_stride
-            + segment * blocking.width_of_segment * blocking.channel_stride
-        )
-        for y in range(0, blocking.height, blocking.rows):
-            rows = (y, min(blocking.height, y + blocking.rows))
-            plane_rows = rows[1] - y + (count - 1) * (blocking.height + blocking.margin_y)
-            pack(blocking, x + offset, count, planes, rows, channels, args)
-            _convolve(
-                blocking,
-                plane_rows,
-                planes,
-                weight + segment * blocking.tiles * blocking.tile_weight,
-                outs,
-                tile,
-                segments,
-            )
-            unpack(blocking, out + offset, count, outs, rows, channels, args)
+def _make_kernel(is_backward: bool) -> Callable[..., None]:
+    """The kernel of a pass; a task is a group of segments of a part of the batch.
+
+    The forward pass convolves ``x``. The backward pass convolves the gradient, and adds up the
+    gradient of the weight.
+    """
+
+    def tasks(args):  # type: ignore[no-untyped-def]
+        blocking = Blocking(*load_args(args, 0, _FIELDS))
+        addresses = load_args(args, _FIELDS, 12)
+        scratch, x, weight, out, tile, gradient_planes = addresses[:6]
+        gradient, sums, gradient_tile, outputs, tiles, parts = addresses[6:]
+        segment_sums = tiles * blocking.kernel_elements * blocking.width_of_segment * outputs * 64
+        planes = scratch + fetch_add(args, 1) * blocking.scratch
+        fill_zeros(planes, blocking.scratch)
+        gradients = planes + blocking.task_segments * blocking.width_of_segment * blocking.plane
+        outs = gradients + gradient_planes * blocking.plane
         task = fetch_add(args, 0)
+        while task < parts * blocking.segment_groups:
+            part = task // blocking.segment_groups
+            segment = task % blocking.segment_groups * blocking.task_segments
+            segments = min(blocking.task_segments, blocking.segments - segment)
+            channels = segments * blocking.width_of_segment
+            segment_weight = weight + segment * blocking.tiles * blocking.tile_weight
+            task_sums = sums + (part * blocking.segments + segment) * segment_sums
+            fill_zeros(task_sums, segments * segment_sums)
+            last_group = (part + 1) * blocking.image_groups // parts
+            for group in range(part * blocking.image_groups // parts, last_group):
+                first = group * blocking.stacked_images
+                count = min(blocking.stacked_images, blocking.batch - first)
+                # An image of an earlier group is left after fewer images, and the last vector may
+                # reach it.
+                if count < blocking.stacked_images:
+                    fill_zeros(gradients, outs - gradients)
+                offset = (
+                    first * blocking.image_stride
+                    + segment * blocking.width_of_segment * blocking.channel_stride
+                )
+                for y in range(0, blocking.height, blocking.rows):
+                    rows = (y, min(blocking.height, y + blocking.rows))
+                    plane_rows = rows[1] - y + (count - 1) * (blocking.height + blocking.margin_y)
+                    source = planes
+                    pack(blocking, x + offset, count, planes, rows, channels, args)
+                    if is_backward:
+                        source = gradients
+                        pack(blocking, gradient + offset, count, gradients, rows, channels, args)
+                        _correlate(
+                            blocking,
+                            plane_rows,
+                            planes,
+                            gradients,
+                            task_sums,
+                            gradient_tile,
+                            outputs,
+                            tiles,
+                            segments,
+                        )
+                    _convolve(blocking, plane_rows, source, segment_weight, outs, tile, segments)
+                    unpack(blocking, out + offset, count, outs, rows, channels, args)
+            task = fetch_add(args, 0)
+
+    return tasks
 
 
-def _backward_tasks(args):  # type: ignore[no-untyped-def]
-    """The backward pass; a task is a group of segments of a part of the batch."""
-    blocking = Blocking(*load_args(args, 0, _FIELDS))
-    scratch, x, weight, gradient, out, sums, tile, gradient_tile, outputs, tiles, parts = load_args(
-        args, _FIELDS, 11
-    )
-    segment_sums = tiles * blocking.kernel_elements * blocking.width_of_segment * outputs * 64
-    planes = scratch + fetch_add(args, 1) * blocking.scratch
-    fill_zeros(planes, blocking.scratch)
-    gradients = planes + blocking.task_segments * blocking.width_of_segment * blocking.plane
-    unused = tiles * outputs - blocking.width_of_segment
-    outs = (
-        gradients + (blocking.task_segments * blocking.width_of_segment + unused) * blocking.plane
-    )
-    task = fetch_add(args, 0)
-    while task < parts * blocking.segment_groups:
-        part, segment = (
-            task // blocking.segment_groups,
-            task % blocking.segment_groups * blocking.task_segments,
-        )
-        segments = min(blocking.task_segments, blocking.segments - segment)
-        channels = segments * blocking.width_of_segment
-        task_sums = sums + (part * blocking.segments + segment) * segment_sums
-        fill_zeros(task_sums, segments * segment_sums)
-        for group in range(
-            part * blocking.image_groups // parts, (part + 1) * blocking.image_groups // parts
-        ):
-            first = group * blocking.stacked_images
-            count = min(blocking.stacked_images, blocking.batch - first)
-            # An image of an earlier group is left after fewer images; the last vector may reach it.
-            if count < blocking.stacked_images:
-                fill_zeros(gradients, outs - gradients)
-            offset = (
-                first * blocking.image_stride
-                + segment * blocking.width_of_segment * blocking.channel_stride
-            )
-            for y in range(0, blocking.height, blocking.rows):
-                rows = (y, min(blocking.height, y + blocking.rows))
-                plane_rows = rows[1] - y + (count - 1) * (blocking.height + blocking.margin_y)
-                pack(blocking, x + offset, count, planes, rows, channels, args)
-                pack(blocking, gradient + offset, count, gradients, rows, channels, args)
-                _convolve(
-                    blocking,
-                    plane_rows,
-                    gradients,
-                    weight + segment * blocking.tiles * blocking.tile_weight,
-                    outs,
-                    tile,
-                    segments,
-                )
-                _correlate(
-                    blocking,
-                    plane_rows,
-                    planes,
-                    gradients,
-                    task_sums,
-                    gradient_tile,
-                    outputs,
-                    tiles,
-                    segments,
-                )
-                unpack(blocking, out + offset, count, outs, rows, channels, args)
-        task = fetch_add(args, 0)
+_forward_kernel, _backward_kernel = _make_kernel(is_backward=False), _make_kernel(is_backward=True)

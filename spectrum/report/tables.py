@@ -19,10 +19,12 @@ __all__ = [
     "Table",
     "as_markdown",
     "as_rich",
+    "make_cells",
     "point_table",
     "render_summary",
     "render_trials",
     "result_tables",
+    "setting_and_cost_columns",
 ]
 
 
@@ -113,7 +115,7 @@ def as_rich(
     return rendered
 
 
-def _setting_and_cost_columns(rows: pd.DataFrame, fields: Sequence[str]) -> list[Column]:
+def setting_and_cost_columns(rows: pd.DataFrame, fields: Sequence[str]) -> list[Column]:
     """The columns that say what points are and what they cost.
 
     Args:
@@ -166,7 +168,7 @@ def point_table(summary: pd.DataFrame) -> Table:
     any_failed = bool(summary["failed"].any())
     columns = [
         # The width always has its own column.
-        *_setting_and_cost_columns(summary, [c for c in varied_columns(summary) if c != "width"]),
+        *setting_and_cost_columns(summary, [c for c in varied_columns(summary) if c != "width"]),
         _measure_column(summary, "val"),
         _measure_column(summary, "test"),
         Column("95% interval", intervals, is_number=True),
@@ -245,5 +247,5 @@ def render_trials(
         done = finished_trials(trials, goals)
         rows = done.sort_values(goals[0], ascending=False, kind="stable").head(most)
     numbers = Column("trial", make_cells(rows["trial"]), is_number=True)
-    columns = [*_setting_and_cost_columns(rows, fields), _measure_column(rows, "val"), numbers]
+    columns = [*setting_and_cost_columns(rows, fields), _measure_column(rows, "val"), numbers]
     return as_rich(Table("", columns))

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple, get_args
+from typing import get_args
 
 from spectrum.analysis.measure import ACCURACY, Measure, mean_average_precision
-from spectrum.data import Dataset, load_data
-from spectrum.errors import as_text
-from spectrum.runs.latency import LatencyCache, make_latency_cache, run_conditions
-from spectrum.runs.point import Point, for_dataset, make_point
-from spectrum.runs.solve import reference_cost, solve
+from spectrum.data import Dataset
+from spectrum.errors import FieldError
+from spectrum.runs.point import Point
 from spectrum.search.config import Cost, SearchConfig
 from spectrum.search.space import Params, Space
-from spectrum.training import check_recipe
+from spectrum.study.solver import PointSolver
 
 __all__ = ["Candidates", "make_candidates"]
 
 _MAX_LOOKED_AT = 100  # points to try before the limits count as impossible
-
-
-class _Limit(NamedTuple):
-    """A limit of a search, and what a point costs in it."""
-
-    field: str
-    limit: float
-    cost: float
 
 
 class Candidates:
@@ -37,24 +27,15 @@ class Candidates:
     Args:
         space: the space that the points come from.
         dataset: the data that they classify.
-        budget: what each point should cost in ``match``, in milliseconds for latency; None if
-            no cost is matched.
-        latencies: the latency cache; None if the search doesn't measure latency.
+        solver: makes the points at their budget.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        dataset: Dataset,
-        budget: float | None,
-        latencies: LatencyCache | None = None,
-    ) -> None:
+    def __init__(self, space: Space, dataset: Dataset, solver: PointSolver) -> None:
         self.space = space
         self.config: SearchConfig = space.config
         self.dataset = dataset
-        self.budget = budget
-        self.latencies = latencies
-        self._points: dict[tuple[str, ...], Point | str] = {}
+        self.solver = solver
+        self._points: dict[frozenset[tuple[str, str]], Point | ValueError] = {}
 
     @property
     def measure(self) -> Measure:
@@ -74,60 +55,50 @@ class Candidates:
         Raises:
             ValueError: the point can't be built.
         """
-        key = tuple(params[name] for name in self.space.choices)
+        key = frozenset(params.items())
         if key not in self._points:
             try:
                 self._points[key] = self._make(params)
             except ValueError as error:
-                self._points[key] = str(error)
+                self._points[key] = error
         known = self._points[key]
-        if isinstance(known, str):
-            raise ValueError(known)
+        if isinstance(known, ValueError):
+            raise known.with_traceback(None)
         return known
 
     def _make(self, params: Params) -> Point:
-        network, data, recipe, precision = self.space.combination(params)
-        network = for_dataset(network, self.dataset)
-        config, latencies = self.config, self.latencies
-        if latencies is not None:
-            conditions = run_conditions(
-                config.device, config.threads, precision, recipe.channels_last
-            )
-            latencies = replace(latencies, conditions=conditions)
-        budget = config.budget if config.match == "latency" else self.budget
-        solved = solve(network, self.dataset, config.match, budget, latencies)
-        point = make_point(solved, data, self.dataset, recipe, precision)
+        point = self.solver.point(self.space.combination(params))
+        latencies = self.solver.latencies
         # Counting is quick and measuring is slow, so points beyond a limit aren't measured.
-        if latencies is None or point.latency is not None or _excess(self._limits(point)) > 0:
+        if latencies is None or point.latency is not None or self._excess_of(point) > 0:
             return point
         return replace(point, latency=latencies.latency(point.network, self.dataset.shape))
 
-    def _limits(self, point: Point) -> list[_Limit]:
-        limits = {cost: getattr(self.config, f"max_{cost}") for cost in get_args(Cost)}
-        return [
-            _Limit(f"max_{name}", limit, cost)
-            for name, limit in limits.items()
-            if limit is not None and (cost := getattr(point, name)) is not None
-        ]
+    def _shares(self, point: Point) -> dict[str, float]:
+        """What a point costs as a share of each limit, by the name of the cost."""
+        shares = {}
+        for name in get_args(Cost):
+            limit, cost = getattr(self.config, f"max_{name}"), getattr(point, name)
+            if limit is not None and cost is not None:
+                shares[name] = cost / limit
+        return shares
+
+    def _excess_of(self, point: Point) -> float:
+        return max([0.0, *(share - 1 for share in self._shares(point).values())])
 
     def excess(self, params: Params) -> float:
         """How far a point exceeds the limits: 0 within them, 0.5 for 50% above one.
 
-        Raises:
-            ValueError: the point can't be built.
+        It is infinite for a point that can't be built.
         """
-        return _excess(self._limits(self.point(params)))
+        try:
+            return self._excess_of(self.point(params))
+        except ValueError:
+            return math.inf
 
     def is_allowed(self, params: Params) -> bool:
         """Whether a point can be built and is within the limits."""
-        return self._excess_or_inf(params) == 0
-
-    def _excess_or_inf(self, params: Params) -> float:
-        """The excess of a point, infinite if the point can't be built."""
-        try:
-            return self.excess(params)
-        except ValueError:
-            return math.inf
+        return self.excess(params) == 0
 
     def starting_points(self) -> list[dict[str, str]]:
         """The points that a search starts from: the uniform points within the limits.
@@ -141,13 +112,13 @@ class Candidates:
         allowed = [params for params in self.space.uniform_points() if self.is_allowed(params)]
         if allowed:
             return allowed
-        nearest = min(self.space.uniform_points(), key=self._excess_or_inf)
-        if math.isfinite(self._excess_or_inf(nearest)):
+        nearest = min(self.space.uniform_points(), key=self.excess)
+        if math.isfinite(self.excess(nearest)):
             for params in islice(self._points_towards_limits(nearest), _MAX_LOOKED_AT):
                 if self.is_allowed(params):
                     return [params]
-                nearest = min(nearest, params, key=self._excess_or_inf)
-        raise ValueError(self._explain_no_start(nearest))
+                nearest = min(nearest, params, key=self.excess)
+        raise self._explain_no_start(nearest)
 
     def _points_towards_limits(self, nearest: dict[str, str]) -> Iterator[dict[str, str]]:
         """Yield every point of a small space; in a large one, changes that reduce the excess."""
@@ -161,26 +132,28 @@ class Candidates:
                 for value in values:
                     other = {**nearest, name: value}
                     yield other
-                    if self._excess_or_inf(other) < self._excess_or_inf(nearest):
+                    if self.excess(other) < self.excess(nearest):
                         nearest, moved = other, True
 
-    def _explain_no_start(self, nearest: Params) -> str:
+    def _explain_no_start(self, nearest: Params) -> FieldError:
         """Explain why a search can't start, given the nearest point that was found."""
-        config = self.config
         try:
             point = self.point(nearest)
         except ValueError as error:
-            return _explain_no_point(error, config)
-        field, limit, cost = max(self._limits(point), key=lambda one: one.cost / one.limit)
-        has = f"takes {cost:.4g} ms" if field == "max_latency" else f"has {cost}"
-        return (
-            f"{field} (={limit}) can't be met: the nearest point found, {point.network.segments} "
-            f"at width {point.network.width:g}, {has}"
+            if isinstance(error, FieldError) and error.field in ("budget", "network"):
+                return error
+            problem = f"have no point that can be built: {error}"
+            return FieldError("segments", self.config.segments, problem)
+        shares = self._shares(point)
+        name = max(shares, key=lambda name: shares[name])
+        cost = getattr(point, name)
+        has = f"takes {cost:.4g} ms" if name == "latency" else f"has {cost}"
+        return FieldError(
+            f"max_{name}",
+            getattr(self.config, f"max_{name}"),
+            f"can't be met: the nearest point found, {point.network.segments} at width "
+            f"{point.network.width:g}, {has}",
         )
-
-
-def _excess(limits: Sequence[_Limit]) -> float:
-    return max([0.0, *(one.cost / one.limit - 1 for one in limits)])
 
 
 def make_candidates(space: Space) -> Candidates:
@@ -189,30 +162,6 @@ def make_candidates(space: Space) -> Candidates:
     Raises:
         ValueError: the data can't be split, or the network can't take the data.
     """
-    config = space.config
-    network, data, recipe, precision = next(config.combinations())
-    dataset = load_data(data)
-    check_recipe(recipe, dataset)
-    network = for_dataset(network, dataset)
-    latencies = None
-    try:
-        if config.measures_latency:
-            conditions = run_conditions(
-                config.device, config.threads, precision, recipe.channels_last
-            )
-            latencies = make_latency_cache(config.runs, network, dataset.shape, conditions)
-        budget = config.budget or reference_cost(network, dataset, config.match, latencies)
-    except ValueError as error:
-        raise ValueError(_explain_no_point(error, config)) from None
-    return Candidates(space, dataset, budget, latencies)
-
-
-def _explain_no_point(error: ValueError, config: SearchConfig) -> str:
-    """Explain why no point can be built, by the field that caused it."""
-    reason = str(error)
-    if config.budget is not None and reason.startswith(f"{config.match} (="):
-        return f"budget{reason.removeprefix(config.match)}"
-    if reason.startswith("input_shape"):
-        name, data = config.network["name"][0], config.data["name"][0]
-        return f"network (={name}) can't take the images of {data}: {reason}"
-    return f"segments (={as_text(config.segments)}) have no point that can be built: {reason}"
+    solver = PointSolver(space.config, measures_latency=space.config.measures_latency)
+    dataset, _ = solver.prepare(next(space.config.combinations()))
+    return Candidates(space, dataset, solver)

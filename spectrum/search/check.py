@@ -16,15 +16,15 @@ from rich.console import Console
 
 from spectrum.analysis import search_front
 from spectrum.analysis.evidence import gather_evidence
-from spectrum.analysis.labels import format_count
+from spectrum.analysis.labels import field_label, format_count
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.analysis.trials import finished_trials
 from spectrum.executors.base import Engine
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates
-from spectrum.search.config import Cost
-from spectrum.study.results import make_row
+from spectrum.search.config import Cost, SearchConfig
+from spectrum.study.results import make_row, varied_values
 from spectrum.study.study import execute_all
 
 __all__ = [
@@ -83,18 +83,13 @@ def choose_finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Final
     with the highest measure.
 
     Args:
-        trials: the trials, as ``make_rows`` makes them.
+        trials: the trials, as ``make_rows`` makes them. At least one is done.
         candidates: the points of the search.
-
-    Raises:
-        ValueError: no trial is done.
     """
     config, names = candidates.config, list(candidates.space.choices)
     measure = infer_measure(trials)
     goals = config.goals(measure)
     done = finished_trials(trials, goals)
-    if done.empty:
-        raise ValueError("no trial is done, so there is no winner")
     front = search_front(trials, goals) if config.minimize else done
 
     def best(rows: pd.DataFrame) -> list[int]:
@@ -133,10 +128,12 @@ def check_finalists(
     results = execute_all(config, runs, engine, console)
     rows = pd.DataFrame([make_row(config, p, run, results[run.id]) for p, run in runs])
     measure = infer_measure(rows)
-    rows.insert(0, "finalist", [i for _ in seeds for i in range(len(finalists))])
-    chosen = _choose_roles(rows, finalists)
+    numbers = rows.index % len(finalists)
+    is_done = (rows["status"] == "done").groupby(numbers).all()
+    scores = rows[measure.validation_column].groupby(numbers).mean().where(is_done)
+    chosen = _choose_roles(finalists, scores)
     roles = {number: role for role, number in chosen.items()}
-    rows.insert(0, "role", [roles.get(number, _FINALIST) for number in rows.pop("finalist")])
+    rows.insert(0, "role", [roles.get(number, _FINALIST) for number in numbers])
     points = {role: finalists[number].point for role, number in chosen.items()}
     if WINNER not in points:
         return Check(rows, points, None, "No finalist has finished all seeds: nothing is checked.")
@@ -150,51 +147,53 @@ def check_finalists(
         evidence = gather_evidence(compared, answers_of, list(points)[-1], "role")
     except ValueError as error:  # the results are still good
         return Check(rows, points, None, f"The winner can't be checked: {error}.")
-    by_role = evidence.set_index("role").to_dict("index")
+    winner = evidence.set_index("role").to_dict("index")[WINNER]
     uniform = finalists[chosen[WINNER]].is_uniform
-    verdict = state_verdict(points, by_role, uniform, config.minimize, measure)
+    verdict = state_verdict(config, points, winner, uniform, measure)
     return Check(rows, points, evidence, verdict)
 
 
-def _choose_roles(rows: pd.DataFrame, finalists: list[Finalist]) -> dict[str, int]:
-    """The indices of the winner and of the best uniform point among the finalists, by role."""
-    scores = rows.assign(done=rows["status"] == "done").groupby("finalist")
-    means = scores[infer_measure(rows).validation_column].mean()[scores["done"].all()]
+def _choose_roles(finalists: list[Finalist], scores: pd.Series) -> dict[str, int]:
+    """The indices of the winner and of the best uniform point among the finalists, by role.
+
+    Args:
+        finalists: the finalists.
+        scores: the mean of each on the validation split, missing unless all seeds are finished.
+    """
     chosen: dict[str, int] = {}
-    for role, field in ((WINNER, "is_best"), (UNIFORM, "is_uniform")):
-        eligible = [
-            number
-            for number, one in enumerate(finalists)
-            if getattr(one, field) and number in means.index and number not in chosen.values()
-        ]
-        if eligible:
-            chosen[role] = max(eligible, key=lambda number: float(means[number]))
+    for role, eligible in (
+        (WINNER, [one.is_best for one in finalists]),
+        (UNIFORM, [one.is_uniform for one in finalists]),
+    ):
+        left = scores[eligible].drop(list(chosen.values()), errors="ignore").dropna()
+        if len(left):
+            chosen[role] = int(left.index[int(left.argmax())])
     return chosen
 
 
 def state_verdict(
+    config: SearchConfig,
     points: Mapping[str, Point],
-    evidence: Mapping[Any, Mapping[Any, Any]],
+    winner: Mapping[Any, Any],
     is_uniform: bool,
-    costs: Sequence[Cost] = (),
     measure: Measure = ACCURACY,
 ) -> str:
     """State what the evidence says of the winner.
 
     Args:
+        config: the configuration of the search. If costs are goals too, the verdict states them.
         points: the winner and, if there is one, the best uniform point, by role.
-        evidence: the row of each, by role, with the columns of ``compare_points``.
+        winner: the row of the winner, with the columns of ``compare_points``.
         is_uniform: whether the winner is a uniform point itself.
-        costs: the costs that are goals too; the verdict states them.
         measure: the measure that the points are compared by.
     """
-    names = {role: _distinguish(point, points) for role, point in points.items()}
-    winner = evidence[WINNER]
+    names = {role: _distinguish(config, point, points) for role, point in points.items()}
     seeds = f"{winner['runs']} new seed{'s' * (winner['runs'] > 1)}"
     if UNIFORM not in points:
         low, high = winner["test_low"], winner["test_high"]
+        named = "" if measure == ACCURACY else f"{measure.name_with_article} of "
         return (
-            f"{names[WINNER]} reaches {_winner_value(winner, measure)} on the test split "
+            f"{names[WINNER]} reaches {named}{winner[measure.test_column]:.4f} on the test split "
             f"(95% interval {low:.4f} to {high:.4f}, {seeds}); "
             f"no {'other ' * is_uniform}uniform point has new runs to compare it with."
         )
@@ -204,26 +203,18 @@ def state_verdict(
         f"{100 * high:+.2f}; {seeds}, {winner['examples']:,} test examples)"
     )
     other = f"{names[UNIFORM]}, the best {'other ' * is_uniform}uniform point"
-    first = "Nothing was found that beats the uniform points: " if is_uniform else ""
-    if costs:
-        by += f". {_compare_costs(points, costs)}"
+    worse, apart = "worse", "can't be told apart"
+    was_luck, may_be_luck = "It was luck: ", "What was found may be luck: "
+    if config.minimize:  # a lower cost isn't luck, whatever the accuracy
+        by += f". {_compare_costs(points, config.minimize)}"
+        worse, apart = measure.worse, f"can't be told apart in {measure.short_name}"
+        was_luck = may_be_luck = ""
+    nothing = "Nothing was found that beats the uniform points: " if is_uniform else ""
     if low > 0:
-        return f"{first}{names[WINNER]} is better than {other}, by {by}."
-    if costs:  # a lower cost isn't luck, whatever the accuracy
-        if high < 0:
-            return f"{first}{names[WINNER]} is {measure.worse} than {other}: {by}."
-        apart = f"can't be told apart in {measure.short_name}"
-        return f"{first}{names[WINNER]} and {other}, {apart}: {by}."
+        return f"{nothing}{names[WINNER]} is better than {other}, by {by}."
     if high < 0:
-        return f"{first or 'It was luck: '}{names[WINNER]} is worse than {other}: {by}."
-    luck = "What was found may be luck: "
-    return f"{first or luck}{names[WINNER]} and {other}, can't be told apart: {by}."
-
-
-def _winner_value(winner: Mapping[Any, Any], measure: Measure) -> str:
-    """The winner's measure as text, named unless it is an accuracy."""
-    value = f"{winner[measure.test_column]:.4f}"
-    return value if measure == ACCURACY else f"{measure.name_with_article} of {value}"
+        return f"{nothing or was_luck}{names[WINNER]} is {worse} than {other}: {by}."
+    return f"{nothing or may_be_luck}{names[WINNER]} and {other}, {apart}: {by}."
 
 
 def _compare_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
@@ -237,36 +228,24 @@ def _compare_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
     return f"It has {' and '.join(parts)}"
 
 
-def _distinguish(point: Point, points: Mapping[str, Point]) -> str:
+def _distinguish(config: SearchConfig, point: Point, points: Mapping[str, Point]) -> str:
     """Describe a point by its segments and by what else differs between the points."""
-    all_fields = [_varied_fields(other) for other in points.values()]
+    all_values = [varied_values(config, other) for other in points.values()]
     differing = [
-        f"{field} {'none' if value in (None, ()) else value}"
-        for field, value in _varied_fields(point).items()
-        if any(fields[field] != value for fields in all_fields)
+        field_label(column, value)
+        for column, value in varied_values(config, point).items()
+        if any(values[column] != value for values in all_values)
     ]
     return " with ".join([point.network.segments, *filter(None, [" and ".join(differing)])])
 
 
-def _varied_fields(point: Point) -> dict[str, object]:
-    """The fields that a search may vary besides segments, without a width that was solved."""
-    fields = {**dict(point.network), **dict(point.recipe), "precision": point.precision}
-    solved = set() if point.miss is None else {"width"}
-    return {field: value for field, value in fields.items() if field not in solved | {"segments"}}
-
-
-def copy_winner(check: Check, store: Store, folder: Path) -> bool:
-    """Copy the winner's run with the best result on the validation split, for ``load_run``.
-
-    Returns:
-        Whether the winner has a finished run.
-    """
-    runs = check.results[(check.results["role"] == WINNER) & (check.results["status"] == "done")]
+def copy_winner(check: Check, store: Store, folder: Path) -> None:
+    """Copy the winner's run with the best result on the validation split, for ``load_run``."""
+    is_done = check.results["status"] == "done"
+    runs = check.results[is_done & (check.results["role"] == WINNER)]
     if runs.empty:
-        return False
-    scores = runs[infer_measure(runs).validation_column]
-    best = store.folder(str(runs["run_id"].iloc[int(scores.argmax())]))
+        return
+    best = runs["run_id"].iloc[runs[infer_measure(runs).validation_column].argmax()]
     folder.mkdir(exist_ok=True)
     for name in ("config.json", "weights.safetensors", "result.json"):
-        shutil.copyfile(best / name, folder / name)
-    return True
+        shutil.copyfile(store.folder(best) / name, folder / name)

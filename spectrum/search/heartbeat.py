@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -13,7 +12,7 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from spectrum.search.storage import ERROR, MISSED_HEARTBEATS
+from spectrum.search.trial_states import is_lost
 
 __all__ = ["HeartbeatThread", "lost_trials", "queue_lost_again", "was_queued"]
 
@@ -30,12 +29,16 @@ class HeartbeatThread:
     Args:
         study: the Optuna study of the trials.
         seconds: the seconds between two heartbeats.
+
+    Attributes:
+        trials: the ids of the trials of this process.
     """
 
     def __init__(self, study: optuna.Study, seconds: float) -> None:
         self._storage = study._storage
         self._seconds = seconds
-        self._trials: set[int] = set()
+        self.trials: set[int] = set()
+        self._signalled: set[int] = set()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -49,13 +52,13 @@ class HeartbeatThread:
 
     def add(self, trial_id: int) -> None:
         """Start the heartbeats of a trial, the first one at once if the storage is available."""
-        self._trials.add(trial_id)
+        self.trials.add(trial_id)
         with suppress(StorageInternalError, SQLAlchemyError):
             self._record(trial_id)
 
     def remove(self, trial_id: int) -> None:
         """Stop the heartbeats of a trial."""
-        self._trials.discard(trial_id)
+        self.trials.discard(trial_id)
 
     def beat(self) -> None:
         """Record a heartbeat of every trial now.
@@ -63,8 +66,20 @@ class HeartbeatThread:
         Raises:
             StorageInternalError, SQLAlchemyError: the storage is unavailable.
         """
-        for trial_id in list(self._trials):
+        for trial_id in list(self.trials):
             self._record(trial_id)
+
+    def signal_others(self, trials: Sequence[FrozenTrial]) -> None:
+        """Record one heartbeat of every running trial of another process, once.
+
+        Its process may have been killed before the first one, and only a trial that had one can
+        count as lost.
+        """
+        for trial in trials:
+            is_known = trial._trial_id in self.trials | self._signalled
+            if trial.state == TrialState.RUNNING and not is_known:
+                self._signalled.add(trial._trial_id)
+                self._record(trial._trial_id)
 
     def _run(self) -> None:
         while not self._end.wait(self._seconds):
@@ -78,7 +93,7 @@ class HeartbeatThread:
 
 
 def queue_lost_again(
-    study: optuna.Study, own: set[int], signalled: set[int], param_names: Collection[str]
+    study: optuna.Study, heartbeat: HeartbeatThread, param_names: Collection[str]
 ) -> int:
     """Queue again the trials whose process has died.
 
@@ -88,9 +103,7 @@ def queue_lost_again(
 
     Args:
         study: the Optuna study of the search.
-        own: the ids of this process's trials, which are alive.
-        signalled: the ids of other trials that this process has recorded a heartbeat for, since
-            their process may have been killed before the first one. This function adds to it.
+        heartbeat: the heartbeats of this process, whose trials are alive.
         param_names: the names of all parameters of the space.
 
     Returns:
@@ -98,19 +111,7 @@ def queue_lost_again(
     """
     fail_stale_trials(study)
     trials = study.get_trials(deepcopy=False)
-    storage = study._storage
-    assert isinstance(storage, optuna.storages._heartbeat.BaseHeartbeat)
-    grace_period = timedelta(seconds=MISSED_HEARTBEATS * (storage.get_heartbeat_interval() or 0))
-    for trial in trials:
-        started = trial.datetime_start
-        if (
-            trial.state == TrialState.RUNNING
-            and trial._trial_id not in own | signalled
-            and started is not None
-            and datetime.now() - started > grace_period
-        ):
-            signalled.add(trial._trial_id)
-            storage.record_heartbeat(trial._trial_id)
+    heartbeat.signal_others(trials)
     lost = lost_trials(trials)
     for trial in lost:
         study.add_trial(_make_retry(trial, param_names))
@@ -125,13 +126,7 @@ def was_queued(trial: FrozenTrial) -> bool:
 def lost_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials that were lost with their process and aren't queued again yet."""
     retried = {number for trial in trials for number in trial.system_attrs.get(_RETRIES, [])}
-    return [
-        trial
-        for trial in trials
-        if trial.state == TrialState.FAIL
-        and ERROR not in trial.user_attrs
-        and trial.number not in retried
-    ]
+    return [trial for trial in trials if is_lost(trial) and trial.number not in retried]
 
 
 def _make_retry(trial: FrozenTrial, param_names: Collection[str]) -> FrozenTrial:

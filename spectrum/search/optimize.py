@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ from spectrum.search.candidates import Candidates
 from spectrum.search.heartbeat import HeartbeatThread
 from spectrum.search.storage import StorageLost
 from spectrum.search.trials import ActiveTrial, Trials
+from spectrum.study.results import varied_values
 
 __all__ = ["SearchFailed", "optimize"]
 
@@ -114,27 +116,32 @@ class _Loop:
         self.stopping = stopping
         self.active: dict[str, ActiveTrial] = {}
         self.failures_in_a_row = 0
-        self.announced_interrupt = False
+        self.last_look = -math.inf
 
     def run(self) -> bool:
         self.trials.enqueue_starting_points()
-        last_check = -float("inf")
-        heartbeat = self.trials.config.heartbeat
-        while True:
-            if time.monotonic() - last_check > (heartbeat if self.active else _POLL_SECONDS):
-                self.trials.queue_lost_again()
-                last_check = time.monotonic()
-            if self.stopping.is_set():
-                self._stop_active()
-                if not self.active:
-                    return False
-            else:
-                self._start_trials()
-                if not self.active and not self.trials.any_unfinished():
-                    return True
-            event = self.executor.next_event(_POLL_SECONDS)
-            if event is not None:
-                self._handle_event(event)
+        while not self.stopping.is_set():
+            self._look_for_lost()
+            self._start_trials()
+            if not self.active and not self.trials.any_unfinished():
+                return True
+            self._handle_next_event()
+        self.display.note(
+            "interrupted: no new trial starts and runs stop at the end of their epoch; "
+            "interrupt again to stop at once"
+        )
+        for run_id in self.active:
+            self.executor.stop(run_id)
+        while self.active:
+            self._look_for_lost()
+            self._handle_next_event()
+        return False
+
+    def _look_for_lost(self) -> None:
+        pause = self.trials.config.heartbeat if self.active else _POLL_SECONDS
+        if time.monotonic() - self.last_look > pause:
+            self.trials.queue_lost_again()
+            self.last_look = time.monotonic()
 
     def _start_trials(self) -> None:
         while len(self.active) < self.executor.workers and not self.stopping.is_set():
@@ -152,8 +159,9 @@ class _Loop:
         self.active[run_id] = trial
         self.display.finished = self.trials.count_finished()
         result = self.store.result(run_id)
-        description = trial.describe(self.trials.candidates.space)
-        name = ", ".join(f"{field} {value}" for field, value in description.items())
+        fields = varied_values(self.trials.config, trial.point)
+        fields["segments"] = trial.point.network.segments
+        name = ", ".join(f"{field} {value}" for field, value in fields.items())
         self.display.expect(run_id, name, trial.point.recipe.epochs)
         if result is None:
             self.executor.submit(trial.run)
@@ -163,11 +171,13 @@ class _Loop:
             self.trials.report(trial, line)
         self._finish(trial, result)
 
-    def _handle_event(self, event: RunEvent) -> None:
+    def _handle_next_event(self) -> None:
+        event = self.executor.next_event(_POLL_SECONDS)
+        if event is None:
+            return
         trial = self.active[event.run_id]
-        if event.kind == "evaluation":
-            if not self.trials.report(trial, event.values):
-                self.executor.stop(event.run_id)
+        if event.kind == "evaluation" and not self.trials.report(trial, event.values):
+            self.executor.stop(event.run_id)
         if event.kind == "finished":
             self._finish(trial, event.values)
         else:
@@ -191,16 +201,6 @@ class _Loop:
                 f"{self.failures_in_a_row} trials in a row have failed, the last with: "
                 f"{result['error']}"
             )
-
-    def _stop_active(self) -> None:
-        if not self.announced_interrupt:
-            self.announced_interrupt = True
-            self.display.note(
-                "interrupted: no new trial starts and runs stop at the end of their epoch; "
-                "interrupt again to stop at once"
-            )
-            for run_id in self.active:
-                self.executor.stop(run_id)
 
     def requeue(self) -> None:
         """Queue all active trials of this process again."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
-from typing import NamedTuple
 
 import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 from optuna.exceptions import StorageInternalError
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.trial import TrialState
 
 from spectrum.analysis import search_front, summarize
 from spectrum.analysis.folder import RESULTS
@@ -49,11 +47,6 @@ _CAPTIONS = {
 }
 
 
-class _CaptionedFigure(NamedTuple):
-    figure: Figure
-    caption: str
-
-
 def write_search(
     space: Space,
     study: optuna.Study,
@@ -82,17 +75,19 @@ def write_search(
     write_json(folder / "search.json", fields)
     copy_winner(check, Store(config.runs), folder / WINNER_FOLDER)
     figures = _draw(config, study, trials, check.points, measure)
-    for stem, (figure, _) in figures.items():
+    for stem, figure in figures.items():
         write_atomic(folder / f"{stem}.png", partial(figure.savefig, format="png"))
     page = render_page(
         config.name,
         sentences=[check.verdict, state_selection(trials, config.finalists)],
         figures={
-            stem.capitalize(): (figure, caption) for stem, (figure, caption) in figures.items()
+            stem.capitalize(): (
+                figure,
+                _CAPTIONS[stem].format(word=measure.short_name, many=measure.plural),
+            )
+            for stem, figure in figures.items()
         },
-        tables=result_tables(
-            _summary(check), check.results[check.results["status"] != "done"]
-        ),
+        tables=result_tables(_summary(check), check.results[check.results["status"] != "done"]),
         configuration=fields,
         versions={
             "spectrum": version("segment-spectrum"),
@@ -147,43 +142,31 @@ def _draw(
     trials: pd.DataFrame,
     points: Mapping[str, Point],
     measure: Measure,
-) -> dict[str, _CaptionedFigure]:
+) -> dict[str, Figure]:
+    labels = {role: f"{role}: {point.network.segments}" for role, point in points.items()}
     schedules = {
-        _schedule_label(role, point): segment_schedule(point.network)
+        role if role == WINNER else labels[role]: segment_schedule(point.network)
         for role, point in points.items()
     }
-    figures = search_figures(
+    return search_figures(
         trials,
         config.goals(measure),
         parameter_importances(study),
         schedules,
         title=_title(config, trials),
     )
-    return {
-        stem: _CaptionedFigure(
-            figure, _CAPTIONS[stem].format(word=measure.short_name, many=measure.plural)
-        )
-        for stem, figure in figures.items()
-    }
-
-
-def _schedule_label(role: str, point: Point) -> str:
-    return role if role == WINNER else f"{role}: {point.network.segments}"
 
 
 def parameter_importances(study: optuna.Study) -> dict[str, float]:
     """The share of the variation in the measure that each parameter explains; empty if unknown."""
     try:
-        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len({trial.values[0] for trial in done}) < 2:
-            return {}
         return get_param_importances(
             study,
             evaluator=FanovaImportanceEvaluator(seed=0),
             target=lambda trial: trial.values[0],
         )
-    # No tree found a parameter that matters, as with few trials, or the storage is unavailable.
-    except (RuntimeError, StorageInternalError):
+    # One trial is too few, no tree found a parameter that matters, or the storage is unavailable.
+    except (ValueError, RuntimeError, StorageInternalError):
         return {}
 
 

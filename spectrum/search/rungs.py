@@ -40,30 +40,25 @@ def should_promote(own: Sequence[float], others: Sequence[Sequence[float]]) -> b
         own: the goals of the run at the rung, all to be minimised.
         others: the goals of the trials that reached the rung before it.
     """
-    if not others:
-        return True
     values = np.array([own, *others], dtype=float)
-    ranks = _pareto_ranks(values)
-    if ranks[0] == 0:
+    places = max(1, len(values) // REDUCTION_FACTOR)
+    ahead = 0  # the number of runs with a lower rank
+    unbeaten = _find_unbeaten(values)
+    while not unbeaten[0]:
+        ahead += int(unbeaten.sum())
+        values = values[~unbeaten]
+        unbeaten = _find_unbeaten(values)
+    if ahead == 0:
         return True
-    peers = np.flatnonzero(ranks == ranks[0])
-    distances = _crowding_distances(values[peers])
-    place = int((ranks < ranks[0]).sum()) + int((distances > distances[0]).sum())
-    return place < max(1, len(values) // REDUCTION_FACTOR)
+    distances = _crowding_distances(values[unbeaten])
+    return ahead + int((distances > distances[0]).sum()) < places
 
 
-def _pareto_ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The rank of each point: 0 if no point beats it, 1 if only points of rank 0 do, and so on."""
-    no_worse: NDArray[np.bool_] = np.all(values[:, None] <= values[None], axis=2)
-    beats = no_worse & ~no_worse.T
-    ranks = np.full(len(values), -1)
-    rank = 0
-    while (ranks < 0).any():
-        unranked = ranks < 0
-        unbeaten = unranked & ~beats[unranked].any(axis=0)
-        ranks[unbeaten] = rank
-        rank += 1
-    return ranks
+def _find_unbeaten(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points no other point beats, that is, is as good as in every goal and better in one."""
+    no_worse = np.all(values[:, None] <= values[None], axis=2)
+    beaten: NDArray[np.bool_] = np.any(no_worse & ~no_worse.T, axis=0)
+    return ~beaten
 
 
 def _crowding_distances(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from spectrum.search.config import Sampler
 from spectrum.search.space import MAX_LISTED, Params, Space
-from spectrum.search.storage import ERROR
+from spectrum.search.trial_states import is_lost, trial_params
 
-__all__ = ["NewPointSampler", "distributions", "trial_params"]
+__all__ = ["NewPointSampler", "distributions"]
 
 _MAX_CHANGES = 4  # how many parameters of a point to change in search of a new one
 _TRIES_PER_CHANGES = 30  # how many changes of two parameters to try, of three and so on
@@ -29,13 +29,7 @@ def distributions(space: Space) -> dict[str, CategoricalDistribution]:
     return {name: CategoricalDistribution(values) for name, values in space.choices.items()}
 
 
-def trial_params(trial: FrozenTrial, space: Space) -> dict[str, str] | None:
-    """The point of a trial; None if it has no point yet or one of another space."""
-    params = trial.params or trial.system_attrs.get("fixed_params", {})
-    return dict(params) if params.keys() == space.choices.keys() else None
-
-
-class NewPointSampler(BaseSampler):
+class NewPointSampler(RandomSampler):
     """A sampler that proposes only new and allowed points, as long as there are any.
 
     It asks one of Optuna's samplers. If the answer exceeds the limits, it is moved towards a point
@@ -50,7 +44,6 @@ class NewPointSampler(BaseSampler):
         name: the name of the sampler.
         space: the space of points.
         is_allowed: whether a point may be trained.
-        all_trials: returns every trial of the study so far.
         seed: the seed of all random numbers.
     """
 
@@ -59,13 +52,12 @@ class NewPointSampler(BaseSampler):
         name: Sampler,
         space: Space,
         is_allowed: Callable[[Params], bool],
-        all_trials: Callable[[], Sequence[FrozenTrial]],
         seed: int,
     ) -> None:
+        super().__init__(seed)
         self._name = name
         self._space = space
         self._is_allowed = is_allowed
-        self._all_trials = all_trials
         self._seed = seed
 
     def infer_relative_search_space(
@@ -78,19 +70,17 @@ class NewPointSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Propose the point of a trial. Optuna calls this."""
-        if "fixed_params" in trial.system_attrs or trial.params:
-            return {}  # the trial was queued with its point
-        # all_trials, since with Hyperband a study shows a sampler only some of its trials.
-        tried = {
-            self._key(params): params
-            for other in self._all_trials()
-            if other.number != trial.number
-            and (other.state != TrialState.FAIL or ERROR in other.user_attrs)
-            and (params := trial_params(other, self._space)) is not None
-        }
+        # From the storage, since with Hyperband a study shows a sampler only some of its trials.
+        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        points = [
+            trial_params(other, self._space)
+            for other in trials
+            if other.number != trial.number and not is_lost(other)
+        ]
+        tried = {frozenset(params.items()): params for params in filter(None, points)}
 
         def is_new(params: Params) -> bool:
-            return self._key(params) not in tried and self._is_allowed(params)
+            return frozenset(params.items()) not in tried and self._is_allowed(params)
 
         rng = random.Random(f"{self._seed} {trial.number}")
         if self._name == "grid":
@@ -101,14 +91,6 @@ class NewPointSampler(BaseSampler):
         found = next(filter(is_new, proposed), None)
         # Without a new point, a repeated one tells the caller so. A random one exceeds the limits.
         return found or next(filter(self._is_allowed, tried.values()), self._random_params(rng))
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
-    ) -> str:
-        """Draw the value of a parameter that a queued point lacks. Optuna calls this."""
-        return random.Random(f"{self._seed} {trial.number} {name}").choice(
-            self._space.choices[name]
-        )
 
     def _propose(
         self,
@@ -165,9 +147,6 @@ class NewPointSampler(BaseSampler):
 
     def _random_params(self, rng: random.Random) -> dict[str, str]:
         return {name: rng.choice(values) for name, values in self._space.choices.items()}
-
-    def _key(self, params: Params) -> tuple[str, ...]:
-        return tuple(params[name] for name in self._space.choices)
 
     def _nearest_first(
         self, wanted: dict[str, str], allowed: Sequence[Params], rng: random.Random

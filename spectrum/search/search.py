@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import optuna
 import pandas as pd
-from optuna.trial import FrozenTrial
+import rich.table
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from spectrum.analysis.labels import format_count
+from spectrum.errors import FieldError
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import open_engine
 from spectrum.machine import cpu_threads, device_name
-from spectrum.runs.point import Point
+from spectrum.report.tables import Column, Table, as_rich, make_cells, setting_and_cost_columns
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates, make_candidates
 from spectrum.search.check import check_finalists, choose_finalists
@@ -24,7 +20,7 @@ from spectrum.search.config import SearchConfig
 from spectrum.search.optimize import SearchFailed, optimize
 from spectrum.search.outputs import state_selection, write_search
 from spectrum.search.space import make_space
-from spectrum.search.storage import StorageLost, call_with_retries, open_study, silence_optuna
+from spectrum.search.storage import StorageCaller, StorageLost, open_study, silence_optuna
 from spectrum.search.table import load_trials, make_rows
 from spectrum.study.study import Interrupted, prepare_folder
 
@@ -83,10 +79,11 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
         candidates = _prepare_candidates(config)
         study = open_study(config, _describe_search(candidates))
         store = Store(config.runs)
-        if not optimize(candidates, study, store, engine, console):
-            done = len(make_rows(_all_trials(study, console), candidates.space))
-            raise Interrupted(f"interrupted, {done} of {config.trials} trials are over")
-        trials = make_rows(_all_trials(study, console), candidates.space)
+        is_over = optimize(candidates, study, store, engine, console)
+        call = StorageCaller(lambda line: console.print(line, highlight=False, markup=False))
+        trials = make_rows(call(lambda: study.get_trials(deepcopy=False)), candidates.space)
+        if not is_over:
+            raise Interrupted(f"interrupted, {len(trials)} of {config.trials} trials are over")
         if not (trials["state"] == "done").any():
             raise SearchFailed(f"no trial is done; the last error: {trials['error'].iloc[-1]}")
         finalists = choose_finalists(trials, candidates)
@@ -100,23 +97,12 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
     )
 
 
-def _all_trials(study: optuna.Study, console: Console) -> list[FrozenTrial]:
-    """Every trial. Waits while the storage is unavailable."""
-    return call_with_retries(
-        lambda: study.get_trials(deepcopy=False),
-        lambda line: console.print(line, highlight=False, markup=False),
-        lambda: False,
-    )
-
-
 def _prepare_candidates(config: SearchConfig) -> Candidates:
     candidates = make_candidates(make_space(config))
     starts = len(candidates.starting_points())
     if config.trials < min(starts + 1, candidates.space.size):
-        raise ValueError(
-            f"trials (={config.trials}) must be more than {starts}, the uniform points that the "
-            "search starts from"
-        )
+        allowed = f"must be more than {starts}, the uniform points that the search starts from"
+        raise FieldError("trials", config.trials, allowed)
     return candidates
 
 
@@ -127,13 +113,14 @@ def _describe_search(candidates: Candidates) -> dict[str, object]:
     """
     config = candidates.config
     network, data, recipe, precision = next(config.combinations())
-    code, latencies = candidates.point(candidates.starting_points()[0]).code, candidates.latencies
+    code = candidates.point(candidates.starting_points()[0]).code
+    budget, latencies = candidates.solver.budget, candidates.solver.latencies
     return {
         "space": candidates.space.describe(),
         "goals": list(config.goals(candidates.measure)),
         "limits": {"params": config.max_params, "macs": config.max_macs}
         | ({} if config.max_latency is None else {"latency": config.max_latency}),
-        "match": [config.match, candidates.budget],
+        "match": [config.match, budget],
         "network": network.model_dump(mode="json", exclude={"segments"}),
         "data": [data.model_dump(mode="json"), candidates.dataset.fingerprint],
         "recipe": recipe.model_dump(mode="json"),
@@ -144,7 +131,7 @@ def _describe_search(candidates: Candidates) -> dict[str, object]:
     }
 
 
-def dry_run(config: SearchConfig) -> tuple[Table, list[str]]:
+def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
     """Plan a search without training.
 
     Returns:
@@ -155,35 +142,31 @@ def dry_run(config: SearchConfig) -> tuple[Table, list[str]]:
     with silence_optuna():
         candidates = _prepare_candidates(config)
     space, store = candidates.space, Store(config.runs)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("uniform point", overflow="fold")
-    latency_column = ["ms"] if config.measures_latency else []
-    for name in ("width", "params", "MACs", *latency_column, "allowed", "done"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for params in space.uniform_points():
-        table.add_row(*_row_cells(candidates, params, store))
+    points = space.uniform_points()
+    rows = pd.DataFrame([_describe_uniform_point(candidates, params, store) for params in points])
+    setting, *costs = setting_and_cost_columns(rows.dropna(axis="columns", how="all"), [])
+    others = [Column(name, make_cells(rows[name])) for name in ("allowed", "done")]
     notes = [
         f"{space.size:,} points, of which {config.trials} will be tried",
         *(f"{name}: {', '.join(values)}" for name, values in space.choices.items()),
     ]
-    return table, notes
+    return as_rich(Table("", [setting._replace(heading="uniform point"), *costs, *others])), notes
 
 
-def _row_cells(candidates: Candidates, params: dict[str, str], store: Store) -> Sequence[str]:
-    segments = candidates.space.segments(params)
+def _describe_uniform_point(
+    candidates: Candidates, params: dict[str, str], store: Store
+) -> dict[str, object]:
+    row = {"segments": candidates.space.segments(params)}
     try:
-        point: Point = candidates.point(params)
+        point = candidates.point(params)
     except ValueError as error:
-        blanks = [""] * (4 if candidates.config.measures_latency else 3)
-        return segments, *blanks, f"no: {escape(str(error))}", ""
-    latency = "" if point.latency is None else f"{point.latency:.4g}"
-    latency_cell = [latency] if candidates.config.measures_latency else []
-    return (
-        segments,
-        f"{point.network.width:.4g}",
-        format_count(point.params),
-        format_count(point.macs),
-        *latency_cell,
-        "yes" if candidates.is_allowed(params) else "no",
-        "yes" if store.result(point.run(seed=0).id) else "no",
-    )
+        return {**row, "allowed": f"no: {error}"}
+    return {
+        **row,
+        "width": point.network.width,
+        "params": point.params,
+        "macs": point.macs,
+        "latency": point.latency,
+        "allowed": "yes" if candidates.is_allowed(params) else "no",
+        "done": "yes" if store.result(point.run(seed=0).id) else "no",
+    }

@@ -9,6 +9,7 @@ from itertools import product
 from statistics import median_low
 from typing import Any, TypeAlias
 
+from spectrum.errors import FieldError
 from spectrum.layers import SegmentedConv, segmented_channels
 from spectrum.networks import NetworkConfig, build_on_meta
 from spectrum.search.config import Granularity, SearchConfig
@@ -121,7 +122,8 @@ def make_space(config: SearchConfig) -> Space:
     }
     clash = sorted(layer_indices.keys() & other_choices.keys())
     if clash:
-        raise ValueError(f"network has a {config.per} {clash[0]}, which is also a field's name")
+        has_part = f"has a {config.per} {clash[0]}, which is also a field's name"
+        raise FieldError("network", config.network["name"][0], has_part)
     space = Space(
         config,
         tuple(layers),
@@ -133,9 +135,11 @@ def make_space(config: SearchConfig) -> Space:
     )
     limited = config.max_params is not None or config.max_macs is not None
     if config.sampler == "grid" and limited and space.size > MAX_LISTED:
-        raise ValueError(
-            f"sampler (='grid') must be another one for {space.size:,} points with a limit: it "
-            f"searches one by one for points within the limit, among {MAX_LISTED:,} at most"
+        raise FieldError(
+            "sampler",
+            config.sampler,
+            f"must be another one for {space.size:,} points with a limit: it searches one by one "
+            f"for points within the limit, among {MAX_LISTED:,} at most",
         )
     return space
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 import warnings
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import optuna
+import pandas as pd
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
@@ -18,21 +20,18 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from spectrum.errors import FieldError, as_text
 from spectrum.search.config import SearchConfig
 
 __all__ = [
-    "ERROR",
     "MISSED_HEARTBEATS",
+    "StorageCaller",
     "StorageLost",
-    "call_with_retries",
     "open_study",
     "silence_optuna",
     "storage_url",
     "without_password",
 ]
-
-ERROR = "error"
-"""The attribute of a trial that has failed for good. A lost trial has none."""
 
 MISSED_HEARTBEATS = 3
 """How many heartbeats in a row a trial may miss before it counts as lost."""
@@ -41,8 +40,6 @@ _T = TypeVar("_T")
 _SPACE = "spectrum.space"
 _MAX_OUTAGE = 600.0  # seconds that a storage may be unavailable
 _RETRY_PAUSE = 2.0  # seconds between two attempts
-
-_CONNECT_ATTEMPTS = 5  # attempts to create the tables, which fail while another process does
 
 # Seconds to wait for a lock and for a connection. pool_pre_ping renews a lost connection.
 _SQLITE: dict[str, Any] = {"connect_args": {"timeout": 60}}
@@ -94,51 +91,43 @@ def open_study(config: SearchConfig, space: dict[str, Any]) -> optuna.Study:
             directions=directions,
             load_if_exists=True,
         )
-        has_other_goals = study.directions != directions
         # The order matters: another process stores its space before its first trial.
         is_empty = not study.get_trials(deepcopy=False)
-        stored_space = study.user_attrs.get(_SPACE)
-        if stored_space is None and is_empty and not has_other_goals:
-            study.set_user_attr(_SPACE, json.dumps(space))
-            stored_space = json.dumps(space)
+        stored = study.user_attrs.get(_SPACE)
+        if stored is None and is_empty and study.directions == directions:
+            stored = json.dumps(space)
+            study.set_user_attr(_SPACE, stored)
     except (ArgumentError, NoSuchModuleError, ValueError):
-        raise ValueError(
-            f"storage (={url.rpartition('@')[2]!r}) must be the URL of a database: sqlite:///FILE, "
-            "postgresql+psycopg://USER@HOST/DATABASE or another that SQLAlchemy takes"
+        raise FieldError(
+            "storage",
+            url.rpartition("@")[2],
+            "must be the URL of a database: sqlite:///FILE, postgresql+psycopg://USER@HOST/DATABASE"
+            " or another that SQLAlchemy takes",
         ) from None
     except ImportError as error:
-        shown = without_password(url)
-        raise ValueError(
-            f"storage (={shown}) needs a package that isn't installed: {error}"
-        ) from None
+        problem = f"needs a package that isn't installed: {error}"
+        raise FieldError("storage", without_password(url), problem) from None
     except (StorageInternalError, SQLAlchemyError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f"storage (={without_password(url)}) can't be reached: {_reason(error)}"
-        ) from None
-    _check_same_search(config, space, json.loads(stored_space) if stored_space else {})
+        problem = f"can't be reached: {_reason(error)}"
+        raise FieldError("storage", without_password(url), problem) from None
+    _check_same_search(config, json.loads(json.dumps(space)), json.loads(stored or "{}"))
     return study
 
 
-def _connect(url: str, heartbeat: int) -> RDBStorage:
-    options = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
+def _connect(url: str, heartbeat: int, attempts: int = 5) -> RDBStorage:
+    """Open a storage. Creating its tables fails while another process creates them."""
     backend = make_url(url).get_backend_name()
-
-    def connect() -> RDBStorage:
-        return RDBStorage(
-            url,
-            engine_kwargs=options.get(backend, _SERVER),
-            heartbeat_interval=heartbeat,
-            grace_period=MISSED_HEARTBEATS * heartbeat,
+    options = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}.get(backend, _SERVER)
+    grace_period = MISSED_HEARTBEATS * heartbeat
+    try:
+        storage = RDBStorage(
+            url, engine_kwargs=options, heartbeat_interval=heartbeat, grace_period=grace_period
         )
-
-    for _ in range(_CONNECT_ATTEMPTS - 1):
-        try:
-            storage = connect()
-            break
-        except DBAPIError:
-            time.sleep(random.uniform(0.1, 0.5))
-    else:
-        storage = connect()
+    except DBAPIError:
+        if attempts == 1:
+            raise
+        time.sleep(random.uniform(0.1, 0.5))
+        return _connect(url, heartbeat, attempts - 1)
     if backend == "postgresql":
         event.listen(storage.engine, "connect", _set_idle_timeout)
         storage.engine.dispose()  # closes the connections made before the listener
@@ -156,27 +145,19 @@ def _check_same_search(config: SearchConfig, space: dict[str, Any], found: dict[
     requested, stored = _flatten(space), _flatten(found)
     for field in [*requested, *stored]:
         if requested.get(field) != stored.get(field):
-            raise ValueError(
-                f"name (={config.name!r}) is in this storage already, for a search with another "
-                f"{field}: {_shorten(stored.get(field))}, not {_shorten(requested.get(field))}; "
-                "use another name or storage for a new search"
+            raise FieldError(
+                "name",
+                config.name,
+                f"is in this storage already, for a search with another {field}: "
+                f"{as_text(stored.get(field))}, not {as_text(requested.get(field))}; "
+                "use another name or storage for a new search",
             )
 
 
 def _flatten(fields: dict[str, Any]) -> dict[str, Any]:
     """Flatten fields that may hold fields, with the names joined by a space."""
-    flat: dict[str, Any] = {}
-    for name, value in json.loads(json.dumps(fields)).items():
-        if isinstance(value, dict):
-            flat |= {f"{name} {inner}": within for inner, within in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _shorten(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    (row,) = pd.json_normalize(fields, sep=" ", max_level=1).to_dict("records")
+    return {str(name): value for name, value in row.items()}
 
 
 def without_password(url: str) -> str:
@@ -194,35 +175,44 @@ def _reason(error: BaseException) -> str:
     return (str(origin).strip() or type(origin).__name__).splitlines()[0]
 
 
-def call_with_retries(
-    call: Callable[[], _T], notify: Callable[[str], None], should_give_up: Callable[[], bool]
-) -> _T:
-    """Call a function of the storage, again and again while the storage is unavailable.
+class StorageCaller:
+    """Calls functions of a storage, each again and again while the storage is unavailable.
 
     Args:
-        call: the function; it may be called several times.
         notify: called with a line of text when the storage is unavailable, and when it is back.
         should_give_up: whether to stop waiting.
 
-    Returns:
-        What ``call`` returns.
-
-    Raises:
-        StorageLost: the storage was unavailable for ten minutes, or waiting was given up.
+    Attributes:
+        last_outage: when the storage was last unavailable, by ``time.monotonic``.
     """
-    unavailable_since = None
-    while True:
-        try:
-            result = call()
-        except (StorageInternalError, SQLAlchemyError) as error:
-            reason = _reason(error)
-            if unavailable_since is None:
-                unavailable_since = time.monotonic()
-                notify(f"the storage can't be reached ({reason}); trying again")
-            elif should_give_up() or time.monotonic() - unavailable_since > _MAX_OUTAGE:
-                raise StorageLost(f"the storage can't be reached: {reason}") from error
-            time.sleep(_RETRY_PAUSE)
-        else:
-            if unavailable_since is not None:
-                notify("the storage is back")
-            return result
+
+    def __init__(
+        self, notify: Callable[[str], None], should_give_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.last_outage = -math.inf
+        self._notify = notify
+        self._should_give_up = should_give_up
+
+    def __call__(self, call: Callable[[], _T]) -> _T:
+        """Return what a function returns. It may be called several times.
+
+        Raises:
+            StorageLost: the storage was unavailable for ten minutes, or waiting was given up.
+        """
+        unavailable_since = None
+        while True:
+            try:
+                result = call()
+            except (StorageInternalError, SQLAlchemyError) as error:
+                self.last_outage = time.monotonic()
+                reason = _reason(error)
+                if unavailable_since is None:
+                    unavailable_since = self.last_outage
+                    self._notify(f"the storage can't be reached ({reason}); trying again")
+                elif self._should_give_up() or self.last_outage - unavailable_since > _MAX_OUTAGE:
+                    raise StorageLost(f"the storage can't be reached: {reason}") from error
+                time.sleep(_RETRY_PAUSE)
+            else:
+                if unavailable_since is not None:
+                    self._notify("the storage is back")
+                return result

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
+from spectrum.analysis.columns import LATENCY
 from spectrum.analysis.measure import ACCURACY, MAP_AT, infer_measure_from_names
 from spectrum.runs.config import RunConfig
 from spectrum.runs.point import Point
@@ -22,18 +22,11 @@ from spectrum.search.candidates import Candidates
 from spectrum.search.config import SearchConfig
 from spectrum.search.heartbeat import HeartbeatThread, lost_trials, queue_lost_again, was_queued
 from spectrum.search.rungs import REDUCTION_FACTOR, rungs, should_promote
-from spectrum.search.samplers import NewPointSampler, distributions, trial_params
-from spectrum.search.space import Space
-from spectrum.search.storage import ERROR, MISSED_HEARTBEATS, call_with_retries
+from spectrum.search.samplers import NewPointSampler, distributions
+from spectrum.search.storage import MISSED_HEARTBEATS, StorageCaller
+from spectrum.search.trial_states import DUPLICATE, ERROR, is_lost, is_over, trial_params
 
-__all__ = ["DUPLICATE", "ActiveTrial", "Trials"]
-
-_T = TypeVar("_T")
-DUPLICATE = "twin"
-"""The attribute of a superfluous trial: its point is another trial's, or it exceeds ``trials``.
-
-Its name stays "twin", since databases of earlier searches hold it.
-"""
+__all__ = ["ActiveTrial", "Trials"]
 
 _RUNG_ATTR = "rung {}"  # the attribute with the goals at a rung, by its epoch
 _RUN_ID = "run_id"  # an attribute set when a trial is known to be no duplicate
@@ -59,12 +52,6 @@ class ActiveTrial:
     never_pruned: bool
     last: dict[str, Any] = field(default_factory=dict)
     pruned: bool = False
-
-    def describe(self, space: Space) -> dict[str, str]:
-        """The fields that distinguish this trial from others, as text."""
-        params = self.optuna_trial.params
-        others = {name: value for name, value in params.items() if name not in space.layer_indices}
-        return {**others, "segments": self.point.network.segments}
 
 
 class Trials:
@@ -93,30 +80,12 @@ class Trials:
         self.study = study
         self._heartbeat = heartbeat
         self._notify = notify
-        self._should_give_up = should_give_up
-        self._own_trials: set[int] = set()
-        self._signalled: set[int] = set()
+        self._call = StorageCaller(notify, should_give_up)
         self._exhausted = False
-        self._last_outage = -math.inf  # when the storage was last unavailable
-        self._epochs = candidates.epochs
-        study.pruner = _make_pruner(self.config, self._epochs)
+        study.pruner = _make_pruner(self.config, candidates.epochs)
         study.sampler = NewPointSampler(
-            self.config.sampler,
-            candidates.space,
-            candidates.is_allowed,
-            lambda: study.get_trials(deepcopy=False),
-            self.config.seed,
+            self.config.sampler, candidates.space, candidates.is_allowed, self.config.seed
         )
-
-    def _call(self, call: Callable[[], _T]) -> _T:
-        def attempt() -> _T:
-            try:
-                return call()
-            except (StorageInternalError, SQLAlchemyError):
-                self._last_outage = time.monotonic()
-                raise
-
-        return call_with_retries(attempt, self._notify, self._should_give_up)
 
     def all_trials(self) -> list[FrozenTrial]:
         """Every trial in the storage."""
@@ -124,10 +93,8 @@ class Trials:
 
     def enqueue_starting_points(self) -> None:
         """Queue the starting points that no process has queued before."""
-        known = [trial_params(trial, self.candidates.space) for trial in self.all_trials()]
         for params in self.candidates.starting_points():
-            if params not in known:
-                self._call(lambda params=params: self.study.enqueue_trial(params))  # type: ignore[misc]
+            self._call(partial(self.study.enqueue_trial, params, skip_if_exists=True))
 
     def queue_lost_again(self) -> None:
         """Queue again the trials that other processes have lost."""
@@ -139,111 +106,92 @@ class Trials:
         # If this process was stopped, its own heartbeats are late. After an outage of the storage
         # all heartbeats are, so missed ones don't count yet.
         self._heartbeat.beat()
-        if time.monotonic() - self._last_outage < MISSED_HEARTBEATS * self.config.heartbeat:
+        if time.monotonic() - self._call.last_outage < MISSED_HEARTBEATS * self.config.heartbeat:
             return 0
-        return queue_lost_again(
-            self.study, self._own_trials, self._signalled, self.candidates.space.choices
-        )
+        return queue_lost_again(self.study, self._heartbeat, self.candidates.space.choices)
 
     def any_unfinished(self) -> bool:
         """Whether any trial is running, queued, or lost and about to be queued."""
         trials = self.all_trials()
         return any(not trial.state.is_finished() for trial in trials) or bool(lost_trials(trials))
 
-    def count_points(self, before: float = math.inf) -> int:
-        """How many distinct points are done, running or queued.
-
-        Args:
-            before: count only trials with a smaller number than this.
-        """
-        trials = [
-            trial
-            for trial in self.all_trials()
-            if trial.number < before and DUPLICATE not in trial.user_attrs
-        ]
-        counted = [
-            trial for trial in trials if trial.state != TrialState.FAIL or ERROR in trial.user_attrs
-        ]
-        points = [
-            trial_params(trial, self.candidates.space) for trial in counted + lost_trials(trials)
-        ]
-        known = {tuple(params.items()) for params in map(self._ordered, filter(None, points))}
+    def count_points(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many distinct points are done, running or queued in some trials."""
+        trials = [trial for trial in trials if DUPLICATE not in trial.user_attrs]
+        counted = [trial for trial in trials if not is_lost(trial)] + lost_trials(trials)
+        points = [trial_params(trial, self.candidates.space) for trial in counted]
+        known = {frozenset(params.items()) for params in filter(None, points)}
         return len(known) + points.count(None)
 
     def count_finished(self) -> int:
         """How many trials are over."""
-        return sum(
-            trial.state.is_finished()
-            and (trial.state != TrialState.FAIL or ERROR in trial.user_attrs)
-            and DUPLICATE not in trial.user_attrs
-            for trial in self.all_trials()
-        )
-
-    def _ordered(self, params: Mapping[str, str]) -> dict[str, str]:
-        return {name: params[name] for name in self.candidates.space.choices}
+        return sum(map(is_over, self.all_trials()))
 
     def next_trial(self) -> ActiveTrial | None:
         """The next trial for this process; None if there is nothing left to start."""
         while True:
-            trials = self.all_trials()
-            are_queued = any(trial.state == TrialState.WAITING for trial in trials)
-            if not are_queued and (self._exhausted or self.count_points() >= self.config.trials):
+            known = self.all_trials()
+            are_queued = any(trial.state == TrialState.WAITING for trial in known)
+            is_enough = self._exhausted or self.count_points(known) >= self.config.trials
+            if is_enough and not are_queued:
                 return None
             trial = self._call(self._ask)
-            params, duplicate_of = trial.params, self._find_duplicate(trial)
-            was_proposed = not any(
-                other.number == trial.number and was_queued(other) for other in self.all_trials()
-            )
+            trials = self.all_trials()
+            was_proposed = not was_queued(trials[trial.number])
+            duplicate_of = self._find_duplicate(trial, trials)
             if duplicate_of is not None:
                 self._discard(trial, f"the same point as trial {duplicate_of}")
                 # The sampler repeats a point it knew only if no new point is left. A point that
                 # another process has just proposed says nothing.
-                was_known = any(other.params == params for other in trials)
+                was_known = any(other.params == trial.params for other in known)
                 self._exhausted = self._exhausted or (was_known and was_proposed)
-                continue
-            if was_proposed and self.count_points(before=trial.number) >= self.config.trials:
+            elif was_proposed and self.count_points(trials[: trial.number]) >= self.config.trials:
                 self._discard(
                     trial, "one trial too many: other processes started trials at the same time"
                 )
-                continue
-            try:
-                point = self.candidates.point(params)
-            except ValueError as error:  # only a queued point can fail here
-                self._fail(trial, str(error))
-                continue
-            active = ActiveTrial(
-                trial, point, point.run(seed=0), self.candidates.space.is_uniform(params)
-            )
-            for name, value in (
-                ("segments", point.network.segments),
-                ("width", point.network.width),
-                ("params", point.params),
-                ("macs", point.macs),
-                *([] if point.latency is None else [("latency", point.latency)]),
-                *([] if point.map_at is None else [(MAP_AT, point.map_at)]),
-                (_RUN_ID, active.run.id),
-            ):
-                self._set_attr(trial, name, value)
-            return active
+            else:
+                active = self._activate(trial)
+                if active is not None:
+                    return active
+
+    def _activate(self, trial: optuna.Trial) -> ActiveTrial | None:
+        """Make the run of a trial; None if its point can't be built, as only a queued one can."""
+        try:
+            point = self.candidates.point(trial.params)
+        except ValueError as error:
+            self._fail(trial, str(error))
+            return None
+        run = point.run(seed=0)
+        self._set_attrs(
+            trial,
+            {
+                "segments": point.network.segments,
+                "width": point.network.width,
+                "params": point.params,
+                "macs": point.macs,
+                LATENCY: point.latency,
+                MAP_AT: point.map_at,
+                _RUN_ID: run.id,
+            },
+        )
+        return ActiveTrial(trial, point, run, self.candidates.space.is_uniform(trial.params))
 
     def _ask(self) -> optuna.Trial:
         while True:
             # A trial that counted as lost while its point was being proposed is left behind.
             with suppress(UpdateFinishedTrialError):
                 trial = self.study.ask(dict(distributions(self.candidates.space)))
-                self._own_trials.add(trial._trial_id)
                 self._heartbeat.add(trial._trial_id)
                 return trial
 
-    def _find_duplicate(self, trial: optuna.Trial) -> int | None:
+    def _find_duplicate(self, trial: optuna.Trial, trials: Sequence[FrozenTrial]) -> int | None:
         """The number of an earlier trial with the same point; None if there is none."""
-        for other in self.all_trials():
-            is_lost = other.state == TrialState.FAIL and ERROR not in other.user_attrs
-            if is_lost or other.state == TrialState.WAITING or DUPLICATE in other.user_attrs:
-                continue
+        for other in trials:
             is_first = other.number < trial.number or _RUN_ID in other.user_attrs
-            params = {**other.system_attrs.get("fixed_params", {}), **other.params}
-            if is_first and other.number != trial.number and params == trial.params:
+            is_idle = is_lost(other) or other.state == TrialState.WAITING
+            if not is_first or is_idle or DUPLICATE in other.user_attrs:
+                continue
+            if trial_params(other, self.candidates.space) == trial.params:
                 return other.number
         return None
 
@@ -252,12 +200,12 @@ class Trials:
 
         Another process has taken the old one for lost and queued it again.
         """
-        self._release(active.optuna_trial)
+        self._heartbeat.remove(active.optuna_trial._trial_id)
         active.optuna_trial = trial
 
     def report(self, active: ActiveTrial, line: Mapping[str, Any]) -> bool:
         """Report a line of a learning curve and return whether the run should continue."""
-        epoch, pruner = int(line["epoch"]), self.config.resolved_pruner
+        epoch, epochs = int(line["epoch"]), active.point.recipe.epochs
         if active.last and epoch <= active.last["epoch"]:
             return not active.pruned  # a new worker reports the curve from the checkpoint again
         active.last = dict(line)
@@ -269,9 +217,9 @@ class Trials:
             with suppress(UpdateFinishedTrialError):  # another process has taken the trial over
                 self._call(lambda: active.optuna_trial.report(score, epoch))
                 falls_behind = self._call(active.optuna_trial.should_prune)
-        if pruner == "rungs" and epoch in rungs(self._epochs):
+        if self.config.resolved_pruner == "rungs" and epoch in rungs(epochs):
             falls_behind = not self._is_promoted(active, epoch, score)
-        active.pruned = falls_behind and not active.never_pruned and epoch < self._epochs
+        active.pruned = falls_behind and not active.never_pruned and epoch < epochs
         return not active.pruned
 
     def _is_promoted(self, active: ActiveTrial, epoch: int, score: float) -> bool:
@@ -282,34 +230,28 @@ class Trials:
             for trial in self.all_trials()
             if key in trial.user_attrs and trial.number != active.optuna_trial.number
         ]
-        self._set_attr(active.optuna_trial, key, own)
+        self._set_attrs(active.optuna_trial, {key: own})
         return should_promote(own, others)
 
     def finish(self, active: ActiveTrial, result: Mapping[str, Any]) -> None:
         """Tell the final result of a run."""
         trial, status = active.optuna_trial, result["status"]
-        if status == "done":
-            self._set_attr(trial, "epochs", result["epochs"])
-            self._set_scores(trial, result)
-            score = result[infer_measure_from_names(result).validation_column]
-            costs = [getattr(active.point, cost) for cost in self.config.minimize]
-            self._tell(trial, TrialState.COMPLETE, [score, *costs])
-        elif status in ("stopped", "diverged"):
-            # A sampler learns from a pruned trial that its point is bad.
-            if active.last:
-                self._set_attr(trial, "epochs", int(active.last["epoch"]))
-                self._set_scores(trial, active.last)
-            if status == "diverged":
-                self._set_attr(trial, ERROR, result["error"])
-            self._tell(trial, TrialState.PRUNED)
-        else:
+        if status not in ("done", "stopped", "diverged"):
             self._fail(trial, f"{status}: {result['error']}")
-
-    def _set_scores(self, trial: optuna.Trial, result: Mapping[str, Any]) -> None:
-        """Store the accuracy of a result or curve line, and its mean average precision if any."""
-        measure = infer_measure_from_names(result)
-        for name in dict.fromkeys((ACCURACY.validation_column, measure.validation_column)):
-            self._set_attr(trial, name, result[name])
+            return
+        reached = {**active.last, **result}
+        goal = infer_measure_from_names(reached).validation_column
+        names = dict.fromkeys((ACCURACY.validation_column, goal))
+        scores = {name: reached.get(name) for name in names}
+        self._set_attrs(trial, {"epochs": reached.get("epochs", reached.get("epoch")), **scores})
+        if status == "done":
+            costs = [getattr(active.point, cost) for cost in self.config.minimize]
+            self._tell(trial, TrialState.COMPLETE, [reached[goal], *costs])
+            return
+        if status == "diverged":
+            self._set_attrs(trial, {ERROR: result["error"]})
+        # A sampler learns from a pruned trial that its point is bad.
+        self._tell(trial, TrialState.PRUNED)
 
     def requeue(self, active: ActiveTrial) -> None:
         """Queue a trial again that this process won't finish."""
@@ -317,18 +259,18 @@ class Trials:
         self.queue_lost_again()
 
     def _discard(self, trial: optuna.Trial, reason: str) -> None:
-        self._set_attr(trial, DUPLICATE, True)
+        self._set_attrs(trial, {DUPLICATE: True})
         self._fail(trial, reason)
 
     def _fail(self, trial: optuna.Trial, reason: str) -> None:
-        self._set_attr(trial, ERROR, reason)
+        self._set_attrs(trial, {ERROR: reason})
         self._tell(trial, TrialState.FAIL)
 
-    def _set_attr(self, trial: optuna.Trial, name: str, value: Any) -> None:
-        if isinstance(value, float) and not math.isfinite(value):
-            return
-        with suppress(UpdateFinishedTrialError):
-            self._call(lambda: trial.set_user_attr(name, value))
+    def _set_attrs(self, trial: optuna.Trial, attributes: Mapping[str, Any]) -> None:
+        for name, value in attributes.items():
+            if value is not None:
+                with suppress(UpdateFinishedTrialError):
+                    self._call(partial(trial.set_user_attr, name, value))
 
     def _tell(
         self, trial: optuna.Trial, state: TrialState, values: list[float] | None = None
@@ -337,11 +279,7 @@ class Trials:
         # another process has taken it over, which then finds the result in the store.
         with suppress(UpdateFinishedTrialError):
             self._call(lambda: self.study.tell(trial.number, values, state, skip_if_finished=True))
-        self._release(trial)
-
-    def _release(self, trial: optuna.Trial) -> None:
         self._heartbeat.remove(trial._trial_id)
-        self._own_trials.discard(trial._trial_id)
 
 
 def _make_pruner(config: SearchConfig, epochs: int) -> BasePruner:

@@ -7,6 +7,8 @@ import pytest
 
 from spectrum.search import SearchConfig
 from spectrum.search.__main__ import main
+from spectrum.search.candidates import Candidates, make_candidates
+from spectrum.search.space import make_space
 from tests.search.postgres import PostgresServer, find_programs, running_server
 from tests.search.processes import run_undisturbed
 
@@ -39,6 +41,12 @@ def small_search(tmp_path: Path) -> Callable[..., SearchConfig]:
 
 
 @pytest.fixture
+def small_candidates(small_search: Callable[..., SearchConfig]) -> Callable[..., Candidates]:
+    """The points of ``small_search``, of which any field may vary."""
+    return lambda **changes: make_candidates(make_space(small_search(**changes)))
+
+
+@pytest.fixture
 def spectrum_search(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
@@ -59,9 +67,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server of the module's own; leave it running after a test."""
+    """A PostgreSQL server of the tests' own; leave it running after a test."""
     pytest.importorskip(
         "psycopg", reason="there is no psycopg to reach PostgreSQL with", exc_type=ImportError
     )

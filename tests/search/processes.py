@@ -32,6 +32,7 @@ __all__ = [
     "Watch",
     "an_hour_passes",
     "change",
+    "check_nothing_is_lost",
     "is_over",
     "is_worker",
     "read_trials",
@@ -150,7 +151,7 @@ def start_driver(said: Path, *arguments: object) -> Iterator[Driver]:
 
 
 class Watch:
-    """Watches a store for every ``result.json``, so that no replacement goes unnoticed."""
+    """Checks that no ``result.json`` of a store is written twice, while it is a context."""
 
     def __init__(self, runs: Path) -> None:
         self._runs = runs
@@ -162,9 +163,11 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._end.set()
         self._thread.join()
+        twice = [run_id for run_id, files in self._seen.items() if len(files) > 1]
+        assert kind is not None or twice == []
 
     def _look(self) -> None:
         while not self._end.wait(0.02):
@@ -173,10 +176,6 @@ class Watch:
                 self._seen.setdefault(path.parent.name, set()).add(
                     (found.st_ino, found.st_mtime_ns)
                 )
-
-    def twice(self) -> list[str]:
-        """The runs whose result was written more than once."""
-        return [run_id for run_id, files in self._seen.items() if len(files) > 1]
 
 
 def sqlite(folder: Path) -> str:
@@ -198,6 +197,12 @@ def is_over(trials: list[FrozenTrial]) -> bool:
     done = [tuple(trial.params.values()) for trial in trials if trial.state == TrialState.COMPLETE]
     left = [trial for trial in trials if not trial.state.is_finished()]
     return len(done) == len(set(done)) == len(POINTS) and not left
+
+
+def check_nothing_is_lost(trials: list[FrozenTrial], runs: Path, undisturbed: Path) -> None:
+    """Check that every point is done once, with the weights of runs that nothing has disturbed."""
+    assert is_over(trials)
+    assert weights(runs) == weights(undisturbed)
 
 
 def weights(runs: Path) -> dict[str, bytes]:

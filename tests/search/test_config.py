@@ -12,21 +12,25 @@ from spectrum.search import SearchConfig
 from spectrum.search.config import Pruner
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"segments": "1,C+C"}, "segments (=C+C) must be one setting of the dial, such as 4 or C/8"),
-    ({"segments": ["1", {"entry": 1, "exit": "C"}]}, "segments (=entry=1+exit=C) must be one"),
-    ({"segments": [4, (16, 8)]}, "segments (=16:8) must be one setting of the dial"),
-    ({"segments": "4"}, "segments (=4) must be several candidates, or another field must have sev"),
-    ({"segments": "C,C/1"}, "segments (=C) must be several candidates"),
+    ({"segments": "1,C+C"}, "segments (='C+C') must be one setting of the dial, such as 4 or C/8"),
+    ({"segments": ["1", {"entry": 1, "exit": "C"}]}, "segments (='entry=1+exit=C') must be one"),
+    ({"segments": "4,16:8"}, "segments (='16:8') must be one setting of the dial"),
+    (
+        {"segments": "4"},
+        "segments (='4') must be several candidates, or another field must",
+    ),
+    ({"segments": "C,C/1"}, "segments (='C') must be several candidates"),
     ({"data": ["digits", "planted"]}, "data (=digits,planted) must be one value, the same for all"),
     ({"data": {"name": "digits", "test": [0.1, 0.2]}}, "data.test (=0.1,0.2) must be one value"),
     ({"network": ["tiny", "small"]}, "network (=tiny,small) must be one value"),
     ({"network": {"repeats": [1, 2], "width": 1}}, "network.repeats (=1,2) must be one value"),
     ({"recipe": ["small", "jft"]}, "recipe (=small,jft) must be one value"),
-    ({"epochs": [2, 3]}, "recipe.epochs (=2,3) must be one value, the same for all trials"),
-    ({"recipe": {"epochs": [2, 3]}, "epochs": None}, "recipe.epochs (=2,3) must be one value"),
+    ({"epochs": [2, 3]}, "epochs (=2,3) must be one value, the same for all trials"),
+    ({"recipe": {"epochs": [2, 3]}, "epochs": None}, "epochs (=2,3) must be one value"),
     ({"minimize": "time"}, "minimize (='time') must be one or more of params, macs"),
     ({"minimize": "params,"}, "minimize (='params,') must be one or more of params, macs"),
     ({"minimize": ["macs", 3]}, "minimize (=macs,3) must be one or more of params, macs"),
+    ({"max_latency": 0}, "max_latency (=0) must be greater than 0"),
     ({"minimize": 3}, "minimize (=3) must be one or more of params, macs"),
     ({"maximize": "speed"}, "maximize (='speed') must be 'accuracy'"),
     ({"per": "channel"}, "per (='channel') must be 'network', 'flow', 'block' or 'layer'"),
@@ -42,7 +46,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"storage": "sqlite://"}, "storage (='sqlite://') must be the URL of a database that is kept"),
     ({"storage": "sqlite:///:memory:"}, "storage (='sqlite:///:memory:') must be the URL of a"),
     ({"storage": "sqlite+pysqlite:///?mode=rw"}, "(='sqlite+pysqlite:///?mode=rw') must be the"),
-    ({"compare": "order"}, "compare is not a known field; known: activation, address, bad"),
+    ({"compare": "order"}, "compare (='order') is not a known field; known: activation, addr"),
 ]
 
 
@@ -55,12 +59,12 @@ def test_invalid_fields_are_refused(
     assert reason in str(first_field_error(raised.value, SearchConfig.model_fields))
 
 
-@pytest.mark.parametrize("cost", ["params", "macs"])
+@pytest.mark.parametrize("cost", ["params", "macs", "latency"])
 def test_a_cost_that_is_held_equal_is_no_goal(cost: str) -> None:
-    message = rf"minimize \(={cost}\) must be another cost than match \(='{cost}'\) holds equal"
+    message = rf"minimize \(='{cost}'\) must be another cost than match \(='{cost}'\) holds equal"
     with pytest.raises(ValidationError, match=message):
         SearchConfig(match=cost, minimize=cost)
-    other = {"params": "macs", "macs": "params"}[cost]
+    other = {"params": "macs", "macs": "params", "latency": "params"}[cost]
     assert SearchConfig(match=cost, minimize=other).goals(ACCURACY) == ("val_top1", other)
 
 
@@ -69,7 +73,7 @@ def test_with_several_goals_only_rungs_can_stop_runs(pruner: Pruner) -> None:
     if pruner in ("none", "rungs"):
         assert SearchConfig(minimize="macs", pruner=pruner).resolved_pruner == pruner
     else:
-        with pytest.raises(ValidationError, match=rf"pruner \(='{pruner}'\) compares one goal"):
+        with pytest.raises(ValidationError, match=rf"pruner \(='{pruner}'\) must be rungs or none"):
             SearchConfig(minimize="macs", pruner=pruner)
     assert SearchConfig(pruner=pruner).resolved_pruner == pruner
 

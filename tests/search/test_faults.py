@@ -3,7 +3,6 @@
 import io
 import os
 import resource
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from optuna.trial import TrialState
 from rich.console import Console
 
 from spectrum import SearchConfig, run_search
@@ -20,6 +17,7 @@ from spectrum.study.grid import read_toml
 from tests.search.postgres import PostgresServer
 from tests.search.processes import (
     Watch,
+    check_nothing_is_lost,
     is_over,
     read_trials,
     sqlite,
@@ -85,7 +83,7 @@ def test_two_drivers_outlast_a_database_that_goes_away(
     shared = (write_toml(tmp_path), "--storage", postgres_server.url)
     runs, folders = tmp_path / "runs", (tmp_path / "first", tmp_path / "second")
     with (
-        Watch(runs) as watch,
+        Watch(runs),
         start_driver(tmp_path / "a", *shared, "--out", folders[0]) as first,
         start_driver(tmp_path / "b", *shared, "--out", folders[1]) as second,
     ):
@@ -104,51 +102,6 @@ def test_two_drivers_outlast_a_database_that_goes_away(
         assert driver.said.count("the storage is back") == 1
         assert "Traceback" not in driver.said
         assert "queued again" not in driver.said  # waiting processes aren't lost
-    assert is_over(read_trials(postgres_server.url))
-    assert weights(runs) == weights(undisturbed)
-    assert watch.twice() == []
+    check_nothing_is_lost(read_trials(postgres_server.url), runs, undisturbed)
     winners = [folder / "tested" / "winner" / "config.json" for folder in folders]
     assert winners[0].read_text() == winners[1].read_text()
-
-
-def test_damaged_files_are_said_and_their_runs_done_again(
-    tmp_path: Path, undisturbed: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    config = SearchConfig(**read_toml(write_toml(tmp_path)))
-    shutil.copytree(undisturbed, config.runs)
-    damaged, killed, whole = sorted(config.runs.glob("*/result.json"))
-    damaged.write_text('{"status": "do')
-    killed.unlink()  # as it is before the end of a run
-    checkpoint = killed.with_name("checkpoint.pt")
-    checkpoint.write_bytes(b"not a checkpoint")
-    kept = whole.stat().st_mtime_ns
-    found = run_search(config)
-    said = " ".join(capfd.readouterr().err.split())
-    assert f"{damaged} is damaged, the run is done again" in said
-    assert f"{checkpoint} is damaged, training starts anew: File is not a zip file" in said
-    assert found.trials["state"].tolist() == ["done"] * 3
-    assert weights(config.runs) == weights(undisturbed)
-    assert whole.stat().st_mtime_ns == kept
-
-
-def test_a_point_without_memory_has_failed_and_the_others_go_on(
-    tmp_path: Path, spectrum_search: Callable[..., tuple[int, str, str]]
-) -> None:
-    toml = write_toml(tmp_path)
-    # Layers of the second width take from 12 to 400 GB.
-    toml.write_text(toml.read_text().replace("width = 0.2", "width = [0.2, 1000]"))
-    with ThreadPoolExecutor(1) as pool:
-        limited = pool.submit(limit_worker, resource.RLIMIT_AS, 8 << 30)
-        status, _, said = spectrum_search(toml, "--per", "network", "--trials", 4)
-        limited.result()
-    assert status == 1
-    assert "2 runs failed, the first: out_of_memory: out of memory: " in " ".join(said.split())
-    trials = read_trials(sqlite(tmp_path))
-    states = {(t.params["segments"], t.params["width"]): t.state for t in trials}
-    assert len(trials) == len(states)
-    assert states == {
-        ("1", "0.2"): TrialState.COMPLETE,
-        ("C", "0.2"): TrialState.COMPLETE,
-        ("1", "1000.0"): TrialState.FAIL,
-        ("C", "1000.0"): TrialState.FAIL,
-    }

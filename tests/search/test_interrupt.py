@@ -9,13 +9,12 @@ from optuna.trial import TrialState
 from tests.search.processes import (
     Driver,
     Watch,
-    is_over,
+    check_nothing_is_lost,
     is_worker,
     read_trials,
     sqlite,
     start_driver,
     wait_for,
-    weights,
     write_toml,
 )
 
@@ -42,7 +41,7 @@ def test_an_interrupted_search_ends_in_order_or_at_once_and_can_continue(
     tmp_path: Path, undisturbed: Path
 ) -> None:
     search, runs = write_toml(tmp_path), tmp_path / "runs"
-    with Watch(runs) as watch:
+    with Watch(runs):
         with start_driver(tmp_path / "once", search) as driver:
             interrupt(driver, 1, runs)
         assert "runs stop at the end of their epoch" in driver.said
@@ -64,6 +63,4 @@ def test_an_interrupted_search_ends_in_order_or_at_once_and_can_continue(
 
         with start_driver(tmp_path / "said", search) as driver:
             assert driver.end() == 0, driver.said
-    assert is_over(read_trials(sqlite(tmp_path)))
-    assert weights(runs) == weights(undisturbed)
-    assert watch.twice() == []
+    check_nothing_is_lost(read_trials(sqlite(tmp_path)), runs, undisturbed)

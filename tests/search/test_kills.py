@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from tests.search.processes import (
     Driver,
     Watch,
-    is_over,
+    check_nothing_is_lost,
     is_worker,
     read_trials,
     sqlite,
@@ -45,7 +45,7 @@ def test_a_killed_driver_leaves_no_worker_and_can_continue(
     tmp_path: Path, undisturbed: Path
 ) -> None:
     search, runs = write_toml(tmp_path), tmp_path / "runs"
-    with Watch(runs) as watch:
+    with Watch(runs):
         with start_driver(tmp_path / "killed", search) as driver:
             wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
             (worker,) = driver.workers()
@@ -59,16 +59,14 @@ def test_a_killed_driver_leaves_no_worker_and_can_continue(
         with start_driver(tmp_path / "said", search) as driver:
             assert driver.end() == 0, driver.said
     assert "1 unfinished trial queued again" in driver.said
-    assert is_over(read_trials(sqlite(tmp_path)))
-    assert weights(runs) == weights(undisturbed)
-    assert watch.twice() == []
+    check_nothing_is_lost(read_trials(sqlite(tmp_path)), runs, undisturbed)
     assert begun == {run_id: recorded_seconds(runs, run_id) for run_id in begun}
 
 
 def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: Path) -> None:
     runs = tmp_path / "runs"
     with (
-        Watch(runs) as watch,
+        Watch(runs),
         start_driver(tmp_path / "said", write_toml(tmp_path)) as driver,
     ):
         wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
@@ -85,11 +83,9 @@ def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: Path) ->
         os.kill(worker, signal.SIGCONT)
         assert driver.end() == 0, driver.said
     trials = read_trials(sqlite(tmp_path))
-    assert is_over(trials)
+    check_nothing_is_lost(trials, runs, undisturbed)
     assert len(trials) == len(weights(undisturbed))  # no other trial took the place of one
     assert "Warning" not in driver.said
-    assert weights(runs) == weights(undisturbed)
-    assert watch.twice() == []
     assert recorded_seconds(runs, run_id) == begun[run_id]
 
 
@@ -98,7 +94,7 @@ def test_a_driver_may_be_stopped_while_another_continues(tmp_path: Path, undistu
     (tmp_path / "out" / "tested").mkdir(parents=True)
     runs, folders = tmp_path / "runs", (tmp_path / "first", tmp_path / "second")
     with (
-        Watch(runs) as watch,
+        Watch(runs),
         start_driver(tmp_path / "a", *shared, "--out", folders[0]) as stopped,
     ):
         wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
@@ -108,9 +104,7 @@ def test_a_driver_may_be_stopped_while_another_continues(tmp_path: Path, undistu
             stopped.send(signal.SIGCONT)
             assert stopped.end() == 0, stopped.said
             assert other.end() == 0, other.said
-    assert is_over(read_trials(sqlite(tmp_path)))
-    assert weights(runs) == weights(undisturbed)
-    assert watch.twice() == []
+    check_nothing_is_lost(read_trials(sqlite(tmp_path)), runs, undisturbed)
     first, second = (folder / "tested" / "winner" / "config.json" for folder in folders)
     assert first.read_text() == second.read_text()
 

@@ -1,7 +1,5 @@
 """The main loop when a trial is queued again, or a worker dies, at a bad moment."""
 
-import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 
@@ -14,7 +12,7 @@ from spectrum.runs.store import Store
 from spectrum.search import SearchConfig
 from spectrum.search.optimize import _Loop
 from spectrum.search.storage import silence_optuna
-from tests.search.processes import Sharing, an_hour_passes, workers_of
+from tests.search.processes import Sharing, an_hour_passes
 
 
 @pytest.fixture
@@ -46,25 +44,3 @@ def test_a_process_that_gets_its_own_lost_trial_trains_it_once(
     loop._start(again)
     assert loop.executor.unfinished == 1
     assert [trial.optuna_trial.number for trial in loop.active.values()] == [1]
-
-
-def test_an_interrupt_stops_a_run_whose_worker_has_died_since(
-    loop: _Loop,
-) -> None:
-    trial = loop.trials.next_trial()
-    assert trial is not None
-    loop._start(trial)
-    while not loop.store.checkpoint_path(trial.run.id).exists():
-        loop.executor.next_event()
-    (worker,) = workers_of(os.getpid())
-    os.kill(worker, signal.SIGSTOP)
-    loop.stopping.set()
-    loop._stop_active()  # it dies before it can read this
-    os.kill(worker, signal.SIGKILL)
-    while loop.active:
-        event = loop.executor.next_event()
-        assert event is not None
-        loop._handle_event(event)
-    assert loop.store.checkpoint_path(trial.run.id).exists()
-    assert loop.store.result(trial.run.id) is None
-    assert [trial.state.name for trial in loop.trials.all_trials()] == ["FAIL", "WAITING"]

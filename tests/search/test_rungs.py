@@ -65,13 +65,6 @@ def test_the_order_of_the_others_does_not_matter(
         assert should_promote(own, others) == decided
 
 
-@given(st.lists(st.integers(0, 6).map(float), min_size=1, max_size=15))
-def test_with_one_goal_the_best_third_is_promoted(values: list[float]) -> None:
-    own, *others = values
-    worst_kept = sorted(values)[max(1, len(values) // REDUCTION_FACTOR) - 1]
-    assert should_promote([own], [[other] for other in others]) == (own <= worst_kept)
-
-
 @pytest.mark.parametrize("epochs", [27, 54])
 def test_with_one_goal_the_runs_stop_that_optuna_stops(epochs: int) -> None:
     chance = np.random.default_rng(epochs)
@@ -115,12 +108,3 @@ def test_within_a_rank_the_largest_crowding_distance_is_promoted() -> None:
     more = [[30.0 + i, 30.0 + i] for i in range(3)]
     assert go_on(last + more) == [BEST, behind[0], behind[3], behind[-1]]
     assert go_on(last + more + more) == [BEST, behind[0], *behind[2:]]
-
-
-def test_unbeaten_points_are_all_promoted() -> None:
-    front = [[float(i), 8.0 - i] for i in range(9)]
-    assert all(should_promote(p, front[:i] + front[i + 1 :]) for i, p in enumerate(front))
-
-
-def test_the_first_at_a_rung_is_promoted() -> None:
-    assert should_promote([1.0, 2.0], [])

@@ -13,9 +13,8 @@ from spectrum.analysis.evidence import gather_evidence
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.search import SearchConfig, load_trials, run_search
-from spectrum.search.candidates import make_candidates
+from spectrum.search.candidates import Candidates
 from spectrum.search.check import WINNER, state_verdict
-from spectrum.search.space import make_space
 from spectrum.search.storage import silence_optuna, storage_url
 from spectrum.search.table import make_rows
 from tests.search.processes import Sharing
@@ -101,9 +100,9 @@ def test_runs_are_pruned_by_mean_average_precision(
 
 @pytest.mark.parametrize(("difference", "said"), [(-0.2, "is lower in MAP@3"), (0.0, "apart in")])
 def test_the_verdict_names_the_measure(
-    difference: float, said: str, small_search: Callable[..., SearchConfig]
+    difference: float, said: str, small_candidates: Callable[..., Candidates]
 ) -> None:
-    candidates = make_candidates(make_space(small_search(**CHANGES)))
+    candidates = small_candidates(**CHANGES, minimize="macs")
     points: dict[str, Point] = {
         WINNER: candidates.point(at(candidates, "1 C C")),
         "best uniform": candidates.point(at(candidates, "C C C")),
@@ -119,10 +118,10 @@ def test_the_verdict_names_the_measure(
         "difference_high": difference + 0.1,
     }
     measure = candidates.measure
-    sentence = state_verdict(points, {WINNER: winner}, False, ["macs"], measure)
+    sentence = state_verdict(candidates.config, points, winner, False, measure)
     assert f"{said} " in sentence
     assert "accura" not in sentence
     alone = {WINNER: points[WINNER]}
     assert "reaches a mean average precision (MAP@3) of 0.5000 on the test split" in (
-        state_verdict(alone, {WINNER: winner}, False, measure=measure)
+        state_verdict(candidates.config, alone, winner, False, measure)
     )

@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from spectrum.search import SearchConfig
 from spectrum.search.storage import (
+    StorageCaller,
     StorageLost,
-    call_with_retries,
     open_study,
     silence_optuna,
     storage_url,
@@ -39,7 +39,7 @@ def test_a_call_is_made_again_until_the_storage_is_back(
         return len(study.get_trials())
 
     change(study, "ALTER TABLE trials RENAME TO away")
-    assert call_with_retries(count, said.append, lambda: False) == 0
+    assert StorageCaller(said.append)(count) == 0
     assert len(calls) == 4
     assert said == [
         "the storage can't be reached (no such table: trials); trying again",
@@ -51,7 +51,7 @@ def test_a_storage_may_be_given_up(study: optuna.Study, monkeypatch: pytest.Monk
     monkeypatch.setattr("spectrum.search.storage._RETRY_PAUSE", 0.0)
     change(study, "ALTER TABLE trials RENAME TO away")
     with pytest.raises(StorageLost, match="can't be reached: no such table: trials"):
-        call_with_retries(study.get_trials, lambda _: None, lambda: True)
+        StorageCaller(lambda _: None, lambda: True)(study.get_trials)
 
 
 def test_a_hung_process_cannot_lock_out_others_for_long(

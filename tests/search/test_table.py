@@ -14,9 +14,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from spectrum.search import SearchConfig, load_trials
 from spectrum.search.samplers import distributions
 from spectrum.search.space import Space, make_space
-from spectrum.search.storage import ERROR
 from spectrum.search.table import TRIALS, make_rows
-from spectrum.search.trials import DUPLICATE
+from spectrum.search.trial_states import DUPLICATE, ERROR
 from spectrum.study.outputs import write_rows
 
 Search = Callable[..., SearchConfig]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -40,16 +39,23 @@ def finish_all(trials: Trials) -> None:
         trials.finish(trial, DONE)
 
 
-def in_between(trials: Trials, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls a function once, just before a process asks its study for a trial."""
-    ask = trials.study.ask
+def before(owner: object, name: str, what: Callable[[], object], monkeypatch: Any) -> None:
+    """Calls a function once, just before the next call of a method."""
+    method = getattr(owner, name)
 
-    def late(*given: Any) -> optuna.Trial:
-        monkeypatch.setattr(trials.study, "ask", ask)
+    def late(*given: Any) -> Any:
+        monkeypatch.setattr(owner, name, method)
         what()
-        return ask(*given)
+        return method(*given)
 
-    monkeypatch.setattr(trials.study, "ask", late)
+    monkeypatch.setattr(owner, name, late)
+
+
+def finish_two(trials: Trials) -> None:
+    """Queues the starting points, which are two, and finishes them."""
+    trials.enqueue_starting_points()
+    for _ in range(2):
+        trials.finish(start_next(trials), DONE)
 
 
 def test_points_queued_by_two_processes_at_once_are_tried_once(shared: Any) -> None:
@@ -89,11 +95,9 @@ def test_no_more_are_tried_than_were_asked_for(
 ) -> None:
     processes = shared(trials=3)
     first, second = processes.join(), processes.join()
-    first.enqueue_starting_points()
-    for _ in range(2):
-        first.finish(start_next(first), DONE)
+    finish_two(first)
     taken: list[ActiveTrial] = []
-    in_between(first, lambda: taken.append(start_next(second)), monkeypatch)
+    before(first.study, "ask", lambda: taken.append(start_next(second)), monkeypatch)
     assert first.next_trial() is None
     second.finish(taken[0], DONE)
     assert first.next_trial() is None
@@ -106,9 +110,7 @@ def test_a_point_proposed_by_two_processes_at_once_does_not_end_a_search(
 ) -> None:
     processes = shared()
     first, second = processes.join(), processes.join()
-    first.enqueue_starting_points()
-    for _ in range(2):
-        first.finish(start_next(first), DONE)
+    finish_two(first)
     # The other process starts the point that this one is about to propose, too late to be seen.
     sampler = first.study.sampler
     propose, taken = sampler.sample_relative, list[ActiveTrial]()
@@ -133,21 +135,14 @@ def test_a_trial_lost_while_its_point_is_proposed_is_left_behind(
 ) -> None:
     processes = shared()
     slow, other = processes.join(), processes.join()
-    slow.enqueue_starting_points()
-    for _ in range(2):
-        slow.finish(start_next(slow), DONE)
-    sampler = slow.study.sampler
-    propose = sampler.sample_relative
+    finish_two(slow)
 
-    def late(*given: Any) -> dict[str, Any]:
-        monkeypatch.undo()
+    def lose_it() -> None:
         for _ in range(2):
             an_hour_passes(other.study)
             other.queue_lost_again()
-        proposed: dict[str, Any] = propose(*given)
-        return proposed
 
-    monkeypatch.setattr(sampler, "sample_relative", late)
+    before(slow.study.sampler, "sample_relative", lose_it, monkeypatch)
     finish_all(slow)
     assert len(points_done(slow)) == 4
     assert not slow.any_unfinished()
@@ -168,12 +163,10 @@ def test_a_failed_point_isnt_proposed_again_and_ends_nothing(shared: Any) -> Non
 def test_lost_trials_count_until_they_are_queued_again(shared: Any) -> None:
     processes = shared(trials=3)
     killed, other = processes.join(), processes.join()
-    killed.enqueue_starting_points()
-    for _ in range(2):
-        killed.finish(start_next(killed), DONE)
+    finish_two(killed)
     trial = start_next(killed)
     killed.study.tell(trial.optuna_trial.number, state=TrialState.FAIL)  # and then it was killed
-    assert other.count_points() == 3
+    assert other.count_points(other.all_trials()) == 3
     assert other.any_unfinished()
     assert other.next_trial() is None
     other.queue_lost_again()
@@ -203,11 +196,12 @@ def test_a_trial_may_be_taken_over_while_its_result_is_told(
     stopped.enqueue_starting_points()
     trial = start_next(stopped)
 
-    def late(*_: object) -> None:  # Optuna has checked that the trial isn't over, and writes next
+    def lose_it() -> None:
         an_hour_passes(other.study)
         other.queue_lost_again()
 
-    monkeypatch.setattr(stopped.study.sampler, "after_trial", late)
+    # Optuna has checked that the trial isn't over, and writes next.
+    before(stopped.study.sampler, "after_trial", lose_it, monkeypatch)
     stopped.finish(trial, DONE)
     assert other.all_trials()[trial.optuna_trial.number].state == TrialState.FAIL
     assert other.any_unfinished()
@@ -249,11 +243,11 @@ def test_no_trial_is_lost_to_an_outage_of_the_storage(
             change(first.study, "ALTER TABLE away RENAME TO trials")
         calls.append(1)
 
-    monkeypatch.setattr(second, "_notify", back)
+    monkeypatch.setattr(second._call, "_notify", back)
     second.queue_lost_again()
     second.queue_lost_again()
     assert len(calls) == 2  # one line when it is unavailable, one when it is back
     assert first.all_trials()[trial.optuna_trial.number].state == TrialState.RUNNING
-    monkeypatch.setattr(second, "_last_outage", float("-inf"))  # a while later
+    monkeypatch.setattr(second._call, "last_outage", float("-inf"))  # a while later
     second.queue_lost_again()
     assert first.all_trials()[trial.optuna_trial.number].state == TrialState.FAIL
