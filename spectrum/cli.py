@@ -21,18 +21,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
-__all__ = [
-    "CommandFailed",
-    "make_app",
-    "make_command",
-    "make_console",
-    "name_flag",
-    "print_error",
-    "run_app",
-    "started_by_torchrun",
-    "warn_of_other_spectrum",
-]
-
 _SUMMARY = "How many channel-space segments"
 """The beginning of this distribution's summary, as pyproject.toml has it."""
 

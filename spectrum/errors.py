@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["FieldError", "as_text", "first_field_error"]
-
 
 class FieldError(ValueError):
     """A value that a field can't have. Its text is one line: ``field (=value) allowed``.

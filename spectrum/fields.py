@@ -14,8 +14,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spectrum.errors import FieldError, as_text, first_field_error
 
-__all__ = ["Config", "Facts", "check_needs", "column_name", "field_facts"]
-
 
 class Config(BaseModel):
     """A frozen configuration, which refuses unknown fields. Its repr leaves defaults out."""
@@ -41,7 +39,6 @@ class Config(BaseModel):
         for name, field in type(self).model_fields.items():
             if field.is_required() or getattr(self, name) != field.default:
                 yield name, getattr(self, name)
-
 
     def _repr_html_(self) -> str:
         """All fields and their values as a table, for notebooks."""

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["cache_folder", "write_atomic", "write_cached", "write_json"]
-
 _LOG = logging.getLogger(__name__)
 
 

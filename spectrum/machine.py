@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cpu_count", "cpu_threads", "device_name", "is_out_of_memory"]
-
 
 def cpu_count() -> int:
     """Returns the number of CPU cores that this process may use."""

@@ -14,17 +14,6 @@ from typing import SupportsIndex, TypeAlias
 
 from spectrum.errors import FieldError
 
-__all__ = [
-    "UNCONVERTED",
-    "Segments",
-    "SegmentsLike",
-    "Setting",
-    "format_setting",
-    "layer_segments",
-    "parse_points",
-    "parse_setting",
-]
-
 UNCONVERTED = "-"
 """Stands for the segments and the order of a user's model that isn't converted."""
 

@@ -11,14 +11,6 @@ from typing import Any
 
 from spectrum.errors import FieldError
 
-__all__ = [
-    "call_user_callable",
-    "describe_error",
-    "import_callable",
-    "is_callable_name",
-    "parameters_of",
-]
-
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 
 

@@ -8,18 +8,6 @@ from spectrum.analysis.measure import mean_average_precision
 from spectrum.data.config import DataConfig
 from spectrum.fields import column_name, field_facts
 
-__all__ = [
-    "COMPARED",
-    "CURVE_COLUMNS",
-    "LATENCY",
-    "MULTI_LABEL",
-    "NOT_OF_POINT",
-    "ORIGIN",
-    "ROW",
-    "TASK_COLUMNS",
-    "Column",
-]
-
 Role: TypeAlias = Literal["run", "point", "cost", "measured"]
 
 LATENCY = "latency"

@@ -31,8 +31,6 @@ from spectrum.analysis.columns import COMPARED
 from spectrum.analysis.measure import ACCURACY, Measure
 from spectrum.errors import FieldError
 
-__all__ = ["bootstrap", "compare", "comparison_columns"]
-
 LEVEL = 0.95
 DRAWS = 2000
 _MAX_BATCH = 4_000_000  # random numbers drawn at once: 32 MB

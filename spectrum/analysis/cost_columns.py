@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["LAYER_COLUMNS", "POINT_COLUMNS", "SUMMED_COLUMNS"]
-
 POINT_COLUMNS = ("network", "order", "segments", "width", "miss", "classes", "input")
 """They tell one point from another."""
 

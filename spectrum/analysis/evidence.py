@@ -32,18 +32,6 @@ from spectrum.analysis.statistics import (
 )
 from spectrum.errors import FieldError
 
-__all__ = [
-    "Study",
-    "StudyAnalysis",
-    "analyze_study",
-    "compare_points",
-    "compare_study",
-    "compared_field",
-    "count_samples_as_seeds",
-    "gather_evidence",
-    "summarize_study",
-]
-
 Answers: TypeAlias = NDArray[np.bool_] | NDArray[np.float32]
 AnswersOf: TypeAlias = Callable[[str], Answers]
 Study: TypeAlias = pd.DataFrame | Path | str

@@ -15,21 +15,6 @@ from spectrum.analysis.columns import CURVE_COLUMNS, MULTI_LABEL, ORIGIN, ROW
 from spectrum.analysis.measure import ACCURACY, infer_measure_from_names, mean_average_precision
 from spectrum.errors import FieldError
 
-__all__ = [
-    "AVERAGE_PRECISION",
-    "CORRECT",
-    "CURVES",
-    "RESULTS",
-    "STUDY",
-    "load_average_precision",
-    "load_correct",
-    "load_curves",
-    "load_results",
-    "read_arrays",
-    "read_rows",
-    "read_study",
-]
-
 STUDY = "study.json"
 RESULTS = "results.csv"
 CURVES = "curves.csv"

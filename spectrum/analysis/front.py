@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from spectrum.analysis.measure import infer_measure
 from spectrum.errors import FieldError
 
-__all__ = ["Cost", "pareto_front", "undominated"]
-
 Cost: TypeAlias = Literal["params", "macs", "train_seconds"]
 
 

@@ -6,16 +6,6 @@ import textwrap
 
 import pandas as pd
 
-__all__ = [
-    "field_label",
-    "format_count",
-    "format_count_range",
-    "format_value",
-    "nearly_equal",
-    "shorten_setting",
-    "wrap_setting",
-]
-
 BUDGET_TOLERANCE = 0.03  # costs that were matched to one budget differ by less
 
 

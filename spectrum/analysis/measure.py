@@ -12,15 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "ACCURACY",
-    "MAP_AT",
-    "Measure",
-    "infer_measure",
-    "infer_measure_from_names",
-    "mean_average_precision",
-]
-
 MAP_AT = "map_at"
 """The column that says how many predictions a mean average precision looks at."""
 

@@ -14,8 +14,6 @@ import pandas as pd
 
 from spectrum.errors import FieldError
 
-__all__ = ["PUBLISHED", "PublishedNetwork", "load_published", "published_differences"]
-
 _CURVE_COLUMNS = ["source", "architecture", "dataset", "budget", "metric"]
 
 

@@ -10,8 +10,6 @@ from spectrum.analysis.labels import field_label, shorten_setting
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.analysis.statistics import split_into_curves, varied_columns
 
-__all__ = ["state_evidence"]
-
 
 def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "seed") -> list[str]:
     """State which points are better, which can't be told apart, and which runs were left out.

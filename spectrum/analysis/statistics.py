@@ -13,18 +13,6 @@ from spectrum.analysis.labels import field_label
 from spectrum.analysis.measure import infer_measure
 from spectrum.errors import FieldError
 
-__all__ = [
-    "Curve",
-    "Interval",
-    "are_comparable",
-    "mean_interval",
-    "point_columns",
-    "pool_samples_as_seeds",
-    "split_into_curves",
-    "summarize",
-    "varied_columns",
-]
-
 
 class Interval(NamedTuple):
     """A mean and the bounds of its confidence interval."""

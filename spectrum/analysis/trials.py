@@ -14,8 +14,6 @@ from spectrum.analysis.front import undominated
 from spectrum.analysis.measure import infer_measure
 from spectrum.errors import FieldError
 
-__all__ = ["finished_trials", "hypervolume", "search_front", "search_progress"]
-
 _COSTS = ("params", "macs", "latency")
 # The usual margin of the reference: a point that is worst in one goal still adds to the volume.
 _REFERENCE_MARGIN = 0.1

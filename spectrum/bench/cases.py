@@ -20,8 +20,6 @@ from spectrum.errors import FieldError
 from spectrum.networks import PRESETS, NetworkConfig, build, call_user_code, is_user_code
 from spectrum.segments import UNCONVERTED
 
-__all__ = ["BuiltNetwork", "add_points", "build_case"]
-
 
 class BuiltNetwork(NamedTuple):
     """A network with its costs.

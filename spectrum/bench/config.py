@@ -13,18 +13,6 @@ from spectrum.errors import FieldError
 from spectrum.fields import Config, Facts
 from spectrum.segments import Segments, format_setting, parse_points
 
-__all__ = [
-    "PLANS",
-    "LayerBenchConfig",
-    "Layout",
-    "NetworkBenchConfig",
-    "NetworkCase",
-    "PlanName",
-    "StudyBenchConfig",
-    "default_points",
-    "parse_case",
-]
-
 Layout: TypeAlias = Literal["contiguous", "channels_last"]
 PlanName: TypeAlias = Literal["auto", "native", "merged", "relaid", "kernel"]
 PLANS: tuple[str, ...] = get_args(PlanName)

@@ -30,8 +30,6 @@ from spectrum.report.figure_style import (
 )
 from spectrum.report.label_placement import label_points
 
-__all__ = ["figure_of_layer", "figure_of_networks", "figure_of_study", "network_series"]
-
 _CURVES = (
     ("ms", "this project's layer", "-"),
     ("default_ms", "the library's, default layout", "--"),

@@ -25,8 +25,6 @@ from spectrum.segments import Segments
 from spectrum.training.seeding import seeded
 from spectrum.user_code import describe_error
 
-__all__ = ["LayerTimes", "bench_layer"]
-
 _PROBE_SHARE = 0.1  # of the time, for each of the two measurements of the ceilings
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _KINDS = ("ours", "native")

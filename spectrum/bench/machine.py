@@ -10,8 +10,6 @@ import torch
 from spectrum.errors import FieldError
 from spectrum.machine import cpu_threads, device_name, is_out_of_memory
 
-__all__ = ["benchmark_settings", "describe_machine", "name_batch_if_memory_runs_out"]
-
 
 def describe_machine(device: str) -> str:
     """One line with the processor or GPU, the number of threads and the version of torch.

@@ -20,8 +20,6 @@ from spectrum.costs.workload import make_workload
 from spectrum.kernels.plans import using_plan
 from spectrum.training.seeding import seeded
 
-__all__ = ["NetworkTimes", "bench_networks"]
-
 
 class NetworkTimes(NamedTuple):
     """The measurements of networks.

@@ -14,8 +14,6 @@ import torch
 
 from spectrum.costs.timing import Timing
 
-__all__ = ["Ceilings", "Probe", "make_probes", "measured_ceilings", "roofline_seconds"]
-
 _SIDES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 _MEBIBYTE = 2**20
 _BUFFERS = (32 * _MEBIBYTE, 128 * _MEBIBYTE)

@@ -42,8 +42,6 @@ from spectrum.files import write_atomic
 from spectrum.study.outputs import write_rows
 from spectrum.study.study import prepare_folder
 
-__all__ = ["run_layer", "run_network", "run_study"]
-
 
 def run_layer(bench: LayerBenchConfig) -> None:
     """Time a layer along the dial, and write ``layer.csv`` and ``layer.png``.

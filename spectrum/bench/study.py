@@ -21,8 +21,6 @@ from spectrum.cli import CommandFailed
 from spectrum.study import StudyConfig
 from spectrum.study.plan import make_plan
 
-__all__ = ["StudyTimes", "bench_study", "compare_accuracy", "speedup", "time_program"]
-
 OURS, PLAIN = "spectrum.study", "plain script"
 SEGMENTS = "1,4,32,C"
 _COLUMNS = ["segments", "seed", "params", "test_top1"]

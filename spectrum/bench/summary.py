@@ -8,15 +8,6 @@ from itertools import pairwise
 import pandas as pd
 from scipy import stats
 
-__all__ = [
-    "SETTINGS",
-    "geometric_means",
-    "interval_columns",
-    "slowest_uneven_point",
-    "time_increases",
-    "varied_settings",
-]
-
 SETTINGS = ("precision", "layout", "plan", "batch", "mode")
 """The settings with which networks are timed, besides their segments."""
 MAX_INCREASE = 0.1  # of time from one point to the next that isn't reported

@@ -12,8 +12,6 @@ from spectrum.analysis.labels import format_count
 from spectrum.bench.summary import varied_settings
 from spectrum.report.tables import Column, Table, as_rich, make_cells
 
-__all__ = ["format_number", "layer_table", "network_table", "study_table"]
-
 
 def layer_table(rows: pd.DataFrame) -> rich.table.Table:
     """The times of a layer, one line per point.

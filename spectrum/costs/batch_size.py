@@ -20,8 +20,6 @@ from spectrum.errors import FieldError
 from spectrum.layers import check_int
 from spectrum.machine import is_out_of_memory
 
-__all__ = ["find_batch_size"]
-
 USABLE_SHARE = 0.8  # of the free memory of the CPU; libraries and other programs need some too
 # Of the smaller batch that is measured. Batch normalisation may refuse one image in training, and
 # libraries may compute one image in another way.

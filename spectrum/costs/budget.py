@@ -17,17 +17,6 @@ from spectrum.layers import check_int
 from spectrum.networks import MAX_WIDTH, NetworkConfig, build_on_meta, is_user_code, takes_argument
 from spectrum.segments import Segments, parse_setting
 
-__all__ = [
-    "MIN_WIDTH",
-    "Match",
-    "check_width_solvable",
-    "count_reference",
-    "match_budget",
-    "reference_config",
-    "round_width",
-    "widths_around",
-]
-
 TOLERANCE = 0.002  # of the miss
 MIN_WIDTH = 1e-4
 SEARCH_STEPS = 25  # of 0.1% each, to either side of the estimated width

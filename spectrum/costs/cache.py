@@ -20,8 +20,6 @@ from spectrum.costs.rows import Costs
 from spectrum.files import cache_folder, write_cached
 from spectrum.networks import NetworkConfig
 
-__all__ = ["cached_costs"]
-
 _LOG = logging.getLogger(__name__)
 _COSTS = TypeAdapter(Costs)
 # The sources that a count depends on, besides its configuration and the version of torch.

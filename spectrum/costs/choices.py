@@ -9,8 +9,6 @@ from pydantic import AfterValidator
 
 from spectrum.fields import Facts
 
-__all__ = ["ImageShape", "Matching", "MeasuredPrecision", "parse_shape"]
-
 Matching: TypeAlias = Literal["params", "macs", "latency", "none"]
 """``"none"`` leaves the width of a network alone; the others solve it for a budget of that cost."""
 

@@ -27,8 +27,6 @@ from spectrum.costs.rows import Costs, module_costs
 from spectrum.errors import FieldError
 from spectrum.user_code import describe_error
 
-__all__ = ["count_costs", "count_parameters"]
-
 # The operators of convolutions and linear layers, with the functions that count their MACs.
 _MAC_HANDLES: dict[str, Handle] = {
     "_convolution": conv_flop_jit,

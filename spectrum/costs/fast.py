@@ -20,8 +20,6 @@ from spectrum.costs.inputs import checked_shape, record_calls
 from spectrum.costs.rows import Costs, module_costs
 from spectrum.networks import NetworkConfig, build, build_on_meta, is_user_code
 
-__all__ = ["count_config"]
-
 _COUNTED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.AdaptiveAvgPool2d)
 
 

@@ -22,8 +22,6 @@ from spectrum.errors import FieldError
 from spectrum.networks import NetworkConfig, build, call_user_code, is_user_code, takes_argument
 from spectrum.segments import UNCONVERTED
 
-__all__ = ["CostGrid", "add_name_to_errors", "cost_grid", "cost_rows", "unconverted_rows"]
-
 
 class CostGrid(NamedTuple):
     """The costs of many networks.

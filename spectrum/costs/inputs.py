@@ -15,16 +15,6 @@ from spectrum.errors import FieldError
 from spectrum.layers import check_int
 from spectrum.user_code import describe_error
 
-__all__ = [
-    "ModuleCall",
-    "checked_shape",
-    "eval_mode",
-    "input_shape_error",
-    "make_example",
-    "record_calls",
-    "shape_as_text",
-]
-
 # Sides of square inputs to try, up to the largest in use. A bisection between two follows.
 _SIDES = (8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512, 768, 1024)
 

@@ -32,17 +32,6 @@ from spectrum.errors import FieldError
 from spectrum.machine import cpu_threads
 from spectrum.networks import NetworkConfig, build
 
-__all__ = [
-    "LATENCY_BATCH",
-    "LatencyConditions",
-    "LatencyMatch",
-    "Reference",
-    "match_latency",
-    "measure_latency",
-    "measure_reference",
-    "solve_width",
-]
-
 LATENCY_BATCH = 32
 """Images per batch that a latency is measured with: the default batch size of recipes."""
 

@@ -12,8 +12,6 @@ from spectrum.costs.choices import MeasuredPrecision
 from spectrum.costs.timing import checked_device, time_interleaved
 from spectrum.costs.workload import make_workload, preserve_rng_state
 
-__all__ = ["MeasuredCosts", "measure_costs"]
-
 
 @dataclass(frozen=True)
 class MeasuredCosts:

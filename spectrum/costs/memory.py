@@ -11,8 +11,6 @@ from pathlib import Path
 import torch
 from torch.autograd.profiler import profile
 
-__all__ = ["max_memory_allocated", "memory_available", "memory_trace"]
-
 _LOG_LEVEL = "KINETO_LOG_LEVEL"
 
 

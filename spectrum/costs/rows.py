@@ -15,8 +15,6 @@ from spectrum.analysis.cost_columns import LAYER_COLUMNS, SUMMED_COLUMNS
 from spectrum.costs.inputs import shape_as_text
 from spectrum.layers import SegmentedConv, UnevenConv2d
 
-__all__ = ["Costs", "ModuleCosts", "layer_rows", "module_costs"]
-
 _TABLE = ("layer", "kind", "output_shape", "segments", "params", "macs", "activations")
 
 

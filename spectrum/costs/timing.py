@@ -19,8 +19,6 @@ from scipy.special import bdtr
 from spectrum.errors import FieldError
 from spectrum.layers import check_int
 
-__all__ = ["Ratio", "Timing", "checked_device", "median_interval", "ratio", "time_interleaved"]
-
 _Key = TypeVar("_Key", bound=Hashable)
 WARM_UPS = 2  # calls that aren't timed; the first may allocate and compile
 CONFIDENCE = 0.95

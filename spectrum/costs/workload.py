@@ -20,8 +20,6 @@ from spectrum.errors import FieldError
 from spectrum.layers import check_int
 from spectrum.machine import is_out_of_memory
 
-__all__ = ["Workload", "make_workload", "preserve_rng_state"]
-
 _TYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name) for name in get_args(MeasuredPrecision)
 }

@@ -12,8 +12,6 @@ import torch
 from spectrum.data.source import Source
 from spectrum.user_code import describe_error
 
-__all__ = ["check_arrays", "concatenate", "number_classes", "to_numpy"]
-
 
 def check_arrays(split: int, images: Any, labels: Any, classes: Any = ()) -> Source:
     """Check arrays or tensors, and convert them to a ``Source`` whose labels aren't numbered yet.

@@ -30,8 +30,6 @@ from spectrum.data.splitting import split_indices, split_notes
 from spectrum.data.stream import StreamedSplit
 from spectrum.errors import FieldError
 
-__all__ = ["assemble"]
-
 _MAX_IN_MEMORY = 2**30  # bytes of decoded images up to which loading "auto" is "memory"
 _MIN_STD = 0.05  # float32 means of squares can't tell a smaller standard deviation from 0
 _CHUNK = 1000  # images that are summed up at a time

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from spectrum.data.augmentation import Augmentation
 
-__all__ = ["AugmentationParameters", "augment", "sample_parameters"]
-
 
 @dataclass(frozen=True)
 class AugmentationParameters:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["NO_AUGMENTATION", "Augmentation"]
-
 
 @dataclass(frozen=True)
 class Augmentation:

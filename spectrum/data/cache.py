@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from spectrum.files import cache_folder, write_cached
 
-__all__ = ["cache_path", "read_array", "write_array"]
-
 _LOG = logging.getLogger(__name__)
 _CHECKSUM_BYTES = 4  # after the array in the file
 

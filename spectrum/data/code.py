@@ -23,8 +23,6 @@ from spectrum.data.source import SPLIT_NAMES, TRAIN, UNASSIGNED, Numbers, Source
 from spectrum.errors import FieldError
 from spectrum.user_code import call_user_callable, describe_error, import_callable, parameters_of
 
-__all__ = ["read_callable"]
-
 _ALLOWED = (
     "a spectrum.Dataset, (images, labels), (images, labels, class names), a map-style torch "
     "Dataset of (image, label), or a dict of these by split"

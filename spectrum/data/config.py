@@ -16,8 +16,6 @@ from spectrum.errors import FieldError
 from spectrum.fields import Config, Facts, check_needs
 from spectrum.user_code import is_callable_name
 
-__all__ = ["DATA_SETS", "NUM_QUARTERS", "USER_KINDS", "DataConfig"]
-
 DATA_SETS = ("digits", "planted")
 USER_KINDS = ("folder", "parquet", "hub", "code")
 """The kinds of source that a user's own images come from."""

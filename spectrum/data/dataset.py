@@ -14,8 +14,6 @@ from spectrum.data.augment import augment, sample_parameters
 from spectrum.data.augmentation import NO_AUGMENTATION, Augmentation
 from spectrum.data.source import listed
 
-__all__ = ["LAYOUTS", "Dataset", "Examples", "Split"]
-
 LAYOUTS = {
     None: torch.preserve_format,
     False: torch.contiguous_format,

@@ -11,8 +11,6 @@ from sklearn.datasets import load_digits
 from spectrum.data.config import DataConfig
 from spectrum.data.source import Source, unassigned
 
-__all__ = ["read_digits"]
-
 
 def read_digits(_: DataConfig) -> Source:
     """Read the images (1797, 1, 8, 8), float32 from 0 to 16, and their labels."""

@@ -14,8 +14,6 @@ import numpy.typing as npt
 from spectrum.data.config import DataConfig
 from spectrum.data.source import FOLDER_SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION, Source, listed
 
-__all__ = ["FolderReader", "read_folder"]
-
 # Characters that break a line or reverse the order of the text, and bytes that aren't UTF-8.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 

@@ -18,8 +18,6 @@ from typing import Any
 
 from spectrum.user_code import describe_error
 
-__all__ = ["datasets_library", "load_files", "load_from_hub"]
-
 _TIMEOUT = 10.0  # seconds in which the hub has to say whether it has a data set
 _NAME = re.compile(r"(?!.*(--|\.\.))\w[\w.-]*(/\w[\w.-]*)?")
 

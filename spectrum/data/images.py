@@ -14,19 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = [
-    "EVALUATION_CROP",
-    "Box",
-    "UnknownRange",
-    "decode",
-    "is_grey",
-    "open_image",
-    "random_crop_box",
-    "random_resized_crop",
-    "resize_and_center_crop",
-    "to_array",
-]
-
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge, in pixels."""
 

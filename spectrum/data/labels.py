@@ -11,8 +11,6 @@ import pyarrow.compute as pc
 
 from spectrum.data.arrays import number_classes
 
-__all__ = ["are_withheld", "read_labels"]
-
 RowName = Callable[[int], str]
 """Returns what a message calls a row."""
 

@@ -18,8 +18,6 @@ from spectrum.data.records import read_hub, read_parquet
 from spectrum.data.source import Source
 from spectrum.errors import FieldError, first_field_error
 
-__all__ = ["ceiling", "load_data"]
-
 _READERS: dict[str, Callable[[DataConfig], Source | Dataset]] = {
     "digits": read_digits,
     "planted": read_planted,

@@ -13,8 +13,6 @@ from spectrum.data.processes import map_in_processes
 from spectrum.data.scan import unreadable
 from spectrum.data.source import Numbers, Reader
 
-__all__ = ["decode_images"]
-
 Pixels = npt.NDArray[np.uint8]
 
 

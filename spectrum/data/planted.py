@@ -34,8 +34,6 @@ from scipy.special import logsumexp
 from spectrum.data.config import NUM_QUARTERS, DataConfig
 from spectrum.data.source import Source, unassigned
 
-__all__ = ["NUM_CLASSES", "generate_planted", "matched_filter", "read_planted", "templates"]
-
 NUM_CLASSES = 8
 
 T = TypeVar("T")

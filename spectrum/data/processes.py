@@ -22,8 +22,6 @@ from rich.progress import Progress
 from spectrum.data.source import Numbers
 from spectrum.machine import cpu_count
 
-__all__ = ["map_in_processes"]
-
 Work = Callable[[Numbers], Any]
 
 _CHUNK = 32  # images per call

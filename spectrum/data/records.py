@@ -24,8 +24,6 @@ from spectrum.data.source import (
 )
 from spectrum.errors import FieldError
 
-__all__ = ["read_hub", "read_parquet"]
-
 _KEYS = {TRAIN: "train", VALIDATION: "validation", TEST: "test", UNASSIGNED: "undivided"}
 _LABELS = {"label", "labels", "class", "classes", "target", "targets", "category", "categories"}
 _IMAGES = "images, bytes or a struct of bytes and path"

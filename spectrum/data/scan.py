@@ -22,8 +22,6 @@ from spectrum.data.images import UnknownRange, decode, is_grey, open_image
 from spectrum.data.processes import map_in_processes
 from spectrum.data.source import Numbers, Reader, Source
 
-__all__ = ["Entries", "fingerprint", "reason_text", "scan", "unreadable"]
-
 Entries = npt.NDArray[Any]
 """What is known about images (N,), with the fields that ``scan`` names."""
 

@@ -11,21 +11,6 @@ import numpy.typing as npt
 
 from spectrum.data.config import DataConfig
 
-__all__ = [
-    "FOLDER_SPLITS",
-    "SPLIT_NAMES",
-    "TEST",
-    "TRAIN",
-    "UNASSIGNED",
-    "VALIDATION",
-    "Numbers",
-    "Reader",
-    "Source",
-    "listed",
-    "note_unreadable",
-    "unassigned",
-]
-
 UNASSIGNED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 """The split of an image. The splits of unassigned images are drawn."""
 

@@ -11,8 +11,6 @@ from sklearn.model_selection import train_test_split
 from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Numbers
 from spectrum.errors import FieldError
 
-__all__ = ["split_indices", "split_notes"]
-
 Targets = Numbers | npt.NDArray[np.bool_]
 
 

@@ -29,8 +29,6 @@ from spectrum.data.scan import unreadable
 from spectrum.data.source import Numbers, Reader
 from spectrum.machine import cpu_count
 
-__all__ = ["StreamedSplit"]
-
 
 @dataclass(frozen=True)
 class StreamedSplit:

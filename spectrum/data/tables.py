@@ -13,8 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["TableReader", "open_column"]
-
 
 @dataclass(frozen=True)
 class TableReader:

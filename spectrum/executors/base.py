@@ -21,8 +21,6 @@ from spectrum.runs.events import OnEvent, RunEvent, execute_run
 from spectrum.runs.execute import RunStopped, status_and_reason
 from spectrum.runs.store import Store
 
-__all__ = ["Engine", "EngineConfig", "Executor", "Output", "Worker", "execute_until_stopped"]
-
 _POLL_INTERVAL = 0.5  # seconds between looks at the runs that wait
 _STOPPED = {"status": "stopped", "error": "not wanted any longer"}
 

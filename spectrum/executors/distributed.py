@@ -35,14 +35,6 @@ from spectrum.runs.store import Store
 from spectrum.training import Diverged
 from spectrum.training.distributed import RankZeroFailed, broadcast
 
-__all__ = [
-    "DistributedExecutor",
-    "RanksOutOfStep",
-    "TorchrunEngine",
-    "open_torchrun",
-    "run_on_rank_zero",
-]
-
 _ENDS_ON_ALL_RANKS = {"done", "diverged", "stopped"}
 
 

@@ -15,8 +15,6 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.events import OnEvent, execute_run
 from spectrum.runs.store import Store
 
-__all__ = ["execute_runs", "open_engine"]
-
 
 @contextmanager
 def open_engine(config: EngineConfig) -> Iterator[Engine]:

@@ -27,15 +27,6 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
 from spectrum.runs.store import Store
 
-__all__ = [
-    "LocalEngine",
-    "LocalExecutor",
-    "available_devices",
-    "import_paths",
-    "worker_count",
-    "worker_variables",
-]
-
 
 @dataclass(frozen=True)
 class LocalEngine:

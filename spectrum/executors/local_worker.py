@@ -21,8 +21,6 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
 from spectrum.runs.store import Store
 
-__all__ = ["serve"]
-
 
 def serve(store: Store, device: str, threads: int) -> None:
     """Execute the runs that arrive on standard input until it ends.

@@ -18,8 +18,6 @@ from rich.progress import (
 from spectrum.analysis.measure import infer_measure_from_names
 from spectrum.runs.events import RunEvent
 
-__all__ = ["ProgressDisplay"]
-
 
 class ProgressDisplay:
     """Displays the progress of all runs from their events.

@@ -29,8 +29,6 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
 from spectrum.runs.store import Store
 
-__all__ = ["RayEngine", "RayExecutor"]
-
 _LOCK_INTERVAL = 0.5  # seconds between attempts to acquire the lock of a run
 _SHUTDOWN_TIMEOUT = 2  # seconds in which workers can remove their files
 

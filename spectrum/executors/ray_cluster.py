@@ -18,8 +18,6 @@ from spectrum.executors.base import EngineConfig
 if TYPE_CHECKING:
     from spectrum.executors.ray import RayEngine
 
-__all__ = ["open_ray"]
-
 _CONNECT_TIMEOUT = 5  # seconds
 _HEALTH_CHECK_TIMEOUT = 8  # seconds; a server that isn't Ray may never answer
 _NEEDS_TOKEN = "it asks for Ray's token, set RAY_AUTH_MODE=token"

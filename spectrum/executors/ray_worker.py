@@ -27,8 +27,6 @@ from spectrum.runs.events import RunEvent
 from spectrum.runs.execute import status_and_reason
 from spectrum.runs.store import Store
 
-__all__ = ["RayWorker", "RunUpdate"]
-
 _CHECKPOINT = "checkpoint.pt"
 # The files of a run in the order in which they are written; result.json says that it is finished.
 _FILES = (

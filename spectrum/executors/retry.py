@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-__all__ = ["Retry", "RetryPolicy"]
-
 # Seconds to wait before each new attempt of a run, by what has ended the last one.
 _AFTER_DEATHS = (0, 0)
 _AFTER_WRITE_FAILURES = (5, 10, 20, 40, 60, 60, 60, 60, 60, 60)

@@ -10,8 +10,6 @@ from torch import Tensor
 from spectrum.kernels.simd import LANES
 from spectrum.kernels.tiles import MAX_OUTPUTS, vectors_per_tile
 
-__all__ = ["Blocking", "even_tile_size", "kernel_size", "make_blocking"]
-
 _CACHE_BYTES = 192 << 10  # for the planes of one tensor in a task
 _STACKED_POSITIONS = 512  # small images are stacked until they have about so many
 

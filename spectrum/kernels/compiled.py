@@ -22,8 +22,6 @@ from numba import cfunc, types
 
 from spectrum.files import cache_folder
 
-__all__ = ["compile_function", "compile_kernel", "run_kernel"]
-
 
 def compile_function(signature: Any) -> Callable[[Callable[..., None]], Any]:
     """A decorator that compiles a function to machine code and caches it on disk.

@@ -26,8 +26,6 @@ from spectrum.kernels.simd import (
     zeros,
 )
 
-__all__ = ["depthwise_backward"]
-
 _CACHE_BYTES = 512 << 10  # for the rows of a task, of input, gradient and result together
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["TYPES", "autocast_type", "can_use_kernel", "channels_last"]
-
 TYPES = {torch.float32, torch.bfloat16}
 """The types that kernels compute in. Others, such as float64 under autocast, are torch's."""
 

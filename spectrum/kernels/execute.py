@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from spectrum.kernels.eligibility import autocast_type, can_use_kernel, channels_last
 from spectrum.kernels.plans import has_avx512, merge_factor, plan_of
 
-__all__ = ["convolve", "pointwise_conv"]
-
 
 def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
     """Convolve the channels of ``x`` by a plan other than the native one.

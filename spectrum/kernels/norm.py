@@ -30,8 +30,6 @@ from spectrum.kernels.simd import (
     zeros,
 )
 
-__all__ = ["moments", "norm_backward", "scale_shift"]
-
 _MAX_TASKS = 64
 
 

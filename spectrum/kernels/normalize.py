@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from spectrum.kernels.eligibility import can_use_kernel, channels_last
 from spectrum.kernels.plans import has_avx512
 
-__all__ = ["normalize"]
-
 _MIN_VALUES = 1 << 17  # for fewer values, calling the kernel costs more than it saves
 
 

@@ -11,8 +11,6 @@ from numba import njit
 
 from spectrum.kernels.simd import FLOAT, first_lanes, load, prefetch, store, transpose, zeros
 
-__all__ = ["fill_zeros", "pack", "unpack"]
-
 
 @njit
 def fill_zeros(address, count):  # type: ignore[no-untyped-def]

@@ -26,16 +26,6 @@ from spectrum.errors import FieldError
 from spectrum.files import cache_folder, write_json
 from spectrum.kernels.eligibility import TYPES, autocast_type, can_use_kernel, channels_last
 
-__all__ = [
-    "PLANS",
-    "Plan",
-    "has_avx512",
-    "merge_factor",
-    "plan_of",
-    "save_tuned_plan",
-    "using_plan",
-]
-
 Plan: TypeAlias = Literal["native", "merged", "relaid", "kernel"]
 """``native`` is torch's grouped convolution. ``merged`` is the same with neighbouring segments
 joined to wider blocks, which are zero off the diagonal. ``relaid`` copies the input to

@@ -27,8 +27,6 @@ from spectrum.kernels.tiles import (
     max_gradient_outputs,
 )
 
-__all__ = ["segments_backward", "segments_forward"]
-
 _MIN_TASKS = 16  # of a backward pass, where the batch allows it
 _FIELDS = len(Blocking._fields)
 

@@ -26,28 +26,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-__all__ = [
-    "FLOAT",
-    "LANES",
-    "add",
-    "emit_broadcast",
-    "emit_fma",
-    "emit_load",
-    "emit_store",
-    "fetch_add",
-    "first_lanes",
-    "fma",
-    "load",
-    "load_args",
-    "mul",
-    "prefetch",
-    "store",
-    "sub",
-    "transpose",
-    "where_positive",
-    "zeros",
-]
-
 LANES = 16
 FLOAT = np.float32(0)
 """The marker of float32 values in memory."""

@@ -34,15 +34,6 @@ from spectrum.kernels.simd import (
     emit_store,
 )
 
-__all__ = [
-    "MAX_OUTPUTS",
-    "call_tile",
-    "compile_conv_tile",
-    "compile_gradient_tile",
-    "max_gradient_outputs",
-    "vectors_per_tile",
-]
-
 MAX_OUTPUTS = 8
 """The most output channels of a tile, and the most vectors of positions."""
 

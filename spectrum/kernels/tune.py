@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from spectrum.kernels.execute import convolve
 from spectrum.kernels.plans import PLANS, Plan, plan_of, save_tuned_plan, using_plan
 
-__all__ = ["time_plans", "tune"]
-
 
 def tune(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> Plan:
     """Find the fastest plan of a layer for such inputs, and store it on disk.

@@ -12,8 +12,6 @@ try:
 except ImportError:  # the package may be left out
     kernels = None  # type: ignore[assignment]
 
-__all__ = ["convolve", "normalize", "pointwise_conv"]
-
 
 def convolve(spatial: nn.Conv2d | UnevenConv2d, x: Tensor) -> Tensor:
     """Compute ``spatial(x)``: (N, C_in, H, W) to (N, C_out, H', W')."""

@@ -7,18 +7,6 @@ from typing import Literal, TypeAlias, get_args
 
 from spectrum.errors import FieldError
 
-__all__ = [
-    "ACTIVATIONS",
-    "ORDERS",
-    "Activation",
-    "Order",
-    "Pair",
-    "check_choice",
-    "check_int",
-    "check_pair",
-    "paddings",
-]
-
 Pair: TypeAlias = tuple[int, int]
 Order: TypeAlias = Literal["spatial_first", "pointwise_first", "spatial_only"]
 Activation: TypeAlias = Literal["relu", "elu"]

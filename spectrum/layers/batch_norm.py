@@ -6,8 +6,6 @@ from torch import Tensor, nn
 
 from spectrum.layers.acceleration import normalize
 
-__all__ = ["BatchNorm2d", "BatchNormReLU"]
-
 
 class BatchNorm2d(nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d``, executed in fewer passes over memory where that is possible."""

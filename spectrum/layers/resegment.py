@@ -23,8 +23,6 @@ from spectrum.layers.spatial import (
 )
 from spectrum.segments import Segments
 
-__all__ = ["from_conv2d", "fuse_pointwise", "resegment_layer"]
-
 
 def from_conv2d(conv: nn.Conv2d) -> SegmentedConv:
     """The ``spatial_only`` layer that equals a convolution, with copies of its weights.

@@ -23,8 +23,6 @@ from spectrum.layers.spatial import (
 from spectrum.layers.towers import Towers
 from spectrum.segments import Segments, SegmentsLike
 
-__all__ = ["SegmentedConv", "segmented_channels"]
-
 
 class SegmentedConv(SpatialModule):
     """A spatial convolution in channel-space segments, with a 1x1 that mixes all channels.

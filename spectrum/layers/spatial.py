@@ -19,18 +19,6 @@ from spectrum.layers.arguments import (
     paddings,
 )
 
-__all__ = [
-    "SpatialModule",
-    "UnevenConv2d",
-    "allocate",
-    "copy_parameters",
-    "dense_weight",
-    "fill_from_dense",
-    "match_memory_format",
-    "plain_convs",
-    "spatial_conv",
-]
-
 _ACTIVATION_MODULES: dict[Activation | None, type[nn.Module]] = {
     None: nn.Identity,
     "relu": nn.ReLU,

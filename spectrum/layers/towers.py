@@ -16,8 +16,6 @@ from spectrum.errors import FieldError
 from spectrum.layers.arguments import Activation, Pair, check_int
 from spectrum.layers.spatial import SpatialModule
 
-__all__ = ["Towers"]
-
 
 class Towers(SpatialModule):
     """Parallel towers on the same input, each a 1x1 and a spatial convolution, concatenated.

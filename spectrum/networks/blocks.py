@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from spectrum.layers import BatchNormReLU, SegmentedConv
 from spectrum.networks.options import Options, Pooling
 
-__all__ = ["ConvNormReLU", "Pool", "StemConv", "conv1x1", "make_stem"]
-
 
 class StemConv(NamedTuple):
     """A regular convolution before the segmented ones; its channels are those at width 1."""

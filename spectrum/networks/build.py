@@ -19,8 +19,6 @@ from spectrum.networks.vgg import vgg
 from spectrum.networks.xception import xception
 from spectrum.segments import Setting
 
-__all__ = ["build", "build_on_meta"]
-
 _FUNCTIONS: dict[str, Callable[..., nn.Module]] = {
     function.__name__: function for function in (xception, inception_v2, inception_v3, vgg, resnet)
 }

@@ -15,8 +15,6 @@ from torch import nn
 from spectrum.errors import FieldError
 from spectrum.user_code import call_user_callable, import_callable, parameters_of
 
-__all__ = ["call_user_code", "code_fingerprint", "takes_argument"]
-
 # The folder of installed packages and that of this package.
 _INSTALLED = (str(Path(torch.__file__).parents[1]), str(Path(__file__).parents[1]))
 

@@ -14,8 +14,6 @@ from spectrum.networks.options import Options
 from spectrum.segments import format_setting
 from spectrum.user_code import is_callable_name
 
-__all__ = ["NAMED_NETWORKS", "NETWORKS", "NamedNetwork", "NetworkConfig", "is_user_code"]
-
 
 @dataclass(frozen=True)
 class NamedNetwork:

@@ -33,8 +33,6 @@ from spectrum.networks.replace import (
 )
 from spectrum.segments import Segments, Setting, parse_setting
 
-__all__ = ["convert"]
-
 log = logging.getLogger(__name__)
 
 

@@ -12,8 +12,6 @@ from spectrum.layers import Order, Pair, SegmentedConv, segmented_channels
 from spectrum.networks.options import Options
 from spectrum.segments import Segments, Setting, format_setting, layer_segments
 
-__all__ = ["SegmentedConvFactory", "order_for", "warn_saturated"]
-
 Network = TypeVar("Network", bound=nn.Module)
 
 

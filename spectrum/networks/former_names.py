@@ -8,8 +8,6 @@ from typing import TypeVar
 
 from torch import nn
 
-__all__ = ["FormerNames", "current_vgg_names", "current_xception_names", "rename_former"]
-
 T = TypeVar("T")
 _KINDS = ("conv", "bn", "relu")
 

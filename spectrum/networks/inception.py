@@ -28,8 +28,6 @@ from spectrum.networks.inception_modules import (
 from spectrum.networks.options import Options, Pooling
 from spectrum.segments import Setting
 
-__all__ = ["Inception", "Logits", "inception_v2", "inception_v3"]
-
 
 @dataclass(frozen=True)
 class Preset:

@@ -16,16 +16,6 @@ from spectrum.networks.blocks import ConvNormReLU, Pool, conv1x1
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.options import Pooling
 
-__all__ = [
-    "AvgPool",
-    "InceptionA",
-    "InceptionAux",
-    "InceptionB",
-    "InceptionC",
-    "InceptionD",
-    "InceptionE",
-]
-
 
 class AvgPool(Pool):
     """Average pooling 3x3 that keeps the resolution.

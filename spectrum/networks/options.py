@@ -13,8 +13,6 @@ from pydantic import (
 from spectrum.fields import Config
 from spectrum.layers.arguments import ACTIVATIONS, Activation, Order
 
-__all__ = ["MAX_WIDTH", "Options", "Pooling"]
-
 MAX_WIDTH = 1000
 Pooling: TypeAlias = Literal["symmetric", "keras"]
 """How a pooling pads: the same on both sides, or as Keras does for ``"same"``."""

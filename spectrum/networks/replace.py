@@ -18,16 +18,6 @@ from spectrum.errors import FieldError
 from spectrum.layers import SegmentedConv
 from spectrum.segments import Segments, Setting, layer_segments
 
-__all__ = [
-    "assign_segments",
-    "display_name",
-    "naming_layer",
-    "replace_modules",
-    "select",
-    "tie_weights",
-    "weight_owners",
-]
-
 log = logging.getLogger(__name__)
 
 

@@ -20,8 +20,6 @@ from spectrum.networks.replace import (
 )
 from spectrum.segments import Setting
 
-__all__ = ["projection_loss", "resegment"]
-
 log = logging.getLogger(__name__)
 
 _SHARED = "it shares weights"

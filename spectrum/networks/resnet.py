@@ -20,8 +20,6 @@ from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.options import Options
 from spectrum.segments import Segments, Setting, parse_setting
 
-__all__ = ["DEPTHS", "Bottleneck", "ResNet", "resnet"]
-
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """The number of bottlenecks in each of the four stages."""
 

@@ -20,8 +20,6 @@ from spectrum.networks.former_names import FormerNames, current_vgg_names
 from spectrum.networks.options import Options
 from spectrum.segments import Setting
 
-__all__ = ["VGG", "VGG_PRESETS", "vgg"]
-
 WIDTHS = (64, 128, 256, 512, 512)
 """The channels of each stage."""
 DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

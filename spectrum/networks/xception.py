@@ -22,8 +22,6 @@ from spectrum.networks.former_names import FormerNames, current_xception_names
 from spectrum.networks.options import Options, Pooling
 from spectrum.segments import Setting
 
-__all__ = ["PRESETS", "Preset", "Xception", "xception"]
-
 
 @dataclass(frozen=True)
 class Preset:

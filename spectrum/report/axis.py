@@ -17,16 +17,6 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from spectrum.analysis.labels import wrap_setting
 from spectrum.errors import FieldError
 
-__all__ = [
-    "assign_label_lines",
-    "draw_connecting_lines",
-    "draw_segment_axis",
-    "figure_width",
-    "neighbour_pairs",
-    "root_figure",
-    "segment_positions",
-]
-
 # The sections of the axis, from left to right: whole counts, settings relative to C, and settings
 # that have no place on the dial.
 _COUNTS, _RELATIVE, _UNORDERED = range(3)

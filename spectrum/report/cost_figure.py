@@ -19,8 +19,6 @@ from spectrum.errors import FieldError
 from spectrum.report.costs import PARTS, cost_parts
 from spectrum.report.figure_style import COST_LABELS, axes_or_new, make_figure
 
-__all__ = ["cost_figure", "plot_costs", "published_marks", "separate_heights"]
-
 CountedCost: TypeAlias = Literal["params", "macs"]
 
 # Okabe and Ito's blue and orange, which colour-blind readers tell apart. In grey the three are

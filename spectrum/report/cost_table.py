@@ -16,8 +16,6 @@ from spectrum.analysis.labels import format_count, format_value
 from spectrum.report.costs import Grouping
 from spectrum.report.tables import Column, Table, as_rich, make_cells
 
-__all__ = ["make_cost_table", "print_cost_table"]
-
 # The counts, in the order in which they get units when exact integers are too wide for the
 # terminal.
 _SHORTENING_ORDER = (

@@ -9,8 +9,6 @@ import pandas as pd
 from spectrum.analysis.cost_columns import LAYER_COLUMNS, POINT_COLUMNS, SUMMED_COLUMNS
 from spectrum.segments import UNCONVERTED
 
-__all__ = ["PARTS", "Grouping", "cost_parts", "group_costs"]
-
 Grouping: TypeAlias = Literal["layer", "flow", "network"]
 
 PARTS = ("spatial", "pointwise", "other")

@@ -26,8 +26,6 @@ from spectrum.report.figure_style import (
     style_axes,
 )
 
-__all__ = ["learning_curve_figure", "learning_curves", "plot_learning_curves"]
-
 # The columns of learning_curves that aren't other fields of the study.
 _CURVE_COLUMNS = ("segments", "epoch", "val_top1", "val_map", "val_low", "val_high", "runs")
 _EARLY = 0.5  # share of the epochs whose values may lie below the axis, so that the rest is legible

@@ -23,8 +23,6 @@ from spectrum.report.figure_style import (
     style_axes,
 )
 
-__all__ = ["difference_curves", "plot_differences"]
-
 _BOUNDS = ["difference", "difference_low", "difference_high"]
 _GREY = "0.55"
 

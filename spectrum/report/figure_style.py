@@ -20,26 +20,6 @@ from spectrum.analysis.statistics import Curve
 from spectrum.errors import FieldError
 from spectrum.report.axis import draw_connecting_lines, draw_segment_axis, segment_positions
 
-__all__ = [
-    "COLOURS",
-    "COST_LABELS",
-    "DASHES",
-    "MARKERS",
-    "Dashes",
-    "axes_or_new",
-    "check_single_curve",
-    "curve_offsets",
-    "draw_best_up_to_cost",
-    "draw_curves_along_dial",
-    "draw_intervals",
-    "interval_source",
-    "lay_out_figure",
-    "make_figure",
-    "segment_styles",
-    "set_cost_axis",
-    "style_axes",
-]
-
 # Okabe and Ito's colours, which colour-blind readers tell apart. The markers differ in grey too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

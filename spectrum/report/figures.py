@@ -22,8 +22,6 @@ from spectrum.report.populations import plot_error_distribution
 from spectrum.report.search.plots import front_costs, plot_search_front, plot_search_progress
 from spectrum.report.search.settings import plot_importance, plot_schedules
 
-__all__ = ["figure_caption", "search_figures", "study_figures"]
-
 _MIN_POPULATION = 20  # runs from which their distribution is worth a figure
 _CAPTIONS = {
     "accuracy_vs_segments": "Mean test {measure} of every point on the dial, with 95% intervals.",

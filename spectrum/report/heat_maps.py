@@ -14,8 +14,6 @@ from spectrum.analysis.statistics import varied_columns
 from spectrum.report.axis import segment_positions
 from spectrum.report.figure_style import axes_or_new, interval_source
 
-__all__ = ["heat_map", "plot_heat_map"]
-
 _FONT = 8.0
 _DARK = 0.179  # luminance below which white text has more contrast than black
 

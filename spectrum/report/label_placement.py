@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectrum.report.axis import root_figure
 
-__all__ = ["label_points", "place_labels"]
-
 Floats: TypeAlias = NDArray[np.float64]
 
 _FONT = 8.5  # size of the labels, in points

@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 
 from spectrum.report.tables import Table
 
-__all__ = ["render_page"]
-
 # The name of each group, empty for none, with the names and texts of its entries.
 _Groups = list[tuple[str, list[tuple[str, str]]]]
 

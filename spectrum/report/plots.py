@@ -23,8 +23,6 @@ from spectrum.report.figure_style import (
 )
 from spectrum.report.label_placement import label_points
 
-__all__ = ["plot_accuracy", "plot_accuracy_vs_segments"]
-
 
 def plot_accuracy_vs_segments(
     study: Study,

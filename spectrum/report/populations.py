@@ -26,8 +26,6 @@ from spectrum.report.figure_style import (
     style_axes,
 )
 
-__all__ = ["error_distribution", "plot_error_distribution"]
-
 
 def error_distribution(results: pd.DataFrame, by: str = "segments") -> pd.DataFrame:
     """Computes the empirical distribution function of the test errors of each population.

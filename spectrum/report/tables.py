@@ -14,19 +14,6 @@ from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.statistics import varied_columns
 from spectrum.analysis.trials import finished_trials, search_front
 
-__all__ = [
-    "Column",
-    "Table",
-    "as_markdown",
-    "as_rich",
-    "make_cells",
-    "point_table",
-    "render_summary",
-    "render_trials",
-    "result_tables",
-    "setting_and_cost_columns",
-]
-
 
 class Column(NamedTuple):
     """A column of a table.

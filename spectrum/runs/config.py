@@ -28,8 +28,6 @@ from spectrum.fields import Config, field_facts
 from spectrum.networks.config import NetworkConfig
 from spectrum.training.recipe import Precision, Recipe
 
-__all__ = ["FORMAT", "RunConfig"]
-
 FORMAT = 2
 """A part of every id. Raise it if the default of a field changes, or if the same fields give other
 results for another reason than rounding."""

@@ -16,8 +16,6 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.execute import execute_safely
 from spectrum.runs.store import Store
 
-__all__ = ["OnEvent", "RunEvent", "execute_run"]
-
 Kind: TypeAlias = Literal["started", "evaluation", "note", "finished"]
 
 

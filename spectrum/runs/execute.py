@@ -32,15 +32,6 @@ from spectrum.training import Diverged, Evaluation, FitResult, Metrics, evaluate
 from spectrum.training.distributed import broadcast, on_rank_zero, world_size
 from spectrum.training.seeding import seeded
 
-__all__ = [
-    "RunStopped",
-    "deterministic",
-    "execute_safely",
-    "load_or_train",
-    "status_and_reason",
-    "train_and_test",
-]
-
 log = logging.getLogger(__name__)
 
 _LOCK_WARNING = 10  # seconds to wait for another process's lock before logging a warning

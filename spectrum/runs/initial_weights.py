@@ -33,8 +33,6 @@ from spectrum.networks.weights.stored import stored_segments
 from spectrum.runs.store import stored_network
 from spectrum.segments import format_setting
 
-__all__ = ["InitialWeights", "build_with_weights", "read_initial_weights"]
-
 # Fields of a network that the study sets for each point; the weights' own values don't count.
 _SET_BY_STUDY = {"name", "segments", "num_classes", "in_channels"}
 

@@ -34,8 +34,6 @@ from spectrum.machine import device_name
 from spectrum.networks import NetworkConfig, build, code_fingerprint, is_user_code
 from spectrum.training import Precision
 
-__all__ = ["LatencyCache", "hash_key", "make_latency_cache", "run_conditions"]
-
 log = logging.getLogger(__name__)
 
 

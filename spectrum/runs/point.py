@@ -15,8 +15,6 @@ from spectrum.runs.solve import Solved
 from spectrum.training import Precision, Recipe
 from spectrum.training.distributed import world_size
 
-__all__ = ["Point", "for_dataset", "make_point"]
-
 
 @dataclass(frozen=True)
 class Point(Solved):

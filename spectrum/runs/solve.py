@@ -21,8 +21,6 @@ from spectrum.machine import is_out_of_memory
 from spectrum.networks import NetworkConfig, build, code_fingerprint, is_user_code
 from spectrum.runs.latency import LatencyCache
 
-__all__ = ["Solved", "reference_cost", "solve"]
-
 _NOTED_MISS = 0.05  # a larger relative miss of the budget is noted
 
 

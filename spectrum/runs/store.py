@@ -26,8 +26,6 @@ from spectrum.errors import FieldError
 from spectrum.files import write_atomic, write_json
 from spectrum.networks import NetworkConfig, build_on_meta, code_fingerprint
 
-__all__ = ["Store", "load_run", "stored_network"]
-
 log = logging.getLogger(__name__)
 
 _NETWORK_KEY = "spectrum.network"  # of the network's configuration in the weights' metadata

@@ -20,9 +20,12 @@ several times at once to share the work.
 def _run(config: SearchConfig) -> int:
     from spectrum.analysis.measure import infer_measure
     from spectrum.report.tables import render_trials
+    from spectrum.search.optimize import SearchFailed
     from spectrum.search.outputs import FRONT, PAGE, WINNER_FOLDER
-    from spectrum.search.search import Interrupted, SearchFailed, StorageLost, run_search
+    from spectrum.search.search import run_search
+    from spectrum.search.storage import StorageLost
     from spectrum.search.table import TRIALS
+    from spectrum.study.study import Interrupted
 
     command = shlex.join(["python", "-m", "spectrum.search", *sys.argv[1:]])
     try:

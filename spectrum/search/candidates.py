@@ -16,8 +16,6 @@ from spectrum.search.config import Cost, SearchConfig
 from spectrum.search.space import Params, Space
 from spectrum.study.solver import PointSolver
 
-__all__ = ["Candidates", "make_candidates"]
-
 _MAX_LOOKED_AT = 100  # points to try before the limits count as impossible
 
 

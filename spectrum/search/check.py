@@ -27,17 +27,6 @@ from spectrum.search.config import Cost, SearchConfig
 from spectrum.study.results import make_row, varied_values
 from spectrum.study.study import execute_all
 
-__all__ = [
-    "UNIFORM",
-    "WINNER",
-    "Check",
-    "Finalist",
-    "check_finalists",
-    "choose_finalists",
-    "copy_winner",
-    "state_verdict",
-]
-
 WINNER = "winner"
 UNIFORM = "best uniform"
 _FINALIST = "finalist"

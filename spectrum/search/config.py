@@ -19,8 +19,6 @@ from spectrum.fields import Facts, column_name
 from spectrum.segments import Segments, parse_setting
 from spectrum.study.grid import GridConfig, qualified_name
 
-__all__ = ["Cost", "Granularity", "Pruner", "Sampler", "SearchConfig"]
-
 Cost: TypeAlias = Literal["params", "macs", "latency"]
 Granularity: TypeAlias = Literal["network", "flow", "block", "layer"]
 Sampler: TypeAlias = Literal["gp", "tpe", "nsga2", "random", "grid"]

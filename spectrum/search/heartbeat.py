@@ -14,8 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from spectrum.search.trial_states import is_lost
 
-__all__ = ["HeartbeatThread", "lost_trials", "queue_lost_again", "was_queued"]
-
 _FIXED = "fixed_params"  # Optuna's attribute of trials that were queued with a point
 _RETRIES = "spectrum.retries"  # the attribute with the numbers of the trials that a trial repeats
 

@@ -23,8 +23,6 @@ from spectrum.search.storage import StorageLost
 from spectrum.search.trials import ActiveTrial, Trials
 from spectrum.study.results import varied_values
 
-__all__ = ["SearchFailed", "optimize"]
-
 _POLL_SECONDS = 0.5  # the longest wait for an event
 _MAX_FAILURES_IN_A_ROW = 10  # failed trials in a row that end a search
 

@@ -30,8 +30,6 @@ from spectrum.search.storage import storage_url, without_password
 from spectrum.search.table import TRIALS
 from spectrum.study.outputs import write_rows
 
-__all__ = ["FRONT", "PAGE", "WINNER_FOLDER", "write_search"]
-
 FRONT = "front.csv"
 PAGE = "report.html"
 WINNER_FOLDER = "winner"

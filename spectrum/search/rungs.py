@@ -18,8 +18,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["rungs", "should_promote"]
-
 REDUCTION_FACTOR = 3  # one run of three is promoted
 
 

@@ -15,8 +15,6 @@ from spectrum.search.config import Sampler
 from spectrum.search.space import MAX_LISTED, Params, Space
 from spectrum.search.trial_states import is_lost, trial_params
 
-__all__ = ["NewPointSampler", "distributions"]
-
 _MAX_CHANGES = 4  # how many parameters of a point to change in search of a new one
 _TRIES_PER_CHANGES = 30  # how many changes of two parameters to try, of three and so on
 _STARTUP_TRIALS = 3  # trials before a model of them is useful; the uniform points come first

@@ -20,11 +20,9 @@ from spectrum.search.config import SearchConfig
 from spectrum.search.optimize import SearchFailed, optimize
 from spectrum.search.outputs import state_selection, write_search
 from spectrum.search.space import make_space
-from spectrum.search.storage import StorageCaller, StorageLost, open_study, silence_optuna
+from spectrum.search.storage import StorageCaller, open_study, silence_optuna
 from spectrum.search.table import load_trials, make_rows
 from spectrum.study.study import Interrupted, prepare_folder
-
-__all__ = ["Interrupted", "SearchFailed", "SearchResult", "StorageLost", "dry_run", "run_search"]
 
 
 class SearchResult(NamedTuple):

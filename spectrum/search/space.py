@@ -16,8 +16,6 @@ from spectrum.search.config import Granularity, SearchConfig
 from spectrum.segments import Segments
 from spectrum.study.grid import Combination
 
-__all__ = ["MAX_LISTED", "Params", "Space", "make_space", "segmented_layers"]
-
 MAX_LISTED = 4096
 """The largest space whose points are listed one by one to find those within the limits."""
 

@@ -23,16 +23,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from spectrum.errors import FieldError, as_text
 from spectrum.search.config import SearchConfig
 
-__all__ = [
-    "MISSED_HEARTBEATS",
-    "StorageCaller",
-    "StorageLost",
-    "open_study",
-    "silence_optuna",
-    "storage_url",
-    "without_password",
-]
-
 MISSED_HEARTBEATS = 3
 """How many heartbeats in a row a trial may miss before it counts as lost."""
 

@@ -17,8 +17,6 @@ from spectrum.analysis.measure import MAP_AT, mean_average_precision
 from spectrum.search.space import Space
 from spectrum.search.trial_states import ERROR, is_over
 
-__all__ = ["TRIALS", "load_trials", "make_rows"]
-
 TRIALS = "trials.csv"
 
 _STATES = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}

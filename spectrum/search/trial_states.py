@@ -6,8 +6,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spectrum.search.space import Space
 
-__all__ = ["DUPLICATE", "ERROR", "is_lost", "is_over", "trial_params"]
-
 ERROR = "error"
 """The attribute of a trial that has failed for good. A lost trial has none."""
 

@@ -26,8 +26,6 @@ from spectrum.search.samplers import NewPointSampler, distributions
 from spectrum.search.storage import MISSED_HEARTBEATS, StorageCaller
 from spectrum.search.trial_states import DUPLICATE, ERROR, is_lost, is_over, trial_params
 
-__all__ = ["ActiveTrial", "Trials"]
-
 _RUNG_ATTR = "rung {}"  # the attribute with the goals at a rung, by its epoch
 _RUN_ID = "run_id"  # an attribute set when a trial is known to be no duplicate
 

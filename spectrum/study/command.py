@@ -13,8 +13,6 @@ from spectrum.cli import make_app, make_command, name_flag, run_app, started_by_
 from spectrum.errors import FieldError
 from spectrum.study.grid import GridConfig, merge_flags, read_toml
 
-__all__ = ["run_grid_command"]
-
 _Config = TypeVar("_Config", bound=GridConfig)
 
 

@@ -13,8 +13,6 @@ from spectrum.errors import FieldError, as_text
 from spectrum.fields import Facts, column_name, field_facts
 from spectrum.study.grid import GridConfig
 
-__all__ = ["StudyConfig"]
-
 _DEFAULT_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 

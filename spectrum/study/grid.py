@@ -30,15 +30,6 @@ from spectrum.networks.config import NetworkConfig
 from spectrum.segments import format_setting, parse_points
 from spectrum.training.recipe import Precision, Recipe, default_dropout
 
-__all__ = [
-    "Combination",
-    "GridConfig",
-    "merge_flags",
-    "outside_fields",
-    "qualified_name",
-    "read_toml",
-]
-
 Grid: TypeAlias = dict[str, tuple[Any, ...]]
 
 # Fields whose single value is a list. A list of lists makes a grid of them.

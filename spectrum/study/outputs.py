@@ -35,14 +35,6 @@ from spectrum.study.plan import Plan
 from spectrum.study.results import make_row, varied_values
 from spectrum.study.tune import RateCandidate
 
-__all__ = [
-    "FIGURE",
-    "PAGE",
-    "TUNING",
-    "write_rows",
-    "write_study",
-]
-
 log = logging.getLogger(__name__)
 
 FIGURE = "accuracy_vs_segments.png"
@@ -166,9 +158,7 @@ def _draw(
             _heading(stem, measure): (figure, figure_caption(stem, measure))
             for stem, figure in figures.items()
         },
-        tables=result_tables(
-            analysis.summary, analysis.rows[analysis.rows["status"] != "done"]
-        ),
+        tables=result_tables(analysis.summary, analysis.rows[analysis.rows["status"] != "done"]),
         configuration=config.model_dump(mode="json"),
         versions=versions,
         command=command,

@@ -11,8 +11,6 @@ from spectrum.runs.point import Point
 from spectrum.study.config import StudyConfig
 from spectrum.study.solver import PointSolver
 
-__all__ = ["Plan", "make_plan"]
-
 
 @dataclass(frozen=True)
 class Plan:

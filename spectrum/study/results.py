@@ -13,8 +13,6 @@ from spectrum.runs.point import Point
 from spectrum.study.config import StudyConfig
 from spectrum.study.grid import GridConfig
 
-__all__ = ["make_row", "varied_values"]
-
 
 def make_row(
     config: GridConfig, point: Point, run: RunConfig, result: Mapping[str, Any]

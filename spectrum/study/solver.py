@@ -18,8 +18,6 @@ from spectrum.runs.solve import Solved, reference_cost, solve
 from spectrum.study.grid import Combination, GridConfig
 from spectrum.training import check_recipe
 
-__all__ = ["PointSolver"]
-
 
 class PointSolver:
     """Loads data, solves widths for a budget and counts costs, each once. Nothing is trained.

@@ -29,8 +29,6 @@ from spectrum.study.plan import Plan, make_plan
 from spectrum.study.results import make_row, varied_values
 from spectrum.study.tune import RateCandidate, choose_learning_rates, tuning_runs
 
-__all__ = ["Interrupted", "complete_study", "dry_run", "execute_all", "prepare_folder", "run_study"]
-
 
 class Interrupted(KeyboardInterrupt):
     """A study or search was interrupted. The message says how much is done."""

@@ -12,8 +12,6 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.point import Point
 from spectrum.training import Recipe
 
-__all__ = ["TUNING_SEEDS", "RateCandidate", "choose_learning_rates", "tuning_runs"]
-
 TUNING_SEEDS = 2
 """How many of a study's seeds the rates are compared on. The study uses the same runs."""
 

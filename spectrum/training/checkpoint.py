@@ -13,8 +13,6 @@ import torch
 
 from spectrum.files import write_atomic
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
-
 log = logging.getLogger(__name__)
 
 

@@ -16,20 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = [
-    "RankZeroFailed",
-    "SyncBatchNorm",
-    "all_gather",
-    "all_gather_rows",
-    "all_reduce_mean",
-    "average_buffers",
-    "broadcast",
-    "on_rank_zero",
-    "parallelize",
-    "rank",
-    "world_size",
-]
-
 _T = TypeVar("_T")
 
 

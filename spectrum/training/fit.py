@@ -28,8 +28,6 @@ from spectrum.training.recipe import Precision, Recipe
 from spectrum.training.seeding import get_random_state, seeded, set_random_state
 from spectrum.training.state import TrainState, init_train_state
 
-__all__ = ["Diverged", "Evaluation", "FitResult", "check_recipe", "fit"]
-
 Evaluation: TypeAlias = dict[str, float]
 """A line of the learning curve.
 

@@ -13,8 +13,6 @@ from spectrum.errors import FieldError
 from spectrum.training.distributed import all_gather_rows, rank, world_size
 from spectrum.training.recipe import PRECISIONS, Precision
 
-__all__ = ["Metrics", "autocast", "average_precision", "criterion", "evaluate"]
-
 _BATCH = 256  # images that are evaluated at a time
 _CHUNK_SCORES = 1 << 24  # scores that are ranked at a time: 64 MB
 

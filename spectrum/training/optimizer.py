@@ -11,8 +11,6 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from spectrum.training.recipe import Recipe
 
-__all__ = ["make_optimizer", "make_schedule"]
-
 
 class _WithoutDynamo(Optimizer):
     """An optimiser whose methods don't import torch's compiler.

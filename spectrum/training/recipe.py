@@ -16,8 +16,6 @@ from spectrum.data.augmentation import Augmentation
 from spectrum.errors import FieldError
 from spectrum.fields import Config, Facts, check_needs, field_facts
 
-__all__ = ["PRECISIONS", "RECIPES", "Precision", "Recipe", "default_dropout"]
-
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["get_random_state", "seeded", "set_random_state"]
-
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:

@@ -17,8 +17,6 @@ from spectrum.training.metrics import autocast, criterion
 from spectrum.training.optimizer import make_optimizer, make_schedule
 from spectrum.training.recipe import Precision, Recipe
 
-__all__ = ["TrainState", "averaged_model", "init_train_state"]
-
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 _AUXILIARY_WEIGHT = 0.4  # of an auxiliary head's loss, as in Inception V3's own training code
 

@@ -19,8 +19,6 @@ from torch import Tensor
 
 from spectrum.errors import FieldError
 
-__all__ = ["is_keras_model", "keras_names", "read_hdf5", "read_model"]
-
 # The weights of a layer, by their numbers of dimensions. Keras's versions have different names for
 # them but the same order.
 _ROLES: dict[tuple[int, ...], tuple[str, ...]] = {

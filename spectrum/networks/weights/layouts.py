@@ -13,8 +13,6 @@ from spectrum.networks.resnet import ResNet
 from spectrum.networks.vgg import VGG
 from spectrum.networks.xception import Xception
 
-__all__ = ["LAYOUTS", "OWN", "Layout", "Preprocessing", "recognise"]
-
 OWN = "spectrum"
 
 

@@ -23,8 +23,6 @@ from spectrum.networks.weights.source import Source, describe, read_tensors
 from spectrum.networks.weights.translate import BATCH_COUNT, translate
 from spectrum.networks.xception import Xception
 
-__all__ = ["Weights", "load_weights", "preprocessing", "read_weights", "source_settings"]
-
 log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from spectrum.networks.weights.keras import keras_names
 
-__all__ = ["tensor_names"]
-
 Names: TypeAlias = dict[str, str]
 
 

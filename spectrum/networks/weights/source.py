@@ -19,8 +19,6 @@ from torch import Tensor
 from spectrum.errors import FieldError
 from spectrum.networks.weights.keras import is_keras_model, read_hdf5, read_model
 
-__all__ = ["Source", "describe", "read_tensors"]
-
 # A path, a state dict, or a Keras model, whose type doesn't exist if Keras isn't installed.
 Source: TypeAlias = str | PathLike[str] | Mapping[str, Any] | Any
 

@@ -11,8 +11,6 @@ from spectrum.layers import SegmentedConv
 from spectrum.networks.former_names import rename_former
 from spectrum.segments import Segments
 
-__all__ = ["stored_segments"]
-
 Group = tuple[int, int]  # equal segments: (output channels in all, input channels of each)
 
 

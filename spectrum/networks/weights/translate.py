@@ -9,8 +9,6 @@ from torch import Tensor
 
 from spectrum.networks.weights.names import tensor_names
 
-__all__ = ["BATCH_COUNT", "translate"]
-
 # Only PyTorch stores it, and uses it only for a batch normalisation whose momentum is None.
 BATCH_COUNT = "num_batches_tracked"
 

@@ -25,8 +25,6 @@ from spectrum.report.figure_style import (
 )
 from spectrum.report.label_placement import label_points
 
-__all__ = ["front_costs", "plot_search_front", "plot_search_progress"]
-
 _MARK = 0.01  # half the height of a mark that labels avoid, as a share of the axis
 _UNIFORM_COLOUR = COLOURS[1]
 _LABEL_COLOUR = "#9A4400"  # a darker shade of the same, for small letters

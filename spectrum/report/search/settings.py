@@ -14,8 +14,6 @@ from spectrum.errors import FieldError
 from spectrum.report.axis import assign_label_lines, root_figure
 from spectrum.report.figure_style import COLOURS, DASHES, MARKERS, axes_or_new, style_axes
 
-__all__ = ["flow_layer_ranges", "plot_importance", "plot_schedules"]
-
 _MAX_NAME = 36  # characters of a setting's name
 
 _FONT = 9.0  # size of names, in points
