@@ -294,7 +294,9 @@ def test_a_bad_argument_is_refused_with_its_name_in_one_line(name: str, value: A
 def test_spatial_only_refuses_an_activation_and_sizes_that_fit_one_side_alone() -> None:
     with pytest.raises(ValueError, match=r"\Aactivation \(='relu'\)[^\n]*\Z"):
         SegmentedConv(8, 8, order="spatial_only", activation="relu")
-    with pytest.raises(ValueError, match=r"\Asegments \(='4:4'\)[^\n]*8 input and 12 output[^\n]*\Z"):
+    with pytest.raises(
+        ValueError, match=r"\Asegments \(='4:4'\)[^\n]*8 input and 12 output[^\n]*\Z"
+    ):
         SegmentedConv(8, 12, order="spatial_only", segments="4:4")
 
 

@@ -263,7 +263,8 @@ def test_a_network_is_copied_pickled_and_filled_from_a_state(family: str) -> Non
 
 REFUSED: list[tuple[str, Any]] = [("width", v) for v in (0, float("inf"), "wide", 1e30)]
 REFUSED += [("dropout", v) for v in (1, -0.1, float("nan"))]
-REFUSED += [(n, v) for n in ("channel_multiple", "num_classes", "in_channels") for v in (0, 2.5, True)]
+COUNTS = ("channel_multiple", "num_classes", "in_channels")
+REFUSED += [(n, v) for n in COUNTS for v in (0, 2.5, True)]
 REFUSED += [("order", "depth_first"), ("activation", "gelu"), ("activation", [])]
 REFUSED += [("segments", v) for v in (0, "x", {"entry": 1, "stem": 2}, "1:2", (1, 2), ["C"])]
 REFUSED += [("bn_eps", 0.0), ("bn_momentum", 2), ("bn_momentum", 0)]
