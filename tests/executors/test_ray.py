@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from spectrum import StudyConfig, run_study
+from spectrum import SearchConfig, StudyConfig, run_search, run_study
 from spectrum.executors.engines import open_engine
 from spectrum.executors.ray import RayExecutor
 from spectrum.executors.ray_cluster import _make_engine
@@ -366,3 +366,28 @@ def test_resources_that_the_cluster_lacks_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         _make_engine(nodes, small_study(**{"engine": "ray", "device": "auto", **fields}))
+
+
+def test_a_search_on_a_cluster(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectrum.search.outputs._draw", lambda *_: {})
+    fields = {name: FIELDS[name] for name in ("match", "network", "recipe", "workers", "device")}
+    config = SearchConfig(
+        **fields,
+        segments="1,C",
+        per="network",
+        sampler="random",
+        trials=2,
+        finalists=1,
+        seeds=1,
+        epochs=2,
+        engine="ray",
+        address=cluster.address,
+        out=tmp_path / "found",
+        runs=tmp_path / "runs",
+    )
+    found = run_search(config)
+    assert found.trials["state"].tolist() == ["done", "done"]
+    assert found.results["status"].tolist() == ["done", "done"]
+    assert len(weights(tmp_path / "runs")) == 2 + 2
