@@ -54,7 +54,6 @@ PORTABLE = Image.open(BytesIO(b"P5 30 20 65535\n" + WIDE.astype(">u2").tobytes()
         (reopened(Image.fromarray(WIDE), "TIFF", big_tiff=False), "I;16", np.rint(WIDE / 257), 0),
         (PORTABLE, "I", np.rint(WIDE / 257), 0),
     ],
-    ids=str,
 )
 def test_images_of_each_mode_are_decoded(
     image: Image.Image, mode: str, expected: Any, away: int
