@@ -51,7 +51,12 @@ def make_command(
 
     def command(**values: Any) -> int | None:
         given = {flag.name: values.pop(flag.name) for flag in flags}
-        return run({name: value for name, value in given.items() if value is not None}, **values)
+        try:
+            return run(
+                {name: value for name, value in given.items() if value is not None}, **values
+            )
+        except KeyboardInterrupt:  # typer would end without a word
+            raise typer.Abort from None
 
     parameters = [*further, *flags]
     command.__doc__ = run.__doc__
@@ -100,7 +105,7 @@ def run_app(app: typer.Typer, interrupted: str) -> int:
     warn_of_other_spectrum()
     try:
         return int(app(standalone_mode=False) or 0)
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         return print_error(interrupted, 130)
     except TyperException as error:
         return print_error(f"error: {error.format_message()}", 2)

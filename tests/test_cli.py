@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from spectrum import SearchConfig, StudyConfig
-from spectrum.cli import CommandFailed, make_app, run_app
-from spectrum.fields import field_facts
+from spectrum.cli import CommandFailed, make_app, make_command, run_app
+from spectrum.fields import Config, field_facts
 from spectrum.search.__main__ import main as search
 from spectrum.study.__main__ import main as study
 
@@ -60,22 +61,26 @@ def test_help_needs_no_torch() -> None:
         (ValueError("width (=0) must be positive"), 2, "error: width (=0) must be positive"),
         (CommandFailed("nothing was found"), 1, "error: nothing was found"),
         (OSError(28, "No space left", "out"), 1, "error: No space left: out"),
+        (OSError("nothing but text"), 1, "error: nothing but text"),
+        (KeyboardInterrupt(), 130, "stopped"),
     ],
     ids=str,
 )
 def test_an_error_is_one_line_and_a_status(
-    error: Exception,
+    error: BaseException,
     status: int,
     line: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    app = make_app()
+    class Nothing(Config):
+        pass
 
-    @app.command()
-    def fail() -> None:
+    def fail(flags: dict[str, Any]) -> None:
         raise error
 
+    app = make_app()
+    app.command()(make_command(Nothing, fail))
     monkeypatch.setattr(sys, "argv", ["spectrum.example"])
     assert run_app(app, "stopped") == status
     assert capsys.readouterr().err == line + "\n"

@@ -36,7 +36,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("spectrum.study.outputs._draw", lambda *_: None)
     execute(api)
     assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 4
-    assert len([line for line in api.splitlines() if line]) == 9
+    assert len([line for line in api.splitlines() if line]) == 11
 
 
 def test_the_example_of_networks_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,9 @@ def _constant(kind: ir.VectorType, value: float) -> ir.Constant:
     return ir.Constant(kind, [value] * LANES)
 
 
+_ALL_LANES = _constant(BITS, 1)
+
+
 def _call(b: Any, name: str, result: Any, *values: Any) -> Any:
     function = ir.FunctionType(result, [value.type for value in values])
     return b.call(cgutils.get_or_insert_function(b.module, function, name), values)
@@ -86,18 +89,6 @@ def emit_fma(b: Any, x: Any, y: Any, z: Any) -> Any:
     return _call(b, "llvm.fma.v16f32", FLOATS, x, y, z)
 
 
-def emit_load(b: Any, address: Any) -> Any:
-    """16 floats from memory; the address needs no alignment beyond a float's."""
-    value = b.load(b.inttoptr(address, FLOATS.as_pointer()))
-    value.align = 4
-    return value
-
-
-def emit_store(b: Any, value: Any, address: Any) -> None:
-    """16 floats to memory; the address needs no alignment beyond a float's."""
-    b.store(value, b.inttoptr(address, FLOATS.as_pointer())).align = 4
-
-
 def _from_bfloat16(b: Any, halves: Any) -> Any:
     return b.bitcast(b.shl(b.zext(halves, INTS), _constant(INTS, 16)), FLOATS)
 
@@ -111,7 +102,15 @@ def _to_bfloat16(b: Any, floats: Any) -> Any:
     return b.trunc(b.select(is_nan, _constant(INTS, 0x7FC0), rounded), SHORTS)
 
 
-def _masked_load(b: Any, address: Any, mask: Any, half: bool) -> Any:
+def emit_load(b: Any, address: Any, mask: Any = _ALL_LANES, half: bool = False) -> Any:
+    """The lanes of a mask from memory, as float32; the other lanes are zero.
+
+    Args:
+        b: llvmlite's builder.
+        address: needs no alignment beyond that of a value.
+        mask: which lanes are read.
+        half: whether memory holds bfloat16.
+    """
     kind, name = (SHORTS, "v16i16") if half else (FLOATS, "v16f32")
     pointer = b.inttoptr(address, kind.as_pointer())
     align, other_lanes = I32(2 if half else 4), _constant(kind, 0)
@@ -119,7 +118,10 @@ def _masked_load(b: Any, address: Any, mask: Any, half: bool) -> Any:
     return _from_bfloat16(b, loaded) if half else loaded
 
 
-def _masked_store(b: Any, value: Any, address: Any, mask: Any, half: bool) -> None:
+def emit_store(
+    b: Any, value: Any, address: Any, mask: Any = _ALL_LANES, half: bool = False
+) -> None:
+    """Write the lanes of a mask to memory; the arguments are those of ``emit_load``."""
     kind, name = (SHORTS, "v16i16") if half else (FLOATS, "v16f32")
     pointer = b.inttoptr(address, kind.as_pointer())
     value = _to_bfloat16(b, value) if half else value
@@ -168,7 +170,7 @@ def load(context, address, mask, marker):  # type: ignore[no-untyped-def]
     half = _is_bfloat16(marker)
 
     def generate(target, b, signature, given):  # type: ignore[no-untyped-def]
-        return _masked_load(b, given[0], given[1], half)
+        return emit_load(b, given[0], given[1], half)
 
     return vector_type(types.int64, mask_type, marker), generate
 
@@ -179,7 +181,7 @@ def store(context, address, value, mask, marker):  # type: ignore[no-untyped-def
     half = _is_bfloat16(marker)
 
     def generate(target, b, signature, given):  # type: ignore[no-untyped-def]
-        _masked_store(b, given[1], given[0], given[2], half)
+        emit_store(b, given[1], given[0], given[2], half)
         return target.get_dummy_value()
 
     return types.void(types.int64, vector_type, mask_type, marker), generate
@@ -260,7 +262,7 @@ def transpose(  # type: ignore[no-untyped-def]
             return _emit_first_lanes(b, lanes)
 
         loaded = [
-            _masked_load(
+            emit_load(
                 b,
                 b.add(source, b.mul(source_stride, I64(i))),
                 row_mask(columns, rows, i),
@@ -271,7 +273,7 @@ def transpose(  # type: ignore[no-untyped-def]
         loaded += [_constant(FLOATS, 0)] * (LANES - most_rows)
         for i, row in enumerate(_transposed(b, loaded)[:most_columns]):
             address = b.add(target, b.mul(target_stride, I64(i)))
-            _masked_store(b, row, address, row_mask(rows, columns, i), target_half)
+            emit_store(b, row, address, row_mask(rows, columns, i), target_half)
         return numba_target.get_dummy_value()
 
     integers = [types.int64] * 6

@@ -77,7 +77,7 @@ class SegmentedConv(SpatialModule):
         check_choice("order", order, ORDERS)
         if activation is not None and order == "spatial_only":
             raise FieldError(
-                "activation", activation, "must be None for spatial_only, which has no 1x1"
+                "activation", activation, "must be none for spatial_only, which has no 1x1"
             )
         super().__init__(in_channels, kernel_size, activation, stride, padding, dilation, bias)
         self.out_channels = check_int("out_channels", out_channels)
@@ -136,7 +136,7 @@ class SegmentedConv(SpatialModule):
         sizes = self.segments.sizes(self.out_channels)
         with torch.device("meta"):
             towers = Towers(self.in_channels, sizes, **self.spatial_arguments())
-        allocate(towers, self, self.pointwise.weight)
+        allocate(towers, self, plain_convs(self.spatial)[0].weight)
         copy_parameters([self.pointwise], towers.convs(0))
         copy_parameters(plain_convs(self.spatial), towers.convs(-1))
         return towers
@@ -165,7 +165,7 @@ class SegmentedConv(SpatialModule):
                 **towers.spatial_arguments(),
             )
         assert conv.pointwise is not None
-        allocate(conv, towers, towers.convs(0)[0].weight)
+        allocate(conv, towers, towers.convs(-1)[0].weight)
         copy_parameters(towers.convs(0), [conv.pointwise])
         copy_parameters(towers.convs(-1), plain_convs(conv.spatial))
         return conv

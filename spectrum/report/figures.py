@@ -36,6 +36,13 @@ _CAPTIONS = {
     "learning_curves": "Validation {measure} after every epoch: the mean of a point's runs, and "
     "the range from its lowest to its highest run. The axis begins at the lowest mean halfway "
     "through training.",
+    "front": "Validation {measure} of one seed against cost. A dashed line joins the points that "
+    "no other point beats; front.csv lists them.",
+    "progress": "What the search had found after each trial.",
+    "importance": "The share of the variation in validation {measure} that each parameter explains "
+    "(fANOVA over finished trials). Seed noise counts as variation too, so few trials, or {plural} "
+    "that hardly differ, say little.",
+    "schedule": "The segments of every layer on the dial, in order of depth.",
 }
 
 
@@ -128,18 +135,20 @@ def search_figures(
 
 
 def figure_caption(stem: str, measure: Measure = ACCURACY) -> str:
-    """Says in one or two sentences what a figure of ``study_figures`` shows.
+    """Says in one or two sentences what a figure of a study or search shows.
 
     Args:
         stem: the name of the figure.
-        measure: the measure of the study.
+        measure: the measure of the study or search.
 
     Raises:
         ValueError: If there is no such figure.
     """
     if stem not in _CAPTIONS:
         raise FieldError("stem", stem, f"must be one of {', '.join(_CAPTIONS)}")
-    return _CAPTIONS[stem].format(measure=measure.short_name, better=measure.better)
+    return _CAPTIONS[stem].format(
+        measure=measure.short_name, better=measure.better, plural=measure.plural
+    )
 
 
 def _cost_figure(summary: pd.DataFrame) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import version
 
 import optuna
@@ -28,21 +27,11 @@ from spectrum.search.config import SearchConfig
 from spectrum.search.space import Space, segmented_layers
 from spectrum.search.storage import storage_url, without_password
 from spectrum.search.table import TRIALS
-from spectrum.study.outputs import write_rows
+from spectrum.study.outputs import make_title, write_figures, write_rows
 
 FRONT = "front.csv"
 PAGE = "report.html"
 WINNER_FOLDER = "winner"
-
-_CAPTIONS = {
-    "front": "Validation {word} of one seed against cost. A dashed line joins the points that no "
-    "other point beats; front.csv lists them.",
-    "progress": "What the search had found after each trial.",
-    "importance": "The share of the variation in validation {word} that each parameter explains "
-    "(fANOVA over finished trials). Seed noise counts as variation too, so few trials, or {many} "
-    "that hardly differ, say little.",
-    "schedule": "The segments of every layer on the dial, in order of depth.",
-}
 
 
 def write_search(
@@ -73,18 +62,10 @@ def write_search(
     write_json(folder / "search.json", fields)
     copy_winner(check, Store(config.runs), folder / WINNER_FOLDER)
     figures = _draw(config, study, trials, check.points, measure)
-    for stem, figure in figures.items():
-        write_atomic(folder / f"{stem}.png", partial(figure.savefig, format="png"))
     page = render_page(
         config.name,
         sentences=[check.verdict, state_selection(trials, config.finalists)],
-        figures={
-            stem.capitalize(): (
-                figure,
-                _CAPTIONS[stem].format(word=measure.short_name, many=measure.plural),
-            )
-            for stem, figure in figures.items()
-        },
+        figures=write_figures(folder, figures, measure),
         tables=result_tables(_summary(check), check.results[check.results["status"] != "done"]),
         configuration=fields,
         versions={
@@ -151,7 +132,7 @@ def _draw(
         config.goals(measure),
         parameter_importances(study),
         schedules,
-        title=_title(config, trials),
+        title=make_title(config, f"{len(trials)} trials ({config.sampler})"),
     )
 
 
@@ -180,15 +161,3 @@ def segment_schedule(network: NetworkConfig) -> pd.DataFrame:
         for path, layer in segmented_layers(network).items()
     ]
     return pd.DataFrame(rows)
-
-
-def _title(config: SearchConfig, trials: pd.DataFrame) -> str:
-    matched = {"params": "equal parameters", "macs": "equal MACs", "latency": "equal latency"}
-    return ", ".join(
-        [
-            str(config.data["name"][0]),
-            f"{config.network['name'][0]} network",
-            matched.get(config.match, "costs not matched"),
-            f"{len(trials)} trials ({config.sampler})",
-        ]
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from optuna import Study, create_study
@@ -197,10 +198,10 @@ class NewPointSampler(RandomSampler):
 
 
 def _make_sampler(name: Sampler, seed: int) -> BaseSampler:
-    if name == "tpe":
-        return TPESampler(seed=seed, multivariate=True, n_startup_trials=_STARTUP_TRIALS)
-    if name == "gp":
-        return GPSampler(seed=seed, n_startup_trials=_STARTUP_TRIALS)
-    if name == "nsga2":
-        return NSGAIISampler(seed=seed, population_size=10)
-    return RandomSampler(seed=seed)
+    samplers: dict[str, Callable[..., BaseSampler]] = {
+        "tpe": partial(TPESampler, multivariate=True, n_startup_trials=_STARTUP_TRIALS),
+        "gp": partial(GPSampler, n_startup_trials=_STARTUP_TRIALS),
+        "nsga2": partial(NSGAIISampler, population_size=10),
+        "random": RandomSampler,
+    }
+    return samplers[name](seed=seed)

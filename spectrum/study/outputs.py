@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from spectrum import __version__
@@ -31,6 +32,7 @@ from spectrum.report.page import render_page
 from spectrum.report.tables import result_tables
 from spectrum.runs.store import Store
 from spectrum.study.config import StudyConfig
+from spectrum.study.grid import GridConfig
 from spectrum.study.plan import Plan
 from spectrum.study.results import make_row, varied_values
 from spectrum.study.tune import RateCandidate
@@ -146,18 +148,18 @@ def _draw(
         analysis.summary,
         analysis.evidence,
         load_curves(folder),
-        title=_title(config),
+        title=make_title(
+            config,
+            f"{config.sample} sampled combinations"
+            if config.sample
+            else f"{config.seeds} seed{'s' * (config.seeds > 1)}",
+        ),
         over=config.compare,
     )
-    for stem, figure in figures.items():
-        write_atomic(folder / f"{stem}.png", partial(figure.savefig, format="png"))
     page = render_page(
         config.name,
         sentences=analysis.sentences,
-        figures={
-            _heading(stem, measure): (figure, figure_caption(stem, measure))
-            for stem, figure in figures.items()
-        },
+        figures=write_figures(folder, figures, measure),
         tables=result_tables(analysis.summary, analysis.rows[analysis.rows["status"] != "done"]),
         configuration=config.model_dump(mode="json"),
         versions=versions,
@@ -167,6 +169,27 @@ def _draw(
     write_atomic(folder / PAGE, lambda file: file.write(page.encode()))
 
 
+def write_figures(
+    folder: Path, figures: Mapping[str, Figure], measure: Measure
+) -> dict[str, tuple[Figure, str]]:
+    """Writes figures as PNG files.
+
+    Args:
+        folder: the folder of a study or search.
+        figures: the figures by their file names without suffix.
+        measure: the measure of the study or search.
+
+    Returns:
+        Each figure with its caption, by its heading on the page.
+    """
+    for stem, figure in figures.items():
+        write_atomic(folder / f"{stem}.png", partial(figure.savefig, format="png"))
+    return {
+        _heading(stem, measure): (figure, figure_caption(stem, measure))
+        for stem, figure in figures.items()
+    }
+
+
 def _heading(stem: str, measure: Measure) -> str:
     """Turns the file name of a figure into a heading."""
     words = stem.replace("_vs_", "_against_").replace("_", " ")
@@ -174,15 +197,11 @@ def _heading(stem: str, measure: Measure) -> str:
     return words[0].upper() + words[1:]
 
 
-def _title(config: StudyConfig) -> str:
+def make_title(config: GridConfig, runs: str) -> str:
+    """Makes the title above every figure: the data, the network, the matched cost and the runs."""
     matched = {"params": "equal parameters", "macs": "equal MACs", "latency": "equal latency"}
+    data = " and ".join(map(str, config.data["name"]))
+    network = " and ".join(map(str, config.network["name"]))
     return ", ".join(
-        [
-            " and ".join(map(str, config.data["name"])),
-            " and ".join(map(str, config.network["name"])) + " network",
-            matched.get(config.match, "costs not matched"),
-            f"{config.sample} sampled combinations"
-            if config.sample
-            else f"{config.seeds} seed{'s' * (config.seeds > 1)}",
-        ]
+        [data, f"{network} network", matched.get(config.match, "costs not matched"), runs]
     )

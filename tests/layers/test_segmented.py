@@ -8,22 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from spectrum.layers import ORDERS, SegmentedConv
-
-BETWEEN = {
-    None: lambda x: x,
-    "relu": lambda x: torch.where(x > 0, x, 0.0),
-    "elu": lambda x: torch.where(x > 0, x, torch.exp(x) - 1),
-}
-
-
-def near_equal(channels: int, n: int) -> list[int]:
-    return [len(range(i, channels, n)) for i in range(n)]
+from tests.layers.reference import ACTIVATIONS, convolve, near_equal, pair, spatial_cases
 
 
 def spatial_weights(layer: SegmentedConv) -> list[nn.Parameter]:
@@ -51,9 +41,6 @@ class Case:
     image: tuple[int, int]
 
 
-PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
-
-
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     c_in, c_out = draw(st.integers(1, 12)), draw(st.integers(1, 12))
@@ -73,53 +60,21 @@ def cases(draw: st.DrawFn) -> Case:
         sides = spatial.get(order, (c_in, c_out))
         in_sizes, out_sizes = (near_equal(side, n) for side in sides)
         segments = "C" if n == divided and draw(st.booleans()) else n
-    kernel = draw(st.one_of(st.integers(1, 5), st.tuples(st.integers(1, 4), st.integers(1, 5))))
-    padding = draw(st.one_of(st.none(), st.integers(0, 2), PAIRS))
-    dilation = draw(st.one_of(st.integers(1, 3), PAIRS))
-    arguments = {
-        "kernel_size": kernel,
-        "segments": segments,
-        "order": order,
-        "activation": draw(st.sampled_from(list(BETWEEN))) if order != "spatial_only" else None,
-        "stride": draw(st.one_of(st.integers(1, 3), PAIRS)),
-        "padding": padding,
-        "dilation": dilation,
-        "bias": draw(st.booleans()),
-    }
-    reach = [d * (k - 1) + 1 for d, k in zip(pair(dilation), pair(kernel), strict=True)]
-    image = [draw(st.integers(1, 4)) + (0 if padding is None else extent - 1) for extent in reach]
-    return Case((c_in, c_out), arguments, in_sizes, out_sizes, (image[0], image[1]))
-
-
-def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return value if isinstance(value, tuple) else (value, value)
+    arguments, image = draw(spatial_cases())
+    arguments |= {"segments": segments, "order": order}
+    if order == "spatial_only":
+        arguments["activation"] = None
+    return Case((c_in, c_out), arguments, in_sizes, out_sizes, image)
 
 
 def dense_forward(case: Case, x: Tensor, dense: Tensor, mix: Tensor | None, bias: Any) -> Tensor:
-    a = case.arguments
-    kernel, dilation = pair(a["kernel_size"]), pair(a["dilation"])
-    if a["padding"] is None:
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        top, left = total[0] // 2, total[1] // 2
-        margins = (left, total[1] - left, top, total[0] - top)
-    else:
-        vertical, horizontal = pair(a["padding"])
-        margins = (horizontal, horizontal, vertical, vertical)
-
-    def spatial(y: Tensor) -> Tensor:
-        return F.conv2d(F.pad(y, margins), dense, stride=pair(a["stride"]), dilation=dilation)
-
-    def pointwise(y: Tensor) -> Tensor:
-        return torch.einsum("oi,nihw->nohw", mix, y)
-
-    between = BETWEEN[a["activation"]]
+    between = ACTIVATIONS[case.arguments["activation"]]
     if mix is None:
-        y = spatial(x)
-    elif a["order"] == "spatial_first":
-        y = pointwise(between(spatial(x)))
-    else:
-        y = spatial(between(pointwise(x)))
-    return y if bias is None else y + bias[:, None, None]
+        return convolve(x, dense, bias, case.arguments)
+    if case.arguments["order"] == "spatial_first":
+        y = torch.einsum("oi,nihw->nohw", mix, between(convolve(x, dense, None, case.arguments)))
+        return y if bias is None else y + bias[:, None, None]
+    return convolve(between(torch.einsum("oi,nihw->nohw", mix, x)), dense, bias, case.arguments)
 
 
 @settings(deadline=None, max_examples=150)
@@ -179,39 +134,6 @@ def test_one_segment_per_channel_is_exactly_a_separable_convolution(segments: An
     assert torch.equal(layer(x), pointwise(depthwise(x)))
 
 
-@pytest.mark.parametrize("sizes", [(4, 4, 4), (5, 4, 3), (1, 6, 5)], ids=str)
-def test_parallel_towers_of_figure_2_equal_pointwise_first(sizes: tuple[int, ...]) -> None:
-    towers = [
-        nn.Sequential(
-            nn.Conv2d(7, size, 1, bias=False), nn.Conv2d(size, size, 3, padding=1, bias=False)
-        ).double()
-        for size in sizes
-    ]
-    layer = SegmentedConv(
-        7, 12, 3, segments=":".join(map(str, sizes)), order="pointwise_first"
-    ).double()
-    ones, threes = ([tower[i].weight for tower in towers] for i in (0, 1))
-    with torch.no_grad():
-        layer.pointwise.weight.copy_(torch.cat(ones))
-        rows = iter([row for weight in threes for row in weight])
-        for weight in spatial_weights(layer):
-            weight.copy_(torch.stack([next(rows) for _ in weight]))
-
-    x = torch.randn(2, 7, 6, 5, dtype=torch.double, requires_grad=True)
-    x_towers = x.detach().clone().requires_grad_()
-    y, y_towers = layer(x), torch.cat([tower(x_towers) for tower in towers], dim=1)
-    torch.testing.assert_close(y, y_towers)
-    upstream = torch.randn_like(y)
-    y.backward(upstream)
-    y_towers.backward(upstream)
-    torch.testing.assert_close(x.grad, x_towers.grad)
-    torch.testing.assert_close(layer.pointwise.weight.grad, torch.cat([w.grad for w in ones]))
-    layer_rows = [row for weight in spatial_weights(layer) for row in weight.grad]
-    tower_rows = [row for weight in threes for row in weight.grad]
-    for row, tower_row in zip(layer_rows, tower_rows, strict=True):
-        torch.testing.assert_close(row, tower_row)
-
-
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, (1, 7), (6, 2)], ids=str)
 @pytest.mark.parametrize("dilation", [1, 2, 3])
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -253,15 +175,6 @@ def test_parameters_are_the_kernel_times_the_segments_and_the_pointwise(case: Ca
         expected += case.channels[0] * case.channels[1]
     expected += case.channels[1] * case.arguments["bias"]
     assert sum(p.numel() for p in layer.parameters()) == expected
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_weights_survive_a_state_dict(order: Any) -> None:
-    layers = [SegmentedConv(7, 7, segments=3, order=order, bias=True) for _ in range(2)]
-    x = torch.randn(1, 7, 5, 5)
-    assert not torch.equal(layers[0](x), layers[1](x))
-    layers[1].load_state_dict(layers[0].state_dict())
-    assert torch.equal(layers[0](x), layers[1](x))
 
 
 def test_repr_shows_the_segments_and_what_differs_from_the_defaults() -> None:

@@ -175,17 +175,6 @@ def test_a_queued_point_that_lacks_a_setting_is_completed_alike() -> None:
     assert completed[0]["middle"] == "4"
 
 
-def test_a_trial_of_another_space_has_no_point() -> None:
-    space, other = space_of(segments="1,C"), space_of(segments="1,C", per="block")
-    study = study_of(other, "random")
-    trial, _ = next_point(study, other)
-    frozen = study.get_trials()[trial.number]
-    assert trial_params(frozen, other) == trial.params
-    assert trial_params(frozen, space) is None
-    study.enqueue_trial({"entry": "1"})
-    assert trial_params(study.get_trials()[-1], space) is None
-
-
 def cost(space: Space, params: Params) -> int:
     """A made-up cost, 0 if every layer has the last setting."""
     return sum(len(space.choices[n]) - 1 - space.choices[n].index(v) for n, v in params.items())

@@ -1,12 +1,18 @@
 """Processes that share a search, with their calls in orders that are rare in practice."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
+from spectrum.executors.progress import ProgressDisplay
+from spectrum.runs.store import Store
 from spectrum.search import SearchConfig
+from spectrum.search.optimize import _Loop
 from spectrum.search.storage import silence_optuna
 from spectrum.search.table import make_rows
 from spectrum.search.trials import ActiveTrial, Trials
@@ -251,3 +257,19 @@ def test_no_trial_is_lost_to_an_outage_of_the_storage(
     monkeypatch.setattr(second._call, "last_outage", float("-inf"))  # a while later
     second.queue_lost_again()
     assert first.all_trials()[trial.optuna_trial.number].state == TrialState.FAIL
+
+
+def test_a_process_that_gets_its_own_lost_trial_trains_it_once(shared: Any) -> None:
+    processes, executor = shared(), Mock()
+    trials, other = processes.join(), processes.join()
+    display = ProgressDisplay(Console(quiet=True), 4, 0)
+    loop = _Loop(trials, executor, Store(processes.config.runs), display, threading.Event())
+    trials.study.enqueue_trial({"entry": "C", "middle": "C", "exit": "C"})
+    lost = start_next(trials)
+    loop._start(lost)
+    an_hour_passes(other.study)  # this process was stopped, and another one was there
+    other.queue_lost_again()
+    again = start_next(trials)
+    loop._start(again)
+    executor.submit.assert_called_once_with(again.run)
+    assert [trial.optuna_trial.number for trial in loop.active.values()] == [1]
