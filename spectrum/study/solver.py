@@ -106,7 +106,7 @@ class PointSolver:
     def _check_same_task(self) -> None:
         """Raises a FieldError if some data have one label per image and others several."""
         if len({dataset.is_multi_label for dataset in self.datasets.values()}) > 1:
-            names = ",".join(dict.fromkeys(data.name for data in self.datasets))
+            names = list(dict.fromkeys(data.name for data in self.datasets))
             allowed = "must all have one label per image, or all several labels"
             raise FieldError("data", names, allowed)
 
