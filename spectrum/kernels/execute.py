@@ -121,17 +121,18 @@ class _Kernel(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        from spectrum.kernels.depthwise import depthwise_backward
-        from spectrum.kernels.segments import segments_backward
-
         x, *weights = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative may follow
             return _differentiable_backward(gradients[0], x, weights, ctx.dilation)
         layout = torch.channels_last if channels_last(x) else torch.contiguous_format
         gradient = gradients[0].contiguous(memory_format=layout)
         if ctx.depthwise:
+            from spectrum.kernels.depthwise import depthwise_backward
+
             x_gradient, weight_gradient = depthwise_backward(x, weights[0], gradient)
             return x_gradient, None, None, weight_gradient.to(x.dtype)
+        from spectrum.kernels.segments import segments_backward
+
         x_gradient = torch.empty_like(x)
         channels = [len(weight) for weight in weights]
         parts = zip(

@@ -107,7 +107,10 @@ def plan_of(conv: nn.Conv2d, x: Tensor) -> Plan:
     if requested == "native" or not _is_eligible(conv, x):
         return "native"
     wanted = _wanted_plans(conv, x) if requested == "auto" else [requested]
-    return next((plan for plan in wanted if _is_possible(plan, conv, x)), "native")
+    for plan in wanted:
+        if _is_possible(plan, conv, x):
+            return plan
+    return "native"
 
 
 def _wanted_plans(conv: nn.Conv2d, x: Tensor) -> Iterator[Plan]:

@@ -76,6 +76,7 @@ def segments_backward(
     gradient_tile = compile_gradient_tile(outputs, (height, width))
     unused_outputs = tiles * outputs - blocking.width_of_segment
     gradient_planes = blocking.task_segments * blocking.width_of_segment + unused_outputs
+    blocking = blocking._replace(scratch=blocking.scratch + gradient_planes * blocking.plane)
     addresses = [gradient.data_ptr(), sums.data_ptr(), gradient_tile.address]
     _run(blocking, x, turned, out, gradient_planes, [*addresses, outputs, tiles, parts])
     by_tile = sums.sum((0, -1))  # (segments, tiles, inputs, elements, outputs)
@@ -103,7 +104,6 @@ def _run(
             the weight, the outputs of such a tile, its tiles in a segment, and the parts of the
             batch. In a forward pass all but the parts are 0.
     """
-    blocking = blocking._replace(scratch=blocking.scratch + gradient_planes * blocking.plane)
     scratch = torch.empty(torch.get_num_threads(), blocking.scratch // 4)
     packed = _packed_weight(weight, blocking)
     tile = compile_conv_tile(blocking.tile_outputs, kernel_size(weight))

@@ -134,14 +134,12 @@ class Candidates:
                         nearest, moved = other, True
 
     def _explain_no_start(self, nearest: Params) -> FieldError:
-        """Explain why a search can't start, given the nearest point that was found."""
-        try:
-            point = self.point(nearest)
-        except ValueError as error:
-            if isinstance(error, FieldError) and error.field in ("budget", "network"):
-                return error
-            problem = f"have no point that can be built: {error}"
-            return FieldError("segments", self.config.segments, problem)
+        """Explain why a search can't start, given the nearest point that was found.
+
+        Raises:
+            ValueError: that point can't be built.
+        """
+        point = self.point(nearest)
         shares = self._shares(point)
         name = max(shares, key=lambda name: shares[name])
         cost = getattr(point, name)

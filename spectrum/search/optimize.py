@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from rich.console import Console
 
+from spectrum.analysis.labels import field_label
 from spectrum.executors.base import Engine, Executor
 from spectrum.executors.progress import ProgressDisplay
 from spectrum.runs.events import RunEvent
@@ -159,7 +160,7 @@ class _Loop:
         result = self.store.result(run_id)
         fields = varied_values(self.trials.config, trial.point)
         fields["segments"] = trial.point.network.segments
-        name = ", ".join(f"{field} {value}" for field, value in fields.items())
+        name = ", ".join(field_label(field, value) for field, value in fields.items())
         self.display.expect(run_id, name, trial.point.recipe.epochs)
         if result is None:
             self.executor.submit(trial.run)

@@ -1,6 +1,7 @@
 """Batch normalisation and its ReLU by the kernels, against torch's own operators."""
 
 import copy
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -48,8 +49,17 @@ def _passes(norm: nn.Module, x: Tensor) -> list[Tensor]:
     return [y.detach(), *gradients, mean, variance]
 
 
+def _assert_close(found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> None:
+    for one, wanted in zip(found, expected, strict=True):
+        error = (one.double() - wanted).abs()
+        if one.dim() == 4:
+            # Where the ReLU cuts, rounding may fall on either side.
+            error = error.flatten().sort().values[: -10 - error.numel() // 10_000]
+        assert error.max() <= tolerance * wanted.abs().max()
+
+
 @pytest.fixture(autouse=True)
-def _measured() -> None:
+def _on_a_fitting_cpu() -> None:
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("the kernel is used on CPUs with AVX-512 alone")
 
@@ -60,13 +70,7 @@ def test_training_equals_float64(dtype: torch.dtype, relu: bool) -> None:
     norm, x = _norm(relu), _images(dtype)
     assert _uses_kernel(norm, x)
     expected = _passes(_plain(norm).double(), x.double())
-    found = _passes(norm, x)
-    for one, wanted in zip(found, expected, strict=True):
-        error = (one.double() - wanted).abs()
-        if one.dim() == 4:
-            # Where the ReLU cuts, rounding may fall on either side.
-            error = error.flatten().sort().values[: -10 - error.numel() // 10_000]
-        assert error.max() <= (1e-2 if dtype == torch.bfloat16 else 1e-5) * wanted.abs().max()
+    _assert_close(_passes(norm, x), expected, 1e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
 def test_a_large_mean_does_not_swallow_the_variance() -> None:
@@ -94,8 +98,7 @@ def test_gradients_can_be_differentiated_again() -> None:
         (slope,) = torch.autograd.grad(module(given).square().sum(), given, create_graph=True)
         weight = next(module.parameters())
         twice.append(torch.autograd.grad(slope.square().sum(), (given, weight)))
-    for one, other in zip(*twice, strict=True):
-        assert (one - other).abs().max() <= 1e-2 * other.abs().max()
+    _assert_close(*twice, 1e-2)
 
 
 @pytest.mark.parametrize(

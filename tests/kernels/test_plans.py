@@ -54,7 +54,7 @@ def _assert_close(found: list[Tensor], expected: list[Tensor], tolerance: float)
         assert error <= tolerance * b.double().abs().max().item()
 
 
-@settings(max_examples=40, deadline=None)  # the first call compiles a kernel
+@settings(max_examples=30, deadline=None)  # the first call compiles a kernel
 @given(
     width=st.integers(1, 20),
     count=st.integers(2, 5),

@@ -75,7 +75,7 @@ def images(layer: SegmentedConv) -> Tensor:
     return torch.randn(2, layer.in_channels, 9, 8, dtype=torch.double)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 @given(layers(), st.integers(1, 9))
 def test_the_new_kernel_is_the_old_one_masked_and_the_rest_is_the_layers_own(
     layer: SegmentedConv, n: int
@@ -118,7 +118,7 @@ def test_the_new_kernel_is_the_old_one_masked_and_the_rest_is_the_layers_own(
         torch.testing.assert_close(new(x), one(x))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=6), ORDER, st.data())
 def test_a_union_of_segments_is_the_same_function(
     sizes: list[int], order: Any, data: st.DataObject

@@ -77,7 +77,7 @@ def dense_forward(case: Case, x: Tensor, dense: Tensor, mix: Tensor | None, bias
     return convolve(between(torch.einsum("oi,nihw->nohw", mix, x)), dense, bias, case.arguments)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(cases(), st.integers(0, 2**31))
 def test_forward_and_gradients_are_those_of_the_masked_dense_convolution(
     case: Case, seed: int
@@ -147,7 +147,7 @@ def test_default_padding_puts_out_the_input_over_the_stride_rounded_up(
             assert y.shape == (1, 5, -(-height // stride), -(-width // stride))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(ORDERS), st.data())
 def test_near_equal_segments_run_as_few_grouped_convolutions(
     c_in: int, c_out: int, order: Any, data: st.DataObject
@@ -163,7 +163,7 @@ def test_near_equal_segments_run_as_few_grouped_convolutions(
     assert sum(conv.groups for conv in convs) == n
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(cases())
 def test_parameters_are_the_kernel_times_the_segments_and_the_pointwise(case: Case) -> None:
     layer = SegmentedConv(*case.channels, **case.arguments)

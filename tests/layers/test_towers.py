@@ -49,7 +49,7 @@ def by_hand(case: Case, towers: Towers, x: Tensor) -> Tensor:
     return torch.cat(outputs, dim=1)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 @given(cases(), st.integers(0, 2**31))
 def test_towers_and_their_layer_are_figure_2_written_out(case: Case, seed: int) -> None:
     torch.manual_seed(seed)
@@ -62,7 +62,7 @@ def test_towers_and_their_layer_are_figure_2_written_out(case: Case, seed: int) 
     assert layer.segment_count == len(case.sizes)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(cases())
 def test_there_and_back_is_the_same_layer_and_the_same_towers(case: Case) -> None:
     towers = case.towers()

@@ -116,6 +116,10 @@ def test_a_point_that_cannot_be_built_is_not_allowed(small_candidates: Search) -
     ("fields", "reason"),
     [
         ({"match": "params", "budget": 1}, r"budget \(=1\) must be near what a width can reach"),
+        (
+            {"order": ["spatial_only", "spatial_first"], "activation": "elu"},
+            r"activation \(='elu'\) must be ",
+        ),
         ({"network": "vgg16"}, r"network \(='vgg16'\) can't take the images of digits: "),
     ],
 )

@@ -166,6 +166,16 @@ def test_a_failed_point_isnt_proposed_again_and_ends_nothing(shared: Any) -> Non
     assert rows["segments"].is_unique
 
 
+def test_a_queued_point_that_cannot_be_built_has_failed(shared: Any) -> None:
+    trials = shared(order=["spatial_first", "spatial_only"], activation="elu").join()
+    everywhere = dict.fromkeys(("entry", "middle", "exit"), "C")
+    trials.study.enqueue_trial({**everywhere, "order": "spatial_only"})
+    assert start_next(trials).optuna_trial.number == 1
+    failed, _ = trials.all_trials()
+    assert failed.state == TrialState.FAIL
+    assert "for spatial_only" in failed.user_attrs["error"]
+
+
 def test_lost_trials_count_until_they_are_queued_again(shared: Any) -> None:
     processes = shared(trials=3)
     killed, other = processes.join(), processes.join()

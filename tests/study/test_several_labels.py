@@ -139,6 +139,6 @@ def test_single_and_multi_label_data_cannot_share_a_study(
 ) -> None:
     config = small_study(data=["digits", SOURCE], network={"name": "tiny", "width": 0.2})
     with pytest.raises(
-        ValueError, match=rf"\Adata \(='digits,{SOURCE}'\) must all have one label per image"
+        ValueError, match=rf"\Adata \(=digits,{SOURCE}\) must all have one label per image"
     ):
         make_plan(config)
