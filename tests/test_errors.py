@@ -80,3 +80,15 @@ def test_the_first_error_of_pydantic_is_one_of_a_field(
     with pytest.raises(FieldError) as caught:
         Example.checked(fields)
     assert str(caught.value).startswith(text)
+
+
+def test_a_configuration_shows_what_was_set_and_a_notebook_shows_all() -> None:
+    class Shown(Config):
+        name: str
+        count: int = 3
+        rate: float = 0.5
+
+    assert repr(Shown(name="a", rate=0.5)) == "Shown(name='a')"
+    assert repr(Shown(name="<b>", count=4)) == "Shown(name='<b>', count=4)"
+    html = Shown(name="<b>", count=4)._repr_html_()
+    assert all(text in html for text in ("Shown", "&lt;b&gt;", ">4<", ">rate<", ">0.5<"))

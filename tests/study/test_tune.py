@@ -12,6 +12,7 @@ from spectrum import StudyConfig, run_study
 from spectrum.runs import execute as execute_module
 from spectrum.runs.store import Store
 from spectrum.study.plan import Plan, make_plan
+from spectrum.study.study import dry_run
 from spectrum.study.tune import choose_learning_rates, tuning_runs
 
 # With so large a decay the last of the rates diverges.
@@ -146,3 +147,15 @@ def test_rates_are_compared_on_two_seeds_at_most(
 
 def test_no_tuning_is_the_default() -> None:
     assert StudyConfig().tune_lr == StudyConfig(tune_lr=False).tune_lr == ()
+
+
+def test_a_dry_run_says_how_much_is_tuned(small_study: Callable[..., StudyConfig]) -> None:
+    config = small_study(segments="C", tune_lr=[1, 2], epochs=1)
+    table, notes = dry_run(config)
+    assert notes[-1] == "0 of 2 runs that tune the learning rates are done"
+    assert [*table.columns[-1].cells] == ["to be tuned"]
+    rate = run_study(config)["tuned_lr"][0]
+    table, notes = dry_run(config)
+    assert notes[-1] == "2 of 2 runs that tune the learning rates are done"
+    assert [*table.columns[0].cells] == [str(rate)]
+    assert [*table.columns[-1].cells] == ["1 of 1"]
