@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from spectrum import NetworkConfig, Recipe, StudyConfig
 from spectrum.analysis.folder import AVERAGE_PRECISION, CORRECT, CURVES, RESULTS, read_study
@@ -86,13 +85,13 @@ def relabel_runs(folder: Path) -> int:
     """Renames the folders of runs; returns how many."""
     renamed = 0
     for path in sorted(folder.glob("*/config.json")):
-        fields = json.loads(path.read_bytes())
-        if fields.pop("format", None) != 1:
-            continue
         try:
-            run = RunConfig(**fields)
-        except ValidationError as error:
-            print(f"{path} is left alone: {error.error_count()} fields are wrong")
+            fields = json.loads(path.read_bytes())
+            if fields.pop("format", None) != 1:
+                continue
+            run = RunConfig.checked(fields)
+        except ValueError as error:
+            print(f"{path} is left alone: {error}")
             continue
         if former_id(run) == path.parent.name and not (folder / run.id).exists():
             write_json(path, run.stored())
@@ -121,7 +120,11 @@ def relabel_latencies(folder: Path) -> int:
 
 def main(folders: list[str]) -> None:
     """Relabels every folder."""
+    if not folders:
+        sys.exit(str(__doc__).splitlines()[0])
     for folder in map(Path, folders):
+        if not folder.is_dir():
+            sys.exit(f"{folder} must be a folder, but there is none")
         if not (folder / RESULTS).exists():
             print(f"{folder}: {relabel_runs(folder)} runs, {relabel_latencies(folder)} latencies")
             continue
