@@ -1,4 +1,4 @@
-"""Gives results from before version 0.2 the ids that runs have now: ``relabel.py FOLDER...``.
+"""Gives results with ids of format 1 the ids that runs have now: ``relabel.py FOLDER...``.
 
 A FOLDER is a study's folder or a folder of runs. Nothing but ids changes, which is checked before
 a file is replaced. The ids of a study's runs are computed from its plan, those of a folder of runs
