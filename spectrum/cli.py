@@ -6,7 +6,6 @@ A command configures runs; it imports torch only when their work starts.
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,11 +126,6 @@ def name_flag(error: FieldError, flags: Mapping[str, str]) -> FieldError:
     """
     flag = flags.get(error.field)
     return error if flag is None else error.renamed(f"--{flag.replace('_', '-')}")
-
-
-def started_by_torchrun() -> bool:
-    """Whether ``torchrun`` has started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def warn_of_other_spectrum() -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from spectrum.errors import FieldError, as_text, first_field_error
 
@@ -21,6 +21,19 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_bool(cls, value: Any, info: ValidationInfo) -> Any:
+        # For pydantic True is 1. A field takes true and false only if its type says so.
+        items = value if isinstance(value, list | tuple) else [value]
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if any(isinstance(item, bool) for item in items) and bool not in (
+            annotation,
+            *get_args(annotation),
+        ):
+            raise ValueError("must not be true or false")
+        return value
 
     @classmethod
     def checked(cls, fields: Mapping[str, Any]) -> Self:

@@ -1,4 +1,4 @@
-"""What this machine has to compute with: CPU cores, the device's name, memory."""
+"""What this machine has to compute with: CPU cores, processes, devices, memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from pathlib import Path
 def cpu_count() -> int:
     """Returns the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def started_by_torchrun() -> bool:
+    """Returns whether ``torchrun`` has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 @contextmanager

@@ -17,8 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from spectrum import NetworkConfig, Recipe, StudyConfig
-from spectrum.analysis.folder import AVERAGE_PRECISION, CORRECT, CURVES, RESULTS, read_study
+from spectrum import NetworkConfig, Recipe, StudyConfig, load_curves, load_results
+from spectrum.analysis.folder import (
+    AVERAGE_PRECISION,
+    CORRECT,
+    CURVES,
+    RESULTS,
+    load_average_precision,
+    load_correct,
+    read_study,
+)
 from spectrum.files import write_atomic, write_json
 from spectrum.runs.config import RunConfig
 from spectrum.runs.latency import hash_key
@@ -87,7 +95,7 @@ def relabel_runs(folder: Path) -> int:
     for path in sorted(folder.glob("*/config.json")):
         try:
             fields = json.loads(path.read_bytes())
-            if fields.pop("format", None) != 1:
+            if isinstance(fields, dict) and fields.pop("format", None) != 1:
                 continue
             run = RunConfig.checked(fields)
         except ValueError as error:
@@ -104,12 +112,16 @@ def relabel_latencies(folder: Path) -> int:
     """Renames the files of measured latencies; returns how many."""
     renamed = 0
     for path in sorted(folder.glob("latency/*.json")):
-        measured = json.loads(path.read_bytes())
-        key = json.loads(json.dumps(measured["of"]))
-        for owner, name in ((key, "network"), (key.get("beside", {}), "config")):
-            if name in owner:
-                network = NetworkConfig(**owner[name])
-                owner[name] = network.model_dump(mode="json", exclude_defaults=True)
+        try:
+            measured = json.loads(path.read_bytes())
+            key = json.loads(json.dumps(measured["of"]))
+            for owner, name in ((key, "network"), (key.get("beside", {}), "config")):
+                if name in owner:
+                    network = NetworkConfig.checked(owner[name])
+                    owner[name] = network.model_dump(mode="json", exclude_defaults=True)
+        except (ValueError, LookupError, TypeError) as error:
+            print(f"{path} is left alone: {error}")
+            continue
         target = path.with_stem(hash_key(key))
         if hash_key(measured["of"]) == path.stem and not target.exists():
             write_json(target, measured | {"of": key})
@@ -118,26 +130,42 @@ def relabel_latencies(folder: Path) -> int:
     return renamed
 
 
+def relabel_study(folder: Path) -> str:
+    """Relabels the files of a study; returns what was done.
+
+    Raises:
+        ValueError: a file is missing or damaged. Nothing has been changed then.
+    """
+    used = {*load_results(folder)["run_id"], *load_curves(folder)["run_id"]}
+    archives = {CORRECT: load_correct, AVERAGE_PRECISION: load_average_precision}
+    found = {name: load(folder) for name, load in archives.items() if (folder / name).exists()}
+    used |= {run_id for answers in found.values() for run_id in answers}
+    ids = ids_of_study(folder)
+    if used <= set(ids.values()):
+        return "has the ids of today"
+    if not used <= ids.keys():
+        return "is left alone: it has runs that its plan doesn't have any more"
+    for name in (RESULTS, CURVES):
+        relabel_table(folder / name, ids)
+    for name in found:
+        relabel_arrays(folder / name, ids)
+    return f"is relabelled: {len(used)} runs"
+
+
 def main(folders: list[str]) -> None:
     """Relabels every folder."""
     if not folders:
         sys.exit(str(__doc__).splitlines()[0])
     for folder in map(Path, folders):
         if not folder.is_dir():
-            sys.exit(f"{folder} must be a folder, but there is none")
-        if not (folder / RESULTS).exists():
+            print(f"{folder} must be a folder, but there is none")
+        elif (folder / RESULTS).exists():
+            try:
+                print(f"{folder} {relabel_study(folder)}")
+            except ValueError as error:
+                print(f"{folder} is left alone: {error}")
+        else:
             print(f"{folder}: {relabel_runs(folder)} runs, {relabel_latencies(folder)} latencies")
-            continue
-        ids = ids_of_study(folder)
-        if not set(ID.findall((folder / RESULTS).read_text(encoding="utf-8"))) <= ids.keys():
-            print(f"{folder} is left alone: its plan now has other runs, or it is relabelled")
-            continue
-        for name in (RESULTS, CURVES):
-            relabel_table(folder / name, ids)
-        for name in (CORRECT, AVERAGE_PRECISION):
-            if (folder / name).exists():
-                relabel_arrays(folder / name, ids)
-        print(f"{folder}: {len(ids)} runs")
 
 
 if __name__ == "__main__":

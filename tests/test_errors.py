@@ -92,3 +92,15 @@ def test_a_configuration_shows_what_was_set_and_a_notebook_shows_all() -> None:
     assert repr(Shown(name="<b>", count=4)) == "Shown(name='<b>', count=4)"
     html = Shown(name="<b>", count=4)._repr_html_()
     assert all(text in html for text in ("Shown", "&lt;b&gt;", ">4<", ">rate<", ">0.5<"))
+
+
+def test_true_and_false_are_no_numbers() -> None:
+    class Example(Config):
+        count: int = 3
+        rates: tuple[float, ...] = ()
+        flip: bool | None = None
+
+    assert Example(flip=True).flip
+    for fields in ({"count": True}, {"rates": [0.5, False]}):
+        with pytest.raises(FieldError, match="must not be true or false"):
+            Example.checked(fields)

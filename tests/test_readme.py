@@ -12,7 +12,7 @@ from spectrum import NetworkConfig, Segments, StudyConfig
 from spectrum.analysis.evidence import analyze_study
 from spectrum.costs import count_config
 from spectrum.report import render_summary
-from spectrum.study.grid import merge_flags
+from spectrum.study.command import merge_flags
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,7 @@ from spectrum import StudyConfig, load_run, run_study
 from spectrum.costs import LatencyConditions
 from spectrum.networks import NetworkConfig
 from spectrum.runs.latency import hash_key, make_latency_cache
-from spectrum.study.grid import read_toml
+from spectrum.study.command import read_toml
 from spectrum.study.plan import make_plan
 from tests.small_studies import skip_figures, small_study
 from tests.timing_machine import SHAPE, SimulatedMachine
@@ -96,3 +97,36 @@ def test_latencies_are_found_under_their_present_names(
     relabel.main([tmp_path])
     assert latency() == measured
     assert len(machine.measured) == count
+
+
+def test_damaged_studies_are_left_alone_and_the_others_looked_at(
+    relabel: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("results.csv", "curves.csv", "correct.npz", "study.json"):
+        for content in (b"garbage", b"[]", b"\xff"):
+            study = shutil.copytree(STUDIES / "default", tmp_path / f"{name} {content.hex()}")
+            (study / name).write_bytes(content)
+    before, damaged = contents(tmp_path), sorted(tmp_path.iterdir())
+    relabel.main([*damaged, STUDIES / "default"])
+    said = capsys.readouterr().out.splitlines()
+    assert said.pop() == f"{STUDIES / 'default'} has the ids of today"
+    assert len(said) == len(damaged) == 12
+    assert all(
+        f"{study} is left alone: " in line for study, line in zip(damaged, said, strict=True)
+    )
+    assert contents(tmp_path) == before
+
+
+def test_a_damaged_run_is_left_alone(
+    relabel: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i, content in enumerate((b"{", b"[]", b"5", b"\xff", b'{"format": 1}')):
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "config.json").write_bytes(content)
+    (tmp_path / "latency").mkdir()
+    (tmp_path / "latency" / "a.json").write_bytes(b"[]")
+    before = contents(tmp_path)
+    relabel.main([tmp_path])
+    said = capsys.readouterr().out.splitlines()
+    assert [" is left alone: " in line for line in said] == [True] * 6 + [False]
+    assert contents(tmp_path) == before

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "report": {"errors", "segments", "analysis"},
     "report/__main__": {"cli", "costs", "errors", "fields", "networks", "report", "segments"},
     "runs": RUNS - {"kernels"},
-    "executors": RUNS - {"kernels"} | {"cli"},
+    "executors": RUNS - {"kernels"},
     "study": STUDY - {"kernels"},
     "search": STUDY - {"kernels"},
     "bench": STUDY - {"search"},

@@ -58,46 +58,54 @@ class StudyAnalysis(NamedTuple):
     over: str
 
 
+class StudyResults(NamedTuple):
+    """The results of a study, and how its points are to be compared.
+
+    Attributes:
+        rows: one row per run, as ``load_results`` returns them.
+        results: the same rows. In a sampled study the combinations count as seeds.
+        over: the field whose values are compared.
+        unit: what the runs of a point differ in, as ``state_evidence`` names it.
+    """
+
+    rows: pd.DataFrame
+    results: pd.DataFrame
+    over: str
+    unit: str
+
+
+def read_results(folder: Path | str, over: str | None = None) -> StudyResults:
+    """Reads the results of a study and what is compared in it.
+
+    Args:
+        folder: the folder of the study.
+        over: the field whose values are compared; None for ``StudyConfig.compare``.
+
+    Raises:
+        ValueError: the folder holds no study, or no results.
+    """
+    rows, study = load_results(folder), read_study(folder)
+    over = over or str(study.get("compare", "segments"))
+    if study.get("sample"):
+        return StudyResults(rows, pool_samples_as_seeds(rows, over), over, "sampled combination")
+    return StudyResults(rows, rows, over, "seed")
+
+
 def analyze_study(folder: Path | str) -> StudyAnalysis:
     """Reads the files of a study's folder and compares its points.
 
     Raises:
         ValueError: the folder holds no study, or no results.
     """
-    rows, over = load_results(folder), compared_field(folder)
-    results = count_samples_as_seeds(folder, rows, over)
+    rows, results, over, unit = read_results(folder)
     try:
         evidence = gather_evidence(results, _answers_of(folder, rows), over=over)
     except ValueError as error:  # the results are still good
         sentences = [f"Nothing can be compared: {error}."]
         unknown = summarize(results).assign(test_low=math.nan, test_high=math.nan)
         return StudyAnalysis(rows, results, None, unknown, sentences, over)
-    unit = "sampled combination" if read_study(folder).get("sample") else "seed"
     sentences = state_evidence(evidence, over, unit)
     return StudyAnalysis(rows, results, evidence, summarize(results, evidence), sentences, over)
-
-
-def compared_field(folder: Path | str) -> str:
-    """The field whose values a study compares.
-
-    Raises:
-        ValueError: the folder holds no study.
-    """
-    return str(read_study(folder).get("compare", "segments"))
-
-
-def count_samples_as_seeds(folder: Path | str, rows: pd.DataFrame, over: str) -> pd.DataFrame:
-    """The results of a study. In a sampled study the combinations count as seeds.
-
-    Args:
-        folder: the folder of the study.
-        rows: one row per run, as ``load_results`` returns them.
-        over: the field whose values are compared.
-
-    Raises:
-        ValueError: the folder holds no study.
-    """
-    return pool_samples_as_seeds(rows, over) if read_study(folder).get("sample") else rows
 
 
 def compare_points(
@@ -120,9 +128,8 @@ def compare_points(
         ValueError: the folder holds no study, its files are damaged, or the reference isn't one of
             the values compared.
     """
-    rows, over = load_results(folder), over or compared_field(folder)
-    results = count_samples_as_seeds(folder, rows, over)
-    return gather_evidence(results, _answers_of(folder, rows), reference, over)
+    read = read_results(folder, over)
+    return gather_evidence(read.results, _answers_of(folder, read.rows), reference, read.over)
 
 
 def compare_study(study: Study, over: str | None = None) -> tuple[pd.DataFrame, str]:
@@ -135,8 +142,8 @@ def compare_study(study: Study, over: str | None = None) -> tuple[pd.DataFrame, 
     """
     if isinstance(study, pd.DataFrame):
         return study, over or "segments"
-    over = over or compared_field(study)
-    return compare_points(study, over=over), over
+    read = read_results(study, over)
+    return gather_evidence(read.results, _answers_of(study, read.rows), over=read.over), read.over
 
 
 def summarize_study(study: Study, evidence: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -146,9 +153,14 @@ def summarize_study(study: Study, evidence: pd.DataFrame | None = None) -> pd.Da
         study: the folder of the study, whose evidence is used; its results, one row per run; or its
             summary, as ``summarize`` returns it.
         evidence: for results, one row per point as ``compare_points`` returns it.
+
+    Raises:
+        ValueError: the folder holds no study, or its files are damaged.
     """
     if not isinstance(study, pd.DataFrame):
-        return analyze_study(study).summary
+        read = read_results(study)
+        found = gather_evidence(read.results, _answers_of(study, read.rows), over=read.over)
+        return summarize(read.results, found)
     return summarize(study, evidence) if "run_id" in study else study
 
 

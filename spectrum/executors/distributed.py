@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 
-from spectrum.cli import print_error
 from spectrum.errors import FieldError
 from spectrum.executors.base import (
     EngineConfig,
@@ -57,7 +56,8 @@ def run_on_rank_zero(command: Callable[[], int]) -> NoReturn:
         status = command()
     except RanksOutOfStep as error:
         advice = "the same command continues from the run's last checkpoint"
-        _exit_now(print_error(f"error: {error}; {advice}", 1))
+        print(f"error: {error}; {advice}", file=sys.stderr)
+        _exit_now(1)
     if status != 130:  # after an interrupt the other ranks have ended too and wait for no broadcast
         broadcast()
         dist.destroy_process_group()
@@ -97,7 +97,8 @@ def _execute_broadcast_runs() -> int:
         return 130
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        return print_error(f"error: rank {os.environ['RANK']} has ended: {reason}", 1)
+        print(f"error: rank {os.environ['RANK']} has ended: {reason}", file=sys.stderr)
+        return 1
 
 
 @dataclass(frozen=True)

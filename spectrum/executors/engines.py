@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from spectrum.cli import started_by_torchrun
 from spectrum.executors.base import Engine, EngineConfig
 from spectrum.executors.distributed import open_torchrun
 from spectrum.executors.local import LocalEngine, available_devices, worker_count
 from spectrum.executors.ray_cluster import open_ray
-from spectrum.machine import cpu_threads
+from spectrum.machine import cpu_threads, started_by_torchrun
 from spectrum.runs.config import RunConfig
 from spectrum.runs.events import OnEvent, execute_run
 from spectrum.runs.store import Store

@@ -28,15 +28,6 @@ def _parse_order(value: Any) -> Any:
     return None if value == "own" else value
 
 
-def _refuse_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be a whole number from 1")
-    return value
-
-
-Count: TypeAlias = Annotated[PositiveInt, BeforeValidator(_refuse_bool)]
-
-
 class Options(Config):
     """The options of all families of networks, each with its bounds.
 
@@ -44,16 +35,16 @@ class Options(Config):
     of ``NetworkConfig``. No family has all of them.
     """
 
-    num_classes: Count = 1000
-    in_channels: Count = 3
+    num_classes: PositiveInt = 1000
+    in_channels: PositiveInt = 3
     width: float = Field(default=1.0, gt=0, le=MAX_WIDTH)
     order: Annotated[Order | None, BeforeValidator(_parse_order)] = None
     activation: Annotated[Activation | None, BeforeValidator(_parse_activation)] = None
     residual: bool = True
-    hidden: tuple[Count, ...] = ()
+    hidden: tuple[PositiveInt, ...] = ()
     dropout: float = Field(default=0.0, ge=0, lt=1)
     repeats: int | None = Field(default=None, ge=0, le=1000)
-    channel_multiple: Count = 1
+    channel_multiple: PositiveInt = 1
     pooling: Pooling = "symmetric"
     bn_eps: float = Field(default=1e-5, gt=0)
     bn_momentum: float = Field(default=0.1, gt=0, le=1)

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spectrum.analysis.evidence import Study, compared_field, count_samples_as_seeds
-from spectrum.analysis.folder import load_curves, load_results
+from spectrum.analysis.evidence import Study, read_results
+from spectrum.analysis.folder import load_curves
 from spectrum.analysis.labels import wrap_setting
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.analysis.statistics import Curve, split_into_curves, varied_columns
@@ -129,9 +129,7 @@ def learning_curve_figure(curves: pd.DataFrame) -> Figure:
 
 
 def _curves_of_folder(folder: Path | str) -> pd.DataFrame:
-    rows = load_results(folder)
-    results = count_samples_as_seeds(folder, rows, compared_field(folder))
-    return learning_curves(results, load_curves(folder))
+    return learning_curves(read_results(folder).results, load_curves(folder))
 
 
 def _split_by_other_fields(curves: pd.DataFrame) -> list[Curve]:

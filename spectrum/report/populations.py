@@ -10,8 +10,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
-from spectrum.analysis.evidence import Study, compared_field
-from spectrum.analysis.folder import load_results
+from spectrum.analysis.evidence import Study, read_results
 from spectrum.analysis.labels import field_label, wrap_setting
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.statistics import point_columns
@@ -95,8 +94,7 @@ def plot_error_distribution(
             given for several curves.
     """
     if not isinstance(study, pd.DataFrame):
-        by = by or compared_field(study)
-        study = load_results(study)
+        study, _, by, _ = read_results(study, by)
     by = by or "segments"
     steps = error_distribution(study, by)
     curves = list(steps.groupby(by, sort=False, dropna=False))

@@ -112,7 +112,7 @@ class SearchConfig(GridConfig):
     @classmethod
     def _check_storage(cls, storage: str | None) -> str | None:
         # An empty URL, such as from an unset variable, must not silently mean the default.
-        if storage is not None and _IN_MEMORY_URL.fullmatch(storage):
+        if storage is not None and (_IN_MEMORY_URL.fullmatch(storage) or "://" not in storage):
             raise ValueError("must be the URL of a database that is kept, such as sqlite:///FILE")
         return storage
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from spectrum.cli import make_app, make_command, name_flag, run_app, started_by_torchrun
+from spectrum.cli import make_app, make_command, name_flag, run_app
 from spectrum.errors import FieldError
-from spectrum.study.grid import GridConfig, merge_flags, read_toml
+from spectrum.machine import started_by_torchrun
+from spectrum.study.grid import TABLES, GridConfig, outside_fields
 
 _Config = TypeVar("_Config", bound=GridConfig)
 
@@ -75,3 +77,42 @@ def _configure(model: type[_Config], file: str | None, flags: dict[str, Any]) ->
         if file and error.field not in flags:
             raise ValueError(f"{file}: {error}") from None
         raise
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads the fields of a TOML file.
+
+    Raises:
+        ValueError: the file can't be read or isn't TOML. The message names the file and the place.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(text)
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a TOML file: not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not a TOML file: {error}") from None
+
+
+def merge_flags(fields: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """Merges command-line flags into the fields of a file; flags win.
+
+    A flag also replaces the same field inside a table.
+
+    Args:
+        fields: the fields of a TOML file.
+        flags: the flags that were given.
+    """
+    merged = {**fields, **flags}
+    for name in TABLES:
+        table = fields.get(name)
+        if isinstance(table, dict):
+            kept = {
+                field: value
+                for field, value in table.items()
+                if field not in flags or outside_fields().get(field) != name
+            }
+            merged[name] = {**kept, "name": flags[name].split(",")} if name in flags else kept
+    return merged

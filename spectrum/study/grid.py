@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
@@ -34,7 +34,7 @@ Grid: TypeAlias = dict[str, tuple[Any, ...]]
 
 # Fields whose single value is a list. A list of lists makes a grid of them.
 _LIST_FIELDS = {"hidden"}
-_TABLES = {
+TABLES = {
     "network": NetworkConfig,
     "data": DataConfig,
     "recipe": Recipe,
@@ -327,6 +327,7 @@ class GridConfig(Config):
         return others
 
 
+@cache
 def outside_fields() -> dict[str, str]:
     """The fields of the grid that stand outside the tables, with the table that each belongs to."""
     tables = {name: field_facts(GridConfig, name).table for name in GridConfig.model_fields}
@@ -354,42 +355,3 @@ def _validated(model: type[_Model], table: str, fields: dict[str, Any]) -> _Mode
         return model.checked(fields)
     except FieldError as error:
         raise error.renamed(qualified_name(table, error.field)) from None
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Reads the fields of a TOML file.
-
-    Raises:
-        ValueError: the file can't be read or isn't TOML. The message names the file and the place.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        return tomllib.loads(text)
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a TOML file: not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not a TOML file: {error}") from None
-
-
-def merge_flags(fields: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
-    """Merges command-line flags into the fields of a file; flags win.
-
-    A flag also replaces the same field inside a table.
-
-    Args:
-        fields: the fields of a TOML file.
-        flags: the flags that were given.
-    """
-    merged = {**fields, **flags}
-    for name in _TABLES:
-        table = fields.get(name)
-        if isinstance(table, dict):
-            kept = {
-                field: value
-                for field, value in table.items()
-                if field not in flags or outside_fields().get(field) != name
-            }
-            merged[name] = {**kept, "name": flags[name].split(",")} if name in flags else kept
-    return merged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,9 @@ def test_a_folder_that_cannot_be_compared_is_refused(make_results, tmp_path: Pat
     answers = make_answers(results)
     answers.popitem()
     folder = write_made_up_study(tmp_path, results, answers)
-    with pytest.raises(ValueError, match="lacks the per-example results of run"):
-        plot_differences(folder)
-    assert plot_accuracy_vs_segments(folder).get_ylabel() == "test top-1 accuracy"
+    for plot in (plot_differences, plot_accuracy_vs_segments, partial(plot_accuracy, cost="macs")):
+        with pytest.raises(ValueError, match="lacks the per-example results of run"):
+            plot(folder)
+    (folder / "correct.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"correct\.npz is damaged"):
+        plot_accuracy_vs_segments(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from spectrum import SearchConfig, run_search
-from spectrum.study.grid import read_toml
+from spectrum.study.command import read_toml
 from tests.search.postgres import PostgresServer
 from tests.search.processes import (
     Watch,
