@@ -1,13 +1,19 @@
-"""The one error for a value that a field, an argument or a flag can't have."""
+"""The errors about values and files, and how text from elsewhere is shown in one line."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+# Control characters, line ends, marks that reverse the order of the text, and lone surrogates.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
 
 
 class FieldError(ValueError):
@@ -27,11 +33,37 @@ class FieldError(ValueError):
         self.allowed = allowed
 
     def __str__(self) -> str:
-        return f"{self.field} (={as_text(self.value)}) {self.allowed}"
+        return printable(f"{self.field} (={as_text(self.value)}) {self.allowed}")
 
     def renamed(self, field: str) -> FieldError:
         """The same error about a field of another name."""
         return FieldError(field, self.value, self.allowed)
+
+
+class DamagedFile(ValueError):
+    """A file that doesn't hold what it must. Its text is one line: ``path is damaged: reason``.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with its content.
+    """
+
+    def __init__(self, path: PurePath, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return printable(f"{self.path} is damaged: {self.reason}")
+
+
+def printable(text: str) -> str:
+    r"""Text from elsewhere, such as a file's name, as one line that is safe in a terminal.
+
+    Characters that control a terminal, end a line or reverse the order of the text are escaped, as
+    ``\x1b`` or ``\n``. All scripts are kept.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def as_text(value: object) -> str:

@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, get_args
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from spectrum.errors import FieldError, as_text, first_field_error
+from spectrum.files import as_path
+
+UserPath: TypeAlias = Annotated[Path, AfterValidator(as_path)]
+"""The type of a field that holds a path; ``~`` is the user's home folder."""
 
 
 class Config(BaseModel):

@@ -1,7 +1,8 @@
-"""Atomic file writes, and the user's cache folder."""
+"""Paths that users give, atomic writes, files with checksums, and the user's cache folder."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -9,7 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from spectrum.errors import DamagedFile
+
 _LOG = logging.getLogger(__name__)
+_CHECKSUM = "sha256"
+
+
+def as_path(path: Path | str) -> Path:
+    """A path that a user gave, with a leading ``~`` or ``~name`` replaced by the home folder.
+
+    Raises:
+        ValueError: there is no such user, or it can't be the path of a file.
+    """
+    if "\0" in str(path):
+        raise ValueError("must be a path, without the character of value 0")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError("must not begin with ~ and a name that isn't a user's") from None
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -43,6 +61,53 @@ def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
     """Writes plain values as indented JSON, atomically."""
     text = json.dumps(values, indent=2, allow_nan=True) + "\n"
     write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_checked_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes plain values as ``write_json`` does, with a checksum as a further key.
+
+    ``read_checked_json`` finds out if anything in the file has been changed.
+    """
+    write_json(path, {**values, _CHECKSUM: _json_digest(values)})
+
+
+def read_checked_json(path: Path, *, unchecked: bool = False) -> dict[str, Any]:
+    """Reads plain values from a file that ``write_checked_json`` wrote.
+
+    Args:
+        path: the file.
+        unchecked: whether a file without a checksum is read too. Files were written without one
+            before checksums existed.
+
+    Returns:
+        The values, without the checksum.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFile: it can't be read, holds something else, or isn't what was written.
+    """
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(None, "there is no such file", str(path))
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedFile(path, f"it can't be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"it isn't JSON ({str(error)[:100]})") from error
+    if not isinstance(values, dict):
+        raise DamagedFile(path, f"it holds {type(values).__name__}, not fields by name")
+    digest = values.pop(_CHECKSUM, None)
+    if digest != _json_digest(values) and not (digest is None and unchecked):
+        raise DamagedFile(path, "its checksum is that of another content")
+    return values
+
+
+def _json_digest(values: Mapping[str, Any]) -> str:
+    # Numbers that JSON writes and reads back are the same text again.
+    text = json.dumps(json.loads(json.dumps(values)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cache_folder(*parts: str) -> Path | None:

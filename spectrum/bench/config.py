@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from spectrum.costs.choices import ImageShape, MeasuredPrecision, parse_shape
 from spectrum.errors import FieldError
-from spectrum.fields import Config, Facts
+from spectrum.fields import Config, Facts, UserPath
 from spectrum.segments import Segments, format_setting, parse_points
 
 Layout: TypeAlias = Literal["contiguous", "channels_last"]
@@ -37,7 +37,7 @@ Switch: TypeAlias = Annotated[bool, Facts(is_switch=True)]
 
 
 class _Output(Config):
-    out: Annotated[Path, Facts(metavar="DIR")] = Path("outputs")
+    out: Annotated[UserPath, Facts(metavar="DIR")] = Path("outputs")
     """The results go to its folder bench."""
 
     @property
@@ -144,7 +144,7 @@ class StudyBenchConfig(_Output):
     repeats: Count = 2
     """How often each program runs."""
     script: Annotated[
-        Path, AfterValidator(_check_file), Field(validate_default=True), Facts(metavar="FILE")
+        UserPath, AfterValidator(_check_file), Field(validate_default=True), Facts(metavar="FILE")
     ] = Path("benchmarks/plain_study.py")
     """The plain script."""
 

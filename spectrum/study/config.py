@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from spectrum.data.config import DataConfig
 from spectrum.errors import FieldError, as_text
-from spectrum.fields import Facts, column_name, field_facts
+from spectrum.fields import Facts, UserPath, column_name, field_facts
 from spectrum.study.grid import GridConfig
 
 _DEFAULT_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -31,7 +30,7 @@ class StudyConfig(GridConfig):
     """Choose a learning rate for each point by the validation split. A file or Python may list
     factors of the recipe's rate to try, from 0.001 to 1000; true stands for 1/4, 1/2, 1, 2 and
     4."""
-    start: Annotated[Path | None, Facts(metavar="WEIGHTS", unset="random weights")] = None
+    start: Annotated[UserPath | None, Facts(metavar="WEIGHTS", unset="random weights")] = None
     """File of weights to start from, in a format that load_weights reads. They are moved to each
     point of the dial by resegment. It needs the match none."""
 

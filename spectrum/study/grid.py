@@ -25,7 +25,7 @@ from pydantic import (
 from spectrum.costs.choices import Matching
 from spectrum.data.config import DataConfig
 from spectrum.errors import FieldError, as_text
-from spectrum.fields import Config, Facts, field_facts
+from spectrum.fields import Config, Facts, UserPath, field_facts
 from spectrum.networks.config import NetworkConfig
 from spectrum.segments import format_setting, parse_points
 from spectrum.training.recipe import Precision, Recipe, default_dropout
@@ -117,9 +117,9 @@ class GridConfig(Config):
     name: Annotated[str, Facts(metavar="NAME")] = "default"
     """Name of the folder of results inside that of --out: at most 100 letters, digits, spaces and
     -_.+=, of which the first is a letter, a digit or _."""
-    out: Annotated[Path, Facts(metavar="DIR")] = Path("outputs")
+    out: Annotated[UserPath, Facts(metavar="DIR")] = Path("outputs")
     """Folder that gets one folder per study or search."""
-    runs: Annotated[Path, Facts(metavar="DIR")] = Path("outputs/runs")
+    runs: Annotated[UserPath, Facts(metavar="DIR")] = Path("outputs/runs")
     """Folder of all runs, shared by studies and searches."""
     device: Annotated[str, Facts(metavar="NAME")] = "auto"
     """Device: auto (all GPUs, else the CPU), cpu, cuda or cuda:N."""
