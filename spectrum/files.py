@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -63,6 +65,22 @@ def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
+def read_file(path: Path) -> bytes:
+    """The content of a regular file. A pipe or device is refused at once, without reading it.
+
+    Raises:
+        OSError: there is no such file, or it can't be read.
+    """
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return file.read()
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def write_checked_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes plain values as ``write_json`` does, with a checksum as a further key.
 
@@ -84,13 +102,12 @@ def read_checked_json(path: Path, *, unchecked: bool = False) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
+        NotADirectoryError: its folder is a file.
         DamagedFile: it can't be read, holds something else, or isn't what was written.
     """
     try:
-        if not path.is_file():
-            raise FileNotFoundError(None, "there is no such file", str(path))
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
+        values = json.loads(read_file(path))
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise DamagedFile(path, f"it can't be read ({error.strerror})") from error

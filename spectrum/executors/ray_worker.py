@@ -31,6 +31,7 @@ _CHECKPOINT = "checkpoint.pt"
 # The files of a run in the order in which they are written; result.json says that it is finished.
 _FILES = (
     _CHECKPOINT,
+    "config.json",
     "curve.jsonl",
     "predictions.npz",
     "weights.safetensors",

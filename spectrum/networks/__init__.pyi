@@ -1,5 +1,5 @@
 from .build import build, build_on_meta
-from .code import call_user_code, code_fingerprint, takes_argument
+from .code import call_user_code, code_fingerprint, code_modules, takes_argument
 from .config import NETWORKS, NetworkConfig, is_user_code
 from .convert import convert
 from .inception import Inception, Logits, inception_v2, inception_v3
@@ -24,6 +24,7 @@ __all__ = [
     "build_on_meta",
     "call_user_code",
     "code_fingerprint",
+    "code_modules",
     "convert",
     "inception_v2",
     "inception_v3",

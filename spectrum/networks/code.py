@@ -69,13 +69,26 @@ def code_fingerprint(name: str, network: nn.Module) -> str:
     Raises:
         FieldError: there is no such callable.
     """
-    function = inspect.unwrap(_import_callable(name))
-    # A partial has no file, and a decorated function may be in the decorator's.
-    files = {_file(function), _file(importlib.import_module(name.partition(":")[0]))}
-    classes = {_file(type(module)) for module in network.modules()}
-    files |= {path for path in classes if not path.startswith(_INSTALLED)}
-    sources = [Path(path).read_bytes() for path in sorted(files) if path]
+    sources = [Path(path).read_bytes() for path in _sources(name, network)]
     return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+
+
+def code_modules(name: str, network: nn.Module) -> tuple[str, ...]:
+    """The modules whose files ``code_fingerprint`` hashes, in the same order."""
+    return tuple(_sources(name, network).values())
+
+
+def _sources(name: str, network: nn.Module) -> dict[str, str]:
+    """The module of each of the user's files that define a network, by its path, in order."""
+    function = inspect.unwrap(_import_callable(name))
+    module = name.partition(":")[0]
+    # A partial has no file, and a decorated function may be in the decorator's.
+    files = {_file(importlib.import_module(module)): module}
+    files.setdefault(_file(function), getattr(function, "__module__", module))
+    for kind in {type(part) for part in network.modules()}:
+        if not _file(kind).startswith(_INSTALLED):
+            files.setdefault(_file(kind), kind.__module__)
+    return {path: files[path] for path in sorted(files) if path}
 
 
 def _file(definition: Any) -> str:

@@ -1,6 +1,7 @@
 from .config import RunConfig
+from .load import load_run
 from .point import Point
-from .store import Store, load_run
+from .store import Store
 
 __all__ = [
     "Point",

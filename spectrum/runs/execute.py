@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import platform
 import traceback
 import warnings
@@ -19,17 +20,26 @@ from typing import Any
 
 import torch
 from filelock import Timeout
+from torch import nn
 
 from spectrum import __version__
 from spectrum.data import load_data
 from spectrum.errors import FieldError
 from spectrum.machine import device_name, is_out_of_memory
-from spectrum.networks import build
+from spectrum.networks import build, code_modules
 from spectrum.runs.config import RunConfig
 from spectrum.runs.initial_weights import build_with_weights
 from spectrum.runs.store import Store
-from spectrum.training import Diverged, Evaluation, FitResult, Metrics, evaluate, fit
-from spectrum.training.distributed import broadcast, on_rank_zero, world_size
+from spectrum.training import (
+    CheckpointMismatch,
+    Diverged,
+    Evaluation,
+    FitResult,
+    Metrics,
+    evaluate,
+    fit,
+)
+from spectrum.training.distributed import broadcast, on_rank_zero, rank, world_size
 from spectrum.training.seeding import seeded
 
 log = logging.getLogger(__name__)
@@ -132,7 +142,13 @@ def load_or_train(
             **_environment(device),
         }
         store.finish(
-            run.id, result, network, run.network, metrics.correct, metrics.average_precision
+            run.id,
+            result,
+            network,
+            run.network,
+            metrics.correct,
+            metrics.average_precision,
+            code_modules(run.network.name, network) if run.code else (),
         )
         return result
 
@@ -169,23 +185,27 @@ def train_and_test(
             "has changed since this was planned: its fingerprint is "
             f"{dataset.fingerprint}, not {run.fingerprint}{advice}",
         )
-    with seeded(run.seed), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the plan has already warned of layers that saturate
-        if run.start:
-            weights = on_rank_zero(lambda: store.load_initial_weights(run.start))
-            network = build_with_weights(run.network, weights)
-        else:
-            network = build(run.network)
-    trained = fit(
-        network,
-        dataset,
-        run.recipe,
-        seed=run.seed,
-        device=device,
-        precision=run.precision,
-        checkpoint=store.checkpoint_path(run.id),
-        on_evaluation=on_evaluation,
-    )
+
+    def train() -> FitResult:
+        return fit(
+            _build(run, store),
+            dataset,
+            run.recipe,
+            seed=run.seed,
+            device=device,
+            precision=run.precision,
+            checkpoint=store.checkpoint_path(run.id),
+            identity=run.id,
+            on_evaluation=on_evaluation,
+        )
+
+    try:
+        trained = train()
+    except CheckpointMismatch as error:
+        if rank() == 0:
+            log.warning("%s; training starts anew", error)
+        on_rank_zero(lambda: store.drop_checkpoint(run.id))
+        trained = train()
     metrics = evaluate(
         trained.network,
         dataset.test,
@@ -193,7 +213,19 @@ def train_and_test(
         class_weights=dataset.class_weights,
         map_at=dataset.map_at,
     )
+    if not math.isfinite(metrics.loss):
+        raise Diverged(f"test loss is {metrics.loss}")
     return trained, metrics
+
+
+def _build(run: RunConfig, store: Store) -> nn.Module:
+    """The network of a run, with the weights that training starts from."""
+    with seeded(run.seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the plan has already warned of layers that saturate
+        if run.start:
+            weights = on_rank_zero(lambda: store.load_initial_weights(run.start))
+            return build_with_weights(run.network, weights)
+        return build(run.network)
 
 
 @contextmanager

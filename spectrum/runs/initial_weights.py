@@ -6,14 +6,12 @@ its runs. Each run loads them from there and moves them to its own point of the 
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from spectrum.errors import FieldError
@@ -30,7 +28,7 @@ from spectrum.networks import (
 from spectrum.networks.former_names import rename_former
 from spectrum.networks.weights import load_weights, read_weights, source_settings
 from spectrum.networks.weights.stored import stored_segments
-from spectrum.runs.store import stored_network
+from spectrum.runs.store import hash_tensors, stored_network
 from spectrum.segments import format_setting
 
 # Fields of a network that the study sets for each point; the weights' own values don't count.
@@ -95,11 +93,7 @@ def read_initial_weights(path: Path, network: str) -> InitialWeights:
         raise error.renamed("start") from None
     settings = source_settings(weights) | stored_network(path)
     tensors = dict(weights.tensors if is_user_code(network) else weights.state)
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return InitialWeights(tensors, settings, digest.hexdigest()[:16])
+    return InitialWeights(tensors, settings, hash_tensors(tensors))
 
 
 def build_with_weights(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> nn.Module:

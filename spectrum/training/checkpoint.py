@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from spectrum.files import write_atomic
+from spectrum.files import read_file, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         OSError: the file exists and can't be opened.
     """
     try:
-        content = io.BytesIO(path.read_bytes())
+        content = io.BytesIO(read_file(path))
     except FileNotFoundError:
         return None
     try:
@@ -46,7 +46,9 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
             if damaged is not None:
                 raise ValueError(f"the checksum of {damaged} is wrong")
             content.seek(0)
-            state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+            state = torch.load(content, map_location="cpu", weights_only=True)
+            if not isinstance(state, dict):
+                raise ValueError(f"it holds {type(state).__name__}")
     except Exception as error:  # arbitrary bytes can make torch raise any exception
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         log.warning("%s is damaged, training starts anew: %s", path, reason)

@@ -6,15 +6,17 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from spectrum.data import Augmentation, Dataset, Examples
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, as_text
+from spectrum.files import as_path
 from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
+from spectrum.training.curve import Evaluation, check_curve
 from spectrum.training.distributed import (
     all_gather,
     all_reduce_mean,
@@ -28,20 +30,16 @@ from spectrum.training.recipe import Precision, Recipe
 from spectrum.training.seeding import get_random_state, seeded, set_random_state
 from spectrum.training.state import TrainState, init_train_state
 
-Evaluation: TypeAlias = dict[str, float]
-"""A line of the learning curve.
-
-Its keys are ``epoch, samples, lr, train_loss, val_loss, val_top1, seconds``, and ``val_map`` if
-images have several labels. ``samples`` and ``seconds`` count training from its start, without the
-evaluations. ``lr`` is the learning rate of the next step.
-"""
-
 _SAVE_EVERY = 600.0  # seconds between checkpoints within an epoch
 _CHECK_EVERY = 50  # steps after which several processes agree whether to save
 
 
 class Diverged(RuntimeError):
     """The loss is no longer a finite number."""
+
+
+class CheckpointMismatch(FieldError):
+    """A checkpoint can be read, but isn't one of this training."""
 
 
 class FitResult(NamedTuple):
@@ -69,6 +67,7 @@ def fit(
     *,
     precision: Precision = "float32",
     checkpoint: Path | str | None = None,
+    identity: str = "",
     on_evaluation: Callable[[Evaluation], None] | None = None,
 ) -> FitResult:
     """Train a classifier on the training split; the test split is never read.
@@ -101,6 +100,8 @@ def fit(
         precision: of the forward pass; weights and optimiser stay float32.
         checkpoint: a file to resume from. The state is saved to it after every epoch, and every
             ten minutes within an epoch.
+        identity: names what is trained, such as the id of a run. A checkpoint of another identity
+            isn't continued.
         on_evaluation: called with each line of the learning curve, those of the checkpoint
             included.
 
@@ -110,9 +111,10 @@ def fit(
     Raises:
         Diverged: the training or validation loss is not finite after an epoch.
         RankZeroFailed: rank zero has ended the run; the other processes raise this.
-        ValueError: the precision is unknown, the checkpoint is of another recipe, seed or
-            precision, the processes can't share a batch evenly, or the augmentation needs images
-            that are streamed.
+        CheckpointMismatch: the checkpoint is of another network, recipe, seed, precision or
+            identity.
+        ValueError: the precision is unknown, the processes can't share a batch evenly, or the
+            augmentation needs images that are streamed.
     """
     device = torch.device(device)
     train = dataset.train.to(device, channels_last=recipe.channels_last)
@@ -121,17 +123,23 @@ def fit(
     steps = len(train) // batch
     state = init_train_state(network, recipe, device, steps, batch)
     curve: list[Evaluation] = []
-    origin = {"recipe": recipe.model_dump(), "seed": seed, "precision": precision}
-    path = Path(checkpoint) if checkpoint else None
+    origin = {
+        "identity": identity,
+        "recipe": recipe.model_dump(),
+        "seed": seed,
+        "precision": precision,
+    }
+    path = as_path(checkpoint) if checkpoint else None
     saved = on_rank_zero(lambda: load_checkpoint(path)) if path else None
     partial_epoch: dict[str, Any] = {}
     if saved is not None:
-        saved_origin = saved.get("origin", {})
-        saved_recipe = Recipe(**saved_origin.get("recipe", {})).model_dump()
-        if {**saved_origin, "recipe": saved_recipe} != origin:
-            raise FieldError("checkpoint", path, "must be of the same recipe, seed and precision")
-        state.load_state_dict(saved)
-        curve, partial_epoch = saved["curve"], saved.get("unfinished", {})
+        try:
+            curve, partial_epoch = _restore(state, saved, origin, steps)
+        except Exception as error:  # a state of something else can raise any exception
+            reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+            raise CheckpointMismatch(
+                "checkpoint", path, f"must be of the same training: {reason}"
+            ) from error
         if on_evaluation:
             on_rank_zero(lambda: [on_evaluation(line) for line in curve])
 
@@ -194,6 +202,26 @@ def fit(
 
         on_rank_zero(finish_epoch)
     return FitResult(curve, state.eval_network)
+
+
+def _restore(
+    state: TrainState, saved: dict[str, Any], origin: dict[str, Any], steps: int
+) -> tuple[list[Evaluation], dict[str, Any]]:
+    """Restore the state of a checkpoint; returns the learning curve and the unfinished epoch."""
+    saved_origin = saved["origin"]
+    recipe = Recipe(**saved_origin["recipe"]).model_dump()  # with fields added since
+    found, expected = {**saved_origin, **recipe}, {**origin, **origin["recipe"]}
+    for field in expected.keys() - {"recipe"}:
+        if found[field] != expected[field]:
+            raise FieldError(field, found[field], f"must be {as_text(expected[field])}")
+    curve, unfinished = saved["curve"], saved["unfinished"]
+    check_curve(curve)
+    if len(curve) > origin["recipe"]["epochs"]:
+        raise FieldError("epochs", len(curve), f"must be at most {origin['recipe']['epochs']}")
+    if unfinished and not (0 < unfinished["step"] < steps and unfinished["seconds"] >= 0):
+        raise FieldError("step", unfinished["step"], f"must be in 1..{steps - 1}")
+    state.load_state_dict(saved)
+    return curve, unfinished
 
 
 def check_recipe(recipe: Recipe, dataset: Dataset) -> tuple[Augmentation, int]:

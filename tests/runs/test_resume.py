@@ -174,7 +174,7 @@ def test_a_damaged_result_is_reported_and_the_run_is_done_again(
         path.write_bytes(content)
         assert store.result(path.parent.name) is None
     run_study(config)
-    assert "is damaged, the run is done again" in " ".join(capsys.readouterr().err.split())
+    assert "; the run is done again" in " ".join(capsys.readouterr().err.split())
     assert store.result(path.parent.name)["test_loss"] == json.loads(before)["test_loss"]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from spectrum import StudyConfig, load_results, load_run, run_study
+from spectrum.errors import FieldError
 from spectrum.study.plan import make_plan
 
 MODEL = """
@@ -50,11 +51,12 @@ def test_an_edited_model_is_another_run(
     run_id = run_study(config)["run_id"][0]
     model.write_text(MODEL)
     assert [run.id for _, run in make_plan(config).runs()] == [run_id]
-    load_run(config.runs / run_id)
+    load_run(config.runs / run_id, trust_code=True)
     model.write_text(MODEL + "# edited\n")
     assert [run.id for _, run in make_plan(config).runs()] != [run_id]
-    with pytest.warns(UserWarning, match="the code of my_model:net has changed"):
-        load_run(config.runs / run_id)
+    with pytest.raises(FieldError, match="network my_model:net, whose code has changed since"):
+        load_run(config.runs / run_id, trust_code=True)
+    load_run(config.runs / run_id, trust_code="changed")
 
 
 def test_every_family_is_studied(small_study: Callable[..., StudyConfig]) -> None:

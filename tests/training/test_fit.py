@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from spectrum import Dataset, Diverged, Recipe, Split, evaluate, fit
+from spectrum.training import CheckpointMismatch
 from spectrum.training.checkpoint import save_checkpoint
 from tests.training.conftest import RECIPE, dataset, network, same, train
 
@@ -235,9 +236,11 @@ def test_a_training_stopped_within_an_epoch_repeats_none_of_its_steps(
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "state.pt")
     train(epochs=1, checkpoint=path)
-    for changes in ({"lr": 0.02}, {"epochs": 4}, {"seed": 1}, {"precision": "bfloat16"}):
-        with pytest.raises(ValueError, match="must be of the same recipe, seed and precision"):
-            train(**{"epochs": 1, **changes}, checkpoint=path)
+    for field, value in {"lr": 0.02, "epochs": 4, "seed": 1, "precision": "bfloat16"}.items():
+        with pytest.raises(CheckpointMismatch, match=rf"must be of the same training: {field} \(="):
+            train(**{"epochs": 1, field: value}, checkpoint=path)
+    with pytest.raises(CheckpointMismatch, match=r"identity \(=''\) must be 'another'"):
+        train(epochs=1, checkpoint=path, identity="another")
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(3, 0.25), (9, 0.1), (1, 0.5), (1, 0.01)])
