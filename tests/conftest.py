@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,9 +13,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="hide spectrum.kernels, so that torch's own operators run",
     )
+    parser.addoption(
+        "--examples",
+        type=int,
+        default=25,
+        help="how many cases hypothesis draws for a test that doesn't say, such as those of damage",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile(
+        "spectrum",
+        max_examples=config.getoption("--examples"),
+        derandomize=config.getoption("--examples") == 25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    settings.load_profile("spectrum")
     if config.getoption("--without-kernels"):
         sys.modules["spectrum.kernels"] = None  # an import raises ImportError
         from spectrum.layers import acceleration

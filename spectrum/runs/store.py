@@ -83,7 +83,7 @@ class Store:
                 self.correct(run_id)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except DamagedFile as error:
+        except ValueError as error:
             log.warning("%s; the run is done again", error)
             return None
         return run.result
@@ -213,7 +213,9 @@ class Store:
         path = self._initial_weights_path(fingerprint)
         try:
             tensors = safetensors.torch.load(read_file(path))
-        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        except OSError as error:
+            raise DamagedFile(path, f"it can't be read ({error.strerror})") from error
+        except (SafetensorError, ValueError, RuntimeError) as error:
             raise DamagedFile(path, str(error).splitlines()[0]) from error
         if hash_tensors(tensors) != fingerprint:
             raise DamagedFile(path, "it holds other weights")

@@ -186,3 +186,28 @@ def test_finished_runs_are_not_executed_again(
     # Another study that asks for the same runs finds them, whatever its name.
     results = run_study(small_study(name="other", segments="C"))
     assert results["run_id"].tolist() == [path.name for path in unstopped.iterdir()]
+
+
+def test_a_checkpoint_that_does_not_fit_starts_the_run_anew(
+    small_study: Callable[..., StudyConfig], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The checkpoint of one run stands in the folder of another, of the same shapes."""
+    config = small_study(network={"name": "tiny", "width": 0.2, "activation": ["none", "elu"]})
+    ids = run_study(config)["run_id"]
+    expected = weights(config.runs)
+    interrupted = small_study(runs=tmp_path / "interrupted", network=config.network)
+    kept: list[Path] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Store, "drop_checkpoint", lambda store, name: kept.append(store.checkpoint_path(name))
+        )
+        run_study(interrupted)
+    for source, target in zip(kept, reversed(kept), strict=True):
+        shutil.copyfile(source, target.with_name("of_another"))
+    for path in kept:
+        path.with_name("of_another").rename(path)
+        path.with_name("result.json").unlink()
+    capsys.readouterr()
+    assert sorted(run_study(interrupted)["run_id"]) == sorted(ids)
+    assert capsys.readouterr().err.count("training starts anew") == len(kept)
+    assert weights(interrupted.runs) == expected
