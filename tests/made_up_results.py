@@ -108,8 +108,9 @@ def write_made_up_study(
     folder: Path, results: pd.DataFrame, answers: Answers, **fields: Any
 ) -> Path:
     """Write the folder of a study with these results, answers and fields."""
-    absent = [column.name for column in (*ROW, *ORIGIN) if column.name not in results]
-    rows = results.assign(**dict.fromkeys(absent, ""))
+    absent = [column for column in (*ROW, *ORIGIN) if column.name not in results]
+    least = {column.name: "" if column.is_text else column.low for column in absent}
+    rows = results.assign(**least)
     rows.to_csv(folder / RESULTS, index=False)
     np.savez(folder / CORRECT, **answers)
     (folder / STUDY).write_text(json.dumps(fields))

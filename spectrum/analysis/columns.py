@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple, TypeAlias
 
 from spectrum.analysis.measure import mean_average_precision
@@ -9,6 +10,9 @@ from spectrum.data.config import DataConfig
 from spectrum.fields import column_name, field_facts
 
 Role: TypeAlias = Literal["run", "point", "cost", "measured"]
+
+STATUSES = ("done", "diverged", "failed", "out_of_memory", "io_error", "stopped")
+"""The statuses of runs. Only a run that is done has measured everything."""
 
 LATENCY = "latency"
 """The milliseconds per batch in inference, in studies that measure latency."""
@@ -23,12 +27,18 @@ class Column(NamedTuple):
             the run measured. A failed run lacks what it didn't measure.
         is_text: whether its values are text.
         field: for a column of the point, the table and the name of its field.
+        low: the least number that it may hold.
+        high: the largest number that it may hold.
+        is_whole: whether its numbers are whole.
     """
 
     name: str
     role: Role
     is_text: bool = False
     field: tuple[str, str] = ("", "")
+    low: float = -math.inf
+    high: float = math.inf
+    is_whole: bool = False
 
 
 _PRECISION = mean_average_precision()
@@ -49,41 +59,42 @@ ROW = (
     Column("activation", "point", is_text=True, field=("network", "activation")),
     Column("residual", "point", field=("network", "residual")),
     Column("hidden", "point", is_text=True, field=("network", "hidden")),
-    Column("dropout", "point", field=("network", "dropout")),
-    Column("width", "point", field=("network", "width")),
+    Column("dropout", "point", field=("network", "dropout"), low=0, high=1),
+    Column("width", "point", field=("network", "width"), low=0),
     Column("recipe", "point", is_text=True, field=("recipe", "name")),
-    Column("seed", "run"),
-    Column("params", "cost"),
-    Column("macs", "cost"),
-    Column("epochs", "point", field=("recipe", "epochs")),
-    Column("val_top1", "measured"),
-    Column("test_top1", "measured"),
-    Column("test_top5", "measured"),
-    Column("test_loss", "measured"),
-    Column("train_seconds", "measured"),
-    Column("images_per_second", "measured"),
+    Column("seed", "run", low=0, is_whole=True),
+    Column("params", "cost", low=0, is_whole=True),
+    Column("macs", "cost", low=0, is_whole=True),
+    Column("epochs", "point", field=("recipe", "epochs"), low=1, is_whole=True),
+    Column("val_top1", "measured", low=0, high=1),
+    Column("test_top1", "measured", low=0, high=1),
+    Column("test_top5", "measured", low=0, high=1),
+    Column("test_loss", "measured", low=0),
+    Column("train_seconds", "measured", low=0),
+    Column("images_per_second", "measured", low=0),
     Column("device", "measured", is_text=True),
     Column("precision", "point", is_text=True, field=("", "precision")),
-    Column("threads", "measured"),
+    Column("threads", "measured", low=1, is_whole=True),
     Column("status", "measured", is_text=True),
     Column("error", "measured", is_text=True),
 )
 """The columns of every row of results, in their order. ``ORIGIN`` follows, then what varies."""
 
 MULTI_LABEL = tuple(
-    Column(name, "measured") for name in (_PRECISION.validation_column, _PRECISION.test_column)
+    Column(name, "measured", low=0, high=1)
+    for name in (_PRECISION.validation_column, _PRECISION.test_column)
 )
 """Further columns if images have several labels."""
 
-CURVE_COLUMNS = (
-    "run_id",
-    "epoch",
-    "samples",
-    "lr",
-    "train_loss",
-    "val_loss",
-    "val_top1",
-    "seconds",
+CURVE = (
+    Column("run_id", "run", is_text=True),
+    Column("epoch", "measured", low=1, is_whole=True),
+    Column("samples", "measured", low=0, is_whole=True),
+    Column("lr", "measured", low=0),
+    Column("train_loss", "measured", low=0),
+    Column("val_loss", "measured", low=0),
+    Column("val_top1", "measured", low=0, high=1),
+    Column("seconds", "measured", low=0),
 )
 """The columns of learning curves."""
 

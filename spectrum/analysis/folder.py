@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,88 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spectrum.analysis.columns import CURVE_COLUMNS, MULTI_LABEL, ORIGIN, ROW
-from spectrum.analysis.measure import ACCURACY, infer_measure_from_names, mean_average_precision
-from spectrum.errors import FieldError
+from spectrum.analysis.columns import CURVE, LATENCY, MULTI_LABEL, ORIGIN, ROW, Column
+from spectrum.analysis.measure import (
+    ACCURACY,
+    MAP_AT,
+    infer_measure_from_names,
+    mean_average_precision,
+)
+from spectrum.analysis.schema import check_cells, check_rows
+from spectrum.errors import DamagedFile, FieldError, as_text
+from spectrum.files import as_path, read_file, write_atomic
 
 STUDY = "study.json"
 RESULTS = "results.csv"
 CURVES = "curves.csv"
 CORRECT = "correct.npz"
 AVERAGE_PRECISION = "average_precision.npz"
+CHECKSUMS = "SHA256SUMS"
+
+# The fields of a study that this package reads, with the types that they may have.
+_READ_FIELDS: dict[str, tuple[type, ...]] = {
+    "compare": (str, type(None)),
+    "sample": (int, type(None)),
+}
+_FURTHER = (
+    Column(LATENCY, "cost", low=0),
+    Column(MAP_AT, "cost", low=1, is_whole=True),
+)
+
+
+def write_checksums(folder: Path, names: Sequence[str]) -> None:
+    """Writes the checksums of files, as ``sha256sum --check`` reads them.
+
+    Args:
+        folder: the folder of the files.
+        names: the names of the files; those that don't exist are left out.
+    """
+    digests = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in names
+        if (folder / name).exists()
+    }
+    text = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    write_atomic(folder / CHECKSUMS, lambda file: file.write(text.encode()))
+
+
+def read_checked(path: Path) -> bytes:
+    """Reads a file and compares it with its folder's checksums, if it is among them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFile: it can't be read or has changed since its checksum was written, or the file of
+            the checksums is damaged.
+    """
+    try:
+        content = read_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise DamagedFile(path, f"it can't be read ({error.strerror})") from error
+    expected = _read_checksums(path.with_name(CHECKSUMS)).get(path.name)
+    # Version control may have changed the ends of lines.
+    contents = (content, content.replace(b"\r\n", b"\n"))
+    if expected and expected not in [hashlib.sha256(text).hexdigest() for text in contents]:
+        raise DamagedFile(
+            path,
+            f"it has changed since it was written; if that is wanted, remove it from {CHECKSUMS}, "
+            "else do the study or search again",
+        )
+    return content
+
+
+def _read_checksums(path: Path) -> dict[str, str]:
+    try:
+        lines = read_file(path).decode().splitlines()
+    except FileNotFoundError:  # written by an earlier version
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedFile(path, "it can't be read") from error
+    found = [re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)", line) for line in lines]
+    if not all(found):
+        raise DamagedFile(path, "it must have a checksum and the name of a file in each line")
+    return {match[2]: match[1] for match in found if match}
 
 
 def load_results(folder: Path | str) -> pd.DataFrame:
@@ -38,7 +114,7 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     Raises:
         ValueError: the folder holds no results, or they can't be read.
     """
-    columns = (*ROW, *ORIGIN, *MULTI_LABEL)
+    path, columns = as_path(folder) / RESULTS, (*ROW, *ORIGIN, *MULTI_LABEL, *_FURTHER)
     results = read_rows(
         folder,
         RESULTS,
@@ -50,7 +126,8 @@ def load_results(folder: Path | str) -> pd.DataFrame:
         ],
     )
     if infer_measure_from_names(results.columns) != ACCURACY:
-        _check_columns(Path(folder) / RESULTS, results, [column.name for column in MULTI_LABEL])
+        _check_columns(path, results, [column.name for column in MULTI_LABEL])
+    check_rows(path, results, columns)
     return results
 
 
@@ -67,15 +144,17 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
     Raises:
         ValueError: the folder holds no curves, or they can't be read.
     """
-    numbers = [*CURVE_COLUMNS[1:], mean_average_precision().validation_column]
-    return read_rows(
+    names = [column.name for column in CURVE]
+    curves = read_rows(
         folder,
         CURVES,
         "a study's curves",
-        required=CURVE_COLUMNS,
+        required=names,
         types={"run_id": str},
-        missing_if_empty=numbers,
+        missing_if_empty=[*names[1:], mean_average_precision().validation_column],
     )
+    check_rows(as_path(folder) / CURVES, curves, (*CURVE, *MULTI_LABEL))
+    return curves
 
 
 def read_rows(
@@ -99,20 +178,25 @@ def read_rows(
         missing_if_empty: the columns of numbers that may be missing (NaN).
 
     Raises:
-        ValueError: there is no such file, it can't be read, or it lacks a column.
+        ValueError: there is no such file, it is damaged, or it lacks a column.
     """
-    path = Path(folder) / name
+    path = as_path(folder) / name
     try:
+        text = read_checked(path).decode("utf-8-sig")
+        check_cells(path, text)
         rows = pd.read_csv(
-            path,
+            StringIO(text),
             dtype=types,
+            index_col=False,
             keep_default_na=False,
             na_values={column: [""] for column in missing_if_empty},
         )
-    except FileNotFoundError:
-        raise FieldError("folder", Path(folder), f"must hold {content}; no {name}") from None
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} can't be read: {error}") from error
+    except (FileNotFoundError, NotADirectoryError):
+        raise FieldError("folder", path.parent, f"must hold {content}; no {name}") from None
+    except DamagedFile:
+        raise
+    except ValueError as error:
+        raise DamagedFile(path, str(error)) from error
     _check_columns(path, rows, required)
     return rows
 
@@ -120,7 +204,7 @@ def read_rows(
 def _check_columns(path: Path, rows: pd.DataFrame, expected: Sequence[str]) -> None:
     missing = [name for name in expected if name not in rows]
     if missing:
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
+        raise DamagedFile(path, f"it lacks the columns {', '.join(missing)}")
 
 
 def read_study(folder: Path | str) -> dict[str, Any]:
@@ -129,15 +213,20 @@ def read_study(folder: Path | str) -> dict[str, Any]:
     Raises:
         ValueError: the folder holds no study, or its file is damaged.
     """
-    path = Path(folder) / STUDY
+    path = as_path(folder) / STUDY
     try:
-        study = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise FieldError("folder", Path(folder), f"must hold a study; no {STUDY}") from None
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} can't be read: {error}") from error
+        study = json.loads(read_checked(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise FieldError("folder", path.parent, f"must hold a study; no {STUDY}") from None
+    except DamagedFile:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"it isn't JSON ({error})") from error
     if not isinstance(study, dict):
-        raise ValueError(f"{path} can't be read: it doesn't hold the fields of a study")
+        raise DamagedFile(path, "it doesn't hold the fields of a study")
+    for name, kinds in _READ_FIELDS.items():
+        if not isinstance(study.get(name), kinds):
+            raise DamagedFile(path, f"{name} (={as_text(study.get(name))}) is of another type")
     return study
 
 
@@ -150,7 +239,7 @@ def load_correct(folder: Path | str) -> dict[str, NDArray[np.bool_]]:
     Raises:
         ValueError: the file doesn't exist or can't be read.
     """
-    return read_arrays(Path(folder) / CORRECT, np.dtype(bool))
+    return read_arrays(as_path(folder) / CORRECT, np.dtype(bool))
 
 
 def load_average_precision(folder: Path | str) -> dict[str, NDArray[np.float32]]:
@@ -162,7 +251,7 @@ def load_average_precision(folder: Path | str) -> dict[str, NDArray[np.float32]]
     Raises:
         ValueError: the file doesn't exist or can't be read.
     """
-    return read_arrays(Path(folder) / AVERAGE_PRECISION, np.dtype(np.float32))
+    return read_arrays(as_path(folder) / AVERAGE_PRECISION, np.dtype(np.float32))
 
 
 def read_arrays(
@@ -179,18 +268,18 @@ def read_arrays(
         ValueError: the file is missing or damaged, or an array has another shape or type.
     """
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        content = read_checked(path)
+    except (FileNotFoundError, NotADirectoryError):
+        reason = "it is missing; it holds the per-example results of finished runs"
+        raise DamagedFile(path, reason) from None
+    try:
+        with np.load(BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in names or file.files}
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path} is missing, it holds the per-example results of a finished run"
-        ) from None
     except Exception as error:  # a damaged archive can raise many kinds
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path} is damaged: {reason}") from error
+        raise DamagedFile(path, reason) from error
     for name, array in arrays.items():
         if array.dtype != dtype or array.ndim != 1:
-            raise ValueError(
-                f"{path} is damaged: {array.dtype} {array.shape} of {name} is not (N,) {dtype}"
-            )
+            found = f"{array.dtype} {array.shape} of {name} is not (N,) {dtype}"
+            raise DamagedFile(path, found)
     return arrays

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from spectrum import __version__
-from spectrum.analysis.columns import CURVE_COLUMNS
+from spectrum.analysis.columns import CURVE
 from spectrum.analysis.evidence import StudyAnalysis, analyze_study
 from spectrum.analysis.folder import (
     AVERAGE_PRECISION,
@@ -24,6 +23,7 @@ from spectrum.analysis.folder import (
     RESULTS,
     STUDY,
     load_curves,
+    write_checksums,
 )
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.files import write_atomic, write_json
@@ -36,8 +36,6 @@ from spectrum.study.grid import GridConfig
 from spectrum.study.plan import Plan
 from spectrum.study.results import make_row, varied_values
 from spectrum.study.tune import RateCandidate
-
-log = logging.getLogger(__name__)
 
 FIGURE = "accuracy_vs_segments.png"
 PAGE = "report.html"
@@ -73,13 +71,14 @@ def write_study(
     write_json(folder / STUDY, config.model_dump(mode="json"))
     write_rows(folder / RESULTS, rows)
     curves = [{"run_id": run_id, **line} for run_id in done for line in store.curve(run_id)]
-    columns = dict.fromkeys([*CURVE_COLUMNS, measure.validation_column])
+    columns = dict.fromkeys([*(column.name for column in CURVE), measure.validation_column])
     write_rows(folder / CURVES, pd.DataFrame(curves, columns=[*columns]), "%.6g")
     _write_answers(folder / CORRECT, done, store.correct)
     if measure != ACCURACY:
         _write_answers(folder / AVERAGE_PRECISION, done, store.average_precision)
     if candidates:
         write_rows(folder / TUNING, _tuning_rows(config, candidates, measure))
+    write_checksums(folder, (STUDY, RESULTS, CURVES, CORRECT, AVERAGE_PRECISION, TUNING))
     analysis = analyze_study(folder)
     _draw(config, analysis, notes, _versions(results.values()), command)
     return analysis
@@ -95,12 +94,7 @@ def _write_answers(
     path: Path, run_ids: Sequence[str], answers_of: Callable[[str], NDArray[Any]]
 ) -> None:
     """Writes the answers of runs to one archive, by run id."""
-    answers: dict[str, Any] = {}
-    for run_id in run_ids:
-        try:
-            answers[run_id] = answers_of(run_id)
-        except ValueError as error:  # the result of the run is still good
-            log.warning("%s", error)
+    answers: dict[str, Any] = {run_id: answers_of(run_id) for run_id in run_ids}
     write_atomic(path, lambda file: np.savez_compressed(file, **answers))
 
 

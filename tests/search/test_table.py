@@ -109,10 +109,10 @@ def test_a_folder_without_trials_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", r"trials\.csv can't be read: No columns"),
-        (b"\xff\xfe\x00\x01\x80", r"trials\.csv can't be read"),
+        (b"", r"trials\.csv is damaged: No columns"),
+        (b"\xff\xfe\x00\x01\x80", r"trials\.csv is damaged: "),
         (b"trial,state\n0,done\n", "lacks the columns uniform, segments, width"),
-        (b"a,b\n1,2,3,4\n1\n2,3,4,5,6,7,8\n", r"trials\.csv can't be read"),
+        (b"a,b\n1,2,3,4\n1\n2,3,4,5,6,7,8\n", r"trials\.csv is damaged: "),
     ],
 )
 def test_a_damaged_file_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:

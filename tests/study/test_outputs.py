@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,15 @@ import pytest
 from PIL import Image
 
 from spectrum import StudyConfig, compare_points, load_results, run_study, state_evidence
-from spectrum.analysis.folder import CORRECT, CURVES, RESULTS, load_correct, load_curves
+from spectrum.analysis.folder import (
+    CHECKSUMS,
+    CORRECT,
+    CURVES,
+    RESULTS,
+    load_correct,
+    load_curves,
+)
+from spectrum.errors import DamagedFile
 from spectrum.runs.store import Store
 from spectrum.study.__main__ import main
 from tests.small_studies import FIELDS
@@ -39,7 +47,7 @@ def test_the_folder_holds_these_files_and_no_others(finished: StudyConfig) -> No
     assert {"study.json", RESULTS, CURVES, CORRECT, "report.html"} < names
     figures = {name for name in names if name.endswith(".png")}
     assert {"accuracy_vs_segments.png", "differences.png", "learning_curves.png"} <= figures
-    assert names - figures == {"study.json", RESULTS, CURVES, CORRECT, "report.html"}
+    assert names - figures == {"study.json", RESULTS, CURVES, CORRECT, CHECKSUMS, "report.html"}
     fields = json.loads((folder / "study.json").read_text())
     assert StudyConfig(**fields) == finished
     page = (folder / "report.html").read_text()
@@ -75,6 +83,10 @@ def test_a_copied_folder_is_enough_to_compare(
     shutil.copytree(folder, tmp_path / "copy")
     text = (folder / "study.json").read_text().replace(str(finished.runs), "/nowhere/at/all")
     (tmp_path / "copy" / "study.json").write_text(text)
+    with pytest.raises(DamagedFile, match=r"study\.json is damaged: it has changed since"):
+        compare_points(tmp_path / "copy")
+    sums = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (tmp_path / "copy" / "SHA256SUMS").write_text("".join(sums[1:]))  # the edit is wanted
     monkeypatch.chdir(tmp_path)
     pd.testing.assert_frame_equal(compare_points("copy"), evidence)
     means = load_results(folder).groupby("segments")["test_top1"].mean()
@@ -115,20 +127,11 @@ def test_a_disk_that_fails_leaves_the_old_file_whole(
         assert not [path for path in folder.iterdir() if path.name.startswith(f".{name}")]
 
 
-def test_lost_files_of_runs_are_reported_and_left_out(
-    finished: StudyConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    shutil.copytree(finished.runs, tmp_path / "runs")
-    folders = {"runs": tmp_path / "runs", "out": tmp_path}
-    ids = load_results(finished.out / finished.name)["run_id"].tolist()
-    (tmp_path / "runs" / ids[0] / "predictions.npz").unlink()
-    (tmp_path / "runs" / ids[1] / "curve.jsonl").write_text('{"epoch"')
-    with caplog.at_level(logging.WARNING):
-        run_study(finished.model_copy(update=folders))
-    assert "predictions.npz is missing" in caplog.text
-    assert "curve.jsonl can't be read" in caplog.text
-    assert list(load_correct(tmp_path / "tested")) == ids[1:]
-    assert set(load_curves(tmp_path / "tested")["run_id"]) == {ids[0], *ids[2:]}
+def test_the_checksums_are_those_of_the_standard_command(finished: StudyConfig) -> None:
+    folder = finished.out / finished.name
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True)
+    listed = {line.split()[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {"study.json", RESULTS, CURVES, CORRECT}
 
 
 def test_a_study_whose_runs_all_failed_has_its_files(
