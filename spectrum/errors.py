@@ -66,6 +66,16 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def counted(n: int, noun: str) -> str:
+    """A number of things in words: ``1 file``, ``2 files``.
+
+    Args:
+        n: the number.
+        noun: what is counted, in the singular; its plural ends with "s".
+    """
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def as_text(value: object) -> str:
     """A value as text of at most 200 characters, for a message.
 

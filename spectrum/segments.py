@@ -18,7 +18,9 @@ UNCONVERTED = "-"
 """Stands for the segments and the order of a user's model that isn't converted."""
 
 _ALLOWED = "must be a whole number from 1, 'C', 'C/n', or sizes as text, such as '16:8:8'"
-_NUMBER = re.compile(r"0*[1-9][0-9]{0,8}")
+_NUMBER = re.compile(r"0{0,9}[1-9][0-9]{0,8}")
+_MAX_LAYERS = 10_000
+_MAX_POINTS = 10_000
 _MAX = 999_999_999  # the largest number that _NUMBER matches; no layer has as many channels
 
 
@@ -147,6 +149,8 @@ def parse_setting(value: Setting) -> Segments | dict[str, Segments] | tuple[Segm
         return Segments(parts)  # type: ignore[arg-type]
     if not parts:
         raise FieldError("segments", value, _ALLOWED)
+    if len(parts) > _MAX_LAYERS:
+        raise FieldError("segments", f"{len(parts)} values", f"must be at most {_MAX_LAYERS}")
     if isinstance(parts, Mapping):
         return {str(flow): Segments(segments) for flow, segments in parts.items()}
     return tuple(map(Segments, parts))
@@ -193,6 +197,8 @@ def parse_points(text: str) -> list[str]:
     points = text.split(",")
     if len(points) > 1 and not all(map(str.strip, points)):
         raise FieldError("segments", text, "must have a point before and after every comma")
+    if len(points) > _MAX_POINTS:
+        raise FieldError("segments", f"{len(points)} points", f"must be at most {_MAX_POINTS}")
     return [format_setting(point) for point in points]
 
 

@@ -31,23 +31,30 @@ def check_cells(path: Path, text: str) -> None:
         raise DamagedFile(path, f"line {rows.line_num} isn't CSV ({error})") from error
 
 
-def check_rows(path: Path, rows: pd.DataFrame, columns: Sequence[Column]) -> None:
+def check_rows(
+    path: Path,
+    rows: pd.DataFrame,
+    columns: Sequence[Column],
+    status: str = "status",
+    statuses: Sequence[str] = STATUSES,
+) -> None:
     """Checks the values of a table against the declarations of its columns.
 
     Args:
         path: the file that the table comes from, for the message.
         rows: the table.
         columns: what its columns may hold; those that it lacks are passed over.
+        status: the column that says whether a run is done.
+        statuses: the values that it may have.
 
     Raises:
         DamagedFile: a cell holds something else, or lacks what a finished run has measured.
     """
-    known = {name: rows[name] for name in ("run_id", "status") if name in rows}
-    is_done = known["status"] == "done" if "status" in known else pd.Series(True, rows.index)
-    _check(path, rows, "run_id", rows["run_id"] == "", "must be the id of a run")
-    if "status" in known:
-        allowed = f"must be one of {', '.join(STATUSES)}"
-        _check(path, rows, "status", ~known["status"].isin(STATUSES), allowed)
+    is_done = rows[status] == "done" if status in rows else pd.Series(True, rows.index)
+    _check(path, rows, "run_id", (rows["run_id"] == "") & is_done, "must be the id of a run")
+    if status in rows:
+        allowed = f"must be one of {', '.join(statuses)}"
+        _check(path, rows, status, ~rows[status].isin(statuses), allowed)
     for column in columns:
         if column.name in rows and not column.is_text and column.field[1] != "residual":
             _check_numbers(path, rows, column, is_done)

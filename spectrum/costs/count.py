@@ -7,7 +7,6 @@ batch normalisation and pooling.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from fvcore.nn.jit_handles import (
 )
 from torch import nn
 
+from spectrum.copying import copy_module
 from spectrum.costs.inputs import checked_shape, eval_mode, make_example, record_calls
 from spectrum.costs.rows import Costs, module_costs
 from spectrum.errors import FieldError
@@ -103,7 +103,7 @@ def count_costs(network: nn.Module, input_shape: Sequence[int]) -> Costs:
     """
     shape = checked_shape(input_shape)
     if any(tensor.is_meta for tensor in network.parameters()):
-        network = copy.deepcopy(network).to_empty(device="cpu")
+        network = copy_module(network).to_empty(device="cpu")
 
     # fvcore leaves hooks in a network that fails, so a plain forward pass comes first.
     shapes = {call.name: call.output_shape for call in record_calls(network, shape)}

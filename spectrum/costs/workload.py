@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectrum.copying import copy_module
 from spectrum.costs.choices import MeasuredPrecision
 from spectrum.costs.inputs import checked_shape, input_shape_error, make_example
 from spectrum.costs.memory import max_memory_allocated
@@ -88,7 +88,7 @@ def make_workload(
     if training and not any(p.requires_grad for p in network.parameters()):
         raise FieldError("network", kind, "must have trainable parameters to be trained")
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = copy.deepcopy(network).train(training).to(device)
+    network = copy_module(network).train(training).to(device)
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     network.zero_grad()  # gradients are copied too
     generator = torch.Generator().manual_seed(0)

@@ -45,15 +45,31 @@ def check_arrays(split: int, images: Any, labels: Any, classes: Any = ()) -> Sou
 
 
 def _check_labels(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if labels.ndim == 1 and labels.dtype.kind in "iub":
-        return labels.astype(np.int64)
     allowed = "must return labels (N,) of integers or (N, K) of 0 and 1"
+    if labels.ndim == 1 and labels.dtype.kind in "iubf":
+        whole = are_whole(labels)
+        if not whole.all():
+            bad = int(whole.argmin())
+            raise ValueError(
+                f"{allowed}, not {_form(labels)}, of which image {bad} has {labels[bad]}"
+            )
+        return labels.astype(np.int64)
     if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "iubf":
         raise ValueError(f"{allowed}, not {_form(labels)}")
     invalid = ~np.isin(labels, (0, 1)).all(axis=1)
     if invalid.any():
         raise ValueError(f"{allowed}, those of image {invalid.argmax()} aren't")
     return labels.astype(bool)
+
+
+def are_whole(numbers: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which numbers (N,) are whole and exact as integers of 64 bits."""
+    if numbers.dtype.kind != "f":
+        return np.ones(len(numbers), bool)
+    with np.errstate(invalid="ignore", over="ignore"):
+        exact = numbers.astype(np.float64)
+        whole: npt.NDArray[np.bool_] = (exact == np.rint(exact)) & (np.abs(exact) < 2**53)
+    return whole
 
 
 def _check_class_names(classes: Any) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ def _assemble_encoded(source: Source, config: DataConfig) -> Dataset:
     scanned = scan(source)
     good = scanned["reason"] == 0
     if not len(good):
-        raise ValueError("has no images")
+        raise ValueError("; ".join(["has no images", *source.notes]))
     bad = [
         f"{source.reader.name(i)} ({reason_text(scanned[i])})"
         for i in np.flatnonzero(~good).tolist()

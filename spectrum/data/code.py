@@ -19,7 +19,7 @@ from spectrum.data.config import DataConfig
 from spectrum.data.dataset import Dataset, Split
 from spectrum.data.images import decode, is_grey, resize_and_center_crop, to_array
 from spectrum.data.processes import map_in_processes
-from spectrum.data.source import SPLIT_NAMES, TRAIN, UNASSIGNED, Numbers, Source, note_unreadable
+from spectrum.data.source import TRAIN, UNASSIGNED, Numbers, Source, note_unreadable, split_of
 from spectrum.errors import FieldError
 from spectrum.user_code import call_user_callable, describe_error, import_callable, parameters_of
 
@@ -89,9 +89,9 @@ def _splits_of(parts: Mapping[Any, Any]) -> dict[str, int]:
     """The split of each key of what was returned, in the order of the splits."""
     splits: dict[str, int] = {}
     for key in parts:
-        split = SPLIT_NAMES.get(key) if isinstance(key, str) else None
-        if split is None or split in splits.values():
-            again = "" if split is None else " again"
+        split = split_of(key) if isinstance(key, str) else UNASSIGNED
+        if split == UNASSIGNED or split in splits.values():
+            again = "" if split == UNASSIGNED else " again"
             raise ValueError(
                 f"must return a dict with the keys train, validation and test, not "
                 f"{str(key)[:50]!r}{again}"

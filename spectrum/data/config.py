@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
 
 from spectrum.errors import FieldError
 from spectrum.fields import Config, Facts, check_needs
+from spectrum.files import as_path
 from spectrum.user_code import is_callable_name
 
 DATA_SETS = ("digits", "planted")
@@ -134,6 +136,15 @@ class DataConfig(Config):
     def location(self) -> str:
         """What follows the kind in the name: a path, or a name on the hub."""
         return self.name.partition(":")[2]
+
+    @property
+    def path(self) -> Path:
+        """The location as a path; ``~`` is the user's home folder.
+
+        Raises:
+            ValueError: it can't be the path of a file.
+        """
+        return as_path(self.location)
 
     @property
     def name_in_id(self) -> str:

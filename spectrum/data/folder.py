@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from spectrum.data.config import DataConfig
-from spectrum.data.source import FOLDER_SPLITS, TEST, TRAIN, UNASSIGNED, VALIDATION, Source, listed
+from spectrum.data.images import is_image_file
+from spectrum.data.source import TRAIN, UNASSIGNED, Source, listed, split_of
+from spectrum.errors import counted, printable
 
-# Characters that break a line or reverse the order of the text, and bytes that aren't UTF-8.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Folders that systems leave beside a user's own.
+_LEFTOVERS = (b"__MACOSX", b"@eaDir", b"#recycle", b"$RECYCLE.BIN", b"System Volume Information")
+_REMEDY = (
+    "name them train, validation and test if they are splits, or put the images of each class into "
+    "one folder"
+)
 
 
 @dataclass(frozen=True)
@@ -65,36 +72,50 @@ class FolderReader:
             return file.read()
 
 
+class _Part(NamedTuple):
+    """A folder of class folders: its path below the root, its split, and the classes' names."""
+
+    path: bytes
+    split: int
+    classes: list[bytes]
+
+
 def read_folder(config: DataConfig) -> Source:
     """Find the images of a folder that has a folder for each class, or for each split.
 
-    Hidden files and folders are left out. Every other file in a class folder, at any depth, counts
-    as an image.
+    Images lie in the class folders, at any depth. A folder that only holds another one is passed
+    through. Hidden files and folders, and files that are no images, are left out.
 
     Args:
         config: names the folder.
 
     Raises:
-        ValueError: the folder doesn't exist, or it has no class folders.
+        ValueError: the folder doesn't exist, it has no class folders, or it isn't clear whether its
+            folders are splits or classes.
     """
-    root = os.path.abspath(os.fsencode(os.path.expanduser(config.location)))
+    root = os.path.abspath(os.fsencode(config.path))
+    notes: list[str] = []
+    others: list[str] = []
     try:
-        class_folders, notes = _class_folders(root)
-        classes = sorted({name for inner in class_folders.values() for name in inner})
+        parts = _find_parts(root, notes)
+        classes = sorted({name for part in parts for name in part.classes})
         number = {name: i for i, name in enumerate(classes)}
         found = [
-            (image, number[name], _split_of(split))
-            for split, inner in class_folders.items()
-            for name in inner
-            for image in sorted(_image_paths(root, os.path.join(split, name)))
+            (image, number[name], part.split)
+            for part in parts
+            for name in part.classes
+            for image in sorted(_image_paths(root, os.path.join(part.path, name), others))
         ]
         # Files in the folder itself, or in those of its splits, belong to no class.
-        outside = {root, *(os.path.join(root, split) for split in class_folders)}
+        outside = {root, *(os.path.join(root, part.path) for part in parts)}
         unused = sum(not _holds(e.is_dir) for folder in outside for e in _visible_entries(folder))
     except OSError as error:
         raise ValueError(_describe_error(error, root)) from None
     if unused:
-        notes.append(f"{unused} files beside the class folders aren't used")
+        notes.append(f"left out beside the class folders: {counted(unused, 'file')}")
+    if others:
+        files = counted(len(others), "file")
+        notes.append(f"left out because they are no images: {files}, {listed(others)}")
     paths = [image for image, _, _ in found]
     offsets = np.array([0, *accumulate(map(len, paths))], np.int64)
     return Source(
@@ -107,54 +128,102 @@ def read_folder(config: DataConfig) -> Source:
     )
 
 
-def _class_folders(root: bytes) -> tuple[dict[bytes, list[bytes]], list[str]]:
-    """The class folders in each split's folder, or in the root itself, and what isn't used."""
-    names = _subfolders(root)
+def _find_parts(root: bytes, notes: list[str]) -> list[_Part]:
+    """The folders of class folders: one for each split, or one. Adds what isn't used to notes."""
+    base = _pass_through(root, b"", notes)
+    names = _subfolders(os.path.join(root, base))
     if not names:
         raise ValueError("must have a folder of images for each class")
-    if not _are_splits(names):
-        return {b"": names}, []
-    class_folders: dict[bytes, list[bytes]] = {}
-    notes, others = [], []
+    inner = {name: _subfolders(os.path.join(root, base, name)) for name in names}
+    if not _are_splits(inner):
+        return [_Part(base, UNASSIGNED, names)]
+    parts: dict[int, _Part] = {}
+    others = []
     for name in names:
-        split, inner = _split_of(name), _subfolders(os.path.join(root, name))
+        split = split_of(os.fsdecode(name))
         if split == UNASSIGNED:
             others.append(_printable(name))
-        elif inner and split in map(_split_of, class_folders):
+        elif inner[name] and split in parts:
             raise ValueError(f"has both {_printable(name)} and another folder of that kind")
-        elif inner:
-            class_folders[name] = inner
+        elif inner[name]:
+            path = _pass_through(root, os.path.join(base, name), notes)
+            parts[split] = _Part(path, split, _subfolders(os.path.join(root, path)))
         elif split == TRAIN:
             raise ValueError(f"must have a folder for each class in {_printable(name)}")
         else:
             notes.append(f"{_printable(name)} has no class folders and isn't used")
     if others:
         notes.append(f"{listed(others)} beside train isn't used")
-    return class_folders, notes
+    return list(parts.values())
 
 
-def _split_of(name: bytes) -> int:
-    """The split that a folder's name stands for."""
-    return FOLDER_SPLITS.get(os.fsdecode(name).lower(), UNASSIGNED)
+def _pass_through(root: bytes, path: bytes, notes: list[str]) -> bytes:
+    """The path of the folder below this one that holds more than a single folder of folders."""
+    start = path
+    while True:
+        names = _subfolders(os.path.join(root, path))
+        below = os.path.join(path, *names) if len(names) == 1 else b""
+        is_split = path == b"" and names and split_of(os.fsdecode(names[0])) != UNASSIGNED
+        if not below or is_split or not _subfolders(os.path.join(root, below)):
+            break
+        path = below
+    if path != start:
+        notes.append(f"the images are taken from {_printable(path)}, the only folder there")
+    return path
 
 
-def _are_splits(names: list[bytes]) -> bool:
-    """Whether folders are splits; a class of trains may be called train too."""
-    splits = set(map(_split_of, names))
-    if splits == {VALIDATION, TEST}:
+def _are_splits(inner: Mapping[bytes, list[bytes]]) -> bool:
+    """Whether folders are splits; a class of trains may be called train too.
+
+    Args:
+        inner: the folders in each of them.
+
+    Raises:
+        ValueError: it isn't clear.
+    """
+    splits = {name: split_of(os.fsdecode(name)) for name in inner}
+    named = {split for split in splits.values() if split != UNASSIGNED}
+    holding = {splits[name] for name, folders in inner.items() if folders} - {UNASSIGNED}
+    if holding and TRAIN not in named and len(named) > 1:
         raise ValueError("must have a folder train beside the other splits")
-    return TRAIN in splits and (len(splits - {UNASSIGNED}) > 1 or splits == {TRAIN})
+    if holding and TRAIN in named and (len(named) > 1 or len(inner) == 1):
+        return True
+    _refuse_shared(inner)
+    mixed = [name for name, folders in inner.items() if not folders]
+    if TRAIN in holding and mixed:
+        train = next(name for name, split in splits.items() if split == TRAIN)
+        folders = listed(map(_printable, inner[train]))
+        raise ValueError(
+            f"has {_printable(train)} with the folders {folders}, beside "
+            f"{listed(map(_printable, mixed))} without any; {_REMEDY}"
+        )
+    return False
+
+
+def _refuse_shared(inner: Mapping[bytes, list[bytes]]) -> None:
+    """Raise a ValueError if two folders hold mostly folders of the same names."""
+    counts = Counter(name for folders in inner.values() for name in folders)
+    if not counts:
+        return
+    common, _ = counts.most_common(1)[0]
+    holders = [name for name, folders in inner.items() if common in folders]
+    if len(holders) < 2:
+        return
+    first, second = (set(inner[name]) for name in holders[:2])
+    if len(first & second) * 2 >= min(len(first), len(second)):
+        who = " and ".join(map(_printable, holders[:2]))
+        shared = listed(map(_printable, sorted(first & second)))
+        raise ValueError(f"has the folders {who}, which both hold {shared}; {_REMEDY}")
 
 
 def _printable(name: bytes) -> str:
     """A name in any script as one line of text."""
-    text = os.fsdecode(name)
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return printable(os.fsdecode(name))
 
 
 def _visible_entries(folder: bytes) -> list[os.DirEntry[bytes]]:
     with os.scandir(folder) as entries:
-        return [entry for entry in entries if not entry.name.startswith(b".")]
+        return [e for e in entries if not e.name.startswith(b".") and e.name not in _LEFTOVERS]
 
 
 def _holds(test: Callable[[], bool]) -> bool:
@@ -170,27 +239,39 @@ def _subfolders(folder: bytes) -> list[bytes]:
 
 
 def _image_paths(
-    root: bytes, folder: bytes, parents: frozenset[tuple[int, int]] = frozenset()
+    root: bytes, folder: bytes, others: list[str], parents: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[bytes]:
-    """Iterate over the files below a folder, as paths relative to the root.
+    """Iterate over the images below a folder, as paths relative to the root.
 
-    Links are followed, but not to a folder that contains them.
+    Links are followed, but not to a folder that contains them. Files that are no images are added
+    to ``others``.
     """
     status = os.stat(os.path.join(root, folder))
     identity = (status.st_dev, status.st_ino)
     if identity in parents:
         return
-    for entry in _visible_entries(os.path.join(root, folder)):
+    with os.scandir(os.path.join(root, folder)) as scanned:
+        entries = list(scanned)
+    for entry in entries:
         path = os.path.join(folder, entry.name)
+        is_hidden = entry.name.startswith(b".") or entry.name in _LEFTOVERS
         if _holds(entry.is_dir):
-            yield from _image_paths(root, path, parents | {identity})
+            if not is_hidden:
+                yield from _image_paths(root, path, others, parents | {identity})
+        elif _holds(entry.is_file):
+            if not is_hidden and is_image_file(entry.path):
+                yield path
+            else:
+                others.append(_printable(path))
         # A broken link counts as an image that is missing. Pipes and devices don't count.
-        elif _holds(entry.is_file) or not os.path.exists(entry.path):
+        elif not is_hidden and not os.path.exists(entry.path):
             yield path
 
 
 def _describe_error(error: OSError, root: bytes) -> str:
-    if isinstance(error, FileNotFoundError) and error.filename == root:
+    if isinstance(error, FileNotFoundError) and not os.path.lexists(root):
         return "must be a folder, but there is none"
     where = error.filename if isinstance(error.filename, bytes) else root
-    return f"can't be read ({(error.strerror or 'unknown').lower()}: {_printable(where)})"
+    return (
+        f"can't be read ({(error.strerror or 'unknown').lower()}: {_printable(where.rstrip(b'/'))})"
+    )

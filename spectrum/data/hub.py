@@ -82,6 +82,13 @@ def load_from_hub(name: str) -> dict[str, Any]:
             library.config.HF_HUB_OFFLINE = offline
 
 
+def cache_folders() -> tuple[str, ...]:
+    """The folders into which ``datasets`` downloads the files of the hub."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return str(datasets_library().config.HF_DATASETS_CACHE), HF_HUB_CACHE
+
+
 def datasets_library() -> Any:
     """Import Hugging Face's ``datasets``, which reads all tables.
 

@@ -8,6 +8,8 @@ do the same.
 from __future__ import annotations
 
 import math
+import os
+from functools import cache
 from io import BytesIO
 
 import numpy as np
@@ -26,6 +28,10 @@ _ATTEMPTS = 10
 _MAX_ASPECT = 4 / 3  # the largest ratio of a random crop's sides
 
 
+# Formats that Pillow recognises without being able to read their pixels.
+_NO_PIXELS = ("BUFR", "GRIB", "HDF5", "WMF", "MPEG")
+
+
 class UnknownRange(ValueError):
     """The values of black and white are unknown."""
 
@@ -37,6 +43,32 @@ def open_image(content: bytes) -> Image.Image:
         OSError: they aren't an image.
     """
     return Image.open(BytesIO(content))
+
+
+@cache
+def _image_suffixes() -> frozenset[str]:
+    """The suffixes of the image files that Pillow can read, in lower case."""
+    known = Image.registered_extensions()
+    return frozenset(
+        suffix for suffix, form in known.items() if form in Image.OPEN and form not in _NO_PIXELS
+    )
+
+
+def is_image_file(path: str | bytes) -> bool:
+    """Whether a file is an image, by its suffix, or else by how its content begins.
+
+    Args:
+        path: of a regular file. A damaged file with an image's suffix counts as an image.
+    """
+    if os.path.splitext(os.fsdecode(path))[1].lower() in _image_suffixes():
+        return True
+    try:
+        with Image.open(os.fsdecode(path)) as image:
+            return image.format not in _NO_PIXELS
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # arbitrary bytes can make Pillow raise any exception
+        return False
 
 
 def is_grey(image: Image.Image) -> bool:

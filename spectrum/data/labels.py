@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spectrum.data.arrays import number_classes
+from spectrum.data.arrays import are_whole, number_classes
 
 RowName = Callable[[int], str]
 """Returns what a message calls a row."""
@@ -89,6 +89,10 @@ def _read_values(
     if pa.types.is_dictionary(value_type):
         return _read_values(column.cast(value_type.value_type), names, row_name)
     _refuse_missing(column, row_name)
+    if pa.types.is_string_view(value_type):
+        return _read_values(column.cast(pa.large_string()), names, row_name)
+    if pa.types.is_decimal(value_type):
+        return _read_values(column.cast(pa.float64()), names, row_name)
     if pa.types.is_boolean(value_type):
         return column.to_numpy().astype(np.int64), ("False", "True")
     if pa.types.is_string(value_type) or pa.types.is_large_string(value_type):
@@ -97,7 +101,7 @@ def _read_values(
         return numbers.to_numpy().astype(np.int64), tuple(texts)
     if pa.types.is_floating(value_type):
         values = column.to_numpy()
-        whole = np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2**53)
+        whole = are_whole(values)
         if not whole.all():
             bad = int(np.argmin(whole))
             raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from spectrum.data.config import DataConfig
-from spectrum.data.hub import datasets_library, load_files, load_from_hub
+from spectrum.data.hub import cache_folders, datasets_library, load_files, load_from_hub
 from spectrum.data.source import (
-    SPLIT_NAMES,
     TEST,
     TRAIN,
     UNASSIGNED,
     VALIDATION,
     Source,
+    choose_splits,
     listed,
+    split_of,
     unassigned,
 )
 from spectrum.errors import FieldError
@@ -32,9 +32,8 @@ _IMAGES = "images, bytes or a struct of bytes and path"
 def read_parquet(config: DataConfig) -> Source:
     """Read the images of a Parquet file, or of a folder of them.
 
-    The split of a file in a folder is what its name begins with, or else the name of a folder
-    that it is in: train, training, val, valid, validation, dev, test or testing. Files without
-    such a name are left out if others have one.
+    The split of a file in a folder is what its name stands for, or else that of a folder that it
+    is in (see ``split_of``). Files without a split are left out if others have one.
 
     Args:
         config: names the file or the folder, and perhaps the columns.
@@ -43,7 +42,7 @@ def read_parquet(config: DataConfig) -> Source:
         ValueError: there is no such file, it is damaged, or its columns aren't images and labels.
     """
     datasets_library()
-    root = Path(os.path.abspath(os.path.expanduser(config.location)))
+    root = config.path.absolute()
     files = [root] if root.is_file() else _parquet_files(root)
     if not files:
         raise ValueError("must be a file *.parquet or a folder of them, but there is none")
@@ -63,7 +62,9 @@ def read_parquet(config: DataConfig) -> Source:
                 rows.setdefault(split, []).append((file.name, count))
                 paths.setdefault(_KEYS[split], []).append(str(file))
     tables = load_files(paths) if paths else {}
-    return _make_source({split: tables[_KEYS[split]] for split in rows}, rows, notes, config)
+    folders = (str(root.parent if root.is_file() else root),)
+    by_number = {split: tables[_KEYS[split]] for split in rows}
+    return _make_source(by_number, rows, notes, config, folders)
 
 
 def read_hub(config: DataConfig) -> Source:
@@ -77,10 +78,7 @@ def read_hub(config: DataConfig) -> Source:
             images and labels.
     """
     found = load_from_hub(config.location)
-    keys: dict[int, str] = {}
-    for key, split in SPLIT_NAMES.items():
-        if key in found:
-            keys.setdefault(split, key)
+    keys = choose_splits(found)
     if len(found) == 1:
         keys = {UNASSIGNED: next(iter(found))}
     if not keys:
@@ -93,7 +91,7 @@ def read_hub(config: DataConfig) -> Source:
         notes.append(f"{listed(others)}: neither train, validation nor test, not used")
     tables = {split: found[key] for split, key in sorted(keys.items())}
     rows = {split: [(keys[split], len(table))] for split, table in tables.items()}
-    return _make_source(tables, rows, notes, config)
+    return _make_source(tables, rows, notes, config, cache_folders())
 
 
 def _parquet_files(folder: Path) -> list[Path]:
@@ -106,12 +104,9 @@ def _parquet_files(folder: Path) -> list[Path]:
 
 
 def _split_of(path: Path) -> int:
-    """The split that a file's name begins with, or else that a folder above it names."""
-    for name, split in SPLIT_NAMES.items():
-        if path.name.lower().startswith(name):
-            return split
-    above = (SPLIT_NAMES.get(part.lower()) for part in reversed(path.parts[:-1]))
-    return next((split for split in above if split is not None), UNASSIGNED)
+    """The split that a file's name stands for, or else that of a folder above it."""
+    splits = (split_of(part) for part in reversed(path.parts))
+    return next((split for split in splits if split != UNASSIGNED), UNASSIGNED)
 
 
 def _row_count(file: Path) -> int:
@@ -130,6 +125,7 @@ def _make_source(
     rows: Mapping[int, Sequence[tuple[str, int]]],
     notes: Sequence[str],
     config: DataConfig,
+    folders: tuple[str, ...],
 ) -> Source:
     """Make a source of the tables of each split.
 
@@ -138,6 +134,7 @@ def _make_source(
         rows: of each split, what ``TableReader`` calls its parts.
         notes: what a user should know about how the tables were found.
         config: of the data, for its columns.
+        folders: where files lie that rows may name instead of holding their bytes.
     """
     from spectrum.data.labels import are_withheld, read_labels
     from spectrum.data.tables import TableReader, open_column
@@ -167,6 +164,7 @@ def _make_source(
         files=tuple(file for split in kept for file in files[split]),
         column=image,
         parts=tuple(part for split in kept for part in rows[split]),
+        folders=folders,
     )
     splits = np.repeat(kept, [len(tables[split]) for split in kept]).astype(np.int8)
     assert len(reader) == len(splits)
@@ -238,7 +236,11 @@ def _type_name(feature: Any) -> str:
 def _is_image(feature: Any) -> bool:
     if isinstance(feature, dict):
         return "bytes" in feature and set(feature) <= {"bytes", "path"}
-    return type(feature).__name__ == "Image" or _type_name(feature) in ("binary", "large_binary")
+    return type(feature).__name__ == "Image" or _type_name(feature) in (
+        "binary",
+        "large_binary",
+        "binary_view",
+    )
 
 
 def _class_names(feature: Any) -> list[str]:

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from spectrum.data.cache import cache_path, read_array, write_array
 from spectrum.data.images import UnknownRange, decode, is_grey, open_image
 from spectrum.data.processes import map_in_processes
-from spectrum.data.source import Numbers, Reader, Source
+from spectrum.data.source import Numbers, OutsideFolder, Reader, Source
 
 Entries = npt.NDArray[Any]
 """What is known about images (N,), with the fields that ``scan`` names."""
@@ -47,9 +47,10 @@ _REASONS = (
     "too large",
     "of an unknown range",
     "not there",
+    "outside of the table's folder",
     "not readable",
 )
-_CACHED_REASONS = len(_REASONS) - 2  # the last two may pass while the file stays the same
+_CACHED_REASONS = len(_REASONS) - 3  # the last three may pass while the file stays the same
 _SAVE_EVERY = 100_000  # images between two writes of the cache
 _LEVELS = np.arange(256)
 
@@ -131,11 +132,15 @@ def _reason_code(error: Exception) -> int:
     match error:
         case FileNotFoundError():
             reason = "not there"
+        case OutsideFolder():
+            reason = "outside of the table's folder"
         case UnidentifiedImageError():
             reason = "no image"
         case UnknownRange():
             reason = "of an unknown range"
         case Image.DecompressionBombError() | MemoryError():
+            reason = "too large"
+        case OSError() if error.errno == errno.EFBIG:
             reason = "too large"
         case OSError() if error.errno is not None:
             reason = "not readable"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,26 +11,39 @@ import numpy as np
 import numpy.typing as npt
 
 from spectrum.data.config import DataConfig
+from spectrum.errors import printable
 
 UNASSIGNED, TRAIN, VALIDATION, TEST = -1, 0, 1, 2
 """The split of an image. The splits of unassigned images are drawn."""
 
-FOLDER_SPLITS = {
-    "train": TRAIN,
-    "validation": VALIDATION,
-    "valid": VALIDATION,
-    "val": VALIDATION,
-    "test": TEST,
+_SPLIT_NAMES = {
+    TRAIN: ("train", "training", "trn", "trainval"),
+    VALIDATION: (
+        "validation",
+        "valid",
+        "val",
+        "validate",
+        "dev",
+        "devel",
+        "development",
+        "eval",
+        "evaluation",
+    ),
+    TEST: ("test", "testing", "tst", "holdout", "heldout", "t10k"),
 }
-"""The names that folders with class folders have for the splits. Others are names of classes."""
-
-SPLIT_NAMES = {**FOLDER_SPLITS, "training": TRAIN, "dev": VALIDATION, "testing": TEST}
-"""The names that all other data sets have for the splits. The first of a split's names counts."""
+_SPLIT_OF = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
+_WORDS = re.compile(r"t10k|[a-z]+", re.ASCII | re.IGNORECASE)
+_CAMEL_CASE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", re.ASCII)
+_ENDINGS = ("set", "data", "images", "imgs")  # written without a space, as in trainset
 
 Numbers = npt.NDArray[np.int64]
 """The numbers of images (N,), or indices of them."""
 
 _MAX_NAME_LENGTH = 120  # characters of a name that a message shows
+
+
+class OutsideFolder(PermissionError):
+    """A table names a file that isn't below its own folder."""
 
 
 class Reader(Protocol):
@@ -98,6 +112,43 @@ class Source:
         return self.images
 
 
+def split_of(name: str) -> int:
+    """The split that a name stands for: that of its first word which is a name of a split.
+
+    Case doesn't matter, nor what else is in the name: ``Training``, ``my_train``, ``val2017`` and
+    ``TestSet`` stand for splits. ``latest`` and ``trainers`` don't.
+
+    Args:
+        name: of a folder, a file or a part of a data set.
+
+    Returns:
+        ``TRAIN``, ``VALIDATION`` or ``TEST``; ``UNASSIGNED`` if it stands for none.
+    """
+    words = [text for word in _WORDS.findall(name) for text in (word, *_CAMEL_CASE.findall(word))]
+    for word in map(str.lower, words):
+        for text in (word, *(word.removesuffix(ending) for ending in _ENDINGS)):
+            if text in _SPLIT_OF:
+                return _SPLIT_OF[text]
+    return UNASSIGNED
+
+
+def choose_splits(names: Iterable[str]) -> dict[int, str]:
+    """The name for each split among some; one that is exactly a usual name comes first.
+
+    A split for which several other names stand has none.
+    """
+    candidates: dict[int, list[str]] = {}
+    for name in names:
+        if split_of(name) != UNASSIGNED:
+            candidates.setdefault(split_of(name), []).append(name)
+    chosen = {}
+    for split, some in sorted(candidates.items()):
+        exact = [usual for usual in _SPLIT_NAMES[split] if usual in some]
+        if exact or len(some) == 1:
+            chosen[split] = (exact or some)[0]
+    return chosen
+
+
 def unassigned(n: int) -> npt.NDArray[np.int8]:
     """The splits of ``n`` images that are all unassigned."""
     return np.full(n, UNASSIGNED, np.int8)
@@ -105,7 +156,7 @@ def unassigned(n: int) -> npt.NDArray[np.int8]:
 
 def listed(names: Iterable[str], most: int = 3) -> str:
     """The first names as text, and how many more there are."""
-    every = list(names)
+    every = list(map(printable, names))
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(map(_shorten, every[:most])) + more
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -13,6 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from spectrum.data.source import OutsideFolder
+from spectrum.files import read_file
+
+_MAX_FILE = 2**28  # bytes of a file that a row names
+
 
 @dataclass(frozen=True)
 class TableReader:
@@ -23,18 +29,20 @@ class TableReader:
         column: the name of the column of encoded images: bytes, or a struct of bytes and a path.
         parts: the names by which messages call consecutive rows, a split or an original file, and
             the number of rows of each.
+        folders: where files lie that rows may name instead of holding their bytes.
     """
 
     files: tuple[str, ...]
     column: str
     parts: tuple[tuple[str, int], ...]
+    folders: tuple[str, ...]
 
     def __len__(self) -> int:
         return self._offsets[-1]
 
     def __reduce__(self) -> tuple[type[TableReader], tuple[Any, ...]]:
         """Leave out the mapped files, which another process maps anew."""
-        return TableReader, (self.files, self.column, self.parts)
+        return TableReader, (self.files, self.column, self.parts, self.folders)
 
     @cached_property
     def _offsets(self) -> list[int]:
@@ -58,7 +66,7 @@ class TableReader:
         if not self._has_paths:
             return ""
         try:
-            status = os.stat(_path(self._images[index].as_py()))
+            status = self._path(self._images[index].as_py()).stat()
         except OSError:
             return ""
         return f"{status.st_size} {status.st_mtime_ns}"
@@ -79,7 +87,22 @@ class TableReader:
         content: bytes | None = value["bytes"] if isinstance(value, dict) else value
         if content is not None:
             return content
-        return Path(_path(value)).read_bytes()
+        return read_file(self._path(value), most=_MAX_FILE)
+
+    def _path(self, value: dict[str, Any] | None) -> Path:
+        """The path of the file that a row names, whose links are resolved.
+
+        Raises:
+            OSError: the row names none, or one outside of the folders.
+        """
+        name = (value or {}).get("path")
+        for folder in self.folders if name else ():
+            path = Path(os.path.realpath(os.path.join(folder, str(name))))
+            if path.is_relative_to(os.path.realpath(folder)):
+                return path
+        if not name:
+            raise FileNotFoundError("no image")
+        raise OutsideFolder(errno.EACCES, "it is outside of the table's folder", str(name))
 
 
 def open_column(files: Sequence[str], column: str) -> pa.ChunkedArray:
@@ -91,11 +114,3 @@ def open_column(files: Sequence[str], column: str) -> pa.ChunkedArray:
     tables = (pa.ipc.open_stream(pa.memory_map(file)).read_all() for file in files)
     columns = [table.column(column) for table in tables]
     return pa.chunked_array([chunk for one in columns for chunk in one.chunks], columns[0].type)
-
-
-def _path(value: dict[str, Any] | None) -> str:
-    """The path of the file that a row names instead of holding its bytes."""
-    path = (value or {}).get("path")
-    if not path or not os.path.isabs(path):
-        raise FileNotFoundError("no image")
-    return str(path)

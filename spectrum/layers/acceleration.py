@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from spectrum.layers.spatial import UnevenConv2d, plain_convs
 
@@ -16,8 +19,10 @@ except ImportError:  # the package may be left out
 def convolve(spatial: nn.Conv2d | UnevenConv2d, x: Tensor) -> Tensor:
     """Compute ``spatial(x)``: (N, C_in, H, W) to (N, C_out, H', W')."""
     y = None
-    if kernels is not None and (
-        isinstance(spatial, nn.Conv2d) or kernels.can_use_kernel(spatial, UnevenConv2d, x)
+    if (
+        isinstance(x, Tensor)
+        and kernels is not None
+        and (isinstance(spatial, nn.Conv2d) or kernels.can_use_kernel(spatial, UnevenConv2d, x))
     ):
         y = kernels.convolve(plain_convs(spatial), x)
     return spatial(x) if y is None else y
@@ -34,8 +39,36 @@ def normalize(norm: nn.BatchNorm2d, x: Tensor, relu: bool) -> Tensor:
 
     This is the ``forward`` of ``norm``; whoever calls that module runs its hooks.
     """
+    if isinstance(x, Proxy):
+        return _trace(norm, x, relu)
     y = kernels.normalize(norm, x, relu) if kernels is not None else None
     if y is not None:
         return y
     y = nn.BatchNorm2d.forward(norm, x)
+    return F.relu(y) if relu else y
+
+
+def _trace(norm: nn.BatchNorm2d, x: Any, relu: bool) -> Tensor:
+    """Normalise a stand-in for images, of which ``torch.fx`` makes a graph.
+
+    The graph calls the module itself, as it calls torch's own: its mode may change afterwards, and
+    it counts batches. Its hooks run once: those that are in the graph already are left out of the
+    call. Only a graph of this module alone keeps the mode that the module has now.
+    """
+    path = x.tracer.path_of_module(norm)
+    if path:
+        has_hooks = norm._forward_hooks or norm._forward_pre_hooks
+        kind = "get_attr" if has_hooks else "call_module"
+        traced: Any = x.tracer.create_proxy(kind, path, () if has_hooks else (x,), {})
+        return traced.forward(x) if has_hooks else traced  # type: ignore[no-any-return]
+    y = F.batch_norm(
+        x,
+        norm.running_mean,
+        norm.running_var,
+        norm.weight,
+        norm.bias,
+        norm.training or norm.running_mean is None,
+        norm.momentum or 0.0,
+        norm.eps,
+    )
     return F.relu(y) if relu else y

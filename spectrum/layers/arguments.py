@@ -12,18 +12,21 @@ Order: TypeAlias = Literal["spatial_first", "pointwise_first", "spatial_only"]
 Activation: TypeAlias = Literal["relu", "elu"]
 ORDERS: tuple[str, ...] = get_args(Order)
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+MAX_CHANNELS = 10_000_000  # more than any network has at the largest width
+MAX_SIDE = 10_000  # of kernels, strides, paddings and dilations
 
 
-def check_int(name: str, value: object, minimum: int = 1) -> int:
+def check_int(name: str, value: object, minimum: int = 1, maximum: int = 10**18) -> int:
     """Return ``value`` as an integer.
 
     Args:
         name: the name of the argument, for the message.
         value: the value of the argument.
         minimum: the smallest value that is allowed.
+        maximum: the largest value that is allowed.
 
     Raises:
-        FieldError: ``value`` isn't a whole number, or it is below ``minimum``.
+        FieldError: ``value`` isn't a whole number, or it is out of these bounds.
     """
     try:
         number = operator.index(value)  # type: ignore[arg-type]
@@ -31,6 +34,8 @@ def check_int(name: str, value: object, minimum: int = 1) -> int:
         number = minimum - 1
     if isinstance(value, bool) or number < minimum:
         raise FieldError(name, value, f"must be a whole number from {minimum}")
+    if number > maximum:
+        raise FieldError(name, value, f"must be at most {maximum}")
     return number
 
 
@@ -38,12 +43,12 @@ def check_pair(name: str, value: object, minimum: int = 1) -> Pair:
     """Return ``value``, one whole number for both or a pair of them, as (height, width).
 
     Raises:
-        FieldError: ``value`` is neither, or a number is below ``minimum``.
+        FieldError: ``value`` is neither, or a number is below ``minimum`` or above ``MAX_SIDE``.
     """
     pair = value if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2:
         raise FieldError(name, value, "must be one number or (height, width)")
-    return check_int(name, pair[0], minimum), check_int(name, pair[1], minimum)
+    return check_int(name, pair[0], minimum, MAX_SIDE), check_int(name, pair[1], minimum, MAX_SIDE)
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

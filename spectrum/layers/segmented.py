@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from spectrum.errors import FieldError
 from spectrum.layers.acceleration import convolve, pointwise_conv
-from spectrum.layers.arguments import ORDERS, Activation, Order, Pair, check_choice, check_int
+from spectrum.layers.arguments import (
+    MAX_CHANNELS,
+    ORDERS,
+    Activation,
+    Order,
+    Pair,
+    check_choice,
+    check_int,
+)
 from spectrum.layers.spatial import (
     SpatialModule,
     allocate,
@@ -80,7 +88,7 @@ class SegmentedConv(SpatialModule):
                 "activation", activation, "must be none for spatial_only, which has no 1x1"
             )
         super().__init__(in_channels, kernel_size, activation, stride, padding, dilation, bias)
-        self.out_channels = check_int("out_channels", out_channels)
+        self.out_channels = check_int("out_channels", out_channels, maximum=MAX_CHANNELS)
         self.segments = Segments(segments)
         self.order = order
         in_sizes, out_sizes = _sizes(self.segments, self.in_channels, self.out_channels, order)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spectrum.layers.arguments import (
     ACTIVATIONS,
+    MAX_CHANNELS,
     Activation,
     Pair,
     check_choice,
@@ -49,7 +50,7 @@ class SpatialModule(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("activation", activation, (None, *ACTIVATIONS))
-        self.in_channels = check_int("in_channels", in_channels)
+        self.in_channels = check_int("in_channels", in_channels, maximum=MAX_CHANNELS)
         self.kernel_size = check_pair("kernel_size", kernel_size)
         self.activation = activation
         self.stride = check_pair("stride", stride)
@@ -86,7 +87,8 @@ class UnevenConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, C_in, H, W), or (C_in, H, W), to (N, C_out, H', W')."""
         parts = x.split(self.channels, dim=-3)
-        return torch.cat([conv(part) for conv, part in zip(self.convs, parts, strict=True)], dim=-3)
+        # By number, because torch.fx can't loop over the parts of a tensor.
+        return torch.cat([conv(parts[i]) for i, conv in enumerate(self.convs)], dim=-3)
 
 
 def spatial_conv(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spectrum.errors import FieldError
-from spectrum.layers.arguments import Activation, Pair, check_int
+from spectrum.layers.arguments import MAX_CHANNELS, Activation, Pair, check_int
 from spectrum.layers.spatial import SpatialModule
 
 
@@ -56,7 +56,7 @@ class Towers(SpatialModule):
         super().__init__(in_channels, kernel_size, activation, stride, padding, dilation, bias)
         if not sizes:
             raise FieldError("sizes", sizes, "must be at least one whole number")
-        self.sizes = tuple(check_int("sizes", size) for size in sizes)
+        self.sizes = tuple(check_int("sizes", size, maximum=MAX_CHANNELS) for size in sizes)
         self.towers = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(in_channels, size, kernel_size=1, bias=False),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
+from spectrum.copying import copy_module
 from spectrum.errors import FieldError
 from spectrum.layers import (
     ORDERS,
@@ -22,11 +24,11 @@ from spectrum.layers import (
 from spectrum.layers.arguments import check_choice
 from spectrum.layers.spatial import UnevenConv2d, plain_convs
 from spectrum.networks.factory import order_for, warn_saturated
+from spectrum.networks.gradients import check_gradients
 from spectrum.networks.replace import (
     assign_segments,
     display_name,
     naming_layer,
-    replace_modules,
     select,
     tie_weights,
     weight_owners,
@@ -41,6 +43,8 @@ def convert(
     segments: Setting,
     order: Order | None = "spatial_first",
     where: Callable[[str, nn.Module], bool] | None = None,
+    *,
+    check: Any = None,
 ) -> nn.Module:
     """Copy a model with its k x k convolutions in segments.
 
@@ -63,13 +67,18 @@ def convert(
             ``"spatial_first"`` at more.
         where: called with the name and the module of each k x k convolution; those for which it
             returns False are skipped. None converts all.
+        check: an input that the model takes, or a tuple of several. With it both models are run
+            once, to see that gradients reach what they should (see below).
 
     Returns:
         The copy. If ``module`` is a convolution, this is a ``SegmentedConv``.
 
     Raises:
-        ValueError: ``order`` is unknown, ``module`` is scripted, or segments don't fit a layer,
-            which is named.
+        ValueError: ``order`` is unknown, ``module`` is scripted, segments don't fit a layer, which
+            is named, or the model can't be copied: the copy would still use a part of the
+            original (see ``copy_module``), which is named with what holds it. With ``check`` also
+            if a gradient through the copy reaches a parameter of the original, or doesn't reach
+            one of its own whose counterpart it reaches in the original.
     """
     check_choice("order", order, (*ORDERS, None))
     if where is not None and not callable(where):
@@ -83,7 +92,7 @@ def convert(
     first_layers = _first_layer_with_weight(module, selected)
     if not first_layers:
         warnings.warn(f"no convolution of module is converted{_main_reason(skipped)}", stacklevel=2)
-        return replace_modules(module, {})
+        return copy_module(module)
     settings = assign_segments(list(dict.fromkeys(first_layers.values())), setting)
     layers: dict[nn.Module, SegmentedConv] = {}
     saturated = 0
@@ -108,7 +117,10 @@ def convert(
             origin,
         )
     warn_saturated(setting, saturated, len(layers), stacklevel=3)
-    return replace_modules(module, layers)
+    converted = copy_module(module, layers)
+    if check is not None:
+        check_gradients(module, converted, check)
+    return converted
 
 
 def _main_reason(skipped: Mapping[str, str]) -> str:

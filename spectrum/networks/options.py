@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PositiveInt,
-)
+from pydantic import BeforeValidator, Field
 
 from spectrum.fields import Config
-from spectrum.layers.arguments import ACTIVATIONS, Activation, Order
+from spectrum.layers.arguments import ACTIVATIONS, MAX_CHANNELS, Activation, Order
 
 MAX_WIDTH = 1000
+Channels: TypeAlias = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 Pooling: TypeAlias = Literal["symmetric", "keras"]
 """How a pooling pads: the same on both sides, or as Keras does for ``"same"``."""
 
@@ -35,18 +32,18 @@ class Options(Config):
     of ``NetworkConfig``. No family has all of them.
     """
 
-    num_classes: PositiveInt = 1000
-    in_channels: PositiveInt = 3
+    num_classes: Channels = 1000
+    in_channels: Channels = 3
     width: float = Field(default=1.0, gt=0, le=MAX_WIDTH)
     order: Annotated[Order | None, BeforeValidator(_parse_order)] = None
     activation: Annotated[Activation | None, BeforeValidator(_parse_activation)] = None
     residual: bool = True
-    hidden: tuple[PositiveInt, ...] = ()
+    hidden: Annotated[tuple[Channels, ...], Field(max_length=100)] = ()
     dropout: float = Field(default=0.0, ge=0, lt=1)
     repeats: int | None = Field(default=None, ge=0, le=1000)
-    channel_multiple: PositiveInt = 1
+    channel_multiple: Channels = 1
     pooling: Pooling = "symmetric"
-    bn_eps: float = Field(default=1e-5, gt=0)
+    bn_eps: float = Field(default=1e-5, gt=0, le=1)
     bn_momentum: float = Field(default=0.1, gt=0, le=1)
     aux_logits: bool = False
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
@@ -112,11 +111,13 @@ def _reason_for_plain(conv: nn.Module) -> str | None:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+    """Whether the module or one of its parameters has hooks, but for those of state dicts."""
+    holders = (module, *module._parameters.values())
+    return any(
+        getattr(holder, name, None)
+        for holder in holders
+        for name in (*vars(module), "_post_accumulate_grad_hooks")
+        if name.endswith("_hooks") and "state_dict" not in name
     )
 
 
@@ -136,23 +137,6 @@ def tie_weights(target: nn.Module, source: nn.Module) -> None:
         holder, _, last = name.rpartition(".")
         if last == "weight":
             target.get_submodule(holder).weight = parameter
-
-
-def replace_modules(module: nn.Module, layers: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """A deep copy of a model in which each key of ``layers`` is replaced by its value.
-
-    It is replaced everywhere, also in attributes that aren't registered as modules, such as lists.
-    """
-    # Torch can't copy tensors with a gradient history, which old-style weight_norm and pruning
-    # leave behind.
-    computed = [
-        value
-        for child in module.modules()
-        for value in vars(child).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    ]
-    memo: dict[int, object] = {id(value): value.detach().clone() for value in computed}
-    return copy.deepcopy(module, memo | {id(old): new for old, new in layers.items()})
 
 
 def display_name(name: str) -> str:

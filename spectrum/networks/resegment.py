@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 from torch import nn
 
+from spectrum.copying import copy_module
 from spectrum.layers import SegmentedConv, from_conv2d, resegment_layer, segmented_channels
+from spectrum.networks.gradients import check_gradients
 from spectrum.networks.replace import (
     assign_segments,
     display_name,
     naming_layer,
-    replace_modules,
     select,
     weight_owners,
 )
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 _SHARED = "it shares weights"
 
 
-def resegment(module: nn.Module, segments: Setting) -> nn.Module:
+def resegment(module: nn.Module, segments: Setting, *, check: Any = None) -> nn.Module:
     """Copy a network with other segments and the closest kernels to the old ones.
 
     A segmented kernel is a block-diagonal dense kernel. If every new segment is a union of old
@@ -39,12 +41,14 @@ def resegment(module: nn.Module, segments: Setting) -> nn.Module:
         segments: one setting for all segmented layers, a mapping by flow (the network's top-level
             children that hold such layers), or a list with one setting per layer, in order of
             ``named_modules()``. A layer with fewer channels than segments gets one per channel.
+        check: an input that the network takes, as in ``convert``.
 
     Returns:
         A new network on the same device, of the same type and mode.
 
     Raises:
-        ValueError: there is no segmented layer, or segments don't fit a layer, which is named.
+        ValueError: there is no segmented layer, segments don't fit a layer, which is named, or the
+            network can't be copied or fails the check, as in ``convert``.
     """
     layers: dict[nn.Module, nn.Module] = {}
     for name, _, new, dropped in _resegment_layers(module, segments):
@@ -55,7 +59,10 @@ def resegment(module: nn.Module, segments: Setting) -> nn.Module:
             new.segment_count,
             dropped,
         )
-    return replace_modules(module, layers)
+    changed = copy_module(module, layers)
+    if check is not None:
+        check_gradients(module, changed, check)
+    return changed
 
 
 def projection_loss(module: nn.Module, segments: Setting) -> pd.DataFrame:

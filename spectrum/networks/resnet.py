@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spectrum.errors import FieldError
 from spectrum.layers import Activation, BatchNorm2d, BatchNormReLU, Order, check_int
-from spectrum.layers.arguments import check_choice
+from spectrum.layers.arguments import MAX_CHANNELS, check_choice
 from spectrum.networks.blocks import conv1x1
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.options import Options
@@ -176,7 +176,9 @@ def resnet(
         }
     )
     if segments is None:
-        segments = 1 if cardinality is None else check_int("cardinality", cardinality)
+        segments = 1
+        if cardinality is not None:
+            segments = check_int("cardinality", cardinality, maximum=MAX_CHANNELS)
     inner = _inner_channels(segments, cardinality, width_per_group)
     flows = [f"layer{i}" for i, blocks in enumerate(DEPTHS[depth], 1) for _ in range(blocks)]
     factory = SegmentedConvFactory(segments, flows, options)
@@ -194,4 +196,7 @@ def _inner_channels(segments: Setting, cardinality: int | None, width_per_group:
         cardinality = setting.value
     if width_per_group is None:
         width_per_group = 64
-    return check_int("cardinality", cardinality) * check_int("width_per_group", width_per_group)
+    cardinality = check_int("cardinality", cardinality, maximum=MAX_CHANNELS)
+    return cardinality * check_int(
+        "width_per_group", width_per_group, maximum=MAX_CHANNELS // cardinality
+    )

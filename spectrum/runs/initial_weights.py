@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from spectrum.errors import FieldError
@@ -87,13 +88,30 @@ def read_initial_weights(path: Path, network: str) -> InitialWeights:
     Raises:
         ValueError: the file can't be read; the message names it.
     """
+    module = _module_to_fit(NetworkConfig(name=network))
     try:
-        weights = read_weights(path)
+        weights = read_weights(path, module)
     except FieldError as error:
         raise error.renamed("start") from None
     settings = source_settings(weights) | stored_network(path)
     tensors = dict(weights.tensors if is_user_code(network) else weights.state)
     return InitialWeights(tensors, settings, hash_tensors(tensors))
+
+
+def _module_to_fit(config: NetworkConfig) -> nn.Module:
+    """A module on the meta device whose names of tensors are about those of the weights.
+
+    The weights may have other segments and another number of classes.
+    """
+    if not is_user_code(config.name):
+        return build_on_meta(config)
+    with torch.device("meta"):
+        return call_user_code(
+            config.name,
+            num_classes=config.num_classes,
+            in_channels=config.in_channels,
+            width=config.width,
+        )
 
 
 def build_with_weights(config: NetworkConfig, tensors: Mapping[str, Tensor]) -> nn.Module:

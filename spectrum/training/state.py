@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from spectrum.copying import copy_module
 from spectrum.training.distributed import parallelize
 from spectrum.training.metrics import autocast, criterion
 from spectrum.training.optimizer import make_optimizer, make_schedule
@@ -109,7 +110,9 @@ def init_train_state(
 
 def averaged_model(network: nn.Module, decay: float) -> AveragedModel:
     """A copy of a network for the exponential moving average of its weights and buffers."""
-    return AveragedModel(network, multi_avg_fn=_moving_average(decay), use_buffers=True)
+    averaged = AveragedModel(nn.Identity(), multi_avg_fn=_moving_average(decay), use_buffers=True)
+    averaged.module = copy_module(network)
+    return averaged
 
 
 def _moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spectrum import DataConfig
 from spectrum.data.folder import read_folder
-from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source
+from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source, split_of
 from tests.data.pictures import encoded, noise, write_classes
 
 
@@ -25,7 +28,12 @@ def names(source: Source) -> list[str]:
 def touch(root: Path, *paths: str) -> None:
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(path.encode())
+        (root / path).write_bytes(content_of(path))
+
+
+def content_of(path: str) -> bytes:
+    """The beginning of an image file, for names without a suffix, and the path."""
+    return b"P5 1 1 255\n" + path.encode()
 
 
 def test_classes_are_folders_by_name_and_images_lie_at_any_depth(tmp_path: Path) -> None:
@@ -37,25 +45,135 @@ def test_classes_are_folders_by_name_and_images_lie_at_any_depth(tmp_path: Path)
     assert source.targets.tolist() == [0, 1, 1, 2, 2]
     assert source.splits.tolist() == [UNASSIGNED] * 5
     assert source.notes == ()
-    assert source.reader.read(2) == b"cat/d.png/er/x.webp"
+    assert source.reader.read(2) == content_of("cat/d.png/er/x.webp")
 
 
-@pytest.mark.parametrize(
-    "splits",
-    [
-        {"train": TRAIN, "val": VALIDATION, "test": TEST},
-        {"Train": TRAIN, "valid": VALIDATION},
-        {"train": TRAIN, "validation": VALIDATION},
-        {"train": TRAIN},
-    ],
+NAMES = {
+    TRAIN: ["train", "training", "Trn", "trainval", "TrainSet"],
+    VALIDATION: ["val", "valid", "validation", "dev", "eval", "evaluation"],
+    TEST: ["test", "testing", "tst", "holdout", "t10k"],
+}
+FORMS = ["{}", "{}2017", "my_{}", "{}-images", "{} set", "00_{}.v2", "{}set", "Data{}"]
+
+
+@given(
+    held_out=st.sampled_from([(VALIDATION,), (TEST,), (VALIDATION, TEST), ()]),
+    form=st.sampled_from(FORMS),
+    convert=st.sampled_from([str, str.upper, str.capitalize]),
+    data=st.data(),
 )
-def test_splits_are_folders(tmp_path: Path, splits: dict[str, int]) -> None:
+def test_splits_are_folders(
+    held_out: tuple[int, ...],
+    form: str,
+    convert: Callable[[str], str],
+    data: st.DataObject,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    root = tmp_path_factory.mktemp("splits")
+    splits = {
+        form.format(convert(data.draw(st.sampled_from(NAMES[split])))): split
+        for split in (TRAIN, *held_out)
+    }
+    if "Data{}" in form and convert is str:  # "Datatrain" is one word
+        splits = {name.replace("Data", "Data "): split for name, split in splits.items()}
     for folder in splits:
-        touch(tmp_path, f"{folder}/b/1", f"{folder}/a/2")
-    source = read(tmp_path)
+        touch(root, f"{folder}/b/1", f"{folder}/a/2")
+    source = read(root)
     assert (source.classes, source.notes) == (("a", "b"), ())
     found = dict(zip(names(source), source.splits.tolist(), strict=True))
     assert found == {f"{f}/{image}": splits[f] for f in splits for image in ("a/2", "b/1")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["latest", "trainers", "valley", "contest", "value", "attestation", "device", "str", "devil"],
+)
+def test_words_that_only_contain_the_name_of_a_split(name: str) -> None:
+    assert split_of(name) == split_of(name.upper()) == UNASSIGNED
+
+
+@pytest.mark.parametrize("names", [("learn", "check"), ("part1", "part2"), ("train", "extra")])
+@pytest.mark.parametrize("inner", [("cat", "dog"), ("0", "1", "2"), ("a",)])
+def test_folders_divided_under_other_names_are_refused(
+    names: tuple[str, ...], inner: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in names:
+        touch(tmp_path, *(f"{name}/{folder}/1" for folder in inner))
+    shared = ", ".join(inner)
+    seen = " and ".join(sorted(names))
+    with pytest.raises(
+        ValueError, match=rf"\Ahas the folders {seen}, which both hold {shared}; name"
+    ):
+        read(tmp_path)
+
+
+def test_a_split_beside_folders_of_images_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "train/cat/1", "train/dog/1", "bus/1")
+    with pytest.raises(
+        ValueError, match=r"has train with the folders cat, dog, beside bus without"
+    ):
+        read(tmp_path)
+
+
+def test_classes_may_have_folders_of_their_own(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/tabby/1", "cat/manx/1", "dog/pug/1", "train/steam/1", "Training shoes/1")
+    (tmp_path / "Training shoes" / "old").mkdir()
+    source = read(tmp_path)
+    assert source.classes == ("Training shoes", "cat", "dog", "train")
+    assert set(source.splits.tolist()) == {UNASSIGNED}
+
+
+@pytest.mark.parametrize("between", ["images", "data/set 1/jpg"])
+@pytest.mark.parametrize("splits", [("",), ("Training/", "Testing/")])
+def test_a_single_folder_in_between_is_passed_through(
+    between: str, splits: tuple[str, ...], tmp_path: Path
+) -> None:
+    for split in splits:
+        touch(tmp_path, f"{between}/{split}cat/1", f"{between}/{split}dog/1")
+    touch(tmp_path, "README.md", "__MACOSX/x/1")
+    source = read(tmp_path)
+    assert source.classes == ("cat", "dog")
+    assert source.notes == (
+        f"the images are taken from {between}, the only folder there",
+        "left out beside the class folders: 1 file",
+    )
+    for split in splits:
+        touch(tmp_path / "inside", f"{split}{between}/cat/1", f"{split}{between}/dog/1")
+    assert read(tmp_path / "inside").classes == ("cat", "dog")
+
+
+@given(
+    other=st.sampled_from(
+        [
+            "Thumbs.db",
+            "desktop.ini",
+            ".DS_Store",
+            "._1.png",
+            "labels.csv",
+            "notes.txt",
+            "a.json",
+            "README",
+            "x.xml",
+            "clip.mp4",
+            "weights.h5",
+            "archive.zip",
+            ".x.png",
+        ]
+    ),
+    content=st.sampled_from(
+        [b"", b"text", b"\x00\x05\x16\x07", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"]
+    ),
+)
+def test_files_that_are_no_images_are_counted(
+    other: str, content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("others")
+    touch(root, "cat/1.jpg", "dog/deep/2")
+    (root / "dog" / "deep" / other).write_bytes(content)
+    (root / "cat" / "truncated.JPEG").write_bytes(content)
+    source = read(root)
+    assert names(source) == ["cat/1.jpg", "cat/truncated.JPEG", "dog/deep/2"]
+    assert source.notes == (f"left out because they are no images: 1 file, dog/deep/{other}",)
 
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
@@ -66,13 +184,13 @@ def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:
 
 def test_what_isnt_used_is_noted_unless_it_is_hidden(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1", "train/b/1", "test/1", "test/2", "extra/x/1", "README.txt")
-    touch(tmp_path, "train/list.csv", "train/a/.DS_Store", "train/b/.cache/x", ".git/x", ".hidden")
+    touch(tmp_path, "train/list.csv", "train/b/.cache/x", ".git/x", ".hidden", "__MACOSX/train/a/1")
     source = read(tmp_path)
     assert names(source) == ["train/a/1", "train/b/1"]
     assert source.notes == (
         "test has no class folders and isn't used",
         "extra beside train isn't used",
-        "2 files beside the class folders aren't used",
+        "left out beside the class folders: 2 files",
     )
 
 
@@ -126,7 +244,7 @@ def test_names_in_any_script_and_names_that_are_no_text(tmp_path: Path) -> None:
         content = source.reader.read(i)
         assert content == (b"not text" if "latin" in name else content)
         if name in written:
-            assert content == name.encode()
+            assert content == content_of(name)
 
 
 def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
@@ -155,7 +273,7 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
         "c/deep/2",
     ]
     assert not any("circle" in name or "up/a/" in name for name in names(source))
-    assert source.reader.read(own.index("a/link")) == b"elsewhere/1"
+    assert source.reader.read(own.index("a/link")) == content_of("elsewhere/1")
     assert source.reader.version(names(source).index("b/missing")) == ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import errno
 import json
 import os
@@ -24,6 +25,7 @@ from PIL import Image
 from spectrum import DataConfig, load_data
 from spectrum.data.images import open_image
 from spectrum.data.records import read_parquet
+from spectrum.data.scan import reason_text, scan
 from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source
 from tests.data import pictures
 from tests.data.hub_server import serving
@@ -167,7 +169,7 @@ def test_files_that_datasets_writes_keep_their_class_names(tmp_path: Path) -> No
     assert fine.key == tags.key  # the images are the same
 
 
-@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
 def test_a_column_of_bytes_is_one_of_images(kind: Any, tmp_path: Path) -> None:
     images = pa.array([png(i) for i in range(4)], kind)
     category = pd.Categorical(list("bbca"))  # which arrow stores as a dictionary
@@ -177,27 +179,77 @@ def test_a_column_of_bytes_is_one_of_images(kind: Any, tmp_path: Path) -> None:
     assert [source.reader.read(i) for i in range(4)] == [png(i) for i in range(4)]
 
 
+NUMBERS = [pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.float64()]
+NUMBERS += [pa.decimal128(5, 2), pa.decimal256(40, 0)]
+TEXTS = [pa.string(), pa.large_string(), pa.string_view()]
+
+
+@pytest.mark.parametrize("values", [*NUMBERS, *TEXTS], ids=str)
+@pytest.mark.parametrize("form", ["plain", "dictionary", "list", "large list", "fixed list"])
+def test_labels_of_any_type_that_holds_them(values: Any, form: str, tmp_path: Path) -> None:
+    labels: list[Any] = ["a", "b", "b", "a"] if values in TEXTS else [3, 5, 5, 3]
+    if pa.types.is_decimal(values):
+        labels = list(map(decimal.Decimal, labels))
+    if form == "dictionary" and (values not in TEXTS or values == pa.string_view()):
+        pytest.skip("datasets reads dictionaries of text alone")
+    column = pa.array(labels).cast(values)
+    if form == "dictionary":
+        column = column.dictionary_encode()
+    elif form != "plain":
+        kinds = {"list": pa.list_(values), "large list": pa.large_list(values)}
+        offsets = pa.array(range(5), pa.int64() if form == "large list" else pa.int32())
+        arrays = {"list": pa.ListArray, "large list": pa.LargeListArray}
+        if form == "fixed list":
+            column = pa.FixedSizeListArray.from_arrays(column, 1)
+        else:
+            column = arrays[form].from_arrays(offsets, column, type=kinds[form])
+    write(tmp_path / "a.parquet", pa.table({"image": structs(4), "label": column}))
+    source = read(tmp_path)
+    assert source.classes == (("a", "b") if values in TEXTS else ("3", "5"))
+    found = source.targets.argmax(1) if source.is_multi_label else source.targets
+    assert found.tolist() == [0, 1, 1, 0]
+
+
 def test_images_that_are_missing_or_elsewhere(tmp_path: Path) -> None:
-    (tmp_path / "one.png").write_bytes(png(7))
-    images = [
-        {"bytes": png(1), "path": None},
-        {"bytes": None, "path": str(tmp_path / "one.png")},
-        {"bytes": None, "path": "one.png"},
-        {"bytes": None, "path": None},
-        None,
-        {"bytes": b"", "path": None},
-    ]
-    write(tmp_path / "a.parquet", pa.table({"image": images, "label": [0, 1] * 3}))
-    reader = read(tmp_path).reader
-    assert [reader.read(i) for i in (0, 1, 5)] == [png(1), png(7), b""]
-    for i in (2, 3, 4):
-        assert reader.version(i) == ""
-        with pytest.raises(OSError, match="no image"):
-            reader.read(i)
-    before = reader.version(1)
+    folder, outside = tmp_path / "table", tmp_path / "secret.png"
+    outside.write_bytes(png(9))
+    (folder / "more").mkdir(parents=True)
+    (folder / "more" / "one.png").write_bytes(png(7))
+    (folder / "link.png").symlink_to(outside)
+    os.mkfifo(folder / "pipe.png")
+    with (folder / "large.png").open("wb") as file:
+        file.truncate(2**28 + 1)
+    paths = {
+        str(folder / "more" / "one.png"): png(7),
+        "more/one.png": png(7),
+        "more/../more/one.png": png(7),
+        "one.png": "not there",
+        str(outside): "outside of the table's folder",
+        "../secret.png": "outside of the table's folder",
+        "more/../../secret.png": "outside of the table's folder",
+        "link.png": "outside of the table's folder",
+        "/dev/zero": "outside of the table's folder",
+        f"/proc/self/cwd/{outside}": "outside of the table's folder",
+        "pipe.png": "not readable",
+        "more": "not readable",
+        "large.png": "too large",
+    }
+    images: list[Any] = [{"bytes": None, "path": path} for path in paths]
+    images += [{"bytes": png(1), "path": "/dev/zero"}, {"bytes": None, "path": None}, None]
+    images += [{"bytes": b"", "path": None}]
+    labels = [i % 2 for i in range(len(images))]
+    write(folder / "a.parquet", pa.table({"image": images, "label": labels}))
+    source = read(folder / "a.parquet")
+    reader, entries = source.reader, scan(source, processes=1)
+    expected = [*paths.values(), png(1), "not there", "not there", "empty"]
+    for i, (entry, outcome) in enumerate(zip(entries, expected, strict=True)):
+        if isinstance(outcome, bytes):
+            assert reader.read(i) == outcome
+        assert reason_text(entry) == ("" if isinstance(outcome, bytes) else outcome), images[i]
+    before = reader.version(0)
     assert before.split()[0] == str(len(png(7)))
-    os.utime(tmp_path / "one.png", ns=(0, 1))
-    assert reader.version(1) != before
+    os.utime(folder / "more" / "one.png", ns=(0, 1))
+    assert reader.version(0) != before
 
 
 def test_another_content_has_another_key(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ identify them, because they depend on what was built before in the same process.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,12 @@ _WEIGHT_NAMES = {
 }
 
 
+# What is read may be larger than its file or its memory, because of compression or because values
+# are shared, as tied weights are: so many times, and by so many bytes.
+MAX_REPEATS = 32
+MAX_REPEATED_BYTES = 1 << 26
+
+
 def is_keras_model(source: object) -> bool:
     """Whether ``source`` is a Keras model, without importing Keras."""
     return any(
@@ -82,18 +89,55 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
         ) from None
     try:
         with h5py.File(path, "r") as file:
-            group = file.get("model_weights", file)
-            arrays: dict[str, Any] = {}
-            # Links aren't followed, because they can lead to other files.
-            group.visititems(
-                lambda name, item: arrays.update({name: item}) if hasattr(item, "shape") else None
-            )
+            items = _items(file)
+            start = "model_weights/" if isinstance(items.get("model_weights"), h5py.Group) else ""
+            items = {n.removeprefix(start): i for n, i in items.items() if n.startswith(start)}
+            group = file[start] if start else file
+            arrays = {name: item for name, item in items.items() if hasattr(item, "shape")}
+            _check_arrays(path, arrays)
             read = _older_layers if _attribute(group, "layer_names") else _layers
-            return _name_weights(read(path, group, arrays))
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
+            return _name_weights(read(path, group, items))
+    except FieldError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise FieldError(
             "source", path, f"is a damaged HDF5 file: {str(error).splitlines()[0]}"
         ) from None
+
+
+def _items(file: Any) -> dict[str, Any]:
+    """The groups and arrays of a file by their paths.
+
+    Only what lies in the file itself is found: links aren't followed, because they can lead to
+    other files, and groups neither more than once nor deeper than Keras has them.
+    """
+    import h5py
+
+    items: dict[str, Any] = {}
+    groups = [("", file)]
+    seen = set()
+    for path, group in groups:
+        for name in group:
+            if isinstance(group.get(name, getlink=True), h5py.HardLink):
+                item = items[f"{path}{name}"] = group[name]
+                address = h5py.h5o.get_info(item.id).addr
+                if isinstance(item, h5py.Group) and address not in seen and path.count("/") < 32:
+                    seen.add(address)
+                    groups.append((f"{path}{name}/", item))
+    return items
+
+
+def _check_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Raise a FieldError if arrays aren't plain numbers in the file, or far larger than it."""
+    for name, array in arrays.items():
+        if array.external or array.is_virtual or array.dtype.kind not in "fiub":
+            raise FieldError("source", path, f"must hold numbers of its own; not {name[:100]}")
+    size = path.stat().st_size
+    if (
+        sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays.values())
+        > MAX_REPEATS * size + MAX_REPEATED_BYTES
+    ):
+        raise FieldError("source", path, "must hold the numbers that it declares, and is too small")
 
 
 def keras_names(
@@ -157,38 +201,40 @@ def _split_number(name: str) -> tuple[str, int]:
     return (start, int(end)) if start and end.isdecimal() else (name, 0)
 
 
-def _layers(path: Path, group: Any, arrays: dict[str, Any]) -> list[tuple[str, list[Tensor]]]:
+def _layers(path: Path, _: Any, items: Mapping[str, Any]) -> list[tuple[str, list[Tensor]]]:
     """The layers of a ``.weights.h5``, which numbers those of each class in order."""
     found: dict[tuple[str, int], dict[int, Tensor]] = defaultdict(dict)
     names = {}
-    for name, array in arrays.items():
-        match = re.fullmatch(r"(layers/([^/]+)/vars)/(\d+)", name)
-        if match:
+    for name, array in items.items():
+        match = re.fullmatch(r"(layers/([^/]+)/vars)/(\d{1,9})", name)
+        if match and hasattr(array, "shape"):
             layer = _split_number(match[2])
             found[layer][int(match[3])] = _tensor(array)
-            names[layer] = group[match[1]].attrs.get("name") or f"layers/{match[2]}"
+            names[layer] = items[match[1]].attrs.get("name") or f"layers/{match[2]}"
     if not found:
         raise FieldError("source", path, "is an HDF5 file without the weights of a Keras model")
     if any(name.startswith("layers/") for name in names.values()):
         names = {(kind, i): f"layers/{_numbered(kind, i)}" for kind, i in found}
     layers = []
     for layer, weights in sorted(found.items()):
-        gaps = set(range(max(weights))) - set(weights)
+        gaps = set(range(len(weights))) - set(weights)
         if gaps:
             raise FieldError("source", path, f"is missing {names[layer]}/vars/{min(gaps)}")
         layers.append((names[layer], [weights[i] for i in sorted(weights)]))
     return layers
 
 
-def _older_layers(path: Path, group: Any, arrays: dict[str, Any]) -> list[tuple[str, list[Tensor]]]:
+def _older_layers(
+    path: Path, group: Any, items: Mapping[str, Any]
+) -> list[tuple[str, list[Tensor]]]:
     """The layers of a ``.h5`` that lists its layers' names, and the weights of each."""
     layers = []
     for layer in _attribute(group, "layer_names"):
-        weights = _attribute(group[layer], "weight_names")
+        weights = _attribute(items[layer], "weight_names")
         for name in weights:
-            if f"{layer}/{name}" not in arrays:
+            if not hasattr(items.get(f"{layer}/{name}"), "shape"):
                 raise FieldError("source", path, f"is missing {layer}/{name.split('/')[-1]}")
-        layers.append((layer, [_tensor(arrays[f"{layer}/{name}"]) for name in weights]))
+        layers.append((layer, [_tensor(items[f"{layer}/{name}"]) for name in weights]))
     return layers
 
 

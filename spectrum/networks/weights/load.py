@@ -19,6 +19,7 @@ from spectrum.networks.inception import Inception
 from spectrum.networks.resnet import ResNet
 from spectrum.networks.vgg import VGG
 from spectrum.networks.weights.layouts import LAYOUTS, OWN, Layout, Preprocessing, recognise
+from spectrum.networks.weights.nests import find_state
 from spectrum.networks.weights.source import Source, describe, read_tensors
 from spectrum.networks.weights.translate import BATCH_COUNT, translate
 from spectrum.networks.xception import Xception
@@ -51,21 +52,26 @@ class Weights:
     sources: Mapping[str, str]
 
 
-def read_weights(source: Source | Weights) -> Weights:
-    """Read weights, recognise their layout and translate their names, without a network.
+def read_weights(source: Source | Weights, network: nn.Module | None = None) -> Weights:
+    """Read weights, recognise their layout and translate their names.
 
     Args:
         source: the source, as in ``load_weights``.
+        network: the network that the weights are for, if it is known. It decides which state dict
+            of a nest is read, and which prefix of the names is removed.
 
     Raises:
         ValueError: the source can't be read, holds no weights, or would have to run code.
     """
     if isinstance(source, Weights):
         return source
-    tensors = read_tensors(source)
+    return _recognised(describe(source), read_tensors(source, network))
+
+
+def _recognised(label: str | Path, tensors: Mapping[str, Tensor]) -> Weights:
     layout = recognise(tensors)
     state, sources = (tensors, {}) if layout == OWN else translate(layout, tensors)
-    return Weights(describe(source), layout, tensors, state, sources)
+    return Weights(label, layout, tensors, state, sources)
 
 
 def load_weights(network: Network, source: Source | Weights) -> Network:
@@ -82,7 +88,10 @@ def load_weights(network: Network, source: Source | Weights) -> Network:
         source: a path to a file of safetensors or ``torch.save``, or to Keras's ``.weights.h5`` or
             older ``.h5``; a state dict; a Keras model; or the result of ``read_weights``. Known
             layouts are Keras's Xception and Inception V3, timm's ``legacy_xception``,
-            torchvision's and timm's ``inception_v3``, VGGs and ResNets, and the network's own.
+            torchvision's and timm's ``inception_v3``, VGGs and ResNets, and the network's own. A
+            state dict may lie in a nest of mappings, as training frameworks save it, and its names
+            may have prefixes of wrappers. What fits the network is taken; of several, the one with
+            the first of the usual keys: ``state_dict``, ``model``, ... before those of averages.
 
     Returns:
         The same network.
@@ -93,7 +102,11 @@ def load_weights(network: Network, source: Source | Weights) -> Network:
     """
     if not isinstance(network, nn.Module):
         raise FieldError("network", network, "must be a torch module")
-    weights = read_weights(source)
+    if isinstance(source, Weights) and source.layout == OWN:
+        tensors = find_state(source.tensors, source.label, network)
+        weights = _recognised(source.label, tensors)
+    else:
+        weights = read_weights(source, network)
     own = network.state_dict()
     named = rename_former(network, weights.tensors)
     if any(map(is_lazy, network.parameters())):

@@ -246,7 +246,7 @@ def test_prefixes_of_wrappers_are_removed() -> None:
 def test_a_tensor_without_dense_values_is_named_and_nothing_is_loaded(odd: torch.Tensor) -> None:
     network = nn.Linear(2, 3)
     before = network.bias.clone()
-    with pytest.raises(ValueError, match="must hold dense tensors with values; not weight"):
+    with pytest.raises(ValueError, match="must hold dense tensors of real numbers; not weight"):
         load_weights(network, {"weight": odd, "bias": torch.full((3,), 7.0)})
     assert torch.equal(network.bias, before)
 
