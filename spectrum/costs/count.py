@@ -1,12 +1,14 @@
 """Exact counts of parameters and multiply-adds, by fvcore's trace of a forward pass.
 
 What fvcore calls a flop is one multiply-add, which this project calls a MAC. ``Costs.macs`` counts
-convolutions and linear layers only. ``Costs.fvcore_total`` is fvcore's own total, which includes
+convolutions and linear layers only, ``Costs.other_macs`` those of all other products, such as
+attention's. ``Costs.fvcore_total`` is fvcore's own total, which includes
 batch normalisation and pooling.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +25,7 @@ from torch import nn
 
 from spectrum.copying import copy_module
 from spectrum.costs.inputs import checked_shape, eval_mode, make_example, record_calls
+from spectrum.costs.operators import OperatorCounter, unfused
 from spectrum.costs.rows import Costs, module_costs
 from spectrum.errors import FieldError
 from spectrum.user_code import describe_error
@@ -34,52 +37,6 @@ _MAC_HANDLES: dict[str, Handle] = {
     "addmm": addmm_flop_jit,
 }
 _ACTIVATIONS = "activations"
-
-# Operators that fvcore doesn't count and whose cost is taken as zero: shapes, pooling, padding and
-# elementwise operations. Any other operator that fvcore doesn't know is an error.
-FREE_OPERATORS = frozenset(
-    f"aten::{name}{suffix}"
-    for name in (
-        "max_pool2d",
-        "avg_pool2d",
-        "adaptive_max_pool2d",
-        "mean",
-        "sum",
-        "pad",
-        "reflection_pad2d",
-        "replication_pad2d",
-        "add",
-        "sub",
-        "rsub",
-        "mul",
-        "div",
-        "neg",
-        "exp",
-        "sqrt",
-        "pow",
-        "elu",
-        "gelu",
-        "silu",
-        "leaky_relu",
-        "prelu",
-        "hardtanh",
-        "hardswish",
-        "hardsigmoid",
-        "sigmoid",
-        "tanh",
-        "softmax",
-        "log_softmax",
-        "dropout",
-        "feature_dropout",
-        "clone",
-        "concat",
-        "repeat",
-        "pixel_shuffle",
-        "channel_shuffle",
-        "movedim",
-    )
-    for suffix in ("", "_")
-)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -97,17 +54,21 @@ def count_costs(network: nn.Module, input_shape: Sequence[int]) -> Costs:
             copied to the CPU, with arbitrary weights.
         input_shape: the shape of one example, such as ``(3, 299, 299)``.
 
+    Warns:
+        UserWarning: the network runs operators whose cost isn't known; ``Costs.unknown`` has them.
+
     Raises:
-        FieldError: ``input_shape`` isn't three positive numbers, the network can't process such
-            an example or can't be traced, or it runs an operator whose cost isn't known.
+        FieldError: ``input_shape`` isn't three positive numbers, or the network can't process such
+            an example or can't be traced.
     """
     shape = checked_shape(input_shape)
     if any(tensor.is_meta for tensor in network.parameters()):
         network = copy_module(network).to_empty(device="cpu")
 
     # fvcore leaves hooks in a network that fails, so a plain forward pass comes first.
-    shapes = {call.name: call.output_shape for call in record_calls(network, shape)}
-    with eval_mode(network):
+    with unfused(), OperatorCounter() as counter:
+        shapes = {call.name: call.output_shape for call in record_calls(network, shape)}
+    with unfused(), eval_mode(network):
         analysis = FlopCountAnalysis(network, make_example(network, shape))
         for operator, handle in _MAC_HANDLES.items():
             analysis.set_op_handle(f"aten::{operator}", _with_activations(operator, handle))
@@ -118,15 +79,20 @@ def count_costs(network: nn.Module, input_shape: Sequence[int]) -> Costs:
         except Exception as error:
             allowed = f"can't be traced: {describe_error(error)}"
             raise FieldError("network", type(network).__name__, allowed) from error
-    unknown = sorted(set(analysis.unsupported_ops()) - FREE_OPERATORS)
-    if unknown:
-        allowed = f"runs operators of unknown cost: {', '.join(unknown)}"
-        raise FieldError("network", type(network).__name__, allowed)
-
     macs = {name: sum(int(c[operator]) for operator in _MAC_HANDLES) for name, c in counts.items()}
     activations = {name: int(c.pop(_ACTIVATIONS, 0)) for name, c in counts.items()}
     total = int(sum(counts[""].values()))
-    return Costs(shape, total, module_costs(network, macs, activations, shapes))
+    unknown = tuple(sorted(counter.unknown))
+    if unknown:
+        warnings.warn(
+            f"{type(network).__name__} runs operators whose multiply-adds aren't known and aren't "
+            f"counted: {', '.join(unknown)}",
+            stacklevel=2,
+        )
+    other_macs = counter.macs - macs[""]
+    return Costs(
+        shape, total, module_costs(network, macs, activations, shapes), other_macs, unknown
+    )
 
 
 def _with_activations(operator: str, handle: Handle) -> Handle:

@@ -59,11 +59,16 @@ class Costs:
         input_shape: the shape of the example, (C, H, W).
         fvcore_total: fvcore's total over all operators that it counts.
         modules: the costs of each module; parents come before the modules in them.
+        other_macs: multiply-adds of all other products of matrices and vectors, such as those of
+            attention. They are no part of ``macs``.
+        unknown: the operators whose multiply-adds aren't known and aren't counted.
     """
 
     input_shape: tuple[int, int, int]
     fvcore_total: int
     modules: tuple[ModuleCosts, ...]
+    other_macs: int = 0
+    unknown: tuple[str, ...] = ()
 
     @property
     def params(self) -> int:
@@ -79,6 +84,14 @@ class Costs:
     def activations(self) -> int:
         """Elements of the outputs of convolutions and linear layers."""
         return sum(row.activations for row in self.modules)
+
+    @property
+    def note(self) -> str:
+        """What a user should know of the multiply-adds that ``macs`` leaves out; "" for none."""
+        if not self.other_macs:
+            return ""
+        others = f"{self.other_macs:,} multiply-adds of other products, such as attention's"
+        return f"the MACs are those of convolutions and linear layers, without {others}"
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -96,7 +109,8 @@ class Costs:
     def __repr__(self) -> str:
         return (
             f"Costs(params={self.params:,}, macs={self.macs:,}, "
-            f"activations={self.activations:,}, input_shape={self.input_shape})"
+            + (f"other_macs={self.other_macs:,}, " if self.other_macs else "")
+            + f"activations={self.activations:,}, input_shape={self.input_shape})"
         )
 
     def _repr_html_(self) -> str:

@@ -263,6 +263,9 @@ def status_and_reason(error: Exception) -> tuple[str, str]:
     reason = (str(error) or type(error).__name__).splitlines()[0][:200]
     if is_out_of_memory(error):
         return "out_of_memory", f"out of memory: {reason}"
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        # No later attempt would succeed, unlike on a disk that is full for a while.
+        return "failed", f"{error.strerror or reason}: {error.filename or 'no file named'}"
     if isinstance(error, OSError):
         return "io_error", f"{error.strerror or reason}: {error.filename or 'no file named'}"
     return "failed", f"{type(error).__name__}: {reason}"

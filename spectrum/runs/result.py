@@ -143,10 +143,12 @@ class FinishedRun:
         return content
 
     def _check_size(self, name: str, size: int) -> None:
-        if name in self._files and size != self._files[name].size:
-            reason = f"it has {size} bytes, the run wrote {self._files[name].size}"
-            raise DamagedFile(self.folder / name, reason)
-        if size == 0:
+        if name in self._files:
+            written = self._files[name].size
+            if size != written:
+                reason = f"it has {size} bytes, the run wrote {written}"
+                raise DamagedFile(self.folder / name, reason)
+        elif size == 0 and self.result["status"] == "done":
             raise DamagedFile(self.folder / name, "it is missing or empty")
 
 

@@ -66,7 +66,9 @@ def reference_cost(
     if match == "latency":
         assert latencies is not None
         return latencies.budget
-    return count_reference(network, dataset.shape, match)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each point warns of its own layers and operators
+        return count_reference(network, dataset.shape, match)
 
 
 def solve(
@@ -91,6 +93,7 @@ def solve(
             data, or it needs too much memory.
     """
     miss, latency, code = None, None, ""
+    needs_macs = match == "macs"
     try:
         if match == "latency":
             assert latencies is not None
@@ -103,6 +106,9 @@ def solve(
             if is_user_code(network.name):
                 module = build(network)
                 costs = count_costs(module, dataset.shape)
+                if needs_macs and costs.unknown:
+                    allowed = f"runs operators of unknown cost: {', '.join(costs.unknown)}"
+                    raise FieldError("network", network.name, f"{allowed}; match params or none")
                 _check_logits(module, network, dataset)
                 code = code_fingerprint(network.name, module)
             else:
@@ -118,6 +124,8 @@ def solve(
             f"at width {network.width} must need less memory: it needs more than there is",
         ) from error
     notes = tuple(str(warning.message) for warning in caught)
+    if costs.note:
+        notes += (f"{network.name}: {costs.note}",)
     if miss is not None and abs(miss) > _NOTED_MISS:
         verb = "misses" if match == "latency" else "miss"
         notes += (f"segments (={network.segments}): {match} {verb} the budget by {miss:+.0%}",)

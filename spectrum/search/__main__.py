@@ -6,6 +6,7 @@ import shlex
 import sys
 
 from spectrum.cli import make_console, print_error
+from spectrum.errors import counted
 from spectrum.search.config import SearchConfig
 from spectrum.study.command import run_grid_command
 
@@ -17,7 +18,7 @@ several times at once to share the work.
 """
 
 
-def _run(config: SearchConfig) -> int:
+def _run(config: SearchConfig, arguments: list[str]) -> int:
     from spectrum.analysis.measure import infer_measure
     from spectrum.report.tables import render_trials
     from spectrum.search.optimize import SearchFailed
@@ -27,7 +28,7 @@ def _run(config: SearchConfig) -> int:
     from spectrum.search.table import TRIALS
     from spectrum.study.study import Interrupted
 
-    command = shlex.join(["python", "-m", "spectrum.search", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "spectrum.search", *arguments])
     try:
         result = run_search(config, command=command)
     except Interrupted as interrupted:
@@ -56,7 +57,7 @@ def _run(config: SearchConfig) -> int:
     failed += [*result.results.loc[result.results["status"] != "done", "error"]]
     if not failed:
         return 0
-    return print_error(f"{len(failed)} runs failed, the first: {failed[0]}", 1)
+    return print_error(f"{counted(len(failed), 'run')} failed, the first: {failed[0]}", 1)
 
 
 def _print_plan(config: SearchConfig) -> int:

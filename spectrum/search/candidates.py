@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -16,7 +17,9 @@ from spectrum.search.config import Cost, SearchConfig
 from spectrum.search.space import Params, Space
 from spectrum.study.solver import PointSolver
 
-_MAX_LOOKED_AT = 100  # points to try before the limits count as impossible
+# Points to try, and seconds to look for them, before the limits count as impossible.
+_MAX_LOOKED_AT = 100
+_MAX_SECONDS = 10.0
 
 
 class Candidates:
@@ -112,10 +115,13 @@ class Candidates:
             return allowed
         nearest = min(self.space.uniform_points(), key=self.excess)
         if math.isfinite(self.excess(nearest)):
+            end = time.monotonic() + _MAX_SECONDS
             for params in islice(self._points_towards_limits(nearest), _MAX_LOOKED_AT):
                 if self.is_allowed(params):
                     return [params]
                 nearest = min(nearest, params, key=self.excess)
+                if time.monotonic() > end:
+                    break
         raise self._explain_no_start(nearest)
 
     def _points_towards_limits(self, nearest: dict[str, str]) -> Iterator[dict[str, str]]:

@@ -7,7 +7,7 @@ again, and the winner is compared with the best uniform point on the test split.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from spectrum.analysis.evidence import gather_evidence
 from spectrum.analysis.labels import field_label, format_count
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.analysis.trials import finished_trials
+from spectrum.errors import counted, printable
 from spectrum.executors.base import Engine
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
@@ -114,6 +115,7 @@ def check_finalists(
     config = candidates.config
     seeds = range(1, config.seeds + 1)
     runs = [(one.point, one.point.run(seed)) for seed in seeds for one in finalists]
+    discard_damaged([run.id for _, run in runs], Store(config.runs), console)
     results = execute_all(config, runs, engine, console)
     rows = pd.DataFrame([make_row(config, p, run, results[run.id]) for p, run in runs])
     measure = infer_measure(rows)
@@ -139,7 +141,27 @@ def check_finalists(
     winner = evidence.set_index("role").to_dict("index")[WINNER]
     uniform = finalists[chosen[WINNER]].is_uniform
     verdict = state_verdict(config, points, winner, uniform, measure)
+    ahead = scores.loc[[*chosen.values()]]
+    if ahead.iloc[-1] > ahead.iloc[0]:
+        verdict += (
+            f" On the validation split the best uniform point is ahead, with {ahead.iloc[-1]:.4f} "
+            f"against {ahead.iloc[0]:.4f}: the winner is the best of "
+            f"{'the front' if config.minimize else 'those that the search found best'}."
+        )
     return Check(rows, points, evidence, verdict)
+
+
+def discard_damaged(run_ids: Iterable[str], store: Store, console: Console) -> None:
+    """Have finished runs done again whose files are damaged, the weights included.
+
+    The winner is one of them, and its weights are loaded.
+    """
+    for run_id in run_ids:
+        damage = store.verify(run_id) if store.result(run_id) is not None else None
+        if damage is not None:
+            text = f"{printable(damage)}; the run is done again"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+            store.discard(run_id)
 
 
 def _choose_roles(finalists: list[Finalist], scores: pd.Series) -> dict[str, int]:
@@ -177,7 +199,7 @@ def state_verdict(
         measure: the measure that the points are compared by.
     """
     names = {role: _distinguish(config, point, points) for role, point in points.items()}
-    seeds = f"{winner['runs']} new seed{'s' * (winner['runs'] > 1)}"
+    seeds = counted(winner["runs"], "new seed")
     if UNIFORM not in points:
         low, high = winner["test_low"], winner["test_high"]
         named = "" if measure == ACCURACY else f"{measure.name_with_article} of "

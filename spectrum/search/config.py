@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import (
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from spectrum.analysis.measure import Measure
 from spectrum.errors import FieldError, as_text
 from spectrum.fields import Facts, column_name
+from spectrum.search.storage_url import StorageUrl, is_kept, parse_url
 from spectrum.segments import Segments, parse_setting
 from spectrum.study.grid import GridConfig, qualified_name
 
@@ -31,7 +26,6 @@ _NOT_SEARCHED = {
     ("recipe", "name"),
     ("recipe", "epochs"),
 }
-_IN_MEMORY_URL = re.compile(r"(sqlite(\+\w+)?:(//)?/?(:memory:)?(\?.*)?)?")
 
 
 class SearchConfig(GridConfig):
@@ -41,6 +35,8 @@ class SearchConfig(GridConfig):
     with several values is searched too. A trial trains one network with seed 0 and is judged by the
     validation split.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # it may hold the password of the storage
 
     segments: Annotated[tuple[str, ...], Facts(metavar="POINTS", table="network")] = (
         "1",
@@ -58,7 +54,7 @@ class SearchConfig(GridConfig):
     per: Annotated[Granularity, Facts(metavar="PART")] = "flow"
     """Part of the network that gets a setting of its own: the whole network, each flow, each block
     or each layer."""
-    trials: Annotated[PositiveInt, Facts(metavar="N")] = 30
+    trials: Annotated[int, Field(gt=0, le=1_000_000), Facts(metavar="N")] = 30
     """Number of distinct points to train in all, those of earlier calls and of other processes on
     the same storage included."""
     maximize: Annotated[Literal["accuracy"], Facts(metavar="GOAL")] = "accuracy"
@@ -66,11 +62,17 @@ class SearchConfig(GridConfig):
     minimize: Annotated[tuple[Cost, ...], Facts(metavar="COSTS")] = ()
     """Costs that are further goals: params, macs, latency. With any, the result is a Pareto
     front."""
-    max_params: Annotated[PositiveInt | None, Facts(metavar="N", unset="no limit")] = None
+    max_params: Annotated[
+        int | None, Field(gt=0, le=10**15), Facts(metavar="N", unset="no limit")
+    ] = None
     """Train no network with more trainable parameters."""
-    max_macs: Annotated[PositiveInt | None, Facts(metavar="N", unset="no limit")] = None
+    max_macs: Annotated[
+        int | None, Field(gt=0, le=10**18), Facts(metavar="N", unset="no limit")
+    ] = None
     """Train no network with more multiply-adds for one image."""
-    max_latency: Annotated[PositiveFloat | None, Facts(metavar="MS", unset="no limit")] = None
+    max_latency: Annotated[
+        float | None, Field(gt=0, le=1e9), Facts(metavar="MS", unset="no limit")
+    ] = None
     """Train no network with a longer inference latency, in milliseconds for a batch of 32 images,
     measured on this machine."""
     sampler: Annotated[Sampler, Facts(metavar="NAME")] = "gp"
@@ -81,23 +83,35 @@ class SearchConfig(GridConfig):
     ] = None
     """Rule that stops runs that fall behind: median, hyperband, rungs (successive halving by Pareto
     rank) or none."""
-    seed: Annotated[NonNegativeInt, Facts(metavar="N")] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1), Facts(metavar="N")] = 0
     """Seed of the sampler."""
-    seeds: Annotated[PositiveInt, Facts(metavar="N")] = 5
+    seeds: Annotated[int, Field(gt=0, le=10_000), Facts(metavar="N")] = 5
     """Number of new seeds to train each finalist with. They count from 1, since the trials used
     seed 0."""
-    finalists: Annotated[PositiveInt, Facts(metavar="N")] = 3
+    finalists: Annotated[int, Field(gt=0, le=1000), Facts(metavar="N")] = 3
     """Number of best points, and of best uniform points, that are trained again with new seeds. The
     best of each by the validation split are then compared on the test split."""
     storage: Annotated[str | None, Facts(metavar="URL", unset="sqlite in the results' folder")] = (
         None
     )
     """URL of Optuna's database, which processes share."""
-    heartbeat: Annotated[PositiveInt, Facts(metavar="SECONDS")] = 20
+    heartbeat: Annotated[int, Field(gt=0, le=86_400), Facts(metavar="SECONDS")] = 20
     """Seconds between heartbeats of a trial. After three missed ones another process takes it
     over."""
     name: Annotated[str, Facts(metavar="NAME")] = "search"
     """Folder of the results inside that of --out, and name of the study in the storage."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hide_urls(cls, fields: Any) -> Any:
+        """A storage under a misspelt name is refused without its password."""
+        if not isinstance(fields, Mapping):
+            return fields
+        is_url = {name: isinstance(value, str) and "://" in value for name, value in fields.items()}
+        return {
+            name: StorageUrl(value) if is_url[name] and name not in cls.model_fields else value
+            for name, value in fields.items()
+        }
 
     @field_validator("minimize", mode="before")
     @classmethod
@@ -108,12 +122,20 @@ class SearchConfig(GridConfig):
             raise ValueError(f"must be one or more of {', '.join(get_args(Cost))}")
         return tuple(dict.fromkeys(value))
 
-    @field_validator("storage")
+    @field_validator("storage", mode="plain")
     @classmethod
-    def _check_storage(cls, storage: str | None) -> str | None:
+    def _check_storage(cls, given: Any) -> StorageUrl | None:
+        if given is None:
+            return None
+        storage = StorageUrl(given)
+        try:
+            url = parse_url(storage)
+        except ValueError as error:
+            raise FieldError("storage", storage, str(error)) from None
         # An empty URL, such as from an unset variable, must not silently mean the default.
-        if storage is not None and (_IN_MEMORY_URL.fullmatch(storage) or "://" not in storage):
-            raise ValueError("must be the URL of a database that is kept, such as sqlite:///FILE")
+        if not isinstance(given, str) or not is_kept(url):
+            allowed = "must be the URL of a database that is kept, such as sqlite:///FILE"
+            raise FieldError("storage", storage, allowed)
         return storage
 
     @model_validator(mode="after")
@@ -141,6 +163,10 @@ class SearchConfig(GridConfig):
             allowed = "must be several candidates, or another field must have several values"
             raise FieldError("segments", self.segments[0], allowed)
         return self
+
+    def shown(self) -> dict[str, Any]:
+        """The fields as plain values without secrets, to be stored and shown."""
+        return super().shown() | {"storage": self.storage and StorageUrl(self.storage).shown}
 
     def searched_axes(self) -> dict[str, tuple[str, str]]:
         """The table and name of every searched field by its column, segments first."""

@@ -12,10 +12,7 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from spectrum.search.trial_states import is_lost
-
-_FIXED = "fixed_params"  # Optuna's attribute of trials that were queued with a point
-_RETRIES = "spectrum.retries"  # the attribute with the numbers of the trials that a trial repeats
+from spectrum.search.trial_states import FIXED, RETRIES, is_lost, retried_numbers, select_failed
 
 
 class HeartbeatThread:
@@ -110,26 +107,40 @@ def queue_lost_again(
     fail_stale_trials(study)
     trials = study.get_trials(deepcopy=False)
     heartbeat.signal_others(trials)
-    lost = lost_trials(trials)
-    for trial in lost:
+    return _queue_again(study, lost_trials(trials), param_names)
+
+
+def queue_failed_again(study: optuna.Study, param_names: Collection[str]) -> int:
+    """Queue again the trials whose runs failed, such as for lack of memory or with their worker.
+
+    Returns:
+        The number of trials that were queued.
+    """
+    return _queue_again(study, select_failed(study.get_trials(deepcopy=False)), param_names)
+
+
+def _queue_again(
+    study: optuna.Study, trials: Sequence[FrozenTrial], param_names: Collection[str]
+) -> int:
+    for trial in trials:
         study.add_trial(_make_retry(trial, param_names))
-    return len(lost)
+    return len(trials)
 
 
 def was_queued(trial: FrozenTrial) -> bool:
     """Whether a trial was queued before a process asked for it, to start from or as a retry."""
-    return not trial.system_attrs.keys().isdisjoint({_FIXED, _RETRIES})
+    return not trial.system_attrs.keys().isdisjoint({FIXED, RETRIES})
 
 
 def lost_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials that were lost with their process and aren't queued again yet."""
-    retried = {number for trial in trials for number in trial.system_attrs.get(_RETRIES, [])}
+    retried = retried_numbers(trials)
     return [trial for trial in trials if is_lost(trial) and trial.number not in retried]
 
 
 def _make_retry(trial: FrozenTrial, param_names: Collection[str]) -> FrozenTrial:
     """Make a queued trial that repeats a lost one, at the same point if that one had a point."""
-    attrs = {k: v for k, v in trial.system_attrs.items() if k == _FIXED}
+    attrs = {k: v for k, v in trial.system_attrs.items() if k == FIXED}
     # An incomplete point isn't reused: its other values would be drawn without regard to limits.
     has_point = trial.params.keys() == {*param_names}
     return create_trial(
@@ -138,6 +149,6 @@ def _make_retry(trial: FrozenTrial, param_names: Collection[str]) -> FrozenTrial
         distributions=trial.distributions if has_point else {},
         system_attrs={
             **attrs,
-            _RETRIES: [*trial.system_attrs.get(_RETRIES, []), trial.number],
+            RETRIES: [*trial.system_attrs.get(RETRIES, []), trial.number],
         },
     )

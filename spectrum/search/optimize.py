@@ -14,6 +14,7 @@ import optuna
 from rich.console import Console
 
 from spectrum.analysis.labels import field_label
+from spectrum.errors import counted
 from spectrum.executors.base import Engine, Executor
 from spectrum.executors.progress import ProgressDisplay
 from spectrum.runs.events import RunEvent
@@ -119,6 +120,7 @@ class _Loop:
 
     def run(self) -> bool:
         self.trials.enqueue_starting_points()
+        self.trials.queue_failed_again()
         while not self.stopping.is_set():
             self._look_for_lost()
             self._start_trials()
@@ -191,7 +193,7 @@ class _Loop:
         self.trials.finish(trial, result)
         if status == "stopped":
             epochs = int(trial.last["epoch"])
-            result = {**result, "error": f"pruned after {epochs} epoch{'s' * (epochs > 1)}"}
+            result = {**result, "error": f"pruned after {counted(epochs, 'epoch')}"}
         self.display.report(RunEvent("finished", trial.run.id, dict(result)))
         has_failed = status not in ("done", "stopped", "diverged")
         self.failures_in_a_row = self.failures_in_a_row + 1 if has_failed else 0

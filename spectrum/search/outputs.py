@@ -12,8 +12,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from spectrum.analysis import search_front, summarize
-from spectrum.analysis.folder import RESULTS
+from spectrum.analysis.folder import RESULTS, write_checksums
 from spectrum.analysis.measure import Measure, infer_measure
+from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
 from spectrum.layers import segmented_channels
 from spectrum.networks import NetworkConfig
@@ -25,10 +26,12 @@ from spectrum.runs.store import Store
 from spectrum.search.check import UNIFORM, WINNER, Check, copy_winner
 from spectrum.search.config import SearchConfig
 from spectrum.search.space import Space, segmented_layers
-from spectrum.search.storage import storage_url, without_password
+from spectrum.search.storage import storage_url
+from spectrum.search.storage_url import StorageUrl
 from spectrum.search.table import TRIALS
 from spectrum.study.outputs import make_title, write_figures, write_rows
 
+SEARCH = "search.json"
 FRONT = "front.csv"
 PAGE = "report.html"
 WINNER_FOLDER = "winner"
@@ -55,11 +58,16 @@ def write_search(
     """
     config, measure = space.config, infer_measure(trials)
     folder = config.out / config.name
+    fields = config.shown()
+    if config.storage is not None and StorageUrl(config.storage).is_told_by(command):
+        command = ""
+    if config.storage is None:
+        fields["storage"] = str(storage_url(config))
     write_rows(folder / TRIALS, trials)
     write_rows(folder / FRONT, search_front(trials, config.goals(measure)))
     write_rows(folder / RESULTS, check.results)
-    fields = config.model_dump(mode="json") | {"storage": without_password(storage_url(config))}
-    write_json(folder / "search.json", fields)
+    write_json(folder / SEARCH, fields)
+    write_checksums(folder, (SEARCH, TRIALS, FRONT, RESULTS))
     copy_winner(check, Store(config.runs), folder / WINNER_FOLDER)
     figures = _draw(config, study, trials, check.points, measure)
     page = render_page(
@@ -72,9 +80,7 @@ def write_search(
             "spectrum": version("segment-spectrum"),
             **{name: version(name) for name in ("torch", "optuna", "pandas", "matplotlib")},
         },
-        command=command.replace(config.storage, without_password(config.storage))
-        if config.storage
-        else command,
+        command=command,
         notes=_failures(trials),
     )
     write_atomic(folder / PAGE, lambda file: file.write(page.encode()))
@@ -91,7 +97,7 @@ def state_selection(trials: pd.DataFrame, finalists: int) -> str:
     each = "each" if has_uniform else "them"
     return (
         f"The validation split alone chose: one seed chose the best {min(finalists, done)} of "
-        f"{done} points{aside}{uniform}, and new seeds chose one of {each}."
+        f"{counted(done, 'point')}{aside}{uniform}, and new seeds chose one of {each}."
     )
 
 
@@ -132,7 +138,7 @@ def _draw(
         config.goals(measure),
         parameter_importances(study),
         schedules,
-        title=make_title(config, f"{len(trials)} trials ({config.sampler})"),
+        title=make_title(config, f"{counted(len(trials), 'trial')} ({config.sampler})"),
     )
 
 

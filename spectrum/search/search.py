@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
 import rich.table
+from optuna import Study
+from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, counted
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import open_engine
 from spectrum.machine import cpu_threads, device_name
@@ -20,7 +23,14 @@ from spectrum.search.config import SearchConfig
 from spectrum.search.optimize import SearchFailed, optimize
 from spectrum.search.outputs import state_selection, write_search
 from spectrum.search.space import make_space
-from spectrum.search.storage import StorageCaller, open_study, silence_optuna
+from spectrum.search.storage import (
+    StorageCaller,
+    open_study,
+    read_trials,
+    silence_optuna,
+    unusable,
+)
+from spectrum.search.stored_trials import check_trials
 from spectrum.search.table import load_trials, make_rows
 from spectrum.study.study import Interrupted, prepare_folder
 
@@ -77,9 +87,13 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
         candidates = _prepare_candidates(config)
         study = open_study(config, _describe_search(candidates))
         store = Store(config.runs)
+        call = StorageCaller(
+            config, lambda line: console.print(line, highlight=False, markup=False)
+        )
+        load = partial(_load_trials, candidates, study, store, call)
+        load()  # what samplers learn from is checked first
         is_over = optimize(candidates, study, store, engine, console)
-        call = StorageCaller(lambda line: console.print(line, highlight=False, markup=False))
-        trials = make_rows(call(lambda: study.get_trials(deepcopy=False)), candidates.space)
+        trials = make_rows(load(), candidates.space)
         if not is_over:
             raise Interrupted(f"interrupted, {len(trials)} of {config.trials} trials are over")
         if not (trials["state"] == "done").any():
@@ -93,6 +107,19 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
         checked.results,
         [checked.verdict, state_selection(trials, config.finalists)],
     )
+
+
+def _load_trials(
+    candidates: Candidates, study: Study, store: Store, call: StorageCaller
+) -> list[FrozenTrial]:
+    """All trials, checked."""
+    trials = call(partial(read_trials, candidates.config, study))
+    try:
+        check_trials(trials, candidates, store)
+    except FieldError as error:
+        advice = "another name begins anew, with the finished runs"
+        raise unusable(candidates.config, f"{error}; {advice}") from None
+    return trials
 
 
 def _prepare_candidates(config: SearchConfig) -> Candidates:
@@ -145,7 +172,7 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
     setting, *costs = setting_and_cost_columns(rows.dropna(axis="columns", how="all"), [])
     others = [Column(name, make_cells(rows[name])) for name in ("allowed", "done")]
     notes = [
-        f"{space.size:,} points, of which {config.trials} will be tried",
+        f"{counted(space.size, 'point')}, of which {config.trials} will be tried",
         *(f"{name}: {', '.join(values)}" for name, values in space.choices.items()),
     ]
     return as_rich(Table("", [setting._replace(heading="uniform point"), *costs, *others])), notes

@@ -11,11 +11,14 @@ from typing import Any
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from spectrum.analysis.columns import LATENCY
+from spectrum.analysis.columns import LATENCY, Column
 from spectrum.analysis.folder import read_rows
 from spectrum.analysis.measure import MAP_AT, mean_average_precision
+from spectrum.analysis.schema import check_rows
+from spectrum.errors import DamagedFile
+from spectrum.files import as_path
 from spectrum.search.space import Space
-from spectrum.search.trial_states import ERROR, is_over
+from spectrum.search.trial_states import ERROR, select_over
 
 TRIALS = "trials.csv"
 
@@ -23,6 +26,16 @@ _STATES = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.
 # These columns exist only if images have several labels.
 _MULTI_LABEL = (mean_average_precision().validation_column, MAP_AT)
 _NUMERIC = ("width", "params", "macs", "val_top1", "epochs", LATENCY, *_MULTI_LABEL)
+_SCHEMA = (
+    Column("trial", "cost", low=0, high=1e15, is_whole=True),
+    Column("width", "cost", low=0),
+    *(
+        Column(name, "cost", low=1, high=1e18, is_whole=True)
+        for name in ("params", "macs", "epochs", MAP_AT)
+    ),
+    *(Column(name, "cost", low=0, high=1) for name in ("val_top1", _MULTI_LABEL[0])),
+    Column(LATENCY, "cost", low=0),
+)
 _COLUMNS = ("trial", "state", "uniform", "segments", *_NUMERIC[:5], "run_id", "error")
 
 
@@ -41,7 +54,7 @@ def make_rows(trials: Sequence[FrozenTrial], space: Space) -> pd.DataFrame:
         names.append(LATENCY)
     if any(MAP_AT in trial.user_attrs for trial in trials):
         names += _MULTI_LABEL
-    rows = [_make_row(trial, space) for trial in trials if is_over(trial)]
+    rows = [_make_row(trial, space) for trial in select_over(trials)]
     return pd.DataFrame(rows, columns=[*dict.fromkeys(names)])
 
 
@@ -81,9 +94,16 @@ def load_trials(folder: Path | str) -> pd.DataFrame:
         TRIALS,
         "a search's trials",
         required=_COLUMNS,
-        types=defaultdict(lambda: str, {"trial": int, "uniform": bool}),
+        types=defaultdict(lambda: str),
         missing_if_empty=_NUMERIC,
     )
+    path = as_path(folder) / TRIALS
+    check_rows(path, trials, _SCHEMA, "state", [*_STATES.values()])
+    for row, value in enumerate(trials["uniform"], start=1):
+        if value not in ("True", "False"):
+            raise DamagedFile(path, f"row {row} has uniform (={value!r}), which must be a boolean")
     numeric = trials.columns.intersection([*_NUMERIC])
     trials[numeric] = trials[numeric].apply(pd.to_numeric)
-    return trials
+    return trials.assign(
+        trial=trials["trial"].astype(float).astype(int), uniform=trials["uniform"] == "True"
+    )

@@ -16,18 +16,32 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spectrum.analysis.columns import LATENCY
 from spectrum.analysis.measure import ACCURACY, MAP_AT, infer_measure_from_names
+from spectrum.errors import counted
 from spectrum.runs.config import RunConfig
 from spectrum.runs.point import Point
 from spectrum.search.candidates import Candidates
 from spectrum.search.config import SearchConfig
-from spectrum.search.heartbeat import HeartbeatThread, lost_trials, queue_lost_again, was_queued
+from spectrum.search.heartbeat import (
+    HeartbeatThread,
+    lost_trials,
+    queue_failed_again,
+    queue_lost_again,
+    was_queued,
+)
 from spectrum.search.rungs import REDUCTION_FACTOR, rungs, should_promote
 from spectrum.search.samplers import NewPointSampler, distributions
-from spectrum.search.storage import MISSED_HEARTBEATS, StorageCaller
-from spectrum.search.trial_states import DUPLICATE, ERROR, is_lost, is_over, trial_params
+from spectrum.search.storage import MISSED_HEARTBEATS, StorageCaller, naming_damage, read_trials
+from spectrum.search.trial_states import (
+    DUPLICATE,
+    ERROR,
+    RUN_ID,
+    is_lost,
+    retried_numbers,
+    select_over,
+    trial_params,
+)
 
 _RUNG_ATTR = "rung {}"  # the attribute with the goals at a rung, by its epoch
-_RUN_ID = "run_id"  # an attribute set when a trial is known to be no duplicate
 
 
 @dataclass
@@ -78,7 +92,7 @@ class Trials:
         self.study = study
         self._heartbeat = heartbeat
         self._notify = notify
-        self._call = StorageCaller(notify, should_give_up)
+        self._call = StorageCaller(self.config, notify, should_give_up)
         self._exhausted = False
         study.pruner = _make_pruner(self.config, candidates.epochs)
         study.sampler = NewPointSampler(
@@ -87,18 +101,25 @@ class Trials:
 
     def all_trials(self) -> list[FrozenTrial]:
         """Every trial in the storage."""
-        return self._call(lambda: self.study.get_trials(deepcopy=False))
+        return self._call(partial(read_trials, self.config, self.study))
 
     def enqueue_starting_points(self) -> None:
         """Queue the starting points that no process has queued before."""
         for params in self.candidates.starting_points():
             self._call(partial(self.study.enqueue_trial, params, skip_if_exists=True))
 
+    def queue_failed_again(self) -> None:
+        """Queue again the trials that failed in an earlier call, as a study does failed runs."""
+        names = self.candidates.space.choices
+        queued = self._call(partial(queue_failed_again, self.study, names))
+        if queued:
+            self._notify(f"{counted(queued, 'failed trial')} queued again")
+
     def queue_lost_again(self) -> None:
         """Queue again the trials that other processes have lost."""
         queued = self._call(self._queue_lost_again)
         if queued:
-            self._notify(f"{queued} unfinished trial{'s' * (queued > 1)} queued again")
+            self._notify(f"{counted(queued, 'unfinished trial')} queued again")
 
     def _queue_lost_again(self) -> int:
         # If this process was stopped, its own heartbeats are late. After an outage of the storage
@@ -106,7 +127,8 @@ class Trials:
         self._heartbeat.beat()
         if time.monotonic() - self._call.last_outage < MISSED_HEARTBEATS * self.config.heartbeat:
             return 0
-        return queue_lost_again(self.study, self._heartbeat, self.candidates.space.choices)
+        with naming_damage(self.config):
+            return queue_lost_again(self.study, self._heartbeat, self.candidates.space.choices)
 
     def any_unfinished(self) -> bool:
         """Whether any trial is running, queued, or lost and about to be queued."""
@@ -123,7 +145,7 @@ class Trials:
 
     def count_finished(self) -> int:
         """How many trials are over."""
-        return sum(map(is_over, self.all_trials()))
+        return len(select_over(self.all_trials()))
 
     def next_trial(self) -> ActiveTrial | None:
         """The next trial for this process; None if there is nothing left to start."""
@@ -169,7 +191,7 @@ class Trials:
                 "macs": point.macs,
                 LATENCY: point.latency,
                 MAP_AT: point.map_at,
-                _RUN_ID: run.id,
+                RUN_ID: run.id,
             },
         )
         return ActiveTrial(trial, point, run, self.candidates.space.is_uniform(trial.params))
@@ -184,9 +206,11 @@ class Trials:
 
     def _find_duplicate(self, trial: optuna.Trial, trials: Sequence[FrozenTrial]) -> int | None:
         """The number of an earlier trial with the same point; None if there is none."""
+        retried = retried_numbers(trials)
         for other in trials:
-            is_first = other.number < trial.number or _RUN_ID in other.user_attrs
+            is_first = other.number < trial.number or RUN_ID in other.user_attrs
             is_idle = is_lost(other) or other.state == TrialState.WAITING
+            is_idle = is_idle or other.number in retried
             if not is_first or is_idle or DUPLICATE in other.user_attrs:
                 continue
             if trial_params(other, self.candidates.space) == trial.params:

@@ -16,7 +16,7 @@ tables [network], [data] and [recipe].
 """
 
 
-def _run(config: StudyConfig) -> int:
+def _run(config: StudyConfig, arguments: list[str]) -> int:
     from rich.console import Console
 
     from spectrum.analysis.folder import RESULTS
@@ -24,7 +24,7 @@ def _run(config: StudyConfig) -> int:
     from spectrum.study.outputs import FIGURE, PAGE
     from spectrum.study.study import Interrupted, complete_study
 
-    command = shlex.join(["python", "-m", "spectrum.study", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "spectrum.study", *arguments])
     try:
         analysis = complete_study(config, Console(stderr=True), command)
     except Interrupted as interrupted:

@@ -22,7 +22,7 @@ def run_grid_command(
     model: type[_Config],
     summary: str,
     metavar: str,
-    run: Callable[[_Config], int],
+    run: Callable[[_Config, list[str]], int],
     print_plan: Callable[[_Config], int],
 ) -> int:
     """Run the command that is configured by a file, by flags, or by both.
@@ -31,14 +31,17 @@ def run_grid_command(
         model: the configuration, whose fields are the flags.
         summary: the text of the command's help.
         metavar: the placeholder of the file in the help.
-        run: does the work and returns the exit status.
+        run: does the work and returns the exit status. It is given the arguments of the command
+            too, without secrets, to be shown.
         print_plan: prints what the work would be, for ``--dry-run``.
     """
 
     def command(flags: dict[str, Any], file: str | None, dry_run: bool) -> int:
         try:
             config = _configure(model, file, flags)
-            return print_plan(config) if dry_run else run(config)
+            if dry_run:
+                return print_plan(config)
+            return run(config, _shown_arguments(config, file, flags))
         except FieldError as error:
             raise name_flag(error, {flag: flag for flag in flags}) from None
 
@@ -67,6 +70,16 @@ def run_grid_command(
 
         return run_on_rank_zero(lambda: run_app(app, interrupted))
     return run_app(app, interrupted)
+
+
+def _shown_arguments(config: GridConfig, file: str | None, flags: dict[str, Any]) -> list[str]:
+    """The arguments of a command, with flags of text as the configuration shows them."""
+    fields, arguments = config.shown(), [file] if file else []
+    for name, given in flags.items():
+        arguments.append(f"--{name.replace('_', '-')}")
+        if given is not True:
+            arguments.append(fields[name] if isinstance(fields[name], str) else given)
+    return arguments
 
 
 def _configure(model: type[_Config], file: str | None, flags: dict[str, Any]) -> _Config:

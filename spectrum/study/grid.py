@@ -272,6 +272,10 @@ class GridConfig(Config):
             raise FieldError("gpus", self.gpus, "must be more than 0 with device (='cuda')")
         return self
 
+    def shown(self) -> dict[str, Any]:
+        """The fields as plain values, to be stored and shown."""
+        return self.model_dump(mode="json")
+
     def axes(self) -> dict[tuple[str, str], tuple[Any, ...]]:
         """The values of every field that the grid sets, by table and field, with segments last."""
         axes = {

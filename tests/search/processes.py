@@ -25,9 +25,11 @@ from spectrum.search.storage import open_study
 from spectrum.search.trials import Trials
 from spectrum.study.plan import make_plan
 from tests.forked import is_worker, start_forked, wait_for, workers_of
+from tests.held import Hold
 
 __all__ = [
     "Driver",
+    "Hold",
     "Sharing",
     "Watch",
     "an_hour_passes",
@@ -100,10 +102,11 @@ def run_undisturbed(folder: Path) -> Path:
 class Driver:
     """A search in a process of its own, whose output goes to a file."""
 
-    def __init__(self, said: Path, arguments: tuple[object, ...]) -> None:
+    def __init__(self, said: Path, arguments: tuple[object, ...], hold: Hold | None) -> None:
         self.path = said
         said.touch()
-        self.process = start_forked("spectrum.search", said, *arguments)
+        before = hold and hold.workers
+        self.process = start_forked("spectrum.search", said, *arguments, before=before)
 
     @property
     def pid(self) -> int:
@@ -130,7 +133,7 @@ class Driver:
 
     def end(self) -> int:
         """Waits for the process to end and returns its exit status."""
-        self.process.join(timeout=300)
+        self.process.join()
         assert self.process.exitcode is not None
         return self.process.exitcode
 
@@ -140,9 +143,9 @@ class Driver:
 
 
 @contextmanager
-def start_driver(said: Path, *arguments: object) -> Iterator[Driver]:
+def start_driver(said: Path, *arguments: object, hold: Hold | None = None) -> Iterator[Driver]:
     """Start the command of a search; it is killed at the end if it is still there."""
-    driver = Driver(said, arguments)
+    driver = Driver(said, arguments, hold)
     try:
         yield driver
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from spectrum import load_run
 from spectrum.executors.local import LocalEngine
+from spectrum.runs.config import RunConfig
 from spectrum.runs.store import Store
 from spectrum.search import SearchConfig
 from spectrum.search.candidates import Candidates
@@ -152,18 +154,36 @@ def store(small_search: Search) -> Store:
     return Store(small_search().runs)
 
 
+ORIGIN = {"error": "", "device": "cpu", "threads": 1}
+LINE = {"epoch": 1, "samples": 9, "lr": 0.1, "train_loss": 1.0, "val_loss": 1.0, "val_top1": 0.5}
+
+
+def begin(store: Store, run: RunConfig) -> None:
+    store.folder(run.id).mkdir(parents=True)
+    store.begin(run.id, run.stored())
+    with store.open_curve(run.id) as curve:
+        curve.write(json.dumps({**LINE, "seconds": 1.0}))
+
+
 def finish(store: Store, one: Finalist, seed: int, val: float, test: float) -> None:
     """Put a run in the store that classifies a share of 200 test examples."""
-    run_id = one.point.run(seed).id
-    store.folder(run_id).mkdir(parents=True)
-    known = {"status": "done", "error": "", "val_top1": val, "test_top1": test}
-    store.finish(run_id, known, correct=torch.arange(200) < round(200 * test))
+    run = one.point.run(seed)
+    begin(store, run)
+    measured = {"val_top1": val, "test_top1": test, "test_top5": 1.0, "test_loss": 1.0}
+    known = {"status": "done", "epochs": 1, **measured, "train_seconds": 1.0}
+    store.finish(
+        run.id,
+        {**known, "images_per_second": 1.0, **ORIGIN},
+        network=torch.nn.Linear(1, 1),
+        config=run.network,
+        correct=torch.arange(200) < round(200 * test),
+    )
 
 
 def fail(store: Store, one: Finalist, seed: int) -> None:
-    run_id = one.point.run(seed).id
-    store.folder(run_id).mkdir(parents=True)
-    store.finish(run_id, {"status": "diverged", "error": "loss is nan"})
+    run = one.point.run(seed)
+    begin(store, run)
+    store.finish(run.id, {**ORIGIN, "status": "diverged", "error": "loss is nan"})
 
 
 def checked(found: list[Finalist], candidates: Candidates) -> Check:
@@ -217,6 +237,22 @@ def test_a_winner_that_is_uniform_is_compared_with_another(
     assert result.verdict.startswith("Nothing was found that beats the uniform points: C and 1")
 
 
+@pytest.mark.parametrize(("costs", "chosen_from"), [("macs", "the front"), ((), "those that")])
+def test_a_winner_that_is_behind_the_best_uniform_point_is_not_called_so_without_a_word(
+    costs: Any, chosen_from: str, small_candidates: Points, store: Store
+) -> None:
+    candidates = small_candidates(minimize=costs)
+    found = [finalist_of(candidates, MIXED, True), finalist_of(candidates, "1 1 1", False)]
+    for one, val in zip(found, (0.7, 0.8), strict=True):
+        finish(store, one, 1, val, 0.5)
+    result = checked(found, candidates)
+    assert result.points == {WINNER: found[0].point, UNIFORM: found[1].point}
+    assert result.verdict.partition(" On the ")[2].startswith(
+        "validation split the best uniform point is ahead, with 0.8000 against 0.7000: the winner "
+        f"is the best of {chosen_from}"
+    )
+
+
 def test_a_finalist_that_fails_with_a_seed_is_out(small_candidates: Points, store: Store) -> None:
     candidates = small_candidates(seeds=2)
     found = [finalist_of(candidates, values, True) for values in (MIXED, "C 1 1", "C C C")]
@@ -244,14 +280,20 @@ def test_the_verdict_says_that_all_finalists_failed(small_candidates: Points, st
 
 
 def test_results_are_kept_where_predictions_are_lost(
-    small_candidates: Points, store: Store
+    small_candidates: Points, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     candidates = small_candidates()
     found = [finalist_of(candidates, MIXED, True), finalist_of(candidates, "C C C", True)]
     for one in found:
         finish(store, one, 1, 0.5, 0.5)
     lost = store.folder(found[0].point.run(1).id) / "predictions.npz"
-    lost.unlink()
+
+    def execute(*_: Any) -> dict[str, Any]:
+        results = {one.point.run(1).id: store.result(one.point.run(1).id) for one in found}
+        lost.unlink()
+        return results
+
+    monkeypatch.setattr("spectrum.search.check.execute_all", execute)
     result = checked(found, candidates)
     assert len(result.points) == 2
     assert result.evidence is None
@@ -380,3 +422,24 @@ def test_the_run_of_the_winner_is_kept(
         "result.json",
         "weights.safetensors",
     }
+
+
+def test_a_winner_is_trained_again_if_its_weights_are_damaged(
+    small_candidates: Points, store: Store
+) -> None:
+    candidates = small_candidates(epochs=1)
+    found = [finalist_of(candidates, MIXED, True)]
+    path = store.folder(found[0].point.run(1).id) / "weights.safetensors"
+
+    def check() -> str:
+        said = StringIO()
+        check_finalists(found, candidates, LocalEngine(["cpu"], 1, 1), Console(file=said))
+        return said.getvalue()
+
+    assert "done again" not in check()
+    trained = path.read_bytes()
+    path.write_bytes(trained[:-1] + bytes([trained[-1] ^ 1]))  # it still loads
+    assert f"{path} is damaged: " in (said := check())
+    assert said.count("the run is done again") == 1
+    assert path.read_bytes() == trained
+    assert check() == ""

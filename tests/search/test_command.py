@@ -110,8 +110,8 @@ def closed_port() -> int:
 
 UNREACHABLE = {
     "no_such://host/trials": "(='no_such://host/trials') must be the URL of a database: sqlite",
-    "sqlite:///no/such/folder/trials.db": "can't be reached: unable to open database file",
-    "sqlite:///found.toml": "can't be reached: file is not a database",
+    "sqlite:///no/such/folder/trials.db": "can't be used: unable to open database file",
+    "sqlite:///found.toml": "can't be used: file is not a database",
 }
 
 
@@ -134,9 +134,7 @@ def test_a_server_that_is_not_there_is_refused_without_the_password(
     url = f"postgresql+psycopg://me:secret@127.0.0.1:{closed_port()}/trials"
     status, _, said = spectrum_search(small_toml, "--storage", url)
     assert status == 2
-    assert said.startswith(
-        f"error: --storage (='{url.replace('secret', '***')}') can't be reached: "
-    )
+    assert said.startswith(f"error: --storage (='{url.replace('secret', '***')}') can't be used: ")
     assert "secret" not in said
     assert said.count("\n") == 1
 
@@ -194,7 +192,9 @@ def test_a_search_says_what_it_found_and_asked_again_does_nothing_anew(
     for other in ("--segments=1,4", "--minimize=macs", "--epochs=1"):
         status, _, said = spectrum_search(small_toml, other)
         assert status == 2
-        assert said.startswith("error: name (='found') is in this storage already, for a search")
+        assert said.startswith(
+            "error: name (='found') is in outputs/found/search.db already, for a search"
+        )
         assert said.endswith("; use another name or storage for a new search\n")
         assert said.count("\n") == 1
 

@@ -46,6 +46,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"storage": "sqlite://"}, "storage (='sqlite://') must be the URL of a database that is kept"),
     ({"storage": "sqlite:///:memory:"}, "storage (='sqlite:///:memory:') must be the URL of a"),
     ({"storage": "sqlite+pysqlite:///?mode=rw"}, "(='sqlite+pysqlite:///?mode=rw') must be the"),
+    *(
+        ({name: value}, f"{name} (={value!r}) must be less than or equal to ")
+        for name in ("trials", "max_params", "max_macs", "max_latency", "seed", "seeds")
+        for value in (10**19, 10**120)
+    ),
+    ({"finalists": 10**19}, "finalists (=10000000000000000000) must be less than or equal to"),
+    ({"heartbeat": 10**19}, "heartbeat (=10000000000000000000) must be less than or equal to"),
     ({"compare": "order"}, "compare (='order') is not a known field; known: activation, addr"),
 ]
 

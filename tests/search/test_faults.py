@@ -16,6 +16,7 @@ from spectrum import SearchConfig, run_search
 from spectrum.study.command import read_toml
 from tests.search.postgres import PostgresServer
 from tests.search.processes import (
+    Hold,
     Watch,
     check_nothing_is_lost,
     is_over,
@@ -82,12 +83,13 @@ def test_two_drivers_outlast_a_database_that_goes_away(
 ) -> None:
     shared = (write_toml(tmp_path), "--storage", postgres_server.url)
     runs, folders = tmp_path / "runs", (tmp_path / "first", tmp_path / "second")
+    hold = Hold(tmp_path / "hold", 6)  # in the second epoch
     with (
         Watch(runs),
-        start_driver(tmp_path / "a", *shared, "--out", folders[0]) as first,
-        start_driver(tmp_path / "b", *shared, "--out", folders[1]) as second,
+        start_driver(tmp_path / "a", *shared, "--out", folders[0], hold=hold) as first,
+        start_driver(tmp_path / "b", *shared, "--out", folders[1], hold=hold) as second,
     ):
-        wait_for(lambda: len(list(runs.glob("*/checkpoint.pt"))) == 2)
+        hold.wait(2)
         postgres_server.stop()
         try:
             for driver in (first, second):
@@ -95,6 +97,7 @@ def test_two_drivers_outlast_a_database_that_goes_away(
             time.sleep(3 + 1)  # longer than a trial may be silent
         finally:
             postgres_server.start()
+        hold.release()
         assert first.end() == 0, first.said
         assert second.end() == 0, second.said
     for driver in (first, second):

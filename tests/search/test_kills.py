@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sqlite3
-import time
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from optuna.trial import TrialState
 
 from tests.search.processes import (
     Driver,
+    Hold,
     Watch,
     check_nothing_is_lost,
     is_worker,
@@ -22,6 +22,8 @@ from tests.search.processes import (
     weights,
     write_toml,
 )
+
+IN_THE_SECOND_EPOCH = 6  # steps, of which an epoch has four
 
 
 def first_epochs(runs: Path) -> dict[str, float]:
@@ -35,6 +37,20 @@ def first_epochs(runs: Path) -> dict[str, float]:
     }
 
 
+def database(folder: Path) -> Path:
+    """The file of the default storage of the search of a folder."""
+    return folder / "out" / "tested" / "search.db"
+
+
+def heartbeats(folder: Path) -> set[str]:
+    """The times of the last heartbeats of the trials of a search."""
+    connection = sqlite3.connect(f"file:{database(folder)}?mode=ro", uri=True, timeout=60)
+    try:
+        return {time for (time,) in connection.execute("SELECT heartbeat FROM trial_heartbeats")}
+    finally:
+        connection.close()
+
+
 def recorded_seconds(runs: Path, run_id: str) -> float:
     """The seconds of the first epoch of a run, from its curve."""
     line = (runs / run_id / "curve.jsonl").read_text().splitlines()[0]
@@ -45,13 +61,13 @@ def test_a_killed_driver_leaves_no_worker_and_can_continue(
     tmp_path: Path, undisturbed: Path
 ) -> None:
     search, runs = write_toml(tmp_path), tmp_path / "runs"
+    hold = Hold(tmp_path / "hold", IN_THE_SECOND_EPOCH)
     with Watch(runs):
-        with start_driver(tmp_path / "killed", search) as driver:
-            wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
-            (worker,) = driver.workers()
+        with start_driver(tmp_path / "killed", search, hold=hold) as driver:
+            (worker,) = hold.wait()
             driver.send(signal.SIGKILL)
             assert driver.end() == -signal.SIGKILL
-        wait_for(lambda: not is_worker(worker), seconds=10)
+        wait_for(lambda: not is_worker(worker))
         begun = first_epochs(runs)
         states = [trial.state for trial in read_trials(sqlite(tmp_path))]
         assert states.count(TrialState.RUNNING) == 1
@@ -65,21 +81,23 @@ def test_a_killed_driver_leaves_no_worker_and_can_continue(
 
 def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: Path) -> None:
     runs = tmp_path / "runs"
+    hold = Hold(tmp_path / "hold", IN_THE_SECOND_EPOCH)
     with (
         Watch(runs),
-        start_driver(tmp_path / "said", write_toml(tmp_path)) as driver,
+        start_driver(tmp_path / "said", write_toml(tmp_path), hold=hold) as driver,
     ):
-        wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
+        (killed,) = hold.wait()
         begun = first_epochs(runs)
-        os.kill(driver.workers()[0], signal.SIGKILL)
+        os.kill(killed, signal.SIGKILL)
         wait_for(lambda: "it continues from its last checkpoint" in driver.said)
 
         (run_id,) = begun
-        wait_for(lambda: (runs / run_id / "result.json").exists())
-        wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
-        (worker,) = driver.workers()
+        (worker,) = hold.wait()
         os.kill(worker, signal.SIGSTOP)
-        time.sleep(5)  # a trial without a heartbeat for three seconds counts as lost
+        beats: set[str] = set()
+        # Seconds go by. A trial without a heartbeat for three of them counts as lost.
+        wait_for(lambda: beats.update(heartbeats(tmp_path)) or len(beats) > 5)
+        hold.release()
         os.kill(worker, signal.SIGCONT)
         assert driver.end() == 0, driver.said
     trials = read_trials(sqlite(tmp_path))
@@ -93,14 +111,16 @@ def test_a_driver_may_be_stopped_while_another_continues(tmp_path: Path, undistu
     shared = (write_toml(tmp_path), "--storage", sqlite(tmp_path))
     (tmp_path / "out" / "tested").mkdir(parents=True)
     runs, folders = tmp_path / "runs", (tmp_path / "first", tmp_path / "second")
+    hold = Hold(tmp_path / "hold", IN_THE_SECOND_EPOCH)
     with (
         Watch(runs),
-        start_driver(tmp_path / "a", *shared, "--out", folders[0]) as stopped,
+        start_driver(tmp_path / "a", *shared, "--out", folders[0], hold=hold) as stopped,
     ):
-        wait_for(lambda: list(runs.glob("*/checkpoint.pt")))
-        stop_in_a_trial(stopped, tmp_path / "out" / "tested" / "search.db")
+        hold.wait()
+        stop_while_unlocked(stopped, database(tmp_path))
         with start_driver(tmp_path / "b", *shared, "--out", folders[1]) as other:
             wait_for(lambda: "queued again" in other.said)
+            hold.release()
             stopped.send(signal.SIGCONT)
             assert stopped.end() == 0, stopped.said
             assert other.end() == 0, other.said
@@ -109,8 +129,8 @@ def test_a_driver_may_be_stopped_while_another_continues(tmp_path: Path, undistu
     assert first.read_text() == second.read_text()
 
 
-def stop_in_a_trial(driver: Driver, database: Path) -> None:
-    """Stops a process while it has a trial, but not while it locks the SQLite file.
+def stop_while_unlocked(driver: Driver, database: Path) -> None:
+    """Stops a process, but not while it locks the SQLite file.
 
     A process stopped while it reads keeps others from writing, as one that writes does.
     """
@@ -121,28 +141,23 @@ def stop_in_a_trial(driver: Driver, database: Path) -> None:
         connection = sqlite3.connect(database, timeout=0, isolation_level=None)
         try:
             connection.execute("BEGIN EXCLUSIVE")
-            query = "SELECT count(*) FROM trials WHERE state = 'RUNNING'"
-            (running,) = connection.execute(query).fetchone()
             connection.execute("ROLLBACK")
         except sqlite3.OperationalError:
-            running = 0
+            driver.send(signal.SIGCONT)
+            return False
         finally:
             connection.close()
-        if not running:
-            driver.send(signal.SIGCONT)
-        return bool(running)
+        return True
 
     wait_for(stop)
 
 
-def interrupt(driver: Driver, times: int, runs: Path) -> None:
+def interrupt(driver: Driver, times: int, hold: Hold) -> None:
     """Interrupts a search while it trains, once or twice, and waits until it has ended.
 
     For two interrupts the worker is stopped first, so that its epoch doesn't end.
     """
-    before = {path.parent.name for path in runs.glob("*/checkpoint.pt")}
-    wait_for(lambda: {path.parent.name for path in runs.glob("*/checkpoint.pt")} - before)
-    workers = driver.workers()
+    workers = hold.wait()
     if times == 2:
         os.kill(workers[0], signal.SIGSTOP)
     driver.send(signal.SIGINT)
@@ -150,16 +165,17 @@ def interrupt(driver: Driver, times: int, runs: Path) -> None:
     if times == 2:
         driver.send(signal.SIGINT)
     assert driver.end() == 130, driver.said
-    wait_for(lambda: not any(map(is_worker, workers)), seconds=10)
+    wait_for(lambda: not any(map(is_worker, workers)))
 
 
 def test_an_interrupted_search_ends_in_order_or_at_once_and_can_continue(
     tmp_path: Path, undisturbed: Path
 ) -> None:
     search, runs = write_toml(tmp_path), tmp_path / "runs"
+    hold = Hold(tmp_path / "hold", IN_THE_SECOND_EPOCH)
     with Watch(runs):
-        with start_driver(tmp_path / "once", search) as driver:
-            interrupt(driver, 1, runs)
+        with start_driver(tmp_path / "once", search, hold=hold) as driver:
+            interrupt(driver, 1, hold)
         assert "runs stop at the end of their epoch" in driver.said
         assert driver.said.endswith(
             "interrupted, 0 of 3 trials are over; run the same command to continue"
@@ -169,8 +185,8 @@ def test_an_interrupted_search_ends_in_order_or_at_once_and_can_continue(
         assert states.count(TrialState.WAITING) == 2  # the one that was running, and the next
         assert len(list(runs.glob("*/checkpoint.pt"))) == 1
 
-        with start_driver(tmp_path / "twice", search) as driver:
-            interrupt(driver, 2, runs)
+        with start_driver(tmp_path / "twice", search, hold=hold) as driver:
+            interrupt(driver, 2, hold)
         assert driver.said.endswith(
             "interrupted, running trials are queued again; run the same command to continue"
         )

@@ -44,7 +44,7 @@ def test_a_call_is_made_again_until_the_storage_is_back(
         return len(study.get_trials())
 
     change(study, "ALTER TABLE trials RENAME TO away")
-    assert StorageCaller(said.append)(count) == 0
+    assert StorageCaller(SearchConfig(), said.append)(count) == 0
     assert len(calls) == 4
     assert said == [
         "the storage can't be reached (no such table: trials); trying again",
@@ -56,7 +56,7 @@ def test_a_storage_may_be_given_up(study: optuna.Study, monkeypatch: pytest.Monk
     monkeypatch.setattr("spectrum.search.storage._RETRY_PAUSE", 0.0)
     change(study, "ALTER TABLE trials RENAME TO away")
     with pytest.raises(StorageLost, match="can't be reached: no such table: trials"):
-        StorageCaller(lambda _: None, lambda: True)(study.get_trials)
+        StorageCaller(SearchConfig(), lambda _: None, lambda: True)(study.get_trials)
 
 
 def test_a_hung_process_cannot_lock_out_others_for_long(
@@ -65,12 +65,62 @@ def test_a_hung_process_cannot_lock_out_others_for_long(
     config = small_search(storage=postgres_server.url)
     with silence_optuna():
         study = open_study(config, {"space": "of this test"})
-    assert storage_url(config) == postgres_server.url
+    assert storage_url(config).render_as_string(hide_password=False) == postgres_server.url
     engine = study._storage._backend.engine
     with engine.connect() as connection:
         limit = connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar()
     engine.dispose()
     assert limit == "1min"
+
+
+NAMES = (
+    "a?b",
+    "a#b",
+    "a%20b",
+    "a b",
+    "{a}",
+    "c..d/../e",
+    "дом",
+    "a&b=c",
+    "x?mode=memory",
+    "a'b\"c",
+)
+
+
+@pytest.mark.parametrize("place", NAMES)
+def test_the_database_is_in_the_folder_of_the_results(
+    place: str, small_search: Callable[..., SearchConfig], tmp_path: Path
+) -> None:
+    config = small_search(out=tmp_path / "all" / place)
+    folder = config.out / config.name
+    folder.mkdir(parents=True)
+    (tmp_path / "all" / "c..d").mkdir(exist_ok=True)
+    with silence_optuna():
+        for _ in range(2):  # it is opened again
+            study = open_study(config, {"space": "of this test"})
+            study._storage._backend.engine.dispose()
+    assert [path.resolve() for path in tmp_path.rglob("*.db")] == [(folder / "search.db").resolve()]
+    assert storage_url(config).database == str(folder / "search.db")
+
+
+@pytest.mark.parametrize("start", ["", "~/", "./x/../", "{tmp_path}/"])
+def test_the_path_of_an_sqlite_url_is_a_path(
+    start: str,
+    small_search: Callable[..., SearchConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("home", "x"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    place = start.replace("{tmp_path}", str(tmp_path))
+    config = small_search(storage=f"sqlite:///{place}my {{trials}}.db")
+    with silence_optuna():
+        study = open_study(config, {"space": "of this test"})
+        study._storage._backend.engine.dispose()
+    expected = tmp_path / "home" if start == "~/" else tmp_path
+    assert [*tmp_path.rglob("*.db")] == [expected / "my {trials}.db"]
 
 
 # A process that has a server, says so, and is then as good as hung.

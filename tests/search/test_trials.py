@@ -166,6 +166,40 @@ def test_a_failed_point_isnt_proposed_again_and_ends_nothing(shared: Any) -> Non
     assert rows["segments"].is_unique
 
 
+@pytest.mark.parametrize("status", ["out_of_memory", "io_error", "failed"])
+def test_a_trial_that_failed_is_tried_again_by_the_next_process(shared: Any, status: str) -> None:
+    processes = shared()
+    first = processes.join()
+    first.enqueue_starting_points()
+    failed = start_next(first)
+    first.finish(failed, {"status": status, "error": "the worker died"})
+    first.finish(start_next(first), {"status": "diverged", "error": "loss is nan"})
+    finish_all(first)
+    before_it = make_rows(first.all_trials(), processes.candidates.space)
+    assert sorted(before_it["state"]) == ["done", "done", "failed", "failed"]
+    second, third = processes.join(), processes.join()
+    for trials in (second, third):
+        trials.enqueue_starting_points()
+        trials.queue_failed_again()
+    assert processes.said == ["1 failed trial queued again"]
+    again = start_next(second)
+    assert again.run.id == failed.run.id
+    assert third.next_trial() is None
+    second.finish(again, {"status": status, "error": "it died again"})
+    assert second.next_trial() is None
+    fourth = processes.join()
+    fourth.queue_failed_again()
+    fourth.finish(start_next(fourth), DONE)
+    rows = make_rows(fourth.all_trials(), processes.candidates.space)
+    assert len(rows) == 4
+    assert rows["segments"].is_unique
+    assert sorted(rows["state"]) == ["done", "done", "done", "failed"]
+    assert rows.loc[rows["state"] == "failed", "error"].tolist() == ["loss is nan"]  # it is final
+    assert not fourth.any_unfinished()
+    fourth.queue_failed_again()
+    assert fourth.next_trial() is None
+
+
 def test_a_queued_point_that_cannot_be_built_has_failed(shared: Any) -> None:
     trials = shared(order=["spatial_first", "spatial_only"], activation="elu").join()
     everywhere = dict.fromkeys(("entry", "middle", "exit"), "C")

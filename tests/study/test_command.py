@@ -14,6 +14,7 @@ from spectrum import StudyConfig, load_results
 from spectrum.study.__main__ import main
 from spectrum.study.command import run_grid_command
 from tests.forked import is_worker, start_forked, wait_for, workers_of
+from tests.held import Hold
 from tests.small_studies import TIMES, weights
 
 REFUSED = {
@@ -123,7 +124,7 @@ def test_flags_win_over_the_file(small_toml: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "argv", ["spectrum.study", str(small_toml), "--tune-lr", *given])
     found: list[StudyConfig] = []
 
-    def run(config: StudyConfig) -> int:
+    def run(config: StudyConfig, _: object = None) -> int:
         found.append(config)
         return 0
 
@@ -173,14 +174,14 @@ def test_a_dry_run_trains_and_writes_nothing(
 def test_a_stopped_command_keeps_checkpoints_and_leaves_no_worker(
     sent: signal.Signals, small_toml: Path, tmp_path: Path
 ) -> None:
-    long = [small_toml, "--epochs", "400", "--workers", "2"]
-    process = start_forked("spectrum.study", tmp_path / "said", *long)
+    hold = Hold(tmp_path / "hold", 6)  # in the second epoch
+    process = start_forked(
+        "spectrum.study", tmp_path / "said", small_toml, "--workers", "2", before=hold.workers
+    )
     assert process.pid is not None
-    wait_for(lambda: len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2)
-    workers = workers_of(process.pid)
-    assert len(workers) == 2
+    workers = hold.wait(2)
     os.kill(process.pid, sent)
-    process.join(30)
+    process.join()
     if sent == signal.SIGINT:
         assert process.exitcode == 130
         assert (tmp_path / "said").read_text().splitlines()[-1] == (
@@ -193,16 +194,14 @@ def test_a_stopped_command_keeps_checkpoints_and_leaves_no_worker(
 def test_a_killed_worker_and_the_number_of_workers_change_no_result(
     small_toml: Path, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
-    study = [small_toml, "--epochs", "12"]
-    process = start_forked("spectrum.study", tmp_path / "said", *study, "--workers", "2")
-    wait_for(lambda: any(tmp_path.glob("runs/*/checkpoint.pt")))
-    curve = next(tmp_path.glob("runs/*/checkpoint.pt")).with_name("curve.jsonl")
+    hold = Hold(tmp_path / "hold", 6)  # in the second epoch
+    process = start_forked(
+        "spectrum.study", tmp_path / "said", small_toml, "--workers", "2", before=hold.workers
+    )
     assert process.pid is not None
-    for worker in workers_of(process.pid):
-        opened = [path.resolve() for path in Path(f"/proc/{worker}/fd").iterdir()]
-        if curve in opened:
-            os.kill(worker, signal.SIGKILL)
-    process.join(100)
+    os.kill(hold.wait(2)[0], signal.SIGKILL)
+    hold.release()
+    process.join()
     said = (tmp_path / "said").read_text()
     assert process.exitcode == 0, said
     assert (
@@ -211,7 +210,7 @@ def test_a_killed_worker_and_the_number_of_workers_change_no_result(
     )
 
     elsewhere = ("--runs", tmp_path / "others", "--out", tmp_path / "alone")
-    status, said = spectrum_study(*study, *elsewhere)
+    status, said = spectrum_study(small_toml, *elsewhere)
     assert status == 0, said
     assert weights(tmp_path / "runs") == weights(tmp_path / "others")
     apart, alone = (load_results(tmp_path / out / "tested") for out in ("out", "alone"))
@@ -220,12 +219,15 @@ def test_a_killed_worker_and_the_number_of_workers_change_no_result(
 
 
 def test_a_run_whose_workers_all_die_has_failed(small_toml: Path, tmp_path: Path) -> None:
-    process = start_forked("spectrum.study", tmp_path / "said", small_toml, "--workers", "2")
+    hold = Hold(tmp_path / "hold", 0)
+    process = start_forked(
+        "spectrum.study", tmp_path / "said", small_toml, "--workers", "2", before=hold.workers
+    )
     assert process.pid is not None
     killed: set[int] = set()
     while process.is_alive():
         for worker in set(workers_of(process.pid)) - killed:
-            os.kill(worker, signal.SIGKILL)  # long before its first epoch is over
+            os.kill(worker, signal.SIGKILL)
             killed.add(worker)
         time.sleep(0.05)
     assert process.exitcode == 1
@@ -242,7 +244,7 @@ def test_two_commands_at_once_train_each_run_once(small_toml: Path, tmp_path: Pa
         for name in names
     ]
     for process in both:
-        process.join(100)
+        process.join()
     assert [process.exitcode for process in both] == [0, 0]
     first, second = (load_results(tmp_path / "out" / name) for name in names)
     # The time that training took is the same only where it is the same training.
