@@ -9,6 +9,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,15 +66,21 @@ def write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, most: int | None = None) -> bytes:
     """The content of a regular file. A pipe or device is refused at once, without reading it.
 
+    Args:
+        path: the file.
+        most: the bytes that it may have; None for any number.
+
     Raises:
-        OSError: there is no such file, or it can't be read.
+        OSError: there is no such file, it is too large, or it can't be read.
     """
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if most is not None and os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
         return file.read()
 
 
@@ -86,7 +93,14 @@ def write_checked_json(path: Path, values: Mapping[str, Any]) -> None:
 
     ``read_checked_json`` finds out if anything in the file has been changed.
     """
-    write_json(path, {**values, _CHECKSUM: _json_digest(values)})
+    content = checked_json(values)
+    write_atomic(path, lambda file: file.write(content))
+
+
+def checked_json(values: Mapping[str, Any]) -> bytes:
+    """The content of a file of ``write_checked_json``."""
+    text = json.dumps({**values, _CHECKSUM: _json_digest(values)}, indent=2)
+    return f"{text}\n".encode()
 
 
 def read_checked_json(path: Path, *, unchecked: bool = False) -> dict[str, Any]:
@@ -142,11 +156,42 @@ def cache_folder(*parts: str) -> Path | None:
     except RuntimeError as error:
         _LOG.info("nothing is cached: %s", error)
         return None
-    return folder.joinpath("spectrum", *parts)
+    return folder.joinpath("spectrum", *parts) if folder.is_absolute() else None
+
+
+def check_private(path: Path) -> None:
+    """Checks that only the user can have written a file or folder of the user's cache.
+
+    The folders that it is in are checked too, up to ``cache_folder()``. What doesn't exist passes.
+
+    Raises:
+        OSError: one of them is a link, belongs to another user or can be written by others, or a
+            folder is a file. The error names it.
+    """
+    root = cache_folder()
+    for part in (
+        path,
+        *(parent for parent in path.parents if root and parent.is_relative_to(root)),
+    ):
+        try:
+            status = part.lstat()
+        except FileNotFoundError:
+            continue
+        problem = ""
+        if stat.S_ISLNK(status.st_mode):
+            problem = "is a link"
+        elif os.name == "posix" and status.st_uid != os.geteuid():
+            problem = "belongs to another user"
+        elif os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            problem = "can be written by other users"
+        if problem:
+            raise OSError(errno.EPERM, problem, str(part))
 
 
 def write_cached(path: Path, write: Callable[[BinaryIO], object]) -> bool:
     """Writes a file of the cache atomically. A failure is logged and not raised.
+
+    The file, and the folders that are made for it, are for the user alone.
 
     Args:
         path: the file; its folder is made.
@@ -155,9 +200,17 @@ def write_cached(path: Path, write: Callable[[BinaryIO], object]) -> bool:
     Returns:
         Whether the file was written.
     """
+
+    def write_private(file: BinaryIO) -> None:
+        with suppress(OSError):  # some file systems have no permissions
+            os.chmod(file.name, 0o600)
+        write(file)
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, write)
+        for folder in reversed(path.parents):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(path, write_private)
     except OSError as error:
         _LOG.info("%s can't be cached: %s", path, error)
         return False

@@ -13,11 +13,11 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 import spectrum
 from spectrum.costs.rows import Costs
-from spectrum.files import cache_folder, write_cached
+from spectrum.files import cache_folder, checked_json, read_checked_json, write_cached
 from spectrum.networks import NetworkConfig
 
 _LOG = logging.getLogger(__name__)
@@ -37,13 +37,15 @@ def cached_costs(
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     path = folder / f"{name}.json"
     try:
-        return _COSTS.validate_json(path.read_bytes(), strict=True)
+        values = read_checked_json(path)
+        return _COSTS.validate_json(json.dumps(values), strict=True)
     except FileNotFoundError:
         pass
-    except (OSError, ValidationError) as error:
-        _LOG.info("the cached count %s can't be read: %s", path, error)
+    except (OSError, ValueError) as error:
+        _LOG.info("the count is made again: %s", error)
     costs = count()
-    write_cached(path, lambda file: file.write(_COSTS.dump_json(costs)))
+    text = checked_json(_COSTS.dump_python(costs, mode="json"))
+    write_cached(path, lambda file: file.write(text))
     return costs
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveFloat
 
 from spectrum.costs import (
     LATENCY_BATCH,
@@ -29,7 +29,8 @@ from spectrum.costs import (
     measure_reference,
     reference_config,
 )
-from spectrum.files import write_json
+from spectrum.errors import DamagedFile
+from spectrum.files import read_checked_json, write_checked_json
 from spectrum.machine import device_name
 from spectrum.networks import NetworkConfig, build, code_fingerprint, is_user_code
 from spectrum.training import Precision
@@ -42,9 +43,9 @@ class _Measurement(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    latency: float
+    latency: PositiveFloat
     miss: float | None = None
-    width: float | None = None
+    width: PositiveFloat | None = None
 
 
 @dataclass(frozen=True)
@@ -186,24 +187,28 @@ def _measure_once(
     """Read the measurement with this key from its file, or measure and write it."""
     folder = root / "latency"
     path = folder / f"{hash_key(key)}.json"
-    found = _read_measurement(path)
+    found = _read_measurement(path, key)
     if found is not None:
         return found
     folder.mkdir(parents=True, exist_ok=True)
     # Processes that measured at the same time would slow each other down.
     with FileLock(folder / ".lock"):
-        found = _read_measurement(path)
+        found = _read_measurement(path, key)
         if found is None:
             found = measure()
-            write_json(path, found.model_dump(mode="json", exclude_none=True) | {"of": key})
+            values = found.model_dump(mode="json", exclude_none=True)
+            write_checked_json(path, values | {"of": key})
     return found
 
 
-def _read_measurement(path: Path) -> _Measurement | None:
+def _read_measurement(path: Path, key: dict[str, Any]) -> _Measurement | None:
     try:
-        return _Measurement.model_validate_json(path.read_bytes())
+        values = read_checked_json(path, unchecked=True)
+        if values.pop("of", None) != json.loads(json.dumps(key)):
+            raise DamagedFile(path, "it is the latency of something else")
+        return _Measurement.model_validate(values)
     except FileNotFoundError:
         return None
-    except ValidationError:
-        log.warning("%s is damaged, the latency is measured again", path)
+    except ValueError as error:
+        log.warning("%s; the latency is measured again", error)
         return None

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spectrum.costs import cache, count_config, fast
 from spectrum.networks import NetworkConfig
+from tests.damage import damaged
 
 TINY = NetworkConfig(name="tiny", segments="5", width=0.1)
 SHAPE = (3, 8, 8)
@@ -89,35 +91,26 @@ def test_the_hashed_sources_are_all_that_a_count_depends_on(
     assert cache._hash_of_sources.__wrapped__() != expected
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: text[: len(text) // 2],
-        lambda text: "\x00\xff" + text,
-        lambda text: json.dumps({**json.loads(text), "fvcore_total": "7"}),
-        lambda text: json.dumps({**json.loads(text), "modules": [{"layer": 5}]}),
-        lambda text: text.replace('"modules"', '"layers"'),
-    ],
-)
+@given(data=st.data())
 def test_a_damaged_file_is_counted_again_and_replaced(
-    damage: Callable[[str], str],
     folder: Path,
     counted: list[object],
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
+    data: st.DataObject,
 ) -> None:
     expected = count_config(TINY, SHAPE)
     (path,) = files(folder)
-    text = path.read_text()
-    path.write_text(damage(text))
-    with caplog.at_level(logging.INFO):
-        again = count_config(TINY, SHAPE)
-    assert again == expected
-    assert len(counted) == 2
-    assert path.read_text() == text
-    assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert str(path) in caplog.text
-    assert capfd.readouterr() == ("", "")
+    text, before = path.read_text(), len(counted)
+    with damaged(data, path), caplog.at_level(logging.INFO):
+        caplog.clear()
+        is_there = path.exists() or path.is_symlink()
+        assert count_config(TINY, SHAPE) == expected
+        if len(counted) > before and is_there:
+            assert str(path) in caplog.text
+            assert {record.levelname for record in caplog.records} == {"INFO"}
+            assert path.is_dir() or path.read_text() == text
+        assert capfd.readouterr() == ("", "")
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spectrum import StudyConfig, load_results, run_study
 from spectrum.costs import LatencyConditions
@@ -18,6 +20,7 @@ from spectrum.networks import NetworkConfig
 from spectrum.runs.latency import LatencyCache, make_latency_cache
 from spectrum.study.plan import Plan, make_plan
 from spectrum.study.study import dry_run
+from tests.damage import damaged
 from tests.forked import start_forked, wait_for
 from tests.timing_machine import SHAPE, SimulatedMachine
 
@@ -157,14 +160,27 @@ def network(segments: str) -> NetworkConfig:
     return NetworkConfig(name="tiny", num_classes=10, in_channels=1, segments=segments)
 
 
+@given(data=st.data())
 def test_a_damaged_file_is_measured_again(
-    machine: SimulatedMachine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    machine: SimulatedMachine,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    data: st.DataObject,
 ) -> None:
-    first = make_cache(tmp_path).latency(network("4"), SHAPE)
-    for path in (tmp_path / "latency").glob("*.json"):
-        path.write_text("{" if "4" in path.name else '{"latency": "long"}')
-    assert make_cache(tmp_path).latency(network("4"), SHAPE) != first
-    assert "is damaged, the latency is measured again" in caplog.text
+    first = make_cache(tmp_path).latency(network("4"), SHAPE)  # measured in the first case alone
+    files = (tmp_path / "latency").glob("*.json")
+    (path,) = (path for path in files if "beside" in json.loads(path.read_text())["of"])
+    caplog.clear()
+    with damaged(data, path):
+        if path.is_dir():
+            with pytest.raises(OSError, match="directory"):
+                make_cache(tmp_path).latency(network("4"), SHAPE)
+            return
+        is_there = path.exists()
+        again = make_cache(tmp_path).latency(network("4"), SHAPE)
+        if again != first and is_there:
+            assert f"{path} is damaged" in caplog.text
+        assert make_cache(tmp_path).latency(network("4"), SHAPE) == again
 
 
 def test_a_file_says_what_was_measured(machine: SimulatedMachine, tmp_path: Path) -> None:
