@@ -30,6 +30,8 @@ def read_array(path: Path | None, dtype: np.dtype[Any]) -> npt.NDArray[Any] | No
     if path is None:
         return None
     try:
+        if not path.is_file():  # NumPy would wait for the content of a pipe
+            return None
         # "c" (copy on write) because torch wants writable arrays.
         array: npt.NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
         if array.dtype != dtype:
@@ -38,8 +40,6 @@ def read_array(path: Path | None, dtype: np.dtype[Any]) -> npt.NDArray[Any] | No
             file.seek(-_CHECKSUM_BYTES, 2)
             if file.read() != _checksum(array):
                 raise ValueError("its checksum is wrong")
-    except FileNotFoundError:
-        return None
     except Exception as error:  # arbitrary bytes can make NumPy raise any exception
         _LOG.info("the cached array %s can't be read: %s", path, error)
         return None

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BeforeValidator,
     Field,
-    NonNegativeInt,
-    PositiveInt,
     model_validator,
 )
 
@@ -46,6 +44,10 @@ def _check_name(name: Any) -> Any:
     prefix, _, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
     if name not in DATA_SETS and not (rest and (prefix in _PREFIXES or is_callable_name(name))):
         raise ValueError(f"must be one of {_ALLOWED_NAMES}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # results and pages, which hold the name, couldn't be written
+        raise ValueError("must be text in UTF-8; a link can give a folder such a name") from None
     return name
 
 
@@ -103,19 +105,21 @@ class DataConfig(Config):
     validation: float = Field(default=0.2, gt=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
     split_seed: int = Field(default=0, ge=0, lt=2**32)
-    train_images: Annotated[PositiveInt | None, Facts(changes_test_images=False)] = None
+    train_images: Annotated[
+        int | None, Field(gt=0, le=1_000_000_000), Facts(changes_test_images=False)
+    ] = None
     label_noise: Annotated[float, Field(ge=0, lt=1), Facts(changes_test_images=False)] = 0.0
-    rank: Annotated[PositiveInt | None, Facts(needs=_PLANTED)] = None
-    block: Annotated[PositiveInt | None, Facts(needs=_PLANTED)] = None
+    rank: Annotated[int | None, Field(gt=0, le=4096), Facts(needs=_PLANTED)] = None
+    block: Annotated[int | None, Field(gt=0, le=4096), Facts(needs=_PLANTED)] = None
     images: Annotated[int, Field(ge=80, le=1_000_000), Facts(needs=_PLANTED)] = 5000
     side: Annotated[int, Field(ge=1, le=512), Facts(needs=_PLANTED)] = 12
     channels: Annotated[
         int | None, Field(ge=1, le=4096), Facts(needs=("kind", ("planted", *USER_KINDS)))
     ] = None
-    template: Annotated[PositiveInt | None, Facts(needs=_PLANTED)] = None
+    template: Annotated[int | None, Field(gt=0, le=512), Facts(needs=_PLANTED)] = None
     copies: Annotated[int | None, Field(ge=1, le=1000), Facts(needs=_PLANTED)] = None
     signal: Annotated[float | None, Field(gt=0, le=1000), Facts(needs=_PLANTED)] = None
-    image_seed: Annotated[NonNegativeInt, Facts(needs=_PLANTED)] = 0
+    image_seed: Annotated[int, Field(ge=0, lt=2**32), Facts(needs=_PLANTED)] = 0
     image_size: Annotated[int | None, Field(ge=1, le=4096), Facts(needs=_USER)] = None
     image_column: Annotated[str | None, Facts(needs=_TABLES)] = None
     label_column: Annotated[str | None, Facts(needs=_TABLES)] = None
@@ -124,7 +128,7 @@ class DataConfig(Config):
         Literal["auto", "memory", "stream"], Facts(needs=_USER, changes_task=False)
     ] = "auto"
     class_weights: Annotated[Literal["equal", "frequency"], Facts(needs=_USER)] = "equal"
-    map_at: Annotated[PositiveInt, Facts(needs=_USER)] = 100
+    map_at: Annotated[int, Field(gt=0, le=1_000_000), Facts(needs=_USER)] = 100
 
     @property
     def kind(self) -> str:

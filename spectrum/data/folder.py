@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from spectrum.data.config import DataConfig
-from spectrum.data.images import is_image_file
-from spectrum.data.source import TRAIN, UNASSIGNED, Source, listed, split_of
+from spectrum.data.images import MAX_FILE, is_image_file
+from spectrum.data.source import TRAIN, UNASSIGNED, Source, is_split_name, listed, split_of
 from spectrum.errors import counted, printable
+from spectrum.files import read_file
 
 # Folders that systems leave beside a user's own.
 _LEFTOVERS = (b"__MACOSX", b"@eaDir", b"#recycle", b"$RECYCLE.BIN", b"System Volume Information")
@@ -66,10 +68,9 @@ class FolderReader:
         """The bytes of a file.
 
         Raises:
-            OSError: it can't be read.
+            OSError: it can't be read, or it is too large.
         """
-        with open(self._path(index), "rb") as file:
-            return file.read()
+        return read_file(Path(os.fsdecode(self._path(index))), most=MAX_FILE)
 
 
 class _Part(NamedTuple):
@@ -107,15 +108,19 @@ def read_folder(config: DataConfig) -> Source:
             for image in sorted(_image_paths(root, os.path.join(part.path, name), others))
         ]
         # Files in the folder itself, or in those of its splits, belong to no class.
-        outside = {root, *(os.path.join(root, part.path) for part in parts)}
-        unused = sum(not _holds(e.is_dir) for folder in outside for e in _visible_entries(folder))
+        outside = {folder for part in parts for folder in _folders_above(part.path)}
+        unused = sum(
+            not _holds(entry.is_dir)
+            for folder in outside
+            for entry in _visible_entries(os.path.join(root, folder))
+        )
     except OSError as error:
         raise ValueError(_describe_error(error, root)) from None
     if unused:
         notes.append(f"left out beside the class folders: {counted(unused, 'file')}")
     if others:
         files = counted(len(others), "file")
-        notes.append(f"left out because they are no images: {files}, {listed(others)}")
+        notes.append(f"left out because they are hidden or no images: {files}, {listed(others)}")
     paths = [image for image, _, _ in found]
     offsets = np.array([0, *accumulate(map(len, paths))], np.int64)
     return Source(
@@ -148,10 +153,11 @@ def _find_parts(root: bytes, notes: list[str]) -> list[_Part]:
         elif inner[name]:
             path = _pass_through(root, os.path.join(base, name), notes)
             parts[split] = _Part(path, split, _subfolders(os.path.join(root, path)))
-        elif split == TRAIN:
-            raise ValueError(f"must have a folder for each class in {_printable(name)}")
         else:
             notes.append(f"{_printable(name)} has no class folders and isn't used")
+    if TRAIN not in parts:
+        train = next(name for name in names if split_of(os.fsdecode(name)) == TRAIN)
+        raise ValueError(f"must have a folder for each class in {_printable(train)}")
     if others:
         notes.append(f"{listed(others)} beside train isn't used")
     return list(parts.values())
@@ -163,8 +169,11 @@ def _pass_through(root: bytes, path: bytes, notes: list[str]) -> bytes:
     while True:
         names = _subfolders(os.path.join(root, path))
         below = os.path.join(path, *names) if len(names) == 1 else b""
-        is_split = path == b"" and names and split_of(os.fsdecode(names[0])) != UNASSIGNED
-        if not below or is_split or not _subfolders(os.path.join(root, below)):
+        inner = _subfolders(os.path.join(root, below)) if below else []
+        # A single folder of classes may be a split, but one that holds a split is none.
+        holds_train = TRAIN in (split_of(os.fsdecode(name)) for name in inner)
+        is_split = split_of(os.fsdecode(b"".join(names))) != UNASSIGNED and not holds_train
+        if not inner or (is_split and not start):
             break
         path = below
     if path != start:
@@ -182,38 +191,49 @@ def _are_splits(inner: Mapping[bytes, list[bytes]]) -> bool:
         ValueError: it isn't clear.
     """
     splits = {name: split_of(os.fsdecode(name)) for name in inner}
-    named = {split for split in splits.values() if split != UNASSIGNED}
-    holding = {splits[name] for name, folders in inner.items() if folders} - {UNASSIGNED}
-    if holding and TRAIN not in named and len(named) > 1:
-        raise ValueError("must have a folder train beside the other splits")
-    if holding and TRAIN in named and (len(named) > 1 or len(inner) == 1):
+    named = set(splits.values()) - {UNASSIGNED}
+    holding = [name for name, folders in inner.items() if folders and splits[name] != UNASSIGNED]
+    usual = [name for name in inner if is_split_name(os.fsdecode(name))]
+    every = UNASSIGNED not in splits.values()
+    if len(named) > 1 and (holding or every or len({splits[name] for name in usual}) > 1):
+        if TRAIN not in named:
+            raise ValueError("must have a folder train beside the other splits")
         return True
+    if len(inner) == 1:
+        return bool(holding) and TRAIN in named
     _refuse_shared(inner)
-    mixed = [name for name, folders in inner.items() if not folders]
-    if TRAIN in holding and mixed:
-        train = next(name for name, split in splits.items() if split == TRAIN)
-        folders = listed(map(_printable, inner[train]))
-        raise ValueError(
-            f"has {_printable(train)} with the folders {folders}, beside "
-            f"{listed(map(_printable, mixed))} without any; {_REMEDY}"
-        )
+    mixed = not all(inner.values())  # images in some folders, folders in others
+    for name in holding:
+        if name in usual or (mixed and splits[name] == TRAIN):
+            others = listed(_printable(other) for other in inner if other != name)
+            folders = listed(map(_printable, inner[name]))
+            raise ValueError(
+                f"has {_printable(name)} with the folders {folders}, beside {others}; {_REMEDY}"
+            )
     return False
 
 
 def _refuse_shared(inner: Mapping[bytes, list[bytes]]) -> None:
     """Raise a ValueError if two folders hold mostly folders of the same names."""
-    counts = Counter(name for folders in inner.values() for name in folders)
-    if not counts:
-        return
-    common, _ = counts.most_common(1)[0]
-    holders = [name for name, folders in inner.items() if common in folders]
-    if len(holders) < 2:
-        return
-    first, second = (set(inner[name]) for name in holders[:2])
-    if len(first & second) * 2 >= min(len(first), len(second)):
-        who = " and ".join(map(_printable, holders[:2]))
-        shared = listed(map(_printable, sorted(first & second)))
-        raise ValueError(f"has the folders {who}, which both hold {shared}; {_REMEDY}")
+    holders: dict[bytes, list[bytes]] = {}
+    for name, folders in inner.items():
+        shared = Counter(other for folder in folders for other in holders.get(folder.lower(), ()))
+        for other, count in shared.items():
+            if count * 2 >= min(len(folders), len(inner[other])):
+                both = {folder.lower() for folder in inner[other]}
+                what = listed(_printable(folder) for folder in folders if folder.lower() in both)
+                who = f"{_printable(other)} and {_printable(name)}"
+                raise ValueError(f"has the folders {who}, which both hold {what}; {_REMEDY}")
+        for folder in folders:
+            holders.setdefault(folder.lower(), []).append(name)
+
+
+def _folders_above(path: bytes) -> Iterator[bytes]:
+    """A path below the root, and all folders that it is in, up to the root (an empty path)."""
+    yield path
+    while path:
+        path = os.path.dirname(path)
+        yield path
 
 
 def _printable(name: bytes) -> str:

@@ -6,7 +6,9 @@ The versions of ``datasets`` that are supported never run the code of a data set
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
+import os
 import re
 import sys
 import warnings
@@ -14,8 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import escape
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from spectrum.data.cache import cache_path, read_array, write_array
 from spectrum.user_code import describe_error
 
 _TIMEOUT = 10.0  # seconds in which the hub has to say whether it has a data set
@@ -35,11 +41,27 @@ def load_files(files: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     if any("::" in path for paths in files.values() for path in paths):
         raise ValueError("must have no :: in a file's path")
     patterns = {split: [escape(path) for path in paths] for split, paths in files.items()}
+    key = hashlib.sha256(f"{library.config.HF_DATASETS_CACHE}\0{patterns}".encode()).hexdigest()
+    record = cache_path(f"{key[:32]}.tables")
+
+    def load(anew: bool) -> dict[str, Any]:
+        mode = "force_redownload" if anew else None
+        return dict(
+            library.load_dataset(
+                "parquet", data_files=patterns, keep_in_memory=False, download_mode=mode
+            )
+        )
+
     with _silence(library):
         try:
-            return dict(library.load_dataset("parquet", data_files=patterns, keep_in_memory=False))
+            try:
+                tables = load(anew=_has_changed(record))
+            except Exception:  # perhaps because the library's cache is damaged
+                tables = load(anew=True)
         except Exception as error:  # from many libraries, and from what is in the files
             raise ValueError(_explain(error, library)) from None
+    _record(record, [file["filename"] for table in tables.values() for file in table.cache_files])
+    return tables
 
 
 def load_from_hub(name: str) -> dict[str, Any]:
@@ -80,6 +102,27 @@ def load_from_hub(name: str) -> dict[str, Any]:
             raise ValueError(f"isn't in the cache {cache}, and {reason}") from None
         finally:
             library.config.HF_HUB_OFFLINE = offline
+
+
+def _has_changed(record: Path | None) -> bool:
+    """Whether files in the cache of ``datasets``, which has no checksums, aren't as recorded."""
+    recorded = read_array(record, np.dtype(np.uint8))
+    lines = b"" if recorded is None else recorded.tobytes()
+    return any(_line(line.partition(b"\0")[0]) != line for line in lines.splitlines())
+
+
+def _record(record: Path | None, files: Sequence[str]) -> None:
+    lines = b"\n".join(map(_line, map(os.fsencode, files)))
+    write_array(record, np.frombuffer(lines, np.uint8))
+
+
+def _line(file: bytes) -> bytes:
+    """The name of a file with its size and times of change."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return file
+    return b"%b\0%d %d %d" % (file, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def cache_folders() -> tuple[str, ...]:

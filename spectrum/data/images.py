@@ -26,10 +26,11 @@ _GREY = ("1", "L", "LA", "La", "I", "F")
 _SIXTEEN_TO_EIGHT_BITS = 257  # 65535 / 255
 _ATTEMPTS = 10
 _MAX_ASPECT = 4 / 3  # the largest ratio of a random crop's sides
+MAX_FILE = 2**30
+"""The bytes that an image file may have: uncompressed, the most pixels that Pillow decodes."""
 
-
-# Formats that Pillow recognises without being able to read their pixels.
-_NO_PIXELS = ("BUFR", "GRIB", "HDF5", "WMF", "MPEG")
+# Pillow can't read the pixels of these formats itself. For EPS it would run another program.
+_NO_PIXELS = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
 
 class UnknownRange(ValueError):
@@ -42,19 +43,25 @@ def open_image(content: bytes) -> Image.Image:
     Raises:
         OSError: they aren't an image.
     """
-    return Image.open(BytesIO(content))
+    return Image.open(BytesIO(content), formats=_formats())
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that Pillow can read, in the order in which it tries them."""
+    Image.preinit()  # the common ones come first
+    Image.init()
+    return tuple(name for name in Image.ID if name not in _NO_PIXELS)
 
 
 @cache
 def _image_suffixes() -> frozenset[str]:
     """The suffixes of the image files that Pillow can read, in lower case."""
     known = Image.registered_extensions()
-    return frozenset(
-        suffix for suffix, form in known.items() if form in Image.OPEN and form not in _NO_PIXELS
-    )
+    return frozenset(suffix for suffix, form in known.items() if form in _formats())
 
 
-def is_image_file(path: str | bytes) -> bool:
+def is_image_file(path: str | bytes | os.PathLike[str]) -> bool:
     """Whether a file is an image, by its suffix, or else by how its content begins.
 
     Args:
@@ -63,8 +70,8 @@ def is_image_file(path: str | bytes) -> bool:
     if os.path.splitext(os.fsdecode(path))[1].lower() in _image_suffixes():
         return True
     try:
-        with Image.open(os.fsdecode(path)) as image:
-            return image.format not in _NO_PIXELS
+        with Image.open(os.fsdecode(path), formats=_formats()):
+            return True
     except Image.DecompressionBombError:
         return True
     except Exception:  # arbitrary bytes can make Pillow raise any exception

@@ -16,6 +16,7 @@ RowName = Callable[[int], str]
 
 _ALLOWED = "whole numbers, text, truth values, or lists of these"
 _LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+_NUMBER_TYPES = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 
 
 def read_labels(
@@ -50,7 +51,7 @@ def are_withheld(column: pa.ChunkedArray, others: pa.ChunkedArray) -> bool:
     """
     if column.null_count == len(column):
         return True
-    if not pa.types.is_integer(column.type):
+    if not any(is_type(column.type) for is_type in _NUMBER_TYPES):
         return False
     is_all = pc.all(pc.equal(column, -1), skip_nulls=False).as_py()
     return bool(is_all) and not pc.any(pc.equal(others, -1)).as_py()

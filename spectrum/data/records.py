@@ -49,8 +49,11 @@ def read_parquet(config: DataConfig) -> Source:
     by_split: dict[int, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of(file.relative_to(root)), []).append(file)
+    if len(by_split) > 1 and TRAIN not in by_split:
+        names = [file.name for some in by_split.values() for file in some]
+        raise ValueError(f"must have a file whose name says train beside {listed(names)}")
     notes = []
-    if len(by_split) > 1 and UNASSIGNED in by_split:
+    if UNASSIGNED in by_split and len(by_split) > 1:
         others = [str(file.relative_to(root)) for file in by_split.pop(UNASSIGNED)]
         notes.append(f"{listed(others)}: in no split, not used")
     rows: dict[int, list[tuple[str, int]]] = {}
@@ -81,10 +84,8 @@ def read_hub(config: DataConfig) -> Source:
     keys = choose_splits(found)
     if len(found) == 1:
         keys = {UNASSIGNED: next(iter(found))}
-    if not keys:
-        raise ValueError(
-            f"must have a split train, validation or test, or a single one, not {', '.join(found)}"
-        )
+    if not {TRAIN, UNASSIGNED} & set(keys):
+        raise ValueError(f"must have a split train, or a single one, not {listed(found, 12)}")
     notes = []
     others = [key for key in found if key not in keys.values()]
     if others:

@@ -32,7 +32,8 @@ _SPLIT_NAMES = {
     TEST: ("test", "testing", "tst", "holdout", "heldout", "t10k"),
 }
 _SPLIT_OF = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
-_WORDS = re.compile(r"t10k|[a-z]+", re.ASCII | re.IGNORECASE)
+_HOLD_OUT = re.compile(r"(hold|held)[-_ ](out)", re.IGNORECASE)
+_WORDS = re.compile(r"t10k|[^\W\d_]+", re.IGNORECASE)
 _CAMEL_CASE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", re.ASCII)
 _ENDINGS = ("set", "data", "images", "imgs")  # written without a space, as in trainset
 
@@ -124,12 +125,19 @@ def split_of(name: str) -> int:
     Returns:
         ``TRAIN``, ``VALIDATION`` or ``TEST``; ``UNASSIGNED`` if it stands for none.
     """
-    words = [text for word in _WORDS.findall(name) for text in (word, *_CAMEL_CASE.findall(word))]
+    words: list[str] = []
+    for word in _WORDS.findall(_HOLD_OUT.sub(r"\1\2", name)):
+        words += [word, *(_CAMEL_CASE.findall(word) if word.isascii() else [])]
     for word in map(str.lower, words):
         for text in (word, *(word.removesuffix(ending) for ending in _ENDINGS)):
             if text in _SPLIT_OF:
                 return _SPLIT_OF[text]
     return UNASSIGNED
+
+
+def is_split_name(name: str) -> bool:
+    """Whether a name is just a usual name of a split, such as ``train`` or ``Test``."""
+    return name.lower() in _SPLIT_OF
 
 
 def choose_splits(names: Iterable[str]) -> dict[int, str]:

@@ -14,10 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from spectrum.data.images import MAX_FILE
 from spectrum.data.source import OutsideFolder
 from spectrum.files import read_file
-
-_MAX_FILE = 2**28  # bytes of a file that a row names
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class TableReader:
         content: bytes | None = value["bytes"] if isinstance(value, dict) else value
         if content is not None:
             return content
-        return read_file(self._path(value), most=_MAX_FILE)
+        return read_file(self._path(value), most=MAX_FILE)
 
     def _path(self, value: dict[str, Any] | None) -> Path:
         """The path of the file that a row names, whose links are resolved.

@@ -142,7 +142,7 @@ def test_no_image_can_be_read(tmp_path: Path, skip: str) -> None:
     (tmp_path / "x" / "a").mkdir(parents=True)
     refused(tmp_path / "x", ") has no images", bad_images=skip)
     (tmp_path / "x" / "a" / "1").touch()
-    left_out = "left out because they are no images: 1 file, a/1"
+    left_out = "left out because they are hidden or no images: 1 file, a/1"
     refused(tmp_path / "x", f") has no images; {left_out}", bad_images=skip)
     (tmp_path / "x" / "a" / "1.png").touch()
     refused(tmp_path / "x", ") has unreadable images, 1 of 1: a/1.png (empty)", bad_images=skip)

@@ -116,6 +116,21 @@ def test_the_values_of_labels_name_the_classes(load: Any) -> None:
     assert torch.equal(named.train.labels, data.train.labels)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(f"pixels, labels.astype(np.float{bits})" for bits in (16, 32, 64)),
+        *(f"pixels, torch.from_numpy(labels).to(torch.{kind})" for kind in ("bfloat16", "double")),
+        "pixels, list(map(float, labels))",
+        "Items(lambda i: (pixels[i], float(labels[i])))",
+    ],
+)
+def test_floats_that_are_whole_numbers_are_labels(kind: str, load: Any) -> None:
+    data, expected = load(kind), load("pixels, labels")
+    assert data.classes == expected.classes
+    assert torch.equal(data.train.labels, expected.train.labels)
+
+
 def test_a_class_without_images_can_be_left_out(load: Any) -> None:
     data = load("pixels, labels * 2 % 5, ['a', 'none', 'b', 'no one', 'c']", bad_images="skip")
     assert data.classes == ("a", "b", "c")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -134,6 +134,7 @@ PLANTED: dict[str, Any] = {"name": "planted"}
     ("fields", "said"),
     [
         ({"name": "nothing"}, "name (='nothing') must be one of digits, planted"),
+        ({"name": "folder:a\udce9"}, "name (='folder:a\\udce9') must be text in UTF-8"),
         ({"test": 0.6, "validation": 0.5}, "validation (=0.5) and test (=0.6) must leave at least"),
         ({"test": 0.0}, "test (=0.0) must be greater than 0"),
         ({"tset": 0.1}, "tset (=0.1) is not a known field"),
@@ -160,6 +161,24 @@ def test_a_bad_configuration_is_named(fields: dict[str, Any], said: str) -> None
     with pytest.raises(ValidationError) as caught:
         DataConfig(**fields)
     assert str(first_field_error(caught.value)).startswith(said)
+
+
+NUMBERS = [
+    name
+    for name, field in DataConfig.model_fields.items()
+    if {int, float} & {field.annotation, *get_args(field.annotation)}
+]
+
+
+@pytest.mark.parametrize("field", NUMBERS)
+@pytest.mark.parametrize("value", [10**14, 10**400, -(10**400), 10**5000], ids=range(4))
+@pytest.mark.parametrize("name", ["planted", "folder:x"])
+def test_every_number_has_bounds(field: str, value: int, name: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        DataConfig.model_validate({"name": name, field: value})
+    error = first_field_error(caught.value)
+    assert error.field == field
+    assert len(str(error)) < 400
 
 
 def test_load_data_names_its_argument() -> None:

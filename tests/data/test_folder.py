@@ -51,9 +51,9 @@ def test_classes_are_folders_by_name_and_images_lie_at_any_depth(tmp_path: Path)
 NAMES = {
     TRAIN: ["train", "training", "Trn", "trainval", "TrainSet"],
     VALIDATION: ["val", "valid", "validation", "dev", "eval", "evaluation"],
-    TEST: ["test", "testing", "tst", "holdout", "t10k"],
+    TEST: ["test", "testing", "tst", "holdout", "held-out", "hold_out", "t10k"],
 }
-FORMS = ["{}", "{}2017", "my_{}", "{}-images", "{} set", "00_{}.v2", "{}set", "Data{}"]
+FORMS = ["{}", "{}2017", "my_{}", "{}-images", "{} set", "00_{}.v2", "{}set", "Data{}", "été {}"]
 
 
 @given(
@@ -86,7 +86,20 @@ def test_splits_are_folders(
 
 @pytest.mark.parametrize(
     "name",
-    ["latest", "trainers", "valley", "contest", "value", "attestation", "device", "str", "devil"],
+    [
+        "latest",
+        "trainers",
+        "valley",
+        "contest",
+        "value",
+        "attestation",
+        "device",
+        "str",
+        "devil",
+        "holding out",
+        "testé",
+        "détest",
+    ],
 )
 def test_words_that_only_contain_the_name_of_a_split(name: str) -> None:
     assert split_of(name) == split_of(name.upper()) == UNASSIGNED
@@ -107,19 +120,36 @@ def test_folders_divided_under_other_names_are_refused(
         read(tmp_path)
 
 
-def test_a_split_beside_folders_of_images_is_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "train/cat/1", "train/dog/1", "bus/1")
-    with pytest.raises(
-        ValueError, match=r"has train with the folders cat, dog, beside bus without"
-    ):
+@pytest.mark.parametrize("other", ["bus", "bus/old"])
+def test_a_train_folder_of_folders_beside_another_is_refused(other: str, tmp_path: Path) -> None:
+    touch(tmp_path, "train/cat/1", "train/dog/1", f"{other}/1")
+    with pytest.raises(ValueError, match="has train with the folders cat, dog, beside bus; name"):
         read(tmp_path)
 
 
-def test_classes_may_have_folders_of_their_own(tmp_path: Path) -> None:
-    touch(tmp_path, "cat/tabby/1", "cat/manx/1", "dog/pug/1", "train/steam/1", "Training shoes/1")
-    (tmp_path / "Training shoes" / "old").mkdir()
+@pytest.mark.parametrize(
+    "names",
+    [("train", "test"), ("Train2017", "val2017"), ("my_val", "train"), ("train", "test", "x")],
+)
+def test_splits_without_classes_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{name}/1" for name in names))
+    with pytest.raises(ValueError, match=r"must have a folder for each class in [Tt]rain"):
+        read(tmp_path)
+
+
+def test_a_folder_between_may_have_the_name_of_a_split(tmp_path: Path) -> None:
+    for split in ("seg_train", "seg_test"):
+        touch(tmp_path, f"train-test-data/{split}/{split}/cat/1", f"train-test-data/{split}/x.csv")
     source = read(tmp_path)
-    assert source.classes == ("Training shoes", "cat", "dog", "train")
+    assert source.classes == ("cat",)
+    assert source.splits.tolist() == [TEST, TRAIN]
+    assert source.notes[-1] == "left out beside the class folders: 2 files"
+
+
+def test_classes_may_have_folders_of_their_own(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/tabby/1", "cat/manx/1", "dog/pug/1", "Training shoes/old/1")
+    source = read(tmp_path)
+    assert source.classes == ("Training shoes", "cat", "dog")
     assert set(source.splits.tolist()) == {UNASSIGNED}
 
 
@@ -173,7 +203,14 @@ def test_files_that_are_no_images_are_counted(
     (root / "cat" / "truncated.JPEG").write_bytes(content)
     source = read(root)
     assert names(source) == ["cat/1.jpg", "cat/truncated.JPEG", "dog/deep/2"]
-    assert source.notes == (f"left out because they are no images: 1 file, dog/deep/{other}",)
+    assert source.notes == (
+        f"left out because they are hidden or no images: 1 file, dog/deep/{other}",
+    )
+
+
+def test_words_of_splits_in_names_of_classes(tmp_path: Path) -> None:
+    touch(tmp_path, "test tube/1", "training shoes/1", "valley/1")
+    assert read(tmp_path).classes == ("test tube", "training shoes", "valley")
 
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from spectrum.data.images import (
     EVALUATION_CROP,
     UnknownRange,
     decode,
     is_grey,
+    is_image_file,
+    open_image,
     random_crop_box,
     random_resized_crop,
     resize_and_center_crop,
@@ -68,6 +71,16 @@ def test_images_of_each_mode_are_decoded(
         assert found.mode == mode_then
         rounding = channels == 1 and pixels.ndim == 3
         assert np.abs(np.asarray(found) - wanted).max() <= away + rounding
+
+
+def test_what_another_program_would_decode_is_no_image(tmp_path: Path) -> None:
+    content = BytesIO()
+    Image.fromarray(COLOURS).save(content, "EPS")
+    for name in ("a.eps", "a", "a.png"):
+        (tmp_path / name).write_bytes(content.getvalue())
+        assert is_image_file(tmp_path / name) == name.endswith(".png")
+    with pytest.raises(UnidentifiedImageError):
+        open_image(content.getvalue())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])

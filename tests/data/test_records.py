@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from spectrum import DataConfig, load_data
-from spectrum.data.images import open_image
+from spectrum.data.images import MAX_FILE, open_image
 from spectrum.data.records import read_parquet
 from spectrum.data.scan import reason_text, scan
 from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Source
@@ -128,6 +128,50 @@ def test_files_that_all_name_one_split_are_unassigned(
     assert read(tmp_path).splits.tolist() == [UNASSIGNED] * 4
 
 
+@pytest.mark.parametrize("names", [("learn", "test"), ("val", "test"), ("0", "1", "holdout")])
+def test_a_split_for_testing_is_never_trained_on(names: tuple[str, ...], tmp_path: Path) -> None:
+    for i, name in enumerate(names):
+        write(tmp_path / f"{name}.parquet", table([0, 1], 2 * i))
+    with pytest.raises(ValueError, match=r"\Amust have a file whose name says train beside "):
+        read(tmp_path)
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path, content: path.write_bytes(content[: len(content) // 2]),
+        lambda path, _: path.write_bytes(b""),
+        lambda path, content: path.write_bytes(bytes(255 - byte for byte in content)),
+        *(
+            lambda path, content, i=i: path.write_bytes(
+                content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :]
+            )
+            for i in range(200, 3000, 700)
+        ),
+        lambda path, _: path.unlink(),
+        lambda path, _: replace_by_pipe(path),
+    ],
+)
+def test_a_damaged_cache_of_datasets_is_made_anew(
+    damage: Callable[[Path, bytes], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own_cache"))
+    write(tmp_path / "table" / "a.parquet", table([0, 1, 1, 0] * 10))
+    read(tmp_path / "table")
+    [cached] = (tmp_path / "hub_cache").rglob("*.arrow")
+    content = cached.read_bytes()
+    damage(cached, content)
+    source = read(tmp_path / "table")
+    assert source.targets.tolist() == [0, 1, 1, 0] * 10
+    assert [source.reader.read(i) for i in range(40)] == [png(i) for i in range(40)]
+    assert cached.read_bytes() == content
+
+
 def test_splits_whose_labels_are_withheld_are_left_out(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", table([0, 1, 2, 0]))
     write(tmp_path / "dev.parquet", table([2, 1]))
@@ -218,7 +262,7 @@ def test_images_that_are_missing_or_elsewhere(tmp_path: Path) -> None:
     (folder / "link.png").symlink_to(outside)
     os.mkfifo(folder / "pipe.png")
     with (folder / "large.png").open("wb") as file:
-        file.truncate(2**28 + 1)
+        file.truncate(MAX_FILE + 1)
     paths = {
         str(folder / "more" / "one.png"): png(7),
         "more/one.png": png(7),

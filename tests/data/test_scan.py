@@ -173,6 +173,10 @@ def test_a_damaged_cache_is_ignored(
     assert np.array_equal(scan(source), first)
     assert path.read_bytes() == content
     path.unlink()
+    os.mkfifo(path)
+    assert np.array_equal(scan(source), first)
+    assert path.read_bytes() == content
+    path.unlink()
     path.mkdir()
     assert np.array_equal(scan(source), first)
 

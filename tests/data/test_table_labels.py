@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,9 @@ def test_what_is_no_label_is_named_with_its_row(values: list[Any], names: Any, s
         ([-1, None], [0, 1], False),
         ([-1, -1], [-1, 1], False),  # a class of its own
         ([1, 1], [0, 1], False),
+        ([-1.0, -1.0], [0.0, 1.0], True),
+        ([-1.0, float("nan")], [0.0, 1.0], False),
+        ([Decimal(-1), Decimal(-1)], [Decimal(0), Decimal(1)], True),
         ([None], ["a"], True),
         (["-1"], ["a"], False),
     ],
