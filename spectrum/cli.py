@@ -1,4 +1,4 @@
-"""What the commands share: flags made of a configuration's fields, errors, and the console.
+"""What the commands share: flags made of a configuration's fields, and errors.
 
 A command configures runs; it imports torch only when their work starts.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,10 +16,10 @@ from typer.exceptions import TyperException
 
 from spectrum.errors import FieldError
 from spectrum.fields import Facts, field_facts
+from spectrum.terminal import print_error, safe_streams
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-    from rich.console import Console
 
 _SUMMARY = "How many channel-space segments"
 """The beginning of this distribution's summary, as pyproject.toml has it."""
@@ -101,9 +102,21 @@ def run_app(app: typer.Typer, interrupted: str) -> int:
     Returns:
         The exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted.
     """
-    warn_of_other_spectrum()
     try:
-        return int(app(standalone_mode=False) or 0)
+        with safe_streams():
+            warn_of_other_spectrum()
+            return _run_safely(app, interrupted)
+    except OSError as error:
+        with suppress(OSError, ValueError):
+            print_error(f"error: {error}", 1)
+        return 1
+
+
+def _run_safely(app: typer.Typer, interrupted: str) -> int:
+    try:
+        # Under the command "spectrum" its name is that and the first argument.
+        name = sys.argv[0] if sys.argv[0].startswith("spectrum ") else None
+        return int(app(standalone_mode=False, prog_name=name) or 0)
     except typer.Abort:
         return print_error(interrupted, 130)
     except TyperException as error:
@@ -146,19 +159,3 @@ def warn_of_other_spectrum() -> None:
                 file=sys.stderr,
             )
             return
-
-
-def print_error(message: str, status: int) -> int:
-    """Print a line to standard error and return the exit status."""
-    print(message, file=sys.stderr)
-    return status
-
-
-def make_console() -> Console:
-    """A console for standard output, 120 columns wide if that is no terminal."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120  # instead of the 80 that rich assumes
-    return console

@@ -12,7 +12,7 @@ import pytest
 import spectrum
 
 PACKAGE = Path(spectrum.__file__).parent
-BASE = {"copying", "errors", "fields", "files", "machine", "segments", "user_code"}
+BASE = {"copying", "errors", "fields", "files", "machine", "segments", "terminal", "user_code"}
 NETWORKS = BASE | {"kernels", "layers", "networks"}
 RUNS = NETWORKS | {"analysis", "costs", "data", "training", "runs"}
 STUDY = RUNS | {"cli", "executors", "report", "study"}
@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "fields": {"errors", "files"},
     "segments": {"errors"},
     "files": {"errors"},
+    "terminal": {"errors"},
+    "__main__": {"terminal"},
     "machine": set(),
     "user_code": {"errors"},
     "cli": BASE,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.measure import Measurement
 from rich.status import Status
 from rich.table import Table
@@ -36,11 +35,11 @@ from spectrum.bench.summary import (
     varied_settings,
 )
 from spectrum.bench.tables import format_number, layer_table, network_table, study_table
-from spectrum.cli import make_console
 from spectrum.costs.timing import checked_device
 from spectrum.files import write_atomic
 from spectrum.study.outputs import write_rows
 from spectrum.study.study import prepare_folder
+from spectrum.terminal import make_console
 
 
 def run_layer(bench: LayerBenchConfig) -> None:
@@ -168,7 +167,7 @@ def run_study(bench: StudyBenchConfig) -> None:
     """
     prepare_folder("out", bench.folder)
     machine = describe_machine("cpu")
-    with Console(stderr=True).status("planning") as status:
+    with make_console(stderr=True).status("planning") as status:
 
         def show(program: str, repeat: int) -> None:
             status.update(f"{program}, repeat {repeat} of {bench.repeats}")
@@ -195,7 +194,7 @@ def run_study(bench: StudyBenchConfig) -> None:
 
 def _show_status(text: str, seconds: float) -> Status:
     """Shows on a terminal, for a ``with`` block, what is running and for how long."""
-    return Console(stderr=True).status(f"{text}, for {seconds:g} seconds or longer")
+    return make_console(stderr=True).status(f"{text}, for {seconds:g} seconds or longer")
 
 
 def _write(stem: Path, rows: pd.DataFrame, common: Mapping[str, object], figure: Figure) -> None:

@@ -16,11 +16,11 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress
 
 from spectrum.data.source import Numbers
 from spectrum.machine import cpu_count
+from spectrum.terminal import make_console
 
 Work = Callable[[Numbers], Any]
 
@@ -55,7 +55,7 @@ def map_in_processes(
         if count < 2 or len(numbers) <= _MAX_WITHOUT_POOL
         else _map_in_pool(work, chunks, count)
     )
-    bar = Progress(console=Console(stderr=True), transient=True)
+    bar = Progress(console=make_console(stderr=True), transient=True)
     task = bar.add_task(title, total=len(numbers))
     shown_after = time.monotonic() + _BAR_DELAY
     try:

@@ -181,12 +181,12 @@ class Executor(ABC, Generic[_Engine, _Worker]):
                 event = self._events.popleft()
                 self.unfinished -= event.kind == "finished"
                 return event
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                return None
+            remaining = max(0, deadline - time.monotonic())
             try:
                 worker, message = self._output.get(timeout=min(remaining, _POLL_INTERVAL))
             except queue.Empty:
+                if not remaining:
+                    return None
                 self._on_silence()
                 continue
             if worker in self._pool:  # a removed worker may have sent it before
@@ -206,7 +206,7 @@ class Executor(ABC, Generic[_Engine, _Worker]):
             self._queue.remove(run)
             try:
                 self._start(run, idle)
-            except OSError as error:
+            except Exception as error:  # of this run's files, or no process can be started
                 self._fail(run, error)
 
     def _start(self, run: RunConfig, worker: _Worker | None) -> None:
@@ -258,8 +258,8 @@ class Executor(ABC, Generic[_Engine, _Worker]):
             self._events.append(RunEvent("note", run.id, {"text": text}))
             self._postpone(run, retry.pause)
 
-    def _fail(self, run: RunConfig, error: OSError) -> None:
-        """Finish or retry a run for which this process couldn't read or write a file."""
+    def _fail(self, run: RunConfig, error: Exception) -> None:
+        """Finish or retry a run that this process couldn't start or whose files it can't write."""
         status, reason = status_and_reason(error)
         self._finish(run, {"status": status, "error": reason})
 

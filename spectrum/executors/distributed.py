@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import queue
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+from filelock import Timeout
 
 from spectrum.errors import FieldError
 from spectrum.executors.base import (
@@ -29,7 +30,7 @@ from spectrum.executors.base import (
     execute_until_stopped,
 )
 from spectrum.runs.config import RunConfig
-from spectrum.runs.execute import deterministic, train_and_test
+from spectrum.runs.execute import deterministic, status_and_reason, train_and_test
 from spectrum.runs.store import Store
 from spectrum.training import Diverged
 from spectrum.training.distributed import RankZeroFailed, broadcast
@@ -49,9 +50,11 @@ def run_on_rank_zero(command: Callable[[], int]) -> NoReturn:
     Args:
         command: executes the command and returns its exit status.
     """
-    _init_process_group()
-    if dist.get_rank():
-        _exit_now(_execute_broadcast_runs())
+    with _exit_on_failure():
+        _init_process_group()
+        if dist.get_rank():
+            _execute_broadcast_runs()
+            _exit_now(0)
     try:
         status = command()
     except RanksOutOfStep as error:
@@ -70,8 +73,9 @@ def _exit_now(status: int) -> NoReturn:
     A thread of it may be blocked in a collective operation, and threads of torch that are still
     busy when the interpreter cleans up would abort the process.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # nobody reads it, or it is closed
+            stream.flush()
     os._exit(status)
 
 
@@ -82,23 +86,29 @@ def _init_process_group() -> None:
     dist.init_process_group(backend, timeout=timedelta(days=7))
 
 
-def _execute_broadcast_runs() -> int:
-    """Train the runs that rank 0 broadcasts until it broadcasts None; return the exit status."""
+@contextmanager
+def _exit_on_failure() -> Iterator[None]:
+    """End this process if it is interrupted, or with one line if an exception is raised."""
     try:
-        while (message := broadcast()) is not None:
-            run, store, device_type, threads = message
-            torch.set_num_threads(threads)
-            device = _rank_device(device_type)
-            with suppress(Diverged, RankZeroFailed), deterministic():
-                train_and_test(RunConfig(**run), Store(store), device, lambda _: None)
-        dist.destroy_process_group()
-        return 0
+        yield
     except KeyboardInterrupt:
-        return 130
+        _exit_now(130)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        print(f"error: rank {os.environ['RANK']} has ended: {reason}", file=sys.stderr)
-        return 1
+        with suppress(OSError):  # nobody may read it any longer
+            print(f"error: rank {os.environ['RANK']} has ended: {reason}", file=sys.stderr)
+        _exit_now(1)
+
+
+def _execute_broadcast_runs() -> None:
+    """Train the runs that rank 0 broadcasts until it broadcasts None."""
+    while (message := broadcast()) is not None:
+        run, store, device_type, threads = message
+        torch.set_num_threads(threads)
+        device = _rank_device(device_type)
+        with suppress(Diverged, RankZeroFailed), deterministic():
+            train_and_test(RunConfig(**run), Store(store), device, lambda _: None)
+    dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -171,6 +181,21 @@ class DistributedExecutor(Executor[TorchrunEngine, "_RankZero"]):
 
     def _new_worker(self) -> _RankZero:
         return _RankZero(self._engine, self._store, self._output)
+
+    def _start(self, run: RunConfig, worker: _RankZero | None) -> None:
+        """Have a run executed, after a look whether its files can be written.
+
+        What fails here fails before the other ranks have begun, so they stay in step.
+        """
+        with suppress(Timeout), self._store.lock(run.id).acquire(blocking=False):
+            if self._store.result(run.id) is None:
+                self._store.begin(run.id, run.stored())
+                self._store.open_curve(run.id).close()
+        super()._start(run, worker)
+
+    def _fail(self, run: RunConfig, error: Exception) -> None:
+        status, reason = status_and_reason(error)
+        super()._finish(run, {"status": status, "error": reason})
 
     def _finish(self, run: RunConfig, result: dict[str, Any], failure: str = "") -> None:
         if result["status"] not in _ENDS_ON_ALL_RANKS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from spectrum.errors import FieldError
 from spectrum.executors.base import Engine, EngineConfig
 from spectrum.executors.distributed import open_torchrun
 from spectrum.executors.local import LocalEngine, available_devices, worker_count
@@ -14,14 +15,20 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.events import OnEvent, execute_run
 from spectrum.runs.store import Store
 
+_MOST = 1024  # threads of a run, and workers; OpenMP ends a process that asks for far more
+
 
 @contextmanager
 def open_engine(config: EngineConfig) -> Iterator[Engine]:
     """Open the engine that a study or search asks for, and check that it has what is needed.
 
     Raises:
-        ValueError: the engine can't be reached, or doesn't have the requested device.
+        ValueError: the engine can't be reached or doesn't have the requested device, or a number
+            is far beyond any machine.
     """
+    for field, value in (("threads", config.threads), ("workers", config.workers or 1)):
+        if value > _MOST:
+            raise FieldError(field, value, f"must be at most {_MOST}")
     if started_by_torchrun():
         yield open_torchrun(config)
     elif config.engine == "ray":

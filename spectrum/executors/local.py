@@ -27,6 +27,9 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
 from spectrum.runs.store import Store
 
+WORKER_MODULE: tuple[str, ...] = ("spectrum.executors.local_worker",)
+"""The module that a worker process executes, with its first arguments."""
+
 
 @dataclass(frozen=True)
 class LocalEngine:
@@ -98,7 +101,7 @@ class _LocalWorker(Worker):
         # A session of its own protects the worker from Ctrl-C. However this process ends, the
         # worker's standard input then closes and the worker ends too.
         # -P: a file in the current folder must not be imported in place of a module.
-        program = [sys.executable, "-P", "-m", "spectrum.executors.local_worker"]
+        program = [sys.executable, "-P", "-m", *WORKER_MODULE]
         self.process = subprocess.Popen(
             [*program, str(store.root), device, str(threads), json.dumps(import_paths())],
             stdin=subprocess.PIPE,

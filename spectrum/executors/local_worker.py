@@ -30,6 +30,8 @@ def serve(store: Store, device: str, threads: int) -> None:
         device: the device to train on.
         threads: the CPU threads of each run.
     """
+    if sys.stderr is None:  # the command was started without one
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     # Only events may reach the original standard output. All other output goes to standard error.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -43,6 +45,8 @@ def serve(store: Store, device: str, threads: int) -> None:
 
     def read() -> None:
         for line in messages:
+            if not line.endswith("\n"):  # the process that wrote it was killed
+                break
             message = json.loads(line)
             if "stop" in message:
                 to_stop.add(message["stop"])
@@ -55,7 +59,10 @@ def serve(store: Store, device: str, threads: int) -> None:
     threading.Thread(target=read, daemon=True).start()
 
     def report(event: RunEvent) -> None:
-        events.write(json.dumps(asdict(event)) + "\n")
+        try:
+            events.write(json.dumps(asdict(event)) + "\n")
+        except BrokenPipeError:  # the process that started this one has ended
+            os._exit(0)
 
     while True:
         execute_until_stopped(runs.get(), store, device, report, to_stop)

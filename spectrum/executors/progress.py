@@ -47,19 +47,17 @@ class ProgressDisplay:
         self.total = total
         self.split = split
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[value]}"),
+            TextColumn("{task.fields[value]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
             expand=True,
             disable=not console.is_terminal,
         )
-        self.overall = self.progress.add_task(
-            f"[bold]{what}", total=total, completed=done, value=""
-        )
+        self.overall = self.progress.add_task(what, total=total, completed=done, value="")
         self.bars: dict[str, TaskID] = {}
 
     def expect(self, run_id: str, name: str, epochs: int) -> None:

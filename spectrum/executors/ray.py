@@ -24,7 +24,7 @@ from ray.exceptions import RayError
 from spectrum.executors.base import Executor, Output, Worker
 from spectrum.executors.local import import_paths, worker_variables
 from spectrum.executors.ray_worker import RayWorker, RunUpdate
-from spectrum.files import write_atomic
+from spectrum.files import read_file, write_atomic
 from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
 from spectrum.runs.store import Store
@@ -134,7 +134,7 @@ class RayExecutor(Executor[RayEngine, "_ActorWorker"]):
     def _task(self, run: RunConfig) -> tuple[Any, ...]:
         """The arguments of ``RayWorker.execute`` for a run."""
         path = self._store.checkpoint_path(run.id)
-        checkpoint = path.read_bytes() if path.exists() else None
+        checkpoint = read_file(path) if path.exists() else None
         weights = None
         if run.start:
             # Ray's object store, from which each node fetches them once.

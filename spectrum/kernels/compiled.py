@@ -1,76 +1,147 @@
 """Compiling Numba functions on the user's machine and running them on torch's threads.
 
-Machine code is cached on disk, in a folder named by a hash of this package's sources and of the
-versions of Numba and torch. So a process compiles a kernel only if no process did before it.
+Machine code is cached on disk (``cache.py``), by the function, a hash of this package's sources,
+the versions of what compiles, and the processor. So a process compiles a kernel only if no process
+did before it. Numba's own cache isn't used: it consists of pickles and machine code that it reads
+unchecked, and it notices only changes in the file of the function itself.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
+import inspect
+import logging
+import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import numba
 import numpy as np
 import torch
 from numba import cfunc, types
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 
-from spectrum.files import cache_folder
+from spectrum.kernels.availability import KernelMissing, give_up
+from spectrum.kernels.cache import MachineCode, load_code, store_code
+
+_LOG = logging.getLogger(__name__)
 
 
-def compile_function(signature: Any) -> Callable[[Callable[..., None]], Any]:
-    """A decorator that compiles a function to machine code and caches it on disk.
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled function.
 
-    Numba's cache is this package's folder meanwhile. Numba itself notices only changes in the file
-    of the function that it compiles, not in the files of the functions that this one calls.
+    Attributes:
+        address: where its machine code is in memory.
+        library: Numba's library, whose end would free that memory.
+    """
+
+    address: int
+    library: Any
+
+
+def compile_function(signature: Any) -> Callable[[Callable[..., None]], Compiled]:
+    """A decorator that compiles a function to machine code, or takes that from the cache.
+
+    A problem with the cache is logged, and the function is compiled.
 
     Args:
         signature: Numba's signature of the function, which returns nothing.
+
+    Raises:
+        KernelMissing: the function can't be compiled on this machine.
     """
 
-    def decorate(function: Callable[..., None]) -> Any:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = _cache_directory()
+    def decorate(function: Callable[..., None]) -> Compiled:
         try:
-            return cfunc(signature, cache=bool(_cache_directory()))(function)
-        finally:
-            numba.config.CACHE_DIR = before
+            key = _key(function, signature)
+            code = load_code(key)
+            compiled = None if code is None else _link(code)
+            return _compile(function, signature, key) if compiled is None else compiled
+        except Exception as error:
+            give_up(error)
+            raise KernelMissing from error
 
     return decorate
 
 
+def _key(function: Callable[..., None], signature: Any) -> str:
+    """Everything that the machine code of a function depends on, as text."""
+    closure = inspect.getclosurevars(function).nonlocals
+    return "\n".join(
+        map(
+            str,
+            (
+                f"{function.__module__}.{function.__qualname__}",
+                sorted(closure.items()),
+                signature,
+                _hash_of_sources(),
+                numba.__version__,
+                llvmlite.__version__,
+                platform.python_version(),
+                cpu_target.target_context.codegen().magic_tuple(),
+            ),
+        )
+    )
+
+
 @cache
-def compile_kernel(function: Callable[..., None], dtype: torch.dtype) -> Any:
+def _hash_of_sources() -> str:
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _link(code: MachineCode) -> Compiled | None:
+    """Make machine code of the cache executable; None if this Numba can't."""
+    context = cpu_target.target_context
+    try:
+        context.refresh()  # makes the functions known that the code may call
+        with global_compiler_lock:
+            state = (code.library, "object", (code.object_code, code.bitcode))
+            library = context.codegen().unserialize_library(state)
+            address = library.get_pointer_to_function(code.symbol)
+    except Exception as error:
+        _LOG.info("a cached kernel can't be used: %s", error)
+        return None
+    return Compiled(address, library) if address else None
+
+
+def _compile(function: Callable[..., None], signature: Any, key: str) -> Compiled:
+    """Compile a function and store its machine code."""
+    compiled = cfunc(signature)(function)
+    library = compiled._library
+    try:
+        if not library.has_dynamic_globals:  # those are addresses of this process
+            name, _, (object_code, bitcode) = library.serialize_using_object_code()
+            store_code(key, MachineCode(name, compiled.native_name, object_code, bitcode))
+    except Exception as error:
+        _LOG.info("a kernel can't be cached: %s", error)
+    return Compiled(compiled.address, library)
+
+
+@cache
+def compile_kernel(function: Callable[..., None], dtype: torch.dtype) -> Compiled:
     """A kernel for ``run_kernel``, compiled for images of a type.
 
     Args:
         function: takes one argument, a pointer to the integers that ``run_kernel`` passes. The
             type of the pointer tells ``spectrum.kernels.simd`` the type of the images.
         dtype: float32 or bfloat16.
+
+    Raises:
+        KernelMissing: it can't be compiled on this machine.
     """
     pointed = types.uint16 if dtype == torch.bfloat16 else types.float32
     return compile_function(types.void(types.CPointer(pointed)))(function)
-
-
-@cache
-def _cache_directory() -> str:
-    """The folder of the machine code; empty where there is none to write to."""
-    digest = hashlib.sha256(f"{numba.__version__} {torch.__version__}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    folder = cache_folder("kernels", digest.hexdigest()[:16])
-    if folder is None:
-        return ""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return ""
-    return str(folder) if os.access(folder, os.W_OK) else ""
 
 
 def run_kernel(function: Callable[..., None], dtype: torch.dtype, values: Sequence[int]) -> None:
@@ -84,6 +155,9 @@ def run_kernel(function: Callable[..., None], dtype: torch.dtype, values: Sequen
         dtype: of the images.
         values: addresses, counts and strides. The kernel's argument points to an array of 64-bit
             integers: two counters, which start at zero, then these values.
+
+    Raises:
+        KernelMissing: the kernel can't be compiled on this machine.
     """
     args = np.array([0, 0, *values], dtype=np.int64)
     address = compile_kernel(function, dtype).address

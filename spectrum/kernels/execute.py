@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectrum.kernels.availability import KernelMissing
 from spectrum.kernels.eligibility import autocast_type, can_use_kernel, channels_last
 from spectrum.kernels.plans import has_avx512, merge_factor, plan_of
 
@@ -32,7 +34,10 @@ def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
     if plans == {"kernel"}:
         if _is_depthwise(convs, x) and not torch.is_grad_enabled():
             return None  # the depthwise kernel has a backward pass only
-        return _run_kernel(convs, x)
+        try:
+            return _run_kernel(convs, x)
+        except KernelMissing:
+            return None
     if len(convs) > 1 or plans == {"native"}:
         return None
     conv = convs[0]
@@ -122,32 +127,44 @@ class _Kernel(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative may follow
-            return _differentiable_backward(gradients[0], x, weights, ctx.dilation)
-        layout = torch.channels_last if channels_last(x) else torch.contiguous_format
-        gradient = gradients[0].contiguous(memory_format=layout)
-        if ctx.depthwise:
-            from spectrum.kernels.depthwise import depthwise_backward
-
-            x_gradient, weight_gradient = depthwise_backward(x, weights[0], gradient)
-            return x_gradient, None, None, weight_gradient.to(x.dtype)
-        from spectrum.kernels.segments import segments_backward
-
-        x_gradient = torch.empty_like(x)
-        channels = [len(weight) for weight in weights]
-        parts = zip(
-            *(tensor.split(channels, 1) for tensor in (x, gradient, x_gradient)),
-            weights,
-            strict=True,
-        )
-        weight_gradients = [
-            segments_backward(x_part, weight, gradient_part, out_part, ctx.dilation).to(x.dtype)
-            for x_part, gradient_part, out_part, weight in parts
-        ]
-        return x_gradient, None, None, *weight_gradients
+        if not torch.is_grad_enabled():
+            with suppress(KernelMissing):
+                return _kernel_backward(ctx, gradients[0], x, weights)
+        return _torch_backward(gradients[0], x, weights, ctx.dilation)
 
 
-def _differentiable_backward(
+def _kernel_backward(
+    ctx: Any, gradient: Tensor, x: Tensor, weights: list[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """The gradients, computed by the kernels.
+
+    Raises:
+        KernelMissing: a kernel can't be compiled on this machine.
+    """
+    layout = torch.channels_last if channels_last(x) else torch.contiguous_format
+    gradient = gradient.contiguous(memory_format=layout)
+    if ctx.depthwise:
+        from spectrum.kernels.depthwise import depthwise_backward
+
+        x_gradient, weight_gradient = depthwise_backward(x, weights[0], gradient)
+        return x_gradient, None, None, weight_gradient.to(x.dtype)
+    from spectrum.kernels.segments import segments_backward
+
+    x_gradient = torch.empty_like(x)
+    channels = [len(weight) for weight in weights]
+    parts = zip(
+        *(tensor.split(channels, 1) for tensor in (x, gradient, x_gradient)),
+        weights,
+        strict=True,
+    )
+    weight_gradients = [
+        segments_backward(x_part, weight, gradient_part, out_part, ctx.dilation).to(x.dtype)
+        for x_part, gradient_part, out_part, weight in parts
+    ]
+    return x_gradient, None, None, *weight_gradients
+
+
+def _torch_backward(
     gradient: Tensor, x: Tensor, weights: list[Tensor], dilation: tuple[int, int]
 ) -> tuple[Tensor | None, ...]:
     """The gradients, computed by torch's operator, which autograd can differentiate again."""

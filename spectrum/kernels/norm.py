@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from spectrum.kernels.compiled import run_kernel
+from spectrum.kernels.compiled import compile_kernel, run_kernel
 from spectrum.kernels.simd import (
     FLOAT,
     add,
@@ -31,6 +31,12 @@ from spectrum.kernels.simd import (
 )
 
 _MAX_TASKS = 64
+
+
+def compile_all(dtype: torch.dtype) -> None:
+    """Compile the kernels for images of a type, or raise ``KernelMissing``."""
+    for kernel in (_moment_tasks, _sum_tasks, _combine_tasks):
+        compile_kernel(kernel, dtype)
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectrum.kernels.availability import KernelMissing, can_run_kernels
 from spectrum.kernels.eligibility import can_use_kernel, channels_last
 from spectrum.kernels.plans import has_avx512
 
@@ -27,7 +28,7 @@ def normalize(norm: nn.BatchNorm2d, x: Tensor, relu: bool) -> Tensor | None:
     Returns:
         (N, C, H, W), or None where torch's own operators are to run.
     """
-    if not _can_normalize(norm, x):
+    if not (_can_normalize(norm, x) and _has_kernels(x.dtype)):
         return None
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -60,7 +61,19 @@ def _can_normalize(norm: nn.BatchNorm2d, x: Tensor) -> bool:
         and norm.momentum is not None
         and (norm.training or not torch.is_grad_enabled())
         and has_avx512()
+        and can_run_kernels()
     )
+
+
+def _has_kernels(dtype: torch.dtype) -> bool:
+    """Whether all kernels are compiled, so that both passes can be computed."""
+    from spectrum.kernels.norm import compile_all
+
+    try:
+        compile_all(dtype)
+    except KernelMissing:
+        return False
+    return True
 
 
 class _Normalize(torch.autograd.Function):

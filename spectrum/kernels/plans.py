@@ -9,7 +9,7 @@ plan by the description of a layer, its input and the machine.
 
 from __future__ import annotations
 
-import json
+import logging
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +20,12 @@ from typing import Literal, TypeAlias, get_args
 
 import torch
 from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from spectrum.errors import FieldError
-from spectrum.files import cache_folder, write_json
+from spectrum.errors import FieldError, first_field_error
+from spectrum.files import cache_folder, read_checked_json, write_checked_json
+from spectrum.kernels.availability import can_run_kernels
 from spectrum.kernels.eligibility import TYPES, autocast_type, can_use_kernel, channels_last
 
 Plan: TypeAlias = Literal["native", "merged", "relaid", "kernel"]
@@ -33,6 +35,8 @@ channels_last, runs torch's convolution and copies the output back. ``kernel`` r
 kernel of this package."""
 
 PLANS: tuple[Plan, ...] = get_args(Plan)
+_STORED = TypeAdapter(dict[str, Plan])
+_LOG = logging.getLogger(__name__)
 
 
 _NO_LIMIT = 10**9
@@ -116,7 +120,7 @@ def plan_of(conv: nn.Conv2d, x: Tensor) -> Plan:
 def _wanted_plans(conv: nn.Conv2d, x: Tensor) -> Iterator[Plan]:
     """The plans that are likely the fastest, the first one first."""
     tuned = _tuned_plan(conv, x)
-    if tuned in PLANS:
+    if tuned is not None:
         yield tuned
     if not has_avx512():
         return
@@ -165,10 +169,10 @@ def _has_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
     )
     if conv.in_channels == conv.groups and channels_last(x):  # the depthwise kernel is 3x3 only
         has_kernel = has_kernel and conv.kernel_size == (3, 3) and conv.dilation == (1, 1)
-    return has_kernel
+    return has_kernel and can_run_kernels()
 
 
-def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: str) -> None:
+def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: Plan) -> None:
     """Store the plan of a layer on disk, for this process and later ones.
 
     Raises:
@@ -180,24 +184,30 @@ def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         _tuned_plans.cache_clear()  # another process may have stored some
-        write_json(path, _tuned_plans() | {_tuned_key(conv, x): plan})
+        write_checked_json(path, _tuned_plans() | {_tuned_key(conv, x): plan})
     _tuned_plans.cache_clear()
 
 
-def _tuned_plan(conv: nn.Conv2d, x: Tensor) -> str | None:
+def _tuned_plan(conv: nn.Conv2d, x: Tensor) -> Plan | None:
     """The stored plan for such a layer and input on this machine; None where there is none."""
     plans = _tuned_plans()
     return plans.get(_tuned_key(conv, x)) if plans else None
 
 
 @cache
-def _tuned_plans() -> dict[str, str]:
+def _tuned_plans() -> dict[str, Plan]:
+    """The stored plans; none where the file is missing or damaged, which costs only time."""
     path = _tuned_path()
     try:
-        plans = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # the file is missing or damaged
+        values = {} if path is None else read_checked_json(path, unchecked=True)
+        return _STORED.validate_python(values, strict=True)
+    except FileNotFoundError:
         return {}
-    return plans if isinstance(plans, dict) else {}
+    except ValidationError as error:
+        _LOG.warning("the plans in %s are ignored: %s", path, first_field_error(error))
+    except (OSError, ValueError) as error:
+        _LOG.warning("the tuned plans are ignored: %s", error)
+    return {}
 
 
 def _tuned_path() -> Path | None:

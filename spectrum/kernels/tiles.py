@@ -15,14 +15,13 @@ elements.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spectrum.kernels.compiled import compile_function
+from spectrum.kernels.compiled import Compiled, compile_function
 from spectrum.kernels.simd import (
     F32,
     FLOATS,
@@ -53,7 +52,7 @@ def max_gradient_outputs(kernel_width: int) -> int:
 
 
 @cache
-def compile_conv_tile(outputs: int, kernel: tuple[int, int]) -> Any:
+def compile_conv_tile(outputs: int, kernel: tuple[int, int]) -> Compiled:
     """Compile a function that computes out[o, p] = sum over j, k of weight[j, k, o] * x[j, p + k].
 
     Here o is an output channel, p a position, j an input channel and k a kernel element. The
@@ -83,7 +82,7 @@ def compile_conv_tile(outputs: int, kernel: tuple[int, int]) -> Any:
 
 
 @cache
-def compile_gradient_tile(outputs: int, kernel: tuple[int, int]) -> Any:
+def compile_gradient_tile(outputs: int, kernel: tuple[int, int]) -> Compiled:
     """Compile a function that adds to sums[j, k, o] the sum over p of x[j, p + k] * g[o, p].
 
     The letters are those of ``compile_conv_tile``; g is the gradient with respect to the output. A

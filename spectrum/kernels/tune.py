@@ -58,7 +58,8 @@ def time_plans(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> dict[Plan
     plans = [plan for plan in PLANS if _is_possible(plan, conv, images)]
     with torch.enable_grad():
         for plan in plans:
-            time_once(plan)  # the first call may compile a kernel
+            time_once(plan)  # the first call may compile a kernel, or find that it can't
+        plans = [plan for plan in plans if _is_possible(plan, conv, images)]
         times: dict[Plan, list[float]] = {plan: [] for plan in plans}
         end = time.perf_counter() + seconds
         while len(times["native"]) < 3 or time.perf_counter() < end:

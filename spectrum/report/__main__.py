@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, PositiveInt
+from pydantic import BeforeValidator, Field
 
-from spectrum.cli import make_app, make_command, make_console, name_flag, print_error, run_app
+from spectrum.cli import make_app, make_command, name_flag, run_app
 from spectrum.costs.choices import ImageShape, parse_shape
 from spectrum.errors import FieldError
-from spectrum.fields import Config, Facts
+from spectrum.fields import Config, Facts, UserPath
 from spectrum.segments import parse_points
+from spectrum.terminal import make_console, print_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,13 +71,13 @@ class CostReportConfig(Config):
     measured, is matched by spectrum.study and spectrum.search."""
     input: ImageShape = "3x299x299"
     """Channels, height and width."""
-    classes: Annotated[PositiveInt, Facts(metavar="N")] = 1000
+    classes: Annotated[int, Field(ge=1, le=10_000_000), Facts(metavar="N")] = 1000
     """Number of classes."""
     by: Annotated[Literal["network", "flow", "layer"], Facts(metavar="WHAT")] = "network"
     """One line per network, flow or layer."""
     format: Annotated[Literal["table", "csv", "markdown", "html"], Facts(metavar="NAME")] = "table"
     """table, csv, markdown or html."""
-    plot: Annotated[Path | None, Facts(metavar="FILE")] = None
+    plot: Annotated[UserPath | None, Facts(metavar="FILE")] = None
     """Figure of the costs: .png, .pdf or .svg."""
 
     @property
@@ -125,9 +125,7 @@ def _check_plot_path(plot: Path) -> None:
 
 def _count_costs(config: CostReportConfig) -> CostGrid:
     """Counts the costs of every point, and shows the progress on a terminal."""
-    from rich.console import Console
-
-    with Console(stderr=True).status("counting") as status:
+    with make_console(stderr=True).status("counting") as status:
         from spectrum.costs import cost_grid
 
         # dict.fromkeys drops points that are given twice.
@@ -190,12 +188,7 @@ def _print_costs(rows: pd.DataFrame, config: CostReportConfig) -> int:
 
 
 def _write(text: str) -> int:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as head, has stopped reading. Python would flush the rest at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.write(text)
     return 0
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 
-from spectrum.cli import make_console, print_error
 from spectrum.errors import counted
 from spectrum.search.config import SearchConfig
 from spectrum.study.command import run_grid_command
+from spectrum.terminal import make_console, print_error
 
 _SUMMARY = """Search where on the dial each part of a network is best, and check the winner.
 

@@ -30,8 +30,8 @@ from spectrum.search.storage import storage_url
 from spectrum.search.storage_url import StorageUrl
 from spectrum.search.table import TRIALS
 from spectrum.study.outputs import make_title, write_figures, write_rows
+from spectrum.study.overwrite import SEARCH
 
-SEARCH = "search.json"
 FRONT = "front.csv"
 PAGE = "report.html"
 WINNER_FOLDER = "winner"

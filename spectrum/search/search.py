@@ -32,7 +32,9 @@ from spectrum.search.storage import (
 )
 from spectrum.search.stored_trials import check_trials
 from spectrum.search.table import load_trials, make_rows
+from spectrum.study.overwrite import SEARCH, check_not_another
 from spectrum.study.study import Interrupted, prepare_folder
+from spectrum.terminal import make_console
 
 
 class SearchResult(NamedTuple):
@@ -75,12 +77,13 @@ def run_search(
         SearchFailed: many trials in a row have failed, or all trials.
         OSError: the results can't be written. The runs are kept.
     """
-    console = console or Console(stderr=True)
+    console = console or make_console(stderr=True)
     with open_engine(config) as engine:
         return _run(config, engine, console, command)
 
 
 def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -> SearchResult:
+    check_not_another(config, SEARCH)
     for field, needed in (("out", config.out / config.name), ("runs", config.runs)):
         prepare_folder(field, needed)
     with silence_optuna(), cpu_threads(config.threads):
@@ -162,6 +165,7 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
     Returns:
         A table of the uniform points with their costs, and notes on the space.
     """
+    check_not_another(config, SEARCH)
     with open_engine(config):  # it raises a ValueError for a missing device or cluster
         pass
     with silence_optuna():

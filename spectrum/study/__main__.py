@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 
-from spectrum.cli import make_console, print_error
 from spectrum.study.command import run_grid_command
 from spectrum.study.config import StudyConfig
+from spectrum.terminal import make_console, print_error
 
 _SUMMARY = """Train a network at several points of the dial and compare their accuracy.
 
@@ -17,8 +17,6 @@ tables [network], [data] and [recipe].
 
 
 def _run(config: StudyConfig, arguments: list[str]) -> int:
-    from rich.console import Console
-
     from spectrum.analysis.folder import RESULTS
     from spectrum.report import render_summary
     from spectrum.study.outputs import FIGURE, PAGE
@@ -26,7 +24,7 @@ def _run(config: StudyConfig, arguments: list[str]) -> int:
 
     command = shlex.join(["python", "-m", "spectrum.study", *arguments])
     try:
-        analysis = complete_study(config, Console(stderr=True), command)
+        analysis = complete_study(config, make_console(stderr=True), command)
     except Interrupted as interrupted:
         return print_error(f"{interrupted}; run the same command to continue", 130)
     console, folder = make_console(), config.out / config.name

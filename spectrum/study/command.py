@@ -12,6 +12,7 @@ import typer
 
 from spectrum.cli import make_app, make_command, name_flag, run_app
 from spectrum.errors import FieldError
+from spectrum.files import as_path, read_file
 from spectrum.machine import started_by_torchrun
 from spectrum.study.grid import TABLES, GridConfig, outside_fields
 
@@ -83,7 +84,7 @@ def _shown_arguments(config: GridConfig, file: str | None, flags: dict[str, Any]
 
 
 def _configure(model: type[_Config], file: str | None, flags: dict[str, Any]) -> _Config:
-    fields = {"name": Path(file).stem, **read_toml(Path(file))} if file else {}
+    fields = {"name": Path(file).stem, **read_toml(as_path(file))} if file else {}
     try:
         return model.checked(merge_flags(fields, flags))
     except FieldError as error:
@@ -99,12 +100,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         ValueError: the file can't be read or isn't TOML. The message names the file and the place.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        return tomllib.loads(text)
+        # utf-8-sig leaves out the byte-order mark that some editors write.
+        return tomllib.loads(read_file(path).decode("utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a TOML file: not UTF-8 text") from None
+    except RecursionError:
+        raise ValueError(f"{path} is not a TOML file: its tables are nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from spectrum.data.config import DataConfig
 from spectrum.errors import FieldError, as_text
@@ -21,7 +21,7 @@ class StudyConfig(GridConfig):
     compare: Annotated[str, Facts(metavar="FIELD")] = "segments"
     """Field whose values are compared, everything else being equal: segments, or another field with
     several values."""
-    sample: Annotated[PositiveInt | None, Facts(metavar="N", unset="all")] = None
+    sample: Annotated[int | None, Field(ge=1, le=100_000), Facts(metavar="N", unset="all")] = None
     """Number of combinations of the other fields to train, drawn at random, the same ones every
     time, with one seed each."""
     tune_lr: Annotated[

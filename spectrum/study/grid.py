@@ -7,6 +7,7 @@ Lists of values make a grid. A field is addressed by its table in the TOML file 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -16,8 +17,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 from pydantic import (
     BaseModel,
     Field,
-    PositiveFloat,
-    PositiveInt,
     field_validator,
     model_validator,
 )
@@ -39,6 +38,8 @@ TABLES = {
     "data": DataConfig,
     "recipe": Recipe,
 }
+_MAX_PARALLEL = 4096  # threads or processes
+_MAX_RUNS = 1_000_000
 _SET_BY_DATA = {"num_classes", "in_channels"}
 _Model = TypeVar("_Model", bound=Config)
 
@@ -68,7 +69,7 @@ class GridConfig(Config):
         "C",
     )
     """Points of the dial, such as 1,4,C/8,C, or by flow: entry=C+middle=4+exit=C."""
-    seeds: Annotated[PositiveInt, Facts(metavar="N")] = 5
+    seeds: Annotated[int, Field(ge=1, le=100_000), Facts(metavar="N")] = 5
     """Number of seeds for each point, which are numbered from 0."""
     data: Annotated[Grid, Facts(metavar="NAMES")] = {"name": ("digits",)}
     """Data: digits, planted, folder:PATH, parquet:PATH, hub:NAME[@CONFIG], or your own
@@ -82,7 +83,7 @@ class GridConfig(Config):
     """Cost that all points share, by solving their width: params, macs, latency (of inference,
     measured on this machine) or none."""
     budget: Annotated[
-        PositiveInt | PositiveFloat | None,
+        Annotated[int, Field(ge=1, le=10**15)] | Annotated[float, Field(gt=0, le=10**15)] | None,
         Facts(metavar="N", unset="the first network's at C and width 1"),
     ] = None
     """Value of that cost: parameters, MACs, or inference latency in milliseconds for a batch of 32
@@ -123,10 +124,10 @@ class GridConfig(Config):
     """Folder of all runs, shared by studies and searches."""
     device: Annotated[str, Facts(metavar="NAME")] = "auto"
     """Device: auto (all GPUs, else the CPU), cpu, cuda or cuda:N."""
-    threads: Annotated[PositiveInt, Facts(metavar="N")] = 1
+    threads: Annotated[int, Field(ge=1, le=_MAX_PARALLEL), Facts(metavar="N")] = 1
     """CPU threads for each run."""
     workers: Annotated[
-        PositiveInt | None,
+        Annotated[int, Field(ge=1, le=_MAX_PARALLEL)] | None,
         Facts(metavar="N", unset="one per --threads cores, one per GPU, or what a cluster holds"),
     ] = None
     """Number of worker processes."""
@@ -254,8 +255,17 @@ class GridConfig(Config):
         for axis, values in self.axes().items():
             if not values:
                 raise FieldError(qualified_name(*axis), [], "must have at least one value")
+        self._check_size()
         list(self.combinations())
         return self
+
+    def _check_size(self) -> None:
+        sizes = {qualified_name(*axis): len(values) for axis, values in self.axes().items()}
+        runs = math.prod(sizes.values()) * self.seeds
+        if runs > _MAX_RUNS:
+            factors = [f"{n:,} of {name}" for name, n in sizes.items() if n > 1]
+            allowed = f"must be fewer: {' x '.join([*factors, f'{self.seeds:,} seeds'])} are"
+            raise FieldError("seeds", self.seeds, f"{allowed} more than {_MAX_RUNS:,} runs")
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spectrum.analysis.evidence import StudyAnalysis
+from spectrum.analysis.folder import STUDY
 from spectrum.errors import FieldError
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import execute_runs, open_engine
@@ -25,9 +26,11 @@ from spectrum.runs.store import Store
 from spectrum.study.config import StudyConfig
 from spectrum.study.grid import GridConfig
 from spectrum.study.outputs import TUNING, write_study
+from spectrum.study.overwrite import check_not_another
 from spectrum.study.plan import Plan, make_plan
 from spectrum.study.results import make_row, varied_values
 from spectrum.study.tune import RateCandidate, choose_learning_rates, tuning_runs
+from spectrum.terminal import make_console
 
 
 class Interrupted(KeyboardInterrupt):
@@ -56,7 +59,7 @@ def run_study(
         Interrupted: the study was interrupted. Everything finished is kept.
         OSError: the results can't be written. The runs are kept.
     """
-    return complete_study(config, console or Console(stderr=True), command).rows
+    return complete_study(config, console or make_console(stderr=True), command).rows
 
 
 def complete_study(config: StudyConfig, console: Console, command: str) -> StudyAnalysis:
@@ -66,6 +69,7 @@ def complete_study(config: StudyConfig, console: Console, command: str) -> Study
 
 
 def _run(config: StudyConfig, engine: Engine, console: Console, command: str) -> StudyAnalysis:
+    check_not_another(config, STUDY)
     folder = config.out / config.name
     for field, needed in (("out", folder), ("runs", config.runs)):
         prepare_folder(field, needed)
@@ -107,9 +111,10 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
     Returns:
         A table of its points with their costs and how many of their runs are done, and notes.
     """
+    check_not_another(config, STUDY)
     with open_engine(config):  # it raises a ValueError for a missing device or cluster
         pass
-    plan = _make_plan(config, Console(stderr=True))
+    plan = _make_plan(config, make_console(stderr=True))
     store, notes, tuned = Store(config.runs), _collect_notes(plan), True
     if config.tune_lr:
         wanted = tuning_runs(plan.points, config.tune_lr, config.seeds)

@@ -6,9 +6,6 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
     Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 
@@ -107,21 +104,21 @@ class Recipe(Config):
     """
 
     name: Literal["small", "imagenet", "jft"] = "small"
-    epochs: PositiveInt = 10
-    batch_size: PositiveInt = 32
+    epochs: int = Field(default=10, ge=1, le=1_000_000)
+    batch_size: int = Field(default=32, ge=1, le=10_000_000)
     optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
-    lr: float = Field(default=4e-3, gt=0)
+    lr: float = Field(default=4e-3, gt=0, le=1e38)
     momentum: Annotated[float, Field(ge=0, lt=1), Facts(needs=_MOMENTUM)] = 0.0
     schedule: Literal["one_cycle", "exponential"] = "one_cycle"
     warmup: Annotated[float, Field(gt=0, lt=1), Facts(needs=_ONE_CYCLE)] = 0.3
     decay: Annotated[float, Field(gt=0, le=1), Facts(needs=_EXPONENTIAL)] = 1.0
-    decay_every: Annotated[PositiveFloat, Facts(needs=_EXPONENTIAL)] = 1
+    decay_every: Annotated[float, Field(gt=0, le=1e12), Facts(needs=_EXPONENTIAL)] = 1
     decay_unit: Annotated[Literal["epochs", "samples"], Facts(needs=_EXPONENTIAL)] = "epochs"
-    weight_decay: float = Field(default=1e-2, ge=0)
+    weight_decay: float = Field(default=1e-2, ge=0, le=1e6)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     average: float = Field(default=0.98, ge=0, lt=1)
-    precise_bn: NonNegativeInt = 0
-    clip: float = Field(default=1.0, ge=0)
+    precise_bn: int = Field(default=0, ge=0, le=1_000_000_000)
+    clip: float = Field(default=1.0, ge=0, le=1e38)
     channels_last: bool = True
     crop: int = Field(default=0, ge=0, le=256)
     flip: bool | None = None

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import torch
 
 from spectrum import StudyConfig, load_results, run_study
 from spectrum.executors.distributed import open_torchrun
+from tests.held import Hold
 
 TOML = """
 segments = "4"
@@ -44,12 +44,12 @@ def toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def torchrun(module: str, *arguments: object, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command on two processes, whose output goes to the file ``log``."""
+def torchrun(*command: object, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A module with its arguments on two processes, whose output goes to the file ``log``."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [*launch, "-m", module, *map(str, arguments)],
+            [*launch, "-m", *map(str, command)],
             stdout=file,
             stderr=file,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -61,9 +61,9 @@ def torchrun(module: str, *arguments: object, log: Path) -> Iterator[subprocess.
             process.wait()
 
 
-def run(module: str, *arguments: object, log: Path) -> int:
-    with torchrun(module, *arguments, log=log) as process:
-        return process.wait(timeout=300)
+def run(*command: object, log: Path) -> int:
+    with torchrun(*command, log=log) as process:
+        return process.wait()
 
 
 def rank_one(process: subprocess.Popen[bytes]) -> int:
@@ -88,17 +88,16 @@ def test_a_killed_rank_ends_the_command_and_calling_it_again_continues(
 ) -> None:
     runs, out, log = tmp_path / "runs", tmp_path / "out", tmp_path / "log"
     study = ("spectrum.study", toml, "--runs", runs, "--out", out)
-    with torchrun(*study, log=log) as process:
-        deadline = time.monotonic() + 120
-        while not list(runs.glob("*/checkpoint.pt")):
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.01)
+    hold = Hold(tmp_path / "hold", 6)  # in the second epoch
+    with torchrun("tests.held", hold.folder, *study, log=log) as process:
+        ranks = hold.wait(2)
         killed = rank_one(process)
+        assert killed in ranks
         os.kill(killed, signal.SIGKILL)
-        assert process.wait(timeout=120) == 1
+        hold.release()
+        assert process.wait() == 1
     (checkpoint,) = runs.glob("*/checkpoint.pt")
-    epochs = len(torch.load(checkpoint, weights_only=True)["curve"])
-    assert 1 <= epochs < 6
+    assert len(torch.load(checkpoint, weights_only=True)["curve"]) == 1
     assert not list(runs.glob("*/result.json"))
 
     assert run(*study, log=log) == 0, log.read_text()

@@ -1,7 +1,7 @@
 """Runs on a real Ray cluster, whose nodes and processes are really killed."""
 
-import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -14,21 +14,26 @@ import pytest
 
 from spectrum import SearchConfig, StudyConfig, run_search, run_study
 from spectrum.executors.engines import open_engine
-from spectrum.executors.ray import RayExecutor
 from spectrum.executors.ray_cluster import _make_engine
 from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
 from spectrum.runs.execute import execute_safely
+from spectrum.runs.result import FILES_OF
 from spectrum.runs.store import Store
 from spectrum.study.plan import make_plan
-from tests.search.processes import wait_for
+from tests.forked import wait_for
+from tests.held import HeldRayWorker, Hold
 from tests.small_studies import FIELDS, weights
 
 pytest.importorskip("ray", reason="there is no Ray")
 
 from ray.cluster_utils import Cluster
 
-EPOCHS = 40  # about a second, long enough to be killed in the middle
+from spectrum.executors import ray as ray_module
+from spectrum.executors.ray import RayExecutor
+
+EPOCHS = 10
+STEPS = 4  # of an epoch
 FIGURES = ["run_id", "val_top1", "test_top1", "test_top5", "test_loss", "epochs", "status"]
 # Ray notices lost nodes within two seconds, not twenty.
 FAST_HEALTH_CHECKS = {
@@ -64,6 +69,19 @@ def on_cluster(
         return small_study(**{"engine": "ray", "address": cluster.address, **changes})
 
     return make
+
+
+@pytest.fixture
+def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hold:
+    """Holds training on the cluster."""
+    hold, variables = Hold(tmp_path / "hold", STEPS // 2), ray_module.worker_variables
+    monkeypatch.setattr(ray_module, "RayWorker", HeldRayWorker)
+    monkeypatch.setattr(
+        ray_module,
+        "worker_variables",
+        lambda threads: {**variables(threads), "HELD": str(hold.folder)},
+    )
+    return hold
 
 
 @pytest.fixture(scope="module")
@@ -147,18 +165,21 @@ def test_a_study_on_a_cluster_gives_the_results_of_this_machine(
 
 
 def test_a_run_whose_process_and_then_node_is_lost_goes_on_from_its_last_epoch(
-    cluster: Cluster, on_cluster: Callable[..., StudyConfig], long_run: Path
+    cluster: Cluster, on_cluster: Callable[..., StudyConfig], long_run: Path, hold: Hold
 ) -> None:
     config = on_cluster(segments="C", epochs=EPOCHS)
     store = Store(config.runs)
     (run,) = planned(config)
+    hold.hold_at(3 * STEPS + 2)
     with open_engine(config) as engine, engine.make_executor(store) as executor:
         executor.submit(run)
         first = events_until(executor, epoch=3)
         ((process, _),) = worker_processes(cluster).items()
+        hold.hold_at(4 * STEPS + 2)  # of the next process, which starts after three epochs
         os.kill(process, signal.SIGKILL)
-        second = events_until(executor, epoch=8)
+        second = events_until(executor, epoch=7)
         ((_, node),) = worker_processes(cluster).items()
+        hold.release()
         os.kill(raylet_of(node), signal.SIGKILL)
         third = events_until(executor, "finished")
     cluster.remove_node(node)
@@ -177,8 +198,9 @@ def test_a_run_whose_process_and_then_node_is_lost_goes_on_from_its_last_epoch(
 
 
 def test_runs_stop_at_the_end_of_an_epoch_or_before_they_start(
-    cluster: Cluster, on_cluster: Callable[..., StudyConfig], long_run: Path
+    cluster: Cluster, on_cluster: Callable[..., StudyConfig], long_run: Path, hold: Hold
 ) -> None:
+    hold.hold_at(STEPS + 2)  # until they are asked to stop
     config = on_cluster(segments="C,1", epochs=EPOCHS)
     store = Store(config.runs)
     run, waiting = planned(config)
@@ -198,7 +220,8 @@ def test_runs_stop_at_the_end_of_an_epoch_or_before_they_start(
         wait_for(lambda: not worker_processes(cluster))  # an idle worker is shut down
         assert not list(Path(tempfile.gettempdir()).glob(f"spectrum-{process}-*"))
         assert store.result(run.id) is None
-        epochs = len(store.curve(run.id))
+        epochs = len((store.folder(run.id) / "curve.jsonl").read_text().splitlines())
+        hold.release()
         executor.submit(run)
         events_until(executor, epoch=epochs + 1)
     wait_for(lambda: not worker_processes(cluster))  # it ends within its context
@@ -246,9 +269,9 @@ def test_the_result_of_a_run_that_another_process_trains_is_awaited(
             executor.submit(run)
             assert "another process trains this run" in next_of(executor, "note").values["text"]
             assert executor.next_event(1) is None
-            result = json.loads((long_run / run.id / "result.json").read_text())
-            other.finish(run.id, result)
-        assert next_of(executor, "finished").values == result
+            for name in (*FILES_OF["done"], "result.json"):
+                shutil.copy(long_run / run.id / name, other.folder(run.id))
+        assert next_of(executor, "finished").values == Store(long_run).result(run.id)
         assert not worker_processes(cluster)
 
 

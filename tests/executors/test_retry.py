@@ -57,7 +57,7 @@ class FakeExecutor(Executor[LocalEngine, FakeWorker]):
 
     def events(self) -> list[tuple[str, object]]:
         """The kind and the first value of all events so far."""
-        events = iter(lambda: self.next_event(0.01), None)
+        events = iter(lambda: self.next_event(0), None)
         return [(event.kind, next(iter(event.values.values()))) for event in events]
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spectrum import SegmentedConv
 from spectrum.kernels import plan_of
 from spectrum.kernels.plans import _tuned_plans, save_tuned_plan
 from spectrum.kernels.tune import time_plans, tune
+from tests.damage import damaged
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +31,7 @@ X = torch.randn(2, 24, 9, 9)
 
 def test_the_fastest_plan_is_stored_and_used(cache_folder: Path) -> None:
     fastest = tune(CONV, X, seconds=0)  # type: ignore[arg-type]
-    stored = json.loads((cache_folder / "plans.json").read_text())
-    assert list(stored.values()) == [fastest]
+    assert list(_tuned_plans().values()) == [fastest]
     _tuned_plans.cache_clear()  # as in another process
     assert plan_of(CONV, X) == fastest  # type: ignore[arg-type]
     assert CONV.weight.grad is None
@@ -45,12 +47,43 @@ def test_every_possible_plan_is_timed() -> None:
     assert set(time_plans(strided, X, seconds=0)) == {"native", "merged", "relaid"}  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"half', '{"a": "nonsense"}'])
-def test_a_damaged_file_is_ignored(cache_folder: Path, content: str) -> None:
+@given(st.data())
+def test_damage_to_the_stored_plans_changes_only_time(
+    cache_folder: Path, data: st.DataObject
+) -> None:
+    expected = plan_of(CONV, X)  # type: ignore[arg-type]
+    for plan, x in (("merged", X), ("relaid", X[:1])):
+        save_tuned_plan(CONV, x, plan)  # type: ignore[arg-type]
+    with damaged(data, cache_folder / "plans.json"):
+        _tuned_plans.cache_clear()
+        assert plan_of(CONV, X) in (expected, "merged")  # type: ignore[arg-type]
+    (cache_folder / "plans.json").unlink()
+    _tuned_plans.cache_clear()
+
+
+@pytest.mark.parametrize("content", [{"a": "fast"}, {"a": None}, {"a": ["native"]}])
+def test_foreign_plans_are_ignored_with_one_line(
+    cache_folder: Path, content: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
     expected = plan_of(CONV, X)  # type: ignore[arg-type]
     cache_folder.mkdir()
-    (cache_folder / "plans.json").write_text(content)
+    path = cache_folder / "plans.json"
+    path.write_text(json.dumps(content))
     _tuned_plans.cache_clear()
-    assert plan_of(CONV, X) == expected  # type: ignore[arg-type]
-    save_tuned_plan(CONV, X, "nonsense")  # type: ignore[arg-type]
-    assert plan_of(CONV, X) == expected  # type: ignore[arg-type]
+    for _ in range(2):
+        assert plan_of(CONV, X) == expected  # type: ignore[arg-type]
+    (line,) = caplog.messages
+    assert str(path) in line
+    assert "\n" not in line
+    save_tuned_plan(CONV, X, "relaid")
+    assert plan_of(CONV, X) == "relaid"  # type: ignore[arg-type]
+
+
+def test_plans_that_were_stored_without_a_checksum_are_used(cache_folder: Path) -> None:
+    save_tuned_plan(CONV, X, "relaid")
+    path = cache_folder / "plans.json"
+    plans = json.loads(path.read_text())
+    del plans["sha256"]
+    path.write_text(json.dumps(plans))
+    _tuned_plans.cache_clear()
+    assert plan_of(CONV, X) == "relaid"  # type: ignore[arg-type]

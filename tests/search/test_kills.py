@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -35,6 +37,17 @@ def first_epochs(runs: Path) -> dict[str, float]:
         path.parent.name: torch.load(path, weights_only=True)["curve"][0]["seconds"]
         for path in runs.glob("*/checkpoint.pt")
     }
+
+
+@contextmanager
+def stopped(worker: int) -> Iterator[None]:
+    """A worker is stopped, and goes on in the end if it is still there."""
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGCONT)
 
 
 def database(folder: Path) -> Path:
@@ -92,13 +105,11 @@ def test_a_worker_may_be_killed_or_stopped(tmp_path: Path, undisturbed: Path) ->
         wait_for(lambda: "it continues from its last checkpoint" in driver.said)
 
         (run_id,) = begun
-        (worker,) = hold.wait()
-        os.kill(worker, signal.SIGSTOP)
-        beats: set[str] = set()
-        # Seconds go by. A trial without a heartbeat for three of them counts as lost.
-        wait_for(lambda: beats.update(heartbeats(tmp_path)) or len(beats) > 5)
-        hold.release()
-        os.kill(worker, signal.SIGCONT)
+        with stopped(*hold.wait()):
+            beats: set[str] = set()
+            # Seconds go by. A trial without a heartbeat for three of them counts as lost.
+            wait_for(lambda: beats.update(heartbeats(tmp_path)) or len(beats) > 5)
+            hold.release()
         assert driver.end() == 0, driver.said
     trials = read_trials(sqlite(tmp_path))
     check_nothing_is_lost(trials, runs, undisturbed)
@@ -158,13 +169,12 @@ def interrupt(driver: Driver, times: int, hold: Hold) -> None:
     For two interrupts the worker is stopped first, so that its epoch doesn't end.
     """
     workers = hold.wait()
-    if times == 2:
-        os.kill(workers[0], signal.SIGSTOP)
-    driver.send(signal.SIGINT)
-    wait_for(lambda: "no new trial starts" in driver.said)
-    if times == 2:
+    with stopped(*workers) if times == 2 else nullcontext():
         driver.send(signal.SIGINT)
-    assert driver.end() == 130, driver.said
+        wait_for(lambda: "no new trial starts" in driver.said)
+        if times == 2:
+            driver.send(signal.SIGINT)
+        assert driver.end() == 130, driver.said
     wait_for(lambda: not any(map(is_worker, workers)))
 
 

@@ -188,6 +188,7 @@ def test_a_stopped_command_keeps_checkpoints_and_leaves_no_worker(
             "interrupted, 0 of 2 runs are done; run the same command to continue"
         )
     wait_for(lambda: not any(map(is_worker, workers)))
+    assert "Traceback" not in (tmp_path / "said").read_text()
     assert len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2
 
 
