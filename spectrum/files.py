@@ -17,6 +17,7 @@ from spectrum.errors import DamagedFile
 
 _LOG = logging.getLogger(__name__)
 _CHECKSUM = "sha256"
+_LONGEST_PATH = 4095  # bytes, as on Linux
 
 
 def as_path(path: Path | str) -> Path:
@@ -25,8 +26,9 @@ def as_path(path: Path | str) -> Path:
     Raises:
         ValueError: there is no such user, or it can't be the path of a file.
     """
-    if "\0" in str(path):
-        raise ValueError("must be a path, without the character of value 0")
+    if "\0" in str(path) or len(os.fsencode(str(path))) > _LONGEST_PATH:
+        limit = f"must be a path of at most {_LONGEST_PATH} bytes, without the character of value 0"
+        raise ValueError(limit)
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -30,6 +30,7 @@ class Column(NamedTuple):
         low: the least number that it may hold.
         high: the largest number that it may hold.
         is_whole: whether its numbers are whole.
+        is_truth: whether its values are True and False.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Column(NamedTuple):
     low: float = -math.inf
     high: float = math.inf
     is_whole: bool = False
+    is_truth: bool = False
 
 
 _PRECISION = mean_average_precision()
@@ -57,7 +59,7 @@ ROW = (
     Column("segments", "point", is_text=True, field=("network", "segments")),
     Column("match", "run", is_text=True),
     Column("activation", "point", is_text=True, field=("network", "activation")),
-    Column("residual", "point", field=("network", "residual")),
+    Column("residual", "point", field=("network", "residual"), is_truth=True),
     Column("hidden", "point", is_text=True, field=("network", "hidden")),
     Column("dropout", "point", field=("network", "dropout"), low=0, high=1),
     Column("width", "point", field=("network", "width"), low=0),
@@ -110,7 +112,17 @@ COMPARED = (
 )
 """The columns of a comparison, after its numbers of runs and examples and the measure."""
 
-_SUMMARY = ("runs", "examples", "failed", "left_out", "val_low", "val_high", LATENCY, *COMPARED)
+_SUMMARY = (
+    "runs",
+    "seeds",
+    "examples",
+    "failed",
+    "left_out",
+    "val_low",
+    "val_high",
+    LATENCY,
+    *COMPARED,
+)
 NOT_OF_POINT = {
     *(column.name for column in (*ROW, *ORIGIN, *MULTI_LABEL) if column.role != "point"),
     *_SUMMARY,

@@ -23,3 +23,6 @@ SUMMED_COLUMNS = (
     "separable_macs",
 )
 """The costs of a layer; those of a flow or a network are their sums."""
+
+OTHER_MACS = "other_macs"
+"""A further cost, which tables have only if a network has some."""

@@ -20,8 +20,10 @@ from spectrum.analysis.folder import (
     load_correct,
     load_results,
     read_study,
+    read_together,
 )
 from spectrum.analysis.measure import ACCURACY, infer_measure
+from spectrum.analysis.schema import require_columns
 from spectrum.analysis.sentences import state_evidence
 from spectrum.analysis.statistics import (
     point_columns,
@@ -85,7 +87,7 @@ def read_results(folder: Path | str, over: str | None = None) -> StudyResults:
         ValueError: the folder holds no study, or no results.
     """
     rows, study = load_results(folder), read_study(folder)
-    over = over or str(study.get("compare", "segments"))
+    over = over or str(study.get("compare") or "segments")
     if study.get("sample"):
         return StudyResults(rows, pool_samples_as_seeds(rows, over), over, "sampled combination")
     return StudyResults(rows, rows, over, "seed")
@@ -97,13 +99,14 @@ def analyze_study(folder: Path | str) -> StudyAnalysis:
     Raises:
         ValueError: the folder holds no study, or no results.
     """
-    rows, results, over, unit = read_results(folder)
-    try:
-        evidence = gather_evidence(results, _answers_of(folder, rows), over=over)
-    except ValueError as error:  # the results are still good
-        sentences = [f"Nothing can be compared: {error}."]
-        unknown = summarize(results).assign(test_low=math.nan, test_high=math.nan)
-        return StudyAnalysis(rows, results, None, unknown, sentences, over)
+    with read_together(folder):
+        rows, results, over, unit = read_results(folder)
+        try:
+            evidence = gather_evidence(results, _answers_of(folder, rows), over=over)
+        except ValueError as error:  # the results are still good
+            sentences = [f"Nothing can be compared: {error}."]
+            unknown = summarize(results).assign(test_low=math.nan, test_high=math.nan)
+            return StudyAnalysis(rows, results, None, unknown, sentences, over)
     sentences = state_evidence(evidence, over, unit)
     return StudyAnalysis(rows, results, evidence, summarize(results, evidence), sentences, over)
 
@@ -128,8 +131,16 @@ def compare_points(
         ValueError: the folder holds no study, its files are damaged, or the reference isn't one of
             the values compared.
     """
-    read = read_results(folder, over)
-    return gather_evidence(read.results, _answers_of(folder, read.rows), reference, read.over)
+    return _read_evidence(folder, reference, over)[1]
+
+
+def _read_evidence(
+    folder: Path | str, reference: str | None = None, over: str | None = None
+) -> tuple[StudyResults, pd.DataFrame]:
+    with read_together(folder):
+        read = read_results(folder, over)
+        answers_of = _answers_of(folder, read.rows)
+        return read, gather_evidence(read.results, answers_of, reference, read.over)
 
 
 def compare_study(study: Study, over: str | None = None) -> tuple[pd.DataFrame, str]:
@@ -139,11 +150,17 @@ def compare_study(study: Study, over: str | None = None) -> tuple[pd.DataFrame, 
         study: the folder of the study, or its evidence, as ``compare_points`` returns it.
         over: the field whose values are compared; None for ``StudyConfig.compare`` of a folder, and
             for segments in evidence.
+
+    Raises:
+        ValueError: the folder holds no study, its files are damaged, or the table is another one.
     """
-    if isinstance(study, pd.DataFrame):
-        return study, over or "segments"
-    read = read_results(study, over)
-    return gather_evidence(read.results, _answers_of(study, read.rows), over=read.over), read.over
+    if not isinstance(study, pd.DataFrame):
+        read, evidence = _read_evidence(study, over=over)
+        return evidence, read.over
+    over = over or "segments"
+    columns = (over, "segments", "runs", "reference", "difference", "difference_low")
+    require_columns("study", study, [*columns, "difference_high"], "compare_points")
+    return study, over
 
 
 def summarize_study(study: Study, evidence: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -155,13 +172,17 @@ def summarize_study(study: Study, evidence: pd.DataFrame | None = None) -> pd.Da
         evidence: for results, one row per point as ``compare_points`` returns it.
 
     Raises:
-        ValueError: the folder holds no study, or its files are damaged.
+        ValueError: the folder holds no study, its files are damaged, or the table is another one.
     """
     if not isinstance(study, pd.DataFrame):
-        read = read_results(study)
-        found = gather_evidence(read.results, _answers_of(study, read.rows), over=read.over)
+        read, found = _read_evidence(study)
         return summarize(read.results, found)
-    return summarize(study, evidence) if "run_id" in study else study
+    if "run_id" in study:
+        return summarize(study, evidence)
+    columns = ("segments", "params", "macs", "failed", "seeds", "examples", "train_seconds")
+    measured = [infer_measure(study).test_column, "test_low", "test_high"]
+    require_columns("study", study, [*columns, *measured], "summarize")
+    return study
 
 
 def _answers_of(folder: Path | str, rows: pd.DataFrame) -> AnswersOf:

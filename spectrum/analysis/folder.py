@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spectrum.analysis.columns import CURVE, LATENCY, MULTI_LABEL, ORIGIN, ROW, Column
 from spectrum.analysis.measure import (
@@ -21,8 +23,8 @@ from spectrum.analysis.measure import (
     infer_measure_from_names,
     mean_average_precision,
 )
-from spectrum.analysis.schema import check_cells, check_rows
-from spectrum.errors import DamagedFile, FieldError, as_text
+from spectrum.analysis.schema import check_cells, check_rows, refuse_rows
+from spectrum.errors import DamagedFile, FieldError, first_field_error
 from spectrum.files import as_path, read_file, write_atomic
 
 STUDY = "study.json"
@@ -32,11 +34,16 @@ CORRECT = "correct.npz"
 AVERAGE_PRECISION = "average_precision.npz"
 CHECKSUMS = "SHA256SUMS"
 
-# The fields of a study that this package reads, with the types that they may have.
-_READ_FIELDS: dict[str, tuple[type, ...]] = {
-    "compare": (str, type(None)),
-    "sample": (int, type(None)),
-}
+
+class _StudyFields(BaseModel):
+    """The fields of a study that this package reads. Earlier versions wrote fewer."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    compare: Annotated[str, Field(min_length=1)] | None = None
+    sample: Annotated[int, Field(gt=0)] | None = None
+
+
 _FURTHER = (
     Column(LATENCY, "cost", low=0),
     Column(MAP_AT, "cost", low=1, is_whole=True),
@@ -85,6 +92,29 @@ def read_checked(path: Path) -> bytes:
     return content
 
 
+@contextmanager
+def read_together(folder: Path | str) -> Iterator[None]:
+    """Makes sure that all files which are read within are of one writing.
+
+    Raises:
+        DamagedFile: another process has written the files anew meanwhile.
+    """
+    path = _path_in(folder, CHECKSUMS)
+    before = _read_checksums(path)
+    yield
+    if _read_checksums(path) != before:
+        raise DamagedFile(path, "the folder was written anew while it was read; read it again")
+
+
+def _path_in(folder: Path | str, name: str) -> Path:
+    try:
+        return as_path(folder) / name
+    except ValueError as error:
+        raise FieldError("folder", folder, str(error)) from None
+    except TypeError:
+        raise FieldError("folder", type(folder).__name__, "must be the path of a folder") from None
+
+
 def _read_checksums(path: Path) -> dict[str, str]:
     try:
         lines = read_file(path).decode().splitlines()
@@ -114,7 +144,7 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     Raises:
         ValueError: the folder holds no results, or they can't be read.
     """
-    path, columns = as_path(folder) / RESULTS, (*ROW, *ORIGIN, *MULTI_LABEL, *_FURTHER)
+    path, columns = _path_in(folder, RESULTS), (*ROW, *ORIGIN, *MULTI_LABEL, *_FURTHER)
     results = read_rows(
         folder,
         RESULTS,
@@ -127,7 +157,16 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     )
     if infer_measure_from_names(results.columns) != ACCURACY:
         _check_columns(path, results, [column.name for column in MULTI_LABEL])
+    if results.empty:
+        raise DamagedFile(path, "it holds no runs")
     check_rows(path, results, columns)
+    measured = [column.name for column in columns if column.role == "measured"]
+    measured = [*results.columns.intersection(measured)]
+    others = [*results.columns.difference(measured)]
+    refuse_rows(path, results, "run_id", results.duplicated(others), "must be in one row")
+    # Points of equal content, such as two copies of a folder of images, share their runs.
+    is_other = results.duplicated("run_id") & ~results.duplicated(["run_id", *measured])
+    refuse_rows(path, results, "run_id", is_other, "must have one result")
     return results
 
 
@@ -153,7 +192,9 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
         types={"run_id": str},
         missing_if_empty=[*names[1:], mean_average_precision().validation_column],
     )
-    check_rows(as_path(folder) / CURVES, curves, (*CURVE, *MULTI_LABEL))
+    path, is_repeated = _path_in(folder, CURVES), curves.duplicated(["run_id", "epoch"])
+    check_rows(path, curves, (*CURVE, *MULTI_LABEL))
+    refuse_rows(path, curves, "epoch", is_repeated, "must be in one row of its run")
     return curves
 
 
@@ -180,7 +221,7 @@ def read_rows(
     Raises:
         ValueError: there is no such file, it is damaged, or it lacks a column.
     """
-    path = as_path(folder) / name
+    path = _path_in(folder, name)
     try:
         text = read_checked(path).decode("utf-8-sig")
         check_cells(path, text)
@@ -188,6 +229,7 @@ def read_rows(
             StringIO(text),
             dtype=types,
             index_col=False,
+            low_memory=False,  # the type of a column follows from all of its cells
             keep_default_na=False,
             na_values={column: [""] for column in missing_if_empty},
         )
@@ -213,7 +255,7 @@ def read_study(folder: Path | str) -> dict[str, Any]:
     Raises:
         ValueError: the folder holds no study, or its file is damaged.
     """
-    path = as_path(folder) / STUDY
+    path = _path_in(folder, STUDY)
     try:
         study = json.loads(read_checked(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -224,9 +266,10 @@ def read_study(folder: Path | str) -> dict[str, Any]:
         raise DamagedFile(path, f"it isn't JSON ({error})") from error
     if not isinstance(study, dict):
         raise DamagedFile(path, "it doesn't hold the fields of a study")
-    for name, kinds in _READ_FIELDS.items():
-        if not isinstance(study.get(name), kinds):
-            raise DamagedFile(path, f"{name} (={as_text(study.get(name))}) is of another type")
+    try:
+        _StudyFields.model_validate(study)
+    except ValidationError as error:
+        raise DamagedFile(path, str(first_field_error(error))) from None
     return study
 
 
@@ -239,7 +282,7 @@ def load_correct(folder: Path | str) -> dict[str, NDArray[np.bool_]]:
     Raises:
         ValueError: the file doesn't exist or can't be read.
     """
-    return read_arrays(as_path(folder) / CORRECT, np.dtype(bool))
+    return read_arrays(_path_in(folder, CORRECT), np.dtype(bool))
 
 
 def load_average_precision(folder: Path | str) -> dict[str, NDArray[np.float32]]:
@@ -251,7 +294,12 @@ def load_average_precision(folder: Path | str) -> dict[str, NDArray[np.float32]]
     Raises:
         ValueError: the file doesn't exist or can't be read.
     """
-    return read_arrays(as_path(folder) / AVERAGE_PRECISION, np.dtype(np.float32))
+    path = _path_in(folder, AVERAGE_PRECISION)
+    arrays = read_arrays(path, np.dtype(np.float32))
+    for run_id, values in arrays.items():
+        if ((values < 0) | (values > 1)).any():
+            raise DamagedFile(path, f"run {run_id} has values outside 0..1")
+    return arrays
 
 
 def read_arrays(

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spectrum.analysis.measure import infer_measure
+from spectrum.analysis.schema import require_columns
 from spectrum.errors import FieldError
 
 Cost: TypeAlias = Literal["params", "macs", "train_seconds"]
@@ -35,6 +36,7 @@ def pareto_front(summary: pd.DataFrame, cost: Cost) -> pd.DataFrame:
     if cost not in get_args(Cost):
         raise FieldError("cost", cost, f"must be one of {', '.join(get_args(Cost))}")
     test = infer_measure(summary).test_column
+    require_columns("summary", summary, [cost, test], "summarize", may_be_empty=True)
     known = summary.dropna(subset=[cost, test]).sort_values(cost, kind="stable")
     return known[undominated(known[[cost, test]].to_numpy(dtype=float) * (1, -1))]
 

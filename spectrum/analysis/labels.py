@@ -6,6 +6,8 @@ import textwrap
 
 import pandas as pd
 
+from spectrum.errors import printable
+
 BUDGET_TOLERANCE = 0.03  # costs that were matched to one budget differ by less
 
 
@@ -42,7 +44,8 @@ def format_count_range(costs: pd.Series) -> str:
 
 def wrap_setting(segments: str) -> str:
     """A setting of the dial with one part per line, shortened where it has many parts."""
-    parts = [part if len(part) <= 20 else f"{part[:17]}..." for part in segments.split("+")]
+    parts = printable(segments).split("+")
+    parts = [part if len(part) <= 20 else f"{part[:17]}..." for part in parts]
     if len(parts) > 4:
         return f"{len(parts)} layers:\n{textwrap.shorten(' '.join(parts), 18, placeholder='...')}"
     return "\n".join(parts)
@@ -50,14 +53,15 @@ def wrap_setting(segments: str) -> str:
 
 def shorten_setting(segments: str) -> str:
     """A setting of the dial on one line, shortened where it has many parts."""
-    return " ".join(wrap_setting(segments).split()) if segments.count("+") > 3 else segments
+    has_many = segments.count("+") > 3
+    return " ".join(wrap_setting(segments).split()) if has_many else printable(segments)
 
 
 def field_label(column: str, value: object) -> str:
     """A field and its value, such as ``order spatial_only`` or ``hidden none``."""
-    return f"{column} {format_value(value)}"
+    return f"{printable(column)} {format_value(value)}"
 
 
 def format_value(value: object) -> str:
-    """The value of a field as text; ``none`` for an empty one, such as no hidden layers."""
-    return str(value) or "none"
+    """The value of a field as one line; ``none`` for an empty one, such as no hidden layers."""
+    return printable(str(value)) or "none"

@@ -9,6 +9,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spectrum.errors import FieldError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -93,7 +95,13 @@ def infer_measure_from_names(names: Container[str]) -> Measure:
 
 
 def infer_measure(rows: pd.DataFrame) -> Measure:
-    """The measure of a table of results, trials or evidence, or of a summary."""
+    """The measure of a table of results, trials or evidence, or of a summary.
+
+    Raises:
+        ValueError: it is no DataFrame.
+    """
+    if not hasattr(rows, "columns"):
+        raise FieldError("rows", type(rows).__name__, "must be a DataFrame")
     measure = infer_measure_from_names(rows.columns)
     if measure == ACCURACY or MAP_AT not in rows or rows[MAP_AT].nunique() != 1:
         return measure

@@ -8,7 +8,9 @@ import pandas as pd
 
 from spectrum.analysis.labels import field_label, shorten_setting
 from spectrum.analysis.measure import Measure, infer_measure
+from spectrum.analysis.schema import require_columns
 from spectrum.analysis.statistics import split_into_curves, varied_columns
+from spectrum.errors import counted
 
 
 def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "seed") -> list[str]:
@@ -29,6 +31,8 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
         return shorten_setting(str(value)) if over == "segments" else field_label(over, value)
 
     measure = infer_measure(evidence)
+    known = ("runs", "examples", "left_out", "worse_than", "test_low", "test_high")
+    require_columns("evidence", evidence, [over, measure.test_column, *known], "compare_points")
     columns = varied_columns(evidence, over)
     evidence = evidence.assign(
         point=evidence[over].map(named),
@@ -50,7 +54,8 @@ def _describe_comparison(rows: pd.DataFrame, unit: str, measure: Measure) -> str
             return f"{rows['point'].iloc[0]} has no finished run."
         return f"No {unit} has a finished run at each of {_join(rows['point'])}."
     seeds, examples = int(compared["runs"].iloc[0]), int(compared["examples"].iloc[0])
-    sentences = [_claim(compared, f"{seeds} {unit}{'s' * (seeds > 1)}", f"{examples:,}", measure)]
+    of_examples = counted(examples, "test example")
+    sentences = [_claim(compared, counted(seeds, unit), of_examples, measure)]
     if seeds == 1:
         sentences.append(f"This holds for these trained networks only; other {unit}s may differ.")
     absent = list(rows["point"][rows["runs"] == 0])
@@ -58,7 +63,7 @@ def _describe_comparison(rows: pd.DataFrame, unit: str, measure: Measure) -> str
         sentences.append(f"{_join(absent)} {_verb(absent, 'has', 'have')} no finished run.")
     left_out = int(rows["left_out"].iloc[0])
     if left_out:
-        are = f"1 {unit} is" if left_out == 1 else f"{left_out} {unit}s are"
+        are = f"{counted(left_out, unit)} {'is' if left_out == 1 else 'are'}"
         sentences.append(f"{are} left out, because not every compared point has a finished run.")
     return " ".join(sentences)
 
@@ -72,8 +77,8 @@ def _claim(rows: pd.DataFrame, seeds: str, examples: str, measure: Measure) -> s
         row = rows.iloc[0]
         return (
             f"{points[0]} has {measure.name_with_article} of {row[measure.test_column]:.4f} "
-            f"({row['test_low']:.4f} to {row['test_high']:.4f}; {seeds}, {examples} test "
-            "examples), and there is nothing to compare it with."
+            f"({row['test_low']:.4f} to {row['test_high']:.4f}; {seeds}, {examples}), and there is "
+            "nothing to compare it with."
         )
     if len(top) == 1 and all(top[0] in better for better in worse.values()):
         better_than = (
@@ -81,13 +86,13 @@ def _claim(rows: pd.DataFrame, seeds: str, examples: str, measure: Measure) -> s
             if len(points) == 2
             else f"{top[0]} is best: its {measure.name} is higher than that of {_join(list(worse))}"
         )
-        return f"{better_than} ({seeds}, {examples} test examples)."
+        return f"{better_than} ({seeds}, {examples})."
     tied = _join(top)
     if len(top) == 1:
         # The top point has the highest mean, but some points are only worse than other points.
         undecided = [point for point, better in worse.items() if top[0] not in better]
         tied = f"{top[0]} and {_join(undecided, 'or')}"
-    clauses = [f"{tied} can't be told apart with {seeds} and {examples} test examples"]
+    clauses = [f"{tied} can't be told apart with {seeds} and {examples}"]
     losers: dict[tuple[str, ...], list[str]] = {}
     for point, better in worse.items():
         losers.setdefault(tuple(p for p in better if p in top) or tuple(better), []).append(point)

@@ -11,6 +11,7 @@ from scipy import stats
 from spectrum.analysis.columns import NOT_OF_POINT, TASK_COLUMNS
 from spectrum.analysis.labels import field_label
 from spectrum.analysis.measure import infer_measure
+from spectrum.analysis.schema import require_columns
 from spectrum.errors import FieldError
 
 
@@ -134,8 +135,9 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
     """Compute the means and 95% intervals of every point from its runs.
 
     Where ``evidence`` compares a point, its mean and interval on the test split come from there;
-    that interval is for new seeds and new test examples. Every other interval is Student's t over
-    seeds alone, for the given examples, and is missing (NaN) for a single run.
+    that interval is for new seeds and new test examples, or for new test examples alone if it
+    compares a single seed. Every other interval is Student's t over seeds alone, for the given
+    examples, and is missing (NaN) for a single run.
 
     Args:
         results: one row per run, as ``load_results`` returns it.
@@ -146,17 +148,21 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
         ``macs``; ``latency`` in milliseconds where the results have it; ``runs`` and ``failed``,
         the numbers of its runs and of those that failed; ``test_top1`` and ``val_top1``, means as
         fractions, with the bounds ``test_low``, ``test_high``, ``val_low`` and ``val_high``;
-        ``examples``, the number of test examples that the interval on the test split accounts for,
-        0 if it is for seeds alone; and ``train_seconds``, a mean. Images with several labels have
+        ``seeds`` and ``examples``, the numbers of seeds and of test examples that the interval on
+        the test split accounts for, with 0 examples if it is for seeds alone; and
+        ``train_seconds``, a mean. Images with several labels have
         ``test_map`` and ``val_map`` instead of ``test_top1`` and ``val_top1``.
 
     Raises:
-        ValueError: If the evidence lacks a column of the results' points, as the evidence of a
-            sampled study does.
+        ValueError: If the results are another table or empty, or the evidence lacks a column of the
+            results' points, as the evidence of a sampled study does.
     """
+    measure = infer_measure(results)
+    columns = ("run_id", "match", "params", "macs", "status", "train_seconds")
+    measured = (measure.test_column, measure.validation_column)
+    require_columns("results", results, [*columns, *measured], "load_results")
     keys = point_columns(results)
     costs = ["params", "macs", *(["latency"] if "latency" in results else [])]
-    measure = infer_measure(results)
     rows = []
     for values, rows_of_point in results.groupby(keys, sort=False, dropna=False):
         runs = rows_of_point.drop_duplicates("run_id")  # a run that two studies share counts once
@@ -168,8 +174,9 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
                 "match": runs["match"].iloc[0],
                 **{cost: runs[cost].iloc[0] for cost in costs},
                 "runs": len(runs),
-                "examples": 0,
                 "failed": int((runs["status"] != "done").sum()),
+                "seeds": int((runs["status"] == "done").sum()),
+                "examples": 0,
                 measure.test_column: test.mean,
                 "test_low": test.low,
                 "test_high": test.high,
@@ -182,13 +189,26 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
     summary = pd.DataFrame(rows)
     if evidence is None:
         return summary
+    interval = (measure.test_column, "test_low", "test_high")
+    require_columns("evidence", evidence, ["runs", "examples", *interval], "compare_points")
     absent = [name for name in keys if name not in evidence]
     if absent:
         allowed = f"must be of the same points as results; no {', '.join(absent)}"
         raise FieldError("evidence", len(evidence), allowed)
-    compared = evidence[evidence["runs"] > 0].set_index(keys)
+    compared = evidence.assign(seeds=evidence["runs"])[evidence["runs"] > 0].set_index(keys)
     places = pd.MultiIndex.from_frame(summary[keys])
-    for name in ("examples", measure.test_column, "test_low", "test_high"):
+    for name in ("seeds", "examples", *interval):
         known = compared[name].reindex(places).to_numpy()
         summary[name] = summary[name].where(pd.isna(known), known)
-    return summary.astype({"examples": int})
+    return summary.astype({"seeds": int, "examples": int})
+
+
+def interval_source(summary: pd.DataFrame) -> str:
+    """Says where the intervals of a summary come from, if that isn't seeds and test examples."""
+    known = summary[summary["test_low"].notna()]
+    of_seeds = known["examples"] == 0
+    of_images = ~of_seeds & (known["seeds"] < 2)
+    kinds = {"seeds": of_seeds, "test images": of_images}
+    alone = " or ".join(name for name, is_alone in kinds.items() if is_alone.any())
+    some = "" if (of_seeds | of_images).all() else "some "
+    return f"{some}from {alone} alone" if alone else ""

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectrum.analysis.front import undominated
 from spectrum.analysis.measure import infer_measure
+from spectrum.analysis.schema import require_columns
 from spectrum.errors import FieldError
 
 _COSTS = ("params", "macs", "latency")
@@ -36,7 +37,15 @@ def finished_trials(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
     if first not in goals or len(set(goals)) < len(goals) or {*goals} - {first, *_COSTS}:
         allowed = f"{first} and any of {', '.join(_COSTS)}, each once"
         raise FieldError("goals", list(goals), f"must be {allowed}")
+    require_columns("trials", trials, ["state", *goals], "load_trials", may_be_empty=True)
     return trials[trials["state"] == "done"].dropna(subset=list(goals))
+
+
+def renumber(trials: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """The trials with the index 0, 1, 2, ..., after a check that they have some columns."""
+    required = ["state", *columns]
+    require_columns("trials", trials, required, "load_trials", may_be_empty=True)
+    return trials.reset_index(drop=True)
 
 
 def search_front(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
@@ -107,7 +116,7 @@ def search_progress(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
     Raises:
         ValueError: If a goal is missing, unknown or given twice.
     """
-    rows = trials.reset_index(drop=True)
+    rows = renumber(trials)
     done = finished_trials(rows, goals)
     if len(goals) == 1:
         best = done[goals[0]].cummax()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -93,8 +94,11 @@ def _configure(case: NetworkCase, bench: NetworkBenchConfig) -> NetworkConfig:
 
 def _macs(network: nn.Module, shape: tuple[int, int, int]) -> int | None:
     try:
-        return count_costs(network, shape).macs
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of operators whose cost isn't known
+            costs = count_costs(network, shape)
     except FieldError as error:
         if error.field == "input_shape":
             raise
-        return None  # the cost of an operator isn't known
+        return None  # it can't be traced
+    return None if costs.unknown else costs.macs

@@ -20,12 +20,14 @@ PLANS: tuple[str, ...] = get_args(PlanName)
 _WORDS = {"precision": get_args(MeasuredPrecision), "layout": get_args(Layout), "plan": PLANS}
 
 
-def _parse_points(text: str) -> tuple[str, ...]:
+def _parse_points(text: Any) -> tuple[str, ...]:
+    if not isinstance(text, str):
+        raise ValueError("must be text, such as 1,4,C")
     return tuple(dict.fromkeys(parse_points(text)))
 
 
 def _check_file(path: Path) -> Path:
-    if not path.is_file():
+    if not os.path.isfile(path):  # a name that is too long is no error here
         raise ValueError("must be a file, such as benchmarks/plain_study.py of a clone")
     return path
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from functools import cache, partial
+from typing import NamedTuple, NoReturn
 
 from torch import nn
 
@@ -14,10 +16,18 @@ from spectrum.costs.fast import count_config
 from spectrum.costs.inputs import checked_shape, record_calls
 from spectrum.errors import FieldError
 from spectrum.layers import check_int
-from spectrum.networks import MAX_WIDTH, NetworkConfig, build_on_meta, is_user_code, takes_argument
+from spectrum.networks import (
+    MAX_WIDTH,
+    NetworkConfig,
+    build,
+    build_on_meta,
+    is_user_code,
+    takes_argument,
+)
 from spectrum.segments import Segments, parse_setting
 
 TOLERANCE = 0.002  # of the miss
+LARGEST_MISS = 0.5
 MIN_WIDTH = 1e-4
 SEARCH_STEPS = 25  # of 0.1% each, to either side of the estimated width
 
@@ -40,8 +50,15 @@ def reference_config(config: NetworkConfig) -> NetworkConfig:
 
 
 def count_reference(config: NetworkConfig, input_shape: Sequence[int], match: Matching) -> int:
-    """The parameters or MACs, as ``match`` says, of a network at ``"C"`` and width 1."""
-    return int(getattr(count_config(reference_config(config), input_shape), match))
+    """The parameters or MACs, as ``match`` says, of a network at ``"C"`` and width 1.
+
+    Raises:
+        FieldError: the network can't be counted.
+    """
+    reference = reference_config(config)
+    if match == "params":
+        return _count_params(reference)
+    return _known_macs(reference, input_shape)
 
 
 def match_budget(
@@ -70,20 +87,26 @@ def match_budget(
 
     Raises:
         FieldError: both budgets are given, or no width comes near the budget; the segments are
-            explicit sizes, which fit one width only; or the network can't process the input.
+            explicit sizes, which fit one width only; the network can't process the input; or its
+            multiply-adds are matched and it runs operators whose cost isn't known.
     """
     check_width_solvable(config)
     if params is not None and macs is not None:
         raise FieldError("params", params, f"must not be given with macs (={macs})")
     shape = checked_shape(input_shape)
     if params is None and macs is None:
-        params = count_parameters(build_on_meta(reference_config(config)))
+        params = count_reference(config, shape, "params")
     name, given = ("params", params) if macs is None else ("macs", macs)
     budget = check_int(name, given)
-    count = count_parameters if macs is None else _mac_counter(config, shape)
+    count = _count_params if macs is None else _mac_counter(config, shape)
 
+    @cache
     def cost(width: float) -> int:
-        return count(build_on_meta(config.model_copy(update={"width": width})))
+        return count(config.model_copy(update={"width": width}))
+
+    def refuse(width: float) -> NoReturn:
+        allowed = f"must be near what a width can reach: the nearest network has {cost(width)}"
+        raise FieldError(name, budget, allowed)
 
     width = 1.0
     for _ in range(8):
@@ -91,16 +114,17 @@ def match_budget(
         width = round_width(width * ratio**0.5)
         if abs(ratio - 1) < TOLERANCE:
             break
-    costs: dict[float, int] = {}
+    if width in (MIN_WIDTH, MAX_WIDTH) and abs(cost(width) / budget - 1) > LARGEST_MISS:
+        refuse(width)  # at once, since large networks take long to build
+    tried: list[float] = []
     for candidate in dict.fromkeys(widths_around(width, SEARCH_STEPS, 1 / 1000)):
-        costs[candidate] = cost(candidate)
-        if abs(costs[candidate] / budget - 1) <= TOLERANCE:
+        tried.append(candidate)
+        if abs(cost(candidate) / budget - 1) <= TOLERANCE:
             break
-    best = min(costs, key=lambda width: abs(costs[width] / budget - 1))
-    miss = costs[best] / budget - 1
-    if abs(miss) > 0.5:
-        allowed = f"must be near what a width can reach: the nearest network has {costs[best]}"
-        raise FieldError(name, budget, allowed)
+    best = min(tried, key=lambda width: abs(cost(width) / budget - 1))
+    miss = cost(best) / budget - 1
+    if abs(miss) > LARGEST_MISS:
+        refuse(best)
     return Match(config.model_copy(update={"width": best}), miss)
 
 
@@ -138,13 +162,35 @@ def round_width(width: float) -> float:
     return float(f"{min(max(width, MIN_WIDTH), MAX_WIDTH):.4g}")
 
 
-def _mac_counter(config: NetworkConfig, shape: tuple[int, int, int]) -> Callable[[nn.Module], int]:
+def _count_params(config: NetworkConfig) -> int:
+    return count_parameters(build_on_meta(config))
+
+
+def _known_macs(config: NetworkConfig, input_shape: Sequence[int]) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its caller shows a network's warnings once
+        costs = count_config(config, input_shape)
+    if costs.unknown:
+        allowed = f"runs operators of unknown cost: {', '.join(costs.unknown)}"
+        raise FieldError("network", config.name, f"{allowed}; match params or none")
+    return costs.macs
+
+
+def _mac_counter(
+    config: NetworkConfig, shape: tuple[int, int, int]
+) -> Callable[[NetworkConfig], int]:
     """A function that counts the multiply-adds of a network of any width.
 
     They are weights times output positions of each layer. The positions don't depend on the width,
-    so one forward pass on the meta device is enough.
+    so one forward pass is enough. A user's model that multiplies outside of such layers, or runs
+    one several times, is counted anew at each width.
     """
-    calls = record_calls(build_on_meta(config.model_copy(update={"width": 1.0})), shape)
+    at_width_1 = config.model_copy(update={"width": 1.0})
+    # A user's model may need values that the meta device doesn't have.
+    make = build if is_user_code(config.name) else build_on_meta
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        calls = record_calls(make(at_width_1), shape)
     positions = {
         call.name: math.prod(call.output_shape[1:]) if len(call.output_shape) == 3 else 1
         for call in calls
@@ -156,11 +202,13 @@ def _mac_counter(config: NetworkConfig, shape: tuple[int, int, int]) -> Callable
             name = name.rpartition(".")[0]
         return positions[name]
 
-    def count(network: nn.Module) -> int:
+    def count(config: NetworkConfig) -> int:
         return sum(
             module.weight.numel() * positions_of(name)
-            for name, module in network.named_modules()
+            for name, module in build_on_meta(config).named_modules()
             if isinstance(module, nn.Conv2d | nn.Linear)
         )
 
+    if is_user_code(config.name) and count(at_width_1) != _known_macs(at_width_1, shape):
+        return partial(_known_macs, input_shape=shape)
     return count

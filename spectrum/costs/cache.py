@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 import spectrum
 from spectrum.costs.rows import Costs
+from spectrum.errors import DamagedFile
 from spectrum.files import cache_folder, checked_json, read_checked_json, write_cached
 from spectrum.networks import NetworkConfig
 
@@ -38,13 +39,15 @@ def cached_costs(
     path = folder / f"{name}.json"
     try:
         values = read_checked_json(path)
+        if values.pop("key", None) != name:
+            raise DamagedFile(path, "it is the count of something else")
         return _COSTS.validate_json(json.dumps(values), strict=True)
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
         _LOG.info("the count is made again: %s", error)
     costs = count()
-    text = checked_json(_COSTS.dump_python(costs, mode="json"))
+    text = checked_json(_COSTS.dump_python(costs, mode="json") | {"key": name})
     write_cached(path, lambda file: file.write(text))
     return costs
 

@@ -2,8 +2,8 @@
 
 What fvcore calls a flop is one multiply-add, which this project calls a MAC. ``Costs.macs`` counts
 convolutions and linear layers only, ``Costs.other_macs`` those of all other products, such as
-attention's. ``Costs.fvcore_total`` is fvcore's own total, which includes
-batch normalisation and pooling.
+attention's. ``Costs.fvcore_total`` is fvcore's own total, which includes batch normalisation and
+pooling.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import (
     Handle,
-    addmm_flop_jit,
     conv_flop_jit,
     generic_activation_jit,
     linear_flop_jit,
@@ -24,7 +23,13 @@ from fvcore.nn.jit_handles import (
 from torch import nn
 
 from spectrum.copying import copy_module
-from spectrum.costs.inputs import checked_shape, eval_mode, make_example, record_calls
+from spectrum.costs.inputs import (
+    checked_shape,
+    eval_mode,
+    make_example,
+    path_and_parents,
+    record_calls,
+)
 from spectrum.costs.operators import OperatorCounter, unfused
 from spectrum.costs.rows import Costs, module_costs
 from spectrum.errors import FieldError
@@ -34,7 +39,6 @@ from spectrum.user_code import describe_error
 _MAC_HANDLES: dict[str, Handle] = {
     "_convolution": conv_flop_jit,
     "linear": linear_flop_jit,
-    "addmm": addmm_flop_jit,
 }
 _ACTIVATIONS = "activations"
 
@@ -67,7 +71,7 @@ def count_costs(network: nn.Module, input_shape: Sequence[int]) -> Costs:
 
     # fvcore leaves hooks in a network that fails, so a plain forward pass comes first.
     with unfused(), OperatorCounter() as counter:
-        shapes = {call.name: call.output_shape for call in record_calls(network, shape)}
+        calls = record_calls(network, shape, lambda: counter.macs)
     with unfused(), eval_mode(network):
         analysis = FlopCountAnalysis(network, make_example(network, shape))
         for operator, handle in _MAC_HANDLES.items():
@@ -89,10 +93,14 @@ def count_costs(network: nn.Module, input_shape: Sequence[int]) -> Costs:
             f"counted: {', '.join(unknown)}",
             stacklevel=2,
         )
-    other_macs = counter.macs - macs[""]
-    return Costs(
-        shape, total, module_costs(network, macs, activations, shapes), other_macs, unknown
-    )
+    other_macs: Counter[str] = Counter()  # all multiply-adds, without those of ``macs``
+    for call in calls:
+        for path in path_and_parents(call.name):
+            other_macs[path] += call.macs
+    other_macs.subtract(macs)
+    shapes = {call.name: call.output_shape for call in calls}
+    modules = module_costs(network, macs, activations, shapes, other_macs)
+    return Costs(shape, total, modules, unknown)
 
 
 def _with_activations(operator: str, handle: Handle) -> Handle:

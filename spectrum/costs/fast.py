@@ -16,7 +16,7 @@ from torch import nn
 
 from spectrum.costs.cache import cached_costs
 from spectrum.costs.count import count_costs
-from spectrum.costs.inputs import checked_shape, record_calls
+from spectrum.costs.inputs import checked_shape, path_and_parents, record_calls
 from spectrum.costs.rows import Costs, module_costs
 from spectrum.networks import NetworkConfig, build, build_on_meta, is_user_code
 
@@ -56,13 +56,13 @@ def _count_on_meta(network: nn.Module, shape: tuple[int, int, int]) -> Costs:
     activations: Counter[str] = Counter()
     others = 0  # fvcore's counts of batch normalisation and pooling
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, module, input_shape, output_shape in record_calls(network, shape):
+    for name, module, input_shape, output_shape, _ in record_calls(network, shape):
         shapes[name] = output_shape
         outputs = math.prod(output_shape)
         if isinstance(module, nn.Conv2d | nn.Linear):
             # Each weight is used once at each position of the output.
             cost = module.weight.numel() * (outputs // module.weight.shape[0])
-            for path in ("", name, *(name[:i] for i, letter in enumerate(name) if letter == ".")):
+            for path in path_and_parents(name):
                 macs[path] += cost
                 activations[path] += outputs
         elif isinstance(module, nn.BatchNorm2d):

@@ -11,7 +11,12 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from spectrum.analysis.cost_columns import LAYER_COLUMNS, POINT_COLUMNS, SUMMED_COLUMNS
+from spectrum.analysis.cost_columns import (
+    LAYER_COLUMNS,
+    OTHER_MACS,
+    POINT_COLUMNS,
+    SUMMED_COLUMNS,
+)
 from spectrum.costs.budget import Match, count_reference, match_budget
 from spectrum.costs.choices import Matching
 from spectrum.costs.count import count_costs
@@ -61,6 +66,9 @@ def cost_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.DataFrame
         convolution, k*k*c_in*c_out at each position of the output; ``separable_macs`` of the
         paper's depthwise separable convolution, which is that times 1/c_out + 1/(k*k).
 
+        If the network has some, ``other_macs``: those of all other products, such as attention's,
+        which ``macs`` leaves out.
+
     Raises:
         FieldError: the segments don't fit the layers, or the network can't process the input.
     """
@@ -104,8 +112,8 @@ def _point_rows(config: NetworkConfig, costs: Costs, order: str, segments: str) 
         classes=config.num_classes if has_classes else None,
         input=shape_as_text(costs.input_shape),
     )
-    columns = [name for name in (*POINT_COLUMNS, *LAYER_COLUMNS, *SUMMED_COLUMNS) if name != "miss"]
-    return rows[columns].astype({"classes": "Int64"})
+    columns = [*POINT_COLUMNS, *LAYER_COLUMNS, *SUMMED_COLUMNS, OTHER_MACS]
+    return rows[[name for name in columns if name in rows]].astype({"classes": "Int64"})
 
 
 def cost_grid(
@@ -152,7 +160,10 @@ def cost_grid(
         notes |= dict.fromkeys(f"{config.name}: {warning.message}" for warning in caught)
         if on_point:
             on_point(done)
-    return CostGrid(pd.concat(parts, ignore_index=True), tuple(notes))
+    rows = pd.concat(parts, ignore_index=True)
+    if OTHER_MACS in rows:
+        rows = rows.fillna({OTHER_MACS: 0}).astype({OTHER_MACS: int})
+    return CostGrid(rows, tuple(notes))
 
 
 @contextmanager

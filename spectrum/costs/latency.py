@@ -29,6 +29,7 @@ from spectrum.costs.workload import (
     preserve_rng_state,
 )
 from spectrum.errors import FieldError
+from spectrum.layers import check_int
 from spectrum.machine import cpu_threads
 from spectrum.networks import NetworkConfig, build
 
@@ -39,6 +40,8 @@ TOLERANCE = 0.02  # a miss that ends the search
 LATE_TOLERANCE = 0.1  # a miss that ends the search when its time is up
 # Times the reference's latency; a network of a longer latency would fill the memory.
 MAX_LATENCY = 100
+LATENCIES = 1e-9, 1_000_000  # the least and the largest target, in seconds
+MAX_THREADS = 4096
 MAX_WIDTHS = 12  # widths that are measured; each gets an equal share of the time
 MIN_REPEATS = 5  # repeats of a call in a measurement, however long it takes
 MAX_FACTOR = 4.0  # largest step to a new width, up or down, until the searched one is bracketed
@@ -171,11 +174,15 @@ def match_latency(
         seconds: the time after which a miss of 10% is accepted; a slow network takes longer.
 
     Raises:
-        FieldError: no width comes near the target; the segments are explicit sizes, which fit one
-            width only; or the network can't be built or can't process the images.
+        FieldError: an argument is out of bounds; no width comes near the target; the segments are
+            explicit sizes, which fit one width only; or the network can't be built or can't
+            process the images.
     """
     check_width_solvable(config)
     target = reference.latency if latency is None else latency
+    if not (isinstance(target, int | float) and LATENCIES[0] <= target <= LATENCIES[1]):
+        allowed = "must be a number of seconds from {} to {:,}".format(*LATENCIES)
+        raise FieldError("latency", latency, allowed)
     at_its_width = config.model_copy(update={"width": reference.config.width})
     if latency is None and Reference(at_its_width, shape, conditions, target) == reference:
         return LatencyMatch(reference.config, 0.0, target)
@@ -323,6 +330,7 @@ def _workload(
     Torch's random state is restored at the end.
     """
     device = checked_device(conditions.device)
+    check_int("threads", conditions.threads, maximum=MAX_THREADS)
     with preserve_rng_state(device), cpu_threads(conditions.threads):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its caller shows a network's warnings once

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
+from pydantic import NonNegativeInt, PositiveInt
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from spectrum.analysis.cost_columns import LAYER_COLUMNS, SUMMED_COLUMNS
+from spectrum.analysis.cost_columns import LAYER_COLUMNS, OTHER_MACS, SUMMED_COLUMNS
 from spectrum.costs.inputs import shape_as_text
 from spectrum.layers import SegmentedConv, UnevenConv2d
 
 _TABLE = ("layer", "kind", "output_shape", "segments", "params", "macs", "activations")
+_NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 
 
 class ModuleCosts(NamedTuple):
@@ -27,7 +30,7 @@ class ModuleCosts(NamedTuple):
         output_shape: of its output, without the batch dimension; empty if it hasn't run.
         segments: of a convolution; None for other modules.
         params: trainable parameters, without those that an earlier row has.
-        macs: multiply-adds.
+        macs: multiply-adds of convolutions and linear layers.
         activations: elements of the outputs of convolutions and linear layers.
         weight_bytes: of all its parameters.
         part: ``"spatial"`` for a convolution larger than 1x1, ``"pointwise"`` for one of 1x1, else
@@ -35,20 +38,22 @@ class ModuleCosts(NamedTuple):
         whole: the path of the segmented convolution that it is in, else its own.
         regular_macs: of a regular convolution in place of a segmented one; 0 for other modules.
         separable_macs: of a depthwise separable convolution in its place.
+        other_macs: multiply-adds of other products, such as those of attention.
     """
 
     layer: str = ""
     kind: str = ""
     output_shape: tuple[int, ...] = ()
-    segments: int | None = None
-    params: int = 0
-    macs: int = 0
-    activations: int = 0
-    weight_bytes: int = 0
+    segments: PositiveInt | None = None
+    params: NonNegativeInt = 0
+    macs: NonNegativeInt = 0
+    activations: NonNegativeInt = 0
+    weight_bytes: NonNegativeInt = 0
     part: str = ""
     whole: str = ""
-    regular_macs: int = 0
-    separable_macs: int = 0
+    regular_macs: NonNegativeInt = 0
+    separable_macs: NonNegativeInt = 0
+    other_macs: NonNegativeInt = 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,15 +64,12 @@ class Costs:
         input_shape: the shape of the example, (C, H, W).
         fvcore_total: fvcore's total over all operators that it counts.
         modules: the costs of each module; parents come before the modules in them.
-        other_macs: multiply-adds of all other products of matrices and vectors, such as those of
-            attention. They are no part of ``macs``.
         unknown: the operators whose multiply-adds aren't known and aren't counted.
     """
 
     input_shape: tuple[int, int, int]
-    fvcore_total: int
+    fvcore_total: NonNegativeInt
     modules: tuple[ModuleCosts, ...]
-    other_macs: int = 0
     unknown: tuple[str, ...] = ()
 
     @property
@@ -79,6 +81,14 @@ class Costs:
     def macs(self) -> int:
         """Multiply-adds of convolutions and linear layers."""
         return sum(row.macs for row in self.modules)
+
+    @property
+    def other_macs(self) -> int:
+        """Multiply-adds of all other products of matrices and vectors, such as attention's.
+
+        They are no part of ``macs``.
+        """
+        return sum(row.other_macs for row in self.modules)
 
     @property
     def activations(self) -> int:
@@ -99,11 +109,13 @@ class Costs:
 
         The columns are ``layer, kind, output_shape, segments, params, macs, activations, share``.
         ``share`` is the module's share of the network's MACs. The rows add up to ``params``,
-        ``macs`` and ``activations``.
+        ``macs`` and ``activations``. Where a network has ``other_macs``, they are the last column.
         """
-        rows = [row for row in self.modules if row.params or row.macs]
-        table = pd.DataFrame(rows, columns=ModuleCosts._fields)[[*_TABLE]]
-        table["share"] = table["macs"] / max(self.macs, 1)
+        rows = [row for row in self.modules if row.params or row.macs or row.other_macs]
+        modules = pd.DataFrame(rows, columns=ModuleCosts._fields)
+        table = modules[[*_TABLE]].assign(share=modules["macs"] / max(self.macs, 1))
+        if self.other_macs:
+            table[OTHER_MACS] = modules[OTHER_MACS]
         return table.astype({"segments": "Int64"})
 
     def __repr__(self) -> str:
@@ -122,15 +134,21 @@ def module_costs(
     macs: Mapping[str, int],
     activations: Mapping[str, int],
     shapes: Mapping[str, tuple[int, ...]],
+    other_macs: Mapping[str, int] = _NO_COUNTS,
 ) -> tuple[ModuleCosts, ...]:
     """The costs of each module that has some; an uneven convolution is one module.
 
     Args:
         network: the network.
-        macs: multiply-adds of each module and of all modules in it, by path.
+        macs: multiply-adds of convolutions and linear layers in each module, by path.
         activations: output elements of the convolutions and linear layers in each module, by path.
         shapes: the shape of each module's output, without the batch dimension, by path.
+        other_macs: multiply-adds of other products in each module, by path.
     """
+
+    def own_part(counts: Mapping[str, int]) -> int:
+        return counts.get(name, 0) - sum(counts.get(child, 0) for child in children)
+
     found: list[ModuleCosts] = []
     wholes: dict[str, str] = {}  # of the parts of segmented convolutions
     uneven: tuple[str, ...] = ()
@@ -160,15 +178,16 @@ def module_costs(
             output_shape=shapes.get(name, ()),
             segments=_segment_count(module),
             params=sum(p.numel() for p in own if p.requires_grad),
-            macs=macs.get(name, 0) - sum(macs.get(child, 0) for child in children),
-            activations=activations.get(name, 0) - sum(activations.get(c, 0) for c in children),
+            macs=own_part(macs),
+            activations=own_part(activations),
             weight_bytes=sum(p.numel() * p.element_size() for p in own),
             part=_conv_part(module),
             whole=wholes.get(name, name),
             regular_macs=regular,
             separable_macs=separable,
+            other_macs=own_part(other_macs),
         )
-        if row.macs or row.weight_bytes or isinstance(module, SegmentedConv):
+        if row.macs or row.other_macs or row.weight_bytes or isinstance(module, SegmentedConv):
             found.append(row)
     return tuple(found)
 
@@ -189,9 +208,10 @@ def layer_rows(costs: Costs) -> pd.DataFrame:
     layers = modules.groupby("whole", sort=False)
     # A segmented convolution comes before its parts.
     described = layers[["kind", "output_shape", "segment_count"]].first()
-    rows = described.join(layers[[*SUMMED_COLUMNS]].sum()).reset_index(names="layer")
+    counts = [*SUMMED_COLUMNS, *[OTHER_MACS] * bool(costs.other_macs)]
+    rows = described.join(layers[counts].sum()).reset_index(names="layer")
     rows["flow"] = rows["layer"].str.partition(".")[0]
-    return rows[[*LAYER_COLUMNS, *SUMMED_COLUMNS]]
+    return rows[[*LAYER_COLUMNS, *counts]]
 
 
 def _segment_count(module: nn.Module) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -22,6 +21,8 @@ from spectrum.layers import check_int
 _Key = TypeVar("_Key", bound=Hashable)
 WARM_UPS = 2  # calls that aren't timed; the first may allocate and compile
 CONFIDENCE = 0.95
+MAX_SECONDS = 86_400  # a day
+MAX_REPEATS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,14 @@ def time_interleaved(
         The timings by name. Samples with the same index are from the same round.
 
     Raises:
-        FieldError: ``calls`` is empty, ``seconds`` is negative or ``min_repeats`` below one, or
-            this machine doesn't have the device.
+        FieldError: ``calls`` is empty, ``seconds`` isn't from 0 to a day or ``min_repeats`` from 1
+            to a million, or this machine doesn't have the device.
     """
     if not calls:
         raise FieldError("calls", calls, "must hold at least one call")
-    if not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
-        raise FieldError("seconds", seconds, "must be a finite number from 0")
-    min_repeats = check_int("min_repeats", min_repeats)
+    if not (isinstance(seconds, int | float) and 0 <= seconds <= MAX_SECONDS):
+        raise FieldError("seconds", seconds, f"must be a number from 0 to {MAX_SECONDS}")
+    min_repeats = check_int("min_repeats", min_repeats, maximum=MAX_REPEATS)
     place = checked_device(device)
     on_cpu = partial(_time_on_cpu, clock or time.perf_counter)
     time_call = _time_on_cuda if place.type == "cuda" else on_cpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 
 from spectrum.copying import copy_module
 from spectrum.costs.choices import MeasuredPrecision
-from spectrum.costs.inputs import checked_shape, input_shape_error, make_example
+from spectrum.costs.inputs import check_memory, checked_shape, input_shape_error, make_example
 from spectrum.costs.memory import max_memory_allocated
 from spectrum.costs.timing import checked_device
 from spectrum.errors import FieldError
 from spectrum.layers import check_int
 from spectrum.machine import is_out_of_memory
 
+MAX_BATCH_SIZE = 10_000_000  # that of recipes too
 _TYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name) for name in get_args(MeasuredPrecision)
 }
@@ -78,7 +80,7 @@ def make_workload(
             on them. If memory runs out, torch's own exception is raised.
     """
     shape = checked_shape(input_shape)
-    batch_size = check_int("batch_size", batch_size)
+    batch_size = check_int("batch_size", batch_size, maximum=MAX_BATCH_SIZE)
     device = checked_device(device)
     if precision not in _TYPES:
         raise FieldError("precision", precision, f"must be one of {', '.join(_TYPES)}")
@@ -93,6 +95,8 @@ def make_workload(
     network.zero_grad()  # gradients are copied too
     generator = torch.Generator().manual_seed(0)
     dtype = make_example(network, shape).dtype
+    if device.type == "cpu":
+        check_memory("batch_size", batch_size, batch_size * math.prod(shape) * dtype.itemsize)
     images = torch.randn(batch_size, *shape, generator=generator, dtype=dtype)
     images = images.to(device).contiguous(memory_format=layout)
     make_step = _training_step if training else _inference_step

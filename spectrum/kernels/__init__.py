@@ -19,9 +19,10 @@ something needs to see the module itself (a hook, a trace, an export), it is ``n
 ``execute.py`` carries the plan out.
 
 The compiled kernels (``segments.py``, ``depthwise.py``, ``norm.py``) are Numba functions written
-with explicit vector instructions (``simd.py``). They are compiled on the user's machine and cached
-on disk (``compiled.py``). Their modules are imported inside the functions that call a kernel,
-because Numba takes long to import.
+with explicit vector instructions (``simd.py``). They are compiled on the user's machine
+(``compiled.py``) and cached on disk (``cache.py``). Where one can't be compiled, torch's operators
+run from then on (``availability.py``). Their modules are imported inside the functions that call a
+kernel, because Numba takes long to import.
 """
 
 from spectrum.kernels.eligibility import can_use_kernel

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
+
+from spectrum.kernels.availability import give_up, has_given_up
 
 TYPES = {torch.float32, torch.bfloat16}
 """The types that kernels compute in. Others, such as float64 under autocast, are torch's."""
@@ -40,6 +44,21 @@ def can_use_kernel(module: nn.Module, kind: type[nn.Module], x: Tensor) -> bool:
         and torch._C._functorch.peek_interpreter_stack() is None
         and torch.autograd.forward_ad._current_level < 0
     )
+
+
+def can_run_kernels() -> bool:
+    """Whether Numba can be imported, and has compiled every kernel so far."""
+    return _can_import() and not has_given_up()
+
+
+@cache
+def _can_import() -> bool:
+    try:
+        from spectrum.kernels import depthwise, norm, segments  # noqa: F401
+    except Exception as error:  # a broken Numba may raise anything
+        give_up(error)
+        return False
+    return True
 
 
 def autocast_type(x: Tensor) -> torch.dtype:

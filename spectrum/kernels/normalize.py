@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.kernels.availability import KernelMissing, can_run_kernels
-from spectrum.kernels.eligibility import can_use_kernel, channels_last
+from spectrum.kernels.availability import KernelMissing
+from spectrum.kernels.eligibility import can_run_kernels, can_use_kernel, channels_last
 from spectrum.kernels.plans import has_avx512
 
 _MIN_VALUES = 1 << 17  # for fewer values, calling the kernel costs more than it saves

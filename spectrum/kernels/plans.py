@@ -25,8 +25,13 @@ from torch import Tensor, nn
 
 from spectrum.errors import FieldError, first_field_error
 from spectrum.files import cache_folder, read_checked_json, write_checked_json
-from spectrum.kernels.availability import can_run_kernels
-from spectrum.kernels.eligibility import TYPES, autocast_type, can_use_kernel, channels_last
+from spectrum.kernels.eligibility import (
+    TYPES,
+    autocast_type,
+    can_run_kernels,
+    can_use_kernel,
+    channels_last,
+)
 
 Plan: TypeAlias = Literal["native", "merged", "relaid", "kernel"]
 """``native`` is torch's grouped convolution. ``merged`` is the same with neighbouring segments
@@ -181,7 +186,7 @@ def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: Plan) -> None:
     path = _tuned_path()
     if path is None:
         raise OSError("there is no cache folder to keep plans in")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         _tuned_plans.cache_clear()  # another process may have stored some
         write_checked_json(path, _tuned_plans() | {_tuned_key(conv, x): plan})

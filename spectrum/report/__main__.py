@@ -35,14 +35,22 @@ _FLAGS = {
 }
 
 
-def _split(text: str) -> list[str]:
+def _split(text: Any) -> list[str]:
+    if not isinstance(text, str):
+        raise ValueError("must be text, with commas between its values")
     return [part.strip() for part in text.split(",")]
+
+
+def _points(text: Any) -> list[str]:
+    if not isinstance(text, str):
+        raise ValueError("must be text, such as 1,4,C")
+    return parse_points(text)
 
 
 class CostReportConfig(Config):
     """The networks whose costs are counted, and how they are printed."""
 
-    segments: Annotated[tuple[str, ...], BeforeValidator(parse_points), Facts(metavar="POINTS")] = (
+    segments: Annotated[tuple[str, ...], BeforeValidator(_points), Facts(metavar="POINTS")] = (
         "1",
         "2",
         "3",
@@ -71,7 +79,7 @@ class CostReportConfig(Config):
     measured, is matched by spectrum.study and spectrum.search."""
     input: ImageShape = "3x299x299"
     """Channels, height and width."""
-    classes: Annotated[int, Field(ge=1, le=10_000_000), Facts(metavar="N")] = 1000
+    classes: Annotated[int, Field(gt=0, le=10_000_000), Facts(metavar="N")] = 1000
     """Number of classes."""
     by: Annotated[Literal["network", "flow", "layer"], Facts(metavar="WHAT")] = "network"
     """One line per network, flow or layer."""

@@ -18,6 +18,7 @@ from spectrum.analysis.published import PUBLISHED
 from spectrum.errors import FieldError
 from spectrum.report.costs import PARTS, cost_parts
 from spectrum.report.figure_style import COST_LABELS, axes_or_new, make_figure
+from spectrum.report.figure_text import show_text_as_it_is, wrap_text
 
 CountedCost: TypeAlias = Literal["params", "macs"]
 
@@ -56,6 +57,7 @@ def plot_costs(rows: pd.DataFrame, cost: CountedCost = "params", ax: Axes | None
     ax = axes_or_new(ax, _panel_width(points), 4.0)
     _draw_bars(ax, points, cost)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False, fontsize="small")
+    show_text_as_it_is(ax)
     return ax
 
 
@@ -74,10 +76,11 @@ def cost_figure(rows: pd.DataFrame) -> Figure:
         _draw_bars(axes[1], group, "macs")
         first = group.iloc[0]
         title = f"{first['network']}, {first['order']} order, input {first['input']}"
-        axes[0].set_title(title, loc="left", fontsize="medium")
+        axes[0].set_title(wrap_text(title, int(24 * panel)), loc="left", fontsize="medium")
     legends = [ax.get_legend_handles_labels() for ax in figure.axes]
     handles, names = max(legends, key=lambda legend: len(legend[1]))  # with published networks
     figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False)
+    show_text_as_it_is(figure)
     return figure
 
 

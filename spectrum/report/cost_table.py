@@ -24,6 +24,7 @@ _SHORTENING_ORDER = (
     "activations",
     "spatial_params",
     "pointwise_params",
+    "other_macs",
     "macs",
     "params",
 )
@@ -35,6 +36,7 @@ _DETAILS = {
 _COSTS = (
     "params",
     "macs",
+    "other_macs",
     "flops",
     "activations",
     "weight_bytes",
@@ -52,6 +54,7 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
 }
 _HEADINGS = {
     "macs": "MACs",
+    "other_macs": "other MACs",
     "flops": "FLOPs",
     "output_shape": "output",
     "segment_count": "its segments",
@@ -64,6 +67,10 @@ _LEGEND = (
     "those of convolutions larger than 1x1 and of 1x1. The ratio is MACs of the segmented "
     "layers over those of regular convolutions in their place; 1/N + 1/D^2 is the paper's ratio "
     "for depthwise separable ones."
+)
+_OTHER_MACS = (
+    " MACs and FLOPs are of convolutions and linear layers; other MACs, of all other products of "
+    "matrices, such as attention's, aren't part of them."
 )
 
 
@@ -86,7 +93,8 @@ def make_cost_table(
     known = [name for name in shared if costs[name].notna().all()]
     caption = ", ".join(_describe_shared(name, *_cells(costs[:1], name)) for name in known)
     columns = []
-    for name in (*(name for name in named if name not in shared), *_DETAILS[by], *_COSTS):
+    counted = [name for name in _COSTS if name in costs]
+    for name in (*(name for name in named if name not in shared), *_DETAILS[by], *counted):
         heading = _HEADINGS.get(name, name.replace("_", " "))
         columns.append(
             Column(
@@ -96,7 +104,7 @@ def make_cost_table(
                 short_heading=_SHORT_HEADINGS.get(name, heading.replace(" ", "\n")),
             )
         )
-    return Table(caption, columns, _LEGEND)
+    return Table(caption, columns, _legend(costs))
 
 
 def print_cost_table(costs: pd.DataFrame, by: Grouping, console: Console) -> None:
@@ -111,7 +119,7 @@ def print_cost_table(costs: pd.DataFrame, by: Grouping, console: Console) -> Non
     """
     console.print(Text(f"{make_cost_table(costs, by).caption}\n"))
     console.print(_fit_to_console(costs, by, console), crop=False)
-    console.print(Text(f"\n{_LEGEND}"))
+    console.print(Text(f"\n{_legend(costs)}"))
 
 
 def _fit_to_console(costs: pd.DataFrame, by: Grouping, console: Console) -> rich.table.Table:
@@ -126,6 +134,10 @@ def _fit_to_console(costs: pd.DataFrame, by: Grouping, console: Console) -> rich
     widths = Measurement.get(console, unbounded, rendered)
     rendered.width = max(widths.minimum, min(widths.maximum, console.width))
     return rendered
+
+
+def _legend(costs: pd.DataFrame) -> str:
+    return _LEGEND + _OTHER_MACS * ("other_macs" in costs)
 
 
 def _cells(costs: pd.DataFrame, name: str) -> list[str]:

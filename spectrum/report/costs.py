@@ -6,7 +6,13 @@ from typing import Literal, TypeAlias
 
 import pandas as pd
 
-from spectrum.analysis.cost_columns import LAYER_COLUMNS, POINT_COLUMNS, SUMMED_COLUMNS
+from spectrum.analysis.cost_columns import (
+    LAYER_COLUMNS,
+    OTHER_MACS,
+    POINT_COLUMNS,
+    SUMMED_COLUMNS,
+)
+from spectrum.analysis.schema import require_columns
 from spectrum.segments import UNCONVERTED
 
 Grouping: TypeAlias = Literal["layer", "flow", "network"]
@@ -33,12 +39,14 @@ def group_costs(rows: pd.DataFrame, by: Grouping) -> pd.DataFrame:
 
         Both ratios are missing (NaN) where there is no segmented layer.
     """
+    require_columns("rows", rows, [*POINT_COLUMNS, *LAYER_COLUMNS, *SUMMED_COLUMNS], "cost_grid")
+    counts = [name for name in (*SUMMED_COLUMNS, OTHER_MACS) if name in rows]
     if by == "layer":
-        grouped = rows[[*POINT_COLUMNS, *LAYER_COLUMNS, *SUMMED_COLUMNS]].reset_index(drop=True)
+        grouped = rows[[*POINT_COLUMNS, *LAYER_COLUMNS, *counts]].reset_index(drop=True)
     else:
         keys = [*POINT_COLUMNS, "flow"] if by == "flow" else list(POINT_COLUMNS)
         groups = rows.groupby(keys, sort=False, dropna=False)
-        grouped = groups[list(SUMMED_COLUMNS)].sum().reset_index()
+        grouped = groups[counts].sum().reset_index()
     regular = grouped["regular_macs"].where(grouped["regular_macs"] > 0)
     grouped["ratio"] = grouped["segmented_macs"] / regular
     grouped["paper_ratio"] = grouped["separable_macs"] / regular

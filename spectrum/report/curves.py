@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from spectrum.analysis.evidence import Study, read_results
-from spectrum.analysis.folder import load_curves
+from spectrum.analysis.folder import load_curves, read_together
 from spectrum.analysis.labels import wrap_setting
 from spectrum.analysis.measure import Measure, infer_measure
+from spectrum.analysis.schema import require_columns
 from spectrum.analysis.statistics import Curve, split_into_curves, varied_columns
 from spectrum.report.axis import segment_positions
 from spectrum.report.figure_style import (
@@ -45,7 +46,11 @@ def learning_curves(results: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame
         ``val_high``, the lowest and the highest run, which are no confidence interval; and
         ``runs``, their number. Failed runs are left out.
     """
-    columns, name = [*varied_columns(results), "segments"], infer_measure(results).validation_column
+    name = infer_measure(results).validation_column
+    require_columns("results", results, ["run_id", "segments", "status"], "load_results")
+    of_curves = ("run_id", "epoch", name)
+    require_columns("curves", curves, of_curves, "load_curves", may_be_empty=True)
+    columns = [*varied_columns(results), "segments"]
     done = results[results["status"] == "done"].drop_duplicates("run_id")
     joined = done[["run_id", *columns]].merge(curves[["run_id", "epoch", name]], on="run_id")
     grouped = joined.groupby([*columns, "epoch"], sort=False, dropna=False)[name]
@@ -81,12 +86,10 @@ def plot_learning_curves(
             colour or a label is given for several lines.
     """
     curves = study if isinstance(study, pd.DataFrame) else _curves_of_folder(study)
-    if "segments" not in curves:
-        raise ValueError(
-            "curves must be those that learning_curves returns, one row per point and epoch"
-        )
-    styles = segment_styles(list(curves["segments"]))
-    groups, measure = _split_by_other_fields(curves), infer_measure(curves)
+    measure = infer_measure(curves)
+    columns = ("segments", "epoch", measure.validation_column, "val_low", "val_high", "runs")
+    require_columns("study", curves, columns, "learning_curves")
+    styles, groups = segment_styles(list(curves["segments"])), _split_by_other_fields(curves)
     check_single_curve(len(groups) * len(styles), color, label)
     ax = axes_or_new(ax, 6.4, 3.6)
     if color is not None:
@@ -129,7 +132,8 @@ def learning_curve_figure(curves: pd.DataFrame) -> Figure:
 
 
 def _curves_of_folder(folder: Path | str) -> pd.DataFrame:
-    return learning_curves(read_results(folder).results, load_curves(folder))
+    with read_together(folder):
+        return learning_curves(read_results(folder).results, load_curves(folder))
 
 
 def _split_by_other_fields(curves: pd.DataFrame) -> list[Curve]:

@@ -41,6 +41,7 @@ def difference_curves(evidence: pd.DataFrame, over: str = "segments") -> list[Cu
         Points that weren't compared are left out, and so is a curve that holds nothing but the
         reference.
     """
+    evidence, over = compare_study(evidence, over)
     rows = evidence.reset_index(drop=True)
     # With few seeds an interval may reach beyond the largest possible difference.
     rows[_BOUNDS] = rows[_BOUNDS].clip(-1, 1) * 100

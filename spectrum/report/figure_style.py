@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TypeAlias
@@ -19,6 +18,7 @@ from spectrum.analysis.labels import format_count
 from spectrum.analysis.statistics import Curve
 from spectrum.errors import FieldError
 from spectrum.report.axis import draw_connecting_lines, draw_segment_axis, segment_positions
+from spectrum.report.figure_text import show_text_as_it_is, wrap_text
 
 # Okabe and Ito's colours, which colour-blind readers tell apart. The markers differ in grey too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -195,14 +195,6 @@ def draw_best_up_to_cost(ax: Axes, costs: pd.Series, best: pd.Series, label: str
     )
 
 
-def interval_source(summary: pd.DataFrame) -> str:
-    """Says where the intervals of a summary come from, if that isn't seeds and test examples."""
-    examples = summary.loc[summary["test_low"].notna(), "examples"]
-    if (examples > 0).all():
-        return ""
-    return "some from seeds alone" if (examples > 0).any() else "from seeds alone"
-
-
 def style_axes(ax: Axes, legend_title: str = "") -> None:
     """Gives axes a light grid, no frame, and a legend beside them for everything with a label.
 
@@ -216,7 +208,7 @@ def style_axes(ax: Axes, legend_title: str = "") -> None:
     if labels:
         ax.legend(
             handles,
-            [textwrap.fill(text, _LEGEND_WIDTH) for text in labels],
+            [wrap_text(text, _LEGEND_WIDTH) for text in map(str, labels)],
             title=legend_title or None,
             title_fontsize="small",
             fontsize="small",
@@ -224,6 +216,7 @@ def style_axes(ax: Axes, legend_title: str = "") -> None:
             loc="upper left",
             bbox_to_anchor=(1.01, 1.0),
         )
+    show_text_as_it_is(ax)
 
 
 def make_figure(width: float, height: float) -> Figure:
@@ -240,7 +233,7 @@ def lay_out_figure(figure: Figure, title: str) -> None:
     """Writes a title above a figure, and replaces the legends of all axes by one below them.
 
     The title is wrapped to the width of the figure. The figure grows by the height of the legend
-    and of the further lines of the tick labels.
+    and of the further lines of the title and of the tick labels.
 
     Args:
         figure: the figure, whose axes are drawn already.
@@ -259,12 +252,14 @@ def lay_out_figure(figure: Figure, title: str) -> None:
         tick_labels = (tick.get_text() for tick in ax.get_xticklabels())
         lines_below += max((text.count("\n") for text in tick_labels), default=0)
     width, height = figure.get_size_inches()
-    figure.suptitle(textwrap.fill(title, int(13 * width)), fontsize="medium")
+    title = wrap_text(title, int(13 * width))
+    figure.suptitle(title, fontsize="medium")
+    lines_below += title.count("\n")
     if found:
         columns = int(width / (0.6 + _CHARACTER * max(map(len, found))))
         rows = -(-len(found) // max(columns, 1))
         columns = -(-len(found) // rows)  # as few as these rows need, so that the rows are even
-        texts = [textwrap.fill(text, int(width / _CHARACTER) - 8) for text in found]
+        texts = [wrap_text(text, int(width / _CHARACTER) - 8) for text in found]
         lines = sum(text.count("\n") + 1 for text in texts)
         lines_below += -(-lines // columns) + bool(legend_title)
         figure.legend(
@@ -278,3 +273,4 @@ def lay_out_figure(figure: Figure, title: str) -> None:
             ncols=columns,
         )
     figure.set_size_inches(width, height + _LINE * lines_below)
+    show_text_as_it_is(figure)

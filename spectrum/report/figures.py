@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from spectrum.analysis.front import Cost
 from spectrum.analysis.labels import nearly_equal
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
+from spectrum.analysis.schema import require_columns
 from spectrum.analysis.statistics import varied_columns
 from spectrum.errors import FieldError
 from spectrum.report.axis import root_figure
@@ -77,9 +78,9 @@ def study_figures(
         - ``error_distribution``, if every value of ``over`` has at least 20 runs;
         - ``learning_curves``.
     """
-    measure = infer_measure(results)
-    finished = summary[measure.test_column].notna().any()
+    require_columns("results", results, ["run_id", "status", over], "load_results")
     drawn = {"accuracy_vs_segments": root_figure(plot_accuracy_vs_segments(summary))}
+    finished = summary[infer_measure(summary).test_column].notna().any()
     if evidence is not None and difference_curves(evidence, over):
         drawn["differences"] = root_figure(plot_differences(evidence, over=over))
     if finished and len(varied_columns(summary)) == 1 and summary["segments"].nunique() > 1:

@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike
 from spectrum.analysis.evidence import Study, summarize_study
 from spectrum.analysis.labels import format_value, wrap_setting
 from spectrum.analysis.measure import infer_measure
-from spectrum.analysis.statistics import varied_columns
+from spectrum.analysis.schema import require_columns
+from spectrum.analysis.statistics import interval_source, varied_columns
 from spectrum.report.axis import segment_positions
-from spectrum.report.figure_style import axes_or_new, interval_source
+from spectrum.report.figure_style import axes_or_new
+from spectrum.report.figure_text import show_text_as_it_is, wrap_text
 
 _FONT = 8.0
 _DARK = 0.179  # luminance below which white text has more contrast than black
@@ -34,12 +36,13 @@ def heat_map(summary: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: If not exactly one field varies besides segments.
     """
+    test = infer_measure(summary).test_column
+    require_columns("summary", summary, ["segments", test, "test_low", "test_high"], "summarize")
     columns = varied_columns(summary)
     if len(columns) != 1:
         found = ", ".join(columns) or "none"
         raise ValueError(f"summary must vary one field besides segments, not {found}")
     (name,) = columns
-    test = infer_measure(summary).test_column
     rows = summary.assign(half=(summary["test_high"] - summary["test_low"]) / 2)
     grid = rows.pivot(index=name, columns="segments", values=[test, "half"])
     points = segment_positions(list(rows["segments"]))
@@ -89,15 +92,18 @@ def plot_heat_map(
                 fontsize=_FONT,
             )
     ax.set_xticks(range(len(means.columns)), list(map(wrap_setting, means.columns)))
-    ax.set_yticks(range(len(means.index)), list(map(format_value, means.index)))
+    ax.set_yticks(
+        range(len(means.index)), [wrap_text(format_value(value), 26, 2) for value in means.index]
+    )
     ax.set(xlabel="segments of the spatial convolution", ylabel=str(means.index.name))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     figure = ax.get_figure()
     if figure is not None and means.notna().to_numpy().any():
         source = interval_source(summary)
-        half = f", \N{PLUS-MINUS SIGN} {source}" if source else ""
+        half = f",\n\N{PLUS-MINUS SIGN} {source}" if source else ""
         figure.colorbar(image, ax=ax, label=f"test {measure.axis_label}{half}", pad=0.02)
+    show_text_as_it_is(ax)
     return ax
 
 

@@ -10,6 +10,7 @@ import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from spectrum.errors import printable
 from spectrum.report.tables import Table
 
 # The name of each group, empty for none, with the names and texts of its entries.
@@ -29,9 +30,10 @@ def render_page(
 ) -> str:
     """Renders a page of HTML that loads nothing and runs no script.
 
-    The same arguments give the same text to the byte. Empty arguments get no section. The figures
-    are drawn here. A figure with constrained layout should not have been drawn before, because
-    matplotlib moves its parts a little each time.
+    The same arguments give the same text to the byte. Characters that control a terminal or reverse
+    the order of the text are escaped, and so are those that UTF-8 can't hold. Empty arguments get
+    no section. The figures are drawn here. A figure with constrained layout should not have been
+    drawn before, because matplotlib moves its parts a little each time.
 
     Args:
         title: the title of the page.
@@ -54,7 +56,7 @@ def render_page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("page.html").render(
+    page = environment.get_template("page.html").render(
         title=title,
         sentences=sentences,
         figures=[(name, _data_uri(drawn), text) for name, (drawn, text) in (figures or {}).items()],
@@ -64,6 +66,7 @@ def render_page(
         command=command,
         versions=_group_fields(versions or {}),
     )
+    return "\n".join(map(printable, page.split("\n")))
 
 
 def _data_uri(figure: Figure) -> str:

@@ -9,7 +9,12 @@ from spectrum.analysis.evidence import Study, summarize_study
 from spectrum.analysis.front import Cost, pareto_front
 from spectrum.analysis.labels import format_count, format_count_range, nearly_equal, wrap_setting
 from spectrum.analysis.measure import infer_measure
-from spectrum.analysis.statistics import are_comparable, split_into_curves, varied_columns
+from spectrum.analysis.statistics import (
+    are_comparable,
+    interval_source,
+    split_into_curves,
+    varied_columns,
+)
 from spectrum.report.axis import figure_width
 from spectrum.report.figure_style import (
     axes_or_new,
@@ -17,7 +22,6 @@ from spectrum.report.figure_style import (
     draw_best_up_to_cost,
     draw_curves_along_dial,
     draw_intervals,
-    interval_source,
     set_cost_axis,
     style_axes,
 )
@@ -41,7 +45,8 @@ def plot_accuracy_vs_segments(
 
     With evidence, which a study's folder has, an interval is for new seeds and new test examples.
     Without it, the interval is Student's t over seeds (see ``summarize``), which is narrower, and
-    the axis says so. A point of a single run then has none.
+    a point of a single run has none. With evidence of a single seed, it is for new test examples
+    alone. The axis says what an interval leaves out.
 
     Args:
         study: the folder of a study; its results, one row per run as ``load_results`` returns

@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from spectrum.analysis.evidence import Study, read_results
 from spectrum.analysis.labels import field_label, wrap_setting
 from spectrum.analysis.measure import infer_measure
+from spectrum.analysis.schema import require_columns
 from spectrum.analysis.statistics import point_columns
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, counted
 from spectrum.report.axis import segment_positions
 from spectrum.report.figure_style import (
     COLOURS,
@@ -43,10 +44,12 @@ def error_distribution(results: pd.DataFrame, by: str = "segments") -> pd.DataFr
     Raises:
         ValueError: If there is no such column.
     """
+    test = infer_measure(results).test_column
+    require_columns("results", results, ["run_id", "status", test], "load_results")
     if by not in results:
         raise FieldError("by", by, f"must be one of {', '.join(point_columns(results))}")
     runs = results.drop_duplicates([by, "run_id"])
-    error = (1 - runs[infer_measure(results).test_column]).where(runs["status"] == "done")
+    error = (1 - runs[test]).where(runs["status"] == "done")
     steps = []
     for value, errors in error.fillna(1.0).groupby(runs[by], sort=False, dropna=False):
         counts = errors.value_counts().sort_index()
@@ -120,7 +123,7 @@ def plot_error_distribution(
             color=color or shade,
             linestyle=dashes,
             linewidth=1.6,
-            label=f"{label or name}: {runs} run{'s' * (runs > 1)}, median {median:.4f}",
+            label=f"{label or name}: {counted(runs, 'run')}, median {median:.4f}",
         )
     known = steps.loc[steps["error"] < 1, "error"]
     if len(known):

@@ -11,8 +11,10 @@ from rich.text import Text
 
 from spectrum.analysis.labels import format_count, format_value, shorten_setting
 from spectrum.analysis.measure import infer_measure
-from spectrum.analysis.statistics import varied_columns
+from spectrum.analysis.schema import require_columns
+from spectrum.analysis.statistics import interval_source, varied_columns
 from spectrum.analysis.trials import finished_trials, search_front
+from spectrum.errors import printable
 
 
 class Column(NamedTuple):
@@ -109,7 +111,7 @@ def setting_and_cost_columns(rows: pd.DataFrame, fields: Sequence[str]) -> list[
         rows: one row per point or trial.
         fields: the fields to show besides segments.
     """
-    columns = [Column(name, make_cells(rows[name])) for name in fields]
+    columns = [Column(printable(name), make_cells(rows[name])) for name in fields]
     columns.append(Column("segments", make_cells(rows["segments"]), names_row=True))
     for name, heading, as_text in (
         ("tuned_lr", "tuned_lr", "{:.4g}".format),
@@ -140,6 +142,9 @@ def point_table(summary: pd.DataFrame) -> Table:
         summary: one row per point, as ``summarize`` returns it.
     """
     measure = infer_measure(summary)
+    counts = ("segments", "runs", "failed", "seeds", "examples", "train_seconds")
+    measured = (measure.test_column, measure.validation_column, "test_low", "test_high")
+    require_columns("summary", summary, [*counts, *measured], "summarize")
     # Student's t may reach below 0 or above 1, where no measure can be.
     bounds = summary[["test_low", "test_high"]].clip(0, 1)
     intervals = [
@@ -151,6 +156,7 @@ def point_table(summary: pd.DataFrame) -> Table:
         f"{failed:,} of {runs:,}"
         for failed, runs in zip(summary["failed"], summary["runs"], strict=True)
     ]
+    source = interval_source(summary)
     # A narrow terminal has no room for both of the last columns.
     any_failed = bool(summary["failed"].any())
     columns = [
@@ -158,7 +164,12 @@ def point_table(summary: pd.DataFrame) -> Table:
         *setting_and_cost_columns(summary, [c for c in varied_columns(summary) if c != "width"]),
         _measure_column(summary, "val"),
         _measure_column(summary, "test"),
-        Column("95% interval", intervals, is_number=True),
+        Column(
+            f"95% interval{', ' * bool(source)}{source}",
+            intervals,
+            is_number=True,
+            short_heading=f"95% interval,\n{source}" if source else "",
+        ),
         Column("seconds per run", seconds, True, False, "s/run", in_terminal=not any_failed),
         Column("failed runs", failed, True, False, "failed", in_terminal=any_failed),
     ]
@@ -182,7 +193,7 @@ def failure_table(failures: pd.DataFrame, fields: Sequence[str]) -> Table:
     shown = [name for name in (*fields, "segments", "seed", "status", "error") if name in failures]
     columns = [
         Column(
-            "reason" if name == "error" else name,
+            "reason" if name == "error" else printable(name),
             make_cells(failures[name]),
             is_number=name == "seed",
             names_row=name == "segments",

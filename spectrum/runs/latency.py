@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from spectrum.costs import (
     LATENCY_BATCH,
@@ -29,23 +30,32 @@ from spectrum.costs import (
     measure_reference,
     reference_config,
 )
-from spectrum.errors import DamagedFile
+from spectrum.errors import DamagedFile, first_field_error, printable
 from spectrum.files import read_checked_json, write_checked_json
 from spectrum.machine import device_name
-from spectrum.networks import NetworkConfig, build, code_fingerprint, is_user_code
+from spectrum.networks import MAX_WIDTH, NetworkConfig, build, code_fingerprint, is_user_code
 from spectrum.training import Precision
 
 log = logging.getLogger(__name__)
+MAX_MILLISECONDS = 1e9
 
 
 class _Measurement(BaseModel):
-    """The content of a file: a latency in milliseconds and, for a match, the miss and the width."""
+    """The content of a file: a latency in milliseconds."""
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    latency: PositiveFloat
-    miss: float | None = None
-    width: PositiveFloat | None = None
+    latency: float = Field(gt=0, le=MAX_MILLISECONDS)
+
+
+class _Match(_Measurement):
+    """The content of the file of a match: also its miss of the budget and the solved width."""
+
+    miss: float = Field(ge=-1, le=1)
+    width: float = Field(gt=0, le=MAX_WIDTH)
+
+
+_Kind = TypeVar("_Kind", bound=_Measurement)
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ class LatencyCache:
             seconds = measure_latency(self.reference, network, shape, self.conditions)
             return _Measurement(latency=1000 * seconds)
 
-        return _measure_once(self.root, self._key(network, shape), measure).latency
+        return _measure_once(self.root, self._key(network, shape), measure, _Measurement).latency
 
     def match(
         self, network: NetworkConfig, shape: tuple[int, int, int], budget: float | None
@@ -98,22 +108,18 @@ class LatencyCache:
                 process the images.
         """
 
-        def measure() -> _Measurement:
+        def measure() -> _Match:
             seconds = None if budget is None else budget / 1000
             found: LatencyMatch = match_latency(
                 self.reference, network, shape, self.conditions, latency=seconds
             )
-            return _Measurement(
-                latency=1000 * found.latency, miss=found.miss, width=found.config.width
-            )
+            return _Match(latency=1000 * found.latency, miss=found.miss, width=found.config.width)
 
         without_width = network.model_copy(update={"width": 1.0})
         # This text is hashed. With another one no stored width would be found, and runs would get
         # new widths and ids.
         key = {**self._key(without_width, shape), "budget": budget or "the yardstick's"}
-        found = _measure_once(self.root, key, measure)
-        assert found.width is not None
-        assert found.miss is not None
+        found = _measure_once(self.root, key, measure, _Match)
         return network.model_copy(update={"width": found.width}), found.miss, found.latency
 
     def _key(self, network: NetworkConfig, shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def make_latency_cache(
     def measure() -> _Measurement:
         return _Measurement(latency=1000 * measure_reference(config, shape, conditions).latency)
 
-    found = _measure_once(root, _base_key(config, shape, conditions), measure)
+    found = _measure_once(root, _base_key(config, shape, conditions), measure, _Measurement)
     reference = Reference(config, shape, conditions, found.latency / 1000)
     return LatencyCache(root, reference, conditions)
 
@@ -182,33 +188,59 @@ def hash_key(key: dict[str, Any]) -> str:
 
 
 def _measure_once(
-    root: Path, key: dict[str, Any], measure: Callable[[], _Measurement]
-) -> _Measurement:
-    """Read the measurement with this key from its file, or measure and write it."""
+    root: Path, key: dict[str, Any], measure: Callable[[], _Kind], kind: type[_Kind]
+) -> _Kind:
+    """Read the measurement with this key from its file, or measure and write it.
+
+    A file that can't be read or written, or a full disk, is logged.
+    """
     folder = root / "latency"
     path = folder / f"{hash_key(key)}.json"
-    found = _read_measurement(path, key)
+    found = _read_measurement(path, key, kind, logging.DEBUG)
     if found is not None:
         return found
-    folder.mkdir(parents=True, exist_ok=True)
     # Processes that measured at the same time would slow each other down.
-    with FileLock(folder / ".lock"):
-        found = _read_measurement(path, key)
+    with _locked(folder):
+        found = _read_measurement(path, key, kind, logging.WARNING)
         if found is None:
             found = measure()
-            values = found.model_dump(mode="json", exclude_none=True)
-            write_checked_json(path, values | {"of": key})
+            try:
+                write_checked_json(path, {**found.model_dump(mode="json"), "of": key})
+            except OSError as error:
+                log.warning("%s: it is measured again in each command", _unkept(error))
     return found
 
 
-def _read_measurement(path: Path, key: dict[str, Any]) -> _Measurement | None:
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of latencies; where it can't be locked, that is logged."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(folder / ".lock"))
+        except OSError as error:
+            log.warning("%s: other processes may measure at the same time", _unkept(error))
+        yield
+
+
+def _unkept(error: OSError) -> str:
+    return printable(f"the latency can't be kept in {error.filename} ({error.strerror})")
+
+
+def _read_measurement(
+    path: Path, key: dict[str, Any], kind: type[_Kind], level: int
+) -> _Kind | None:
+    """Read a file; one that is damaged is logged at a level, and None is returned."""
     try:
         values = read_checked_json(path, unchecked=True)
         if values.pop("of", None) != json.loads(json.dumps(key)):
             raise DamagedFile(path, "it is the latency of something else")
-        return _Measurement.model_validate(values)
-    except FileNotFoundError:
+        try:
+            return kind.model_validate(values)
+        except ValidationError as error:
+            raise DamagedFile(path, str(first_field_error(error))) from error
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        log.warning("%s; the latency is measured again", error)
+    except DamagedFile as error:
+        log.log(level, "%s; the latency is measured again", error)
         return None

@@ -118,8 +118,9 @@ class SearchConfig(GridConfig):
     def _parse_minimize(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",")]
-        if not isinstance(value, list | tuple) or not {*value} <= {*get_args(Cost)}:
-            raise ValueError(f"must be one or more of {', '.join(get_args(Cost))}")
+        known = get_args(Cost)
+        if not isinstance(value, list | tuple) or not all(item in known for item in value):
+            raise ValueError(f"must be one or more of {', '.join(known)}")
         return tuple(dict.fromkeys(value))
 
     @field_validator("storage", mode="plain")

@@ -105,8 +105,8 @@ def _summary(check: Check) -> pd.DataFrame:
     """Summarize the finalists, one row each, with the winner and the best uniform point named."""
     summary = summarize(check.results)
     if check.evidence is not None:
-        known = check.evidence.set_index("role")
-        for name in ("test_low", "test_high"):
+        known = check.evidence.set_index("role").assign(seeds=check.evidence["runs"].to_numpy())
+        for name in ("seeds", "examples", "test_low", "test_high"):
             summary[name] = summary["role"].map(known[name]).fillna(summary[name])
     named = summary["role"].isin([WINNER, UNIFORM])
     names = summary["segments"] + " (" + summary["role"] + ")"

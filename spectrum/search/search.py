@@ -83,7 +83,7 @@ def run_search(
 
 
 def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -> SearchResult:
-    check_not_another(config, SEARCH)
+    check_not_another(config, SEARCH, compare=config.storage is not None)
     for field, needed in (("out", config.out / config.name), ("runs", config.runs)):
         prepare_folder(field, needed)
     with silence_optuna(), cpu_threads(config.threads):
@@ -165,7 +165,7 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
     Returns:
         A table of the uniform points with their costs, and notes on the space.
     """
-    check_not_another(config, SEARCH)
+    check_not_another(config, SEARCH, compare=config.storage is not None)
     with open_engine(config):  # it raises a ValueError for a missing device or cluster
         pass
     with silence_optuna():

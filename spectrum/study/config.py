@@ -21,7 +21,7 @@ class StudyConfig(GridConfig):
     compare: Annotated[str, Facts(metavar="FIELD")] = "segments"
     """Field whose values are compared, everything else being equal: segments, or another field with
     several values."""
-    sample: Annotated[int | None, Field(ge=1, le=100_000), Facts(metavar="N", unset="all")] = None
+    sample: Annotated[int | None, Field(gt=0, le=100_000), Facts(metavar="N", unset="all")] = None
     """Number of combinations of the other fields to train, drawn at random, the same ones every
     time, with one seed each."""
     tune_lr: Annotated[

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
@@ -69,7 +69,7 @@ class GridConfig(Config):
         "C",
     )
     """Points of the dial, such as 1,4,C/8,C, or by flow: entry=C+middle=4+exit=C."""
-    seeds: Annotated[int, Field(ge=1, le=100_000), Facts(metavar="N")] = 5
+    seeds: Annotated[int, Field(gt=0, le=100_000), Facts(metavar="N")] = 5
     """Number of seeds for each point, which are numbered from 0."""
     data: Annotated[Grid, Facts(metavar="NAMES")] = {"name": ("digits",)}
     """Data: digits, planted, folder:PATH, parquet:PATH, hub:NAME[@CONFIG], or your own
@@ -83,7 +83,7 @@ class GridConfig(Config):
     """Cost that all points share, by solving their width: params, macs, latency (of inference,
     measured on this machine) or none."""
     budget: Annotated[
-        Annotated[int, Field(ge=1, le=10**15)] | Annotated[float, Field(gt=0, le=10**15)] | None,
+        Annotated[int, Field(gt=0, le=10**15)] | Annotated[float, Field(gt=0, le=10**15)] | None,
         Facts(metavar="N", unset="the first network's at C and width 1"),
     ] = None
     """Value of that cost: parameters, MACs, or inference latency in milliseconds for a batch of 32
@@ -124,10 +124,10 @@ class GridConfig(Config):
     """Folder of all runs, shared by studies and searches."""
     device: Annotated[str, Facts(metavar="NAME")] = "auto"
     """Device: auto (all GPUs, else the CPU), cpu, cuda or cuda:N."""
-    threads: Annotated[int, Field(ge=1, le=_MAX_PARALLEL), Facts(metavar="N")] = 1
+    threads: Annotated[int, Field(gt=0, le=_MAX_PARALLEL), Facts(metavar="N")] = 1
     """CPU threads for each run."""
     workers: Annotated[
-        Annotated[int, Field(ge=1, le=_MAX_PARALLEL)] | None,
+        Annotated[int, Field(gt=0, le=_MAX_PARALLEL)] | None,
         Facts(metavar="N", unset="one per --threads cores, one per GPU, or what a cluster holds"),
     ] = None
     """Number of worker processes."""
@@ -202,19 +202,21 @@ class GridConfig(Config):
     def _parse_table(cls, value: Any, info: Any) -> Grid:
         if isinstance(value, str):
             return {"name": tuple(part.strip() for part in value.split(","))}
-        if isinstance(value, list | tuple):
-            return {"name": _values("name", value)}
         if isinstance(value, BaseModel):
             value = value.model_dump(exclude_unset=True)
-        if not isinstance(value, Mapping):
+        default = cls.model_fields[info.field_name].default
+        if isinstance(value, list | tuple):
+            grid = {"name": _values("name", value)}
+        elif isinstance(value, Mapping):
+            grid = {**default, **{key: _values(key, given) for key, given in value.items()}}
+        else:
             raise ValueError("must be a name, a list of names or a table of fields")
-        for key, given in value.items():
-            for item in given if isinstance(given, list | tuple) else [given]:
-                if isinstance(item, Mapping):
+        for key, values in grid.items():
+            for item in values:
+                if not _is_plain(item):
                     name = qualified_name(info.field_name, key)
                     raise FieldError(name, item, "must be a value or a list of values")
-        default = cls.model_fields[info.field_name].default
-        return {**default, **{key: _values(key, given) for key, given in value.items()}}
+        return grid
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
@@ -361,7 +363,19 @@ def _values(field: str, given: Any) -> tuple[Any, ...]:
         return (given,)
     if field in _LIST_FIELDS and not any(isinstance(item, list | tuple) for item in given):
         return (tuple(given),)
-    return tuple(tuple(item) if isinstance(item, list) else item for item in given)
+    return tuple(_frozen(item) for item in given)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be one of a grid: no table, nor a list that holds one."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, Hashable)
+
+
+def _frozen(value: Any) -> Any:
+    """A value in which tuples replace lists."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _validated(model: type[_Model], table: str, fields: dict[str, Any]) -> _Model:

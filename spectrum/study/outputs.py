@@ -26,6 +26,7 @@ from spectrum.analysis.folder import (
     write_checksums,
 )
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
+from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
 from spectrum.report.figures import figure_caption, study_figures
 from spectrum.report.page import render_page
@@ -86,7 +87,7 @@ def write_study(
 
 def write_rows(path: Path, rows: pd.DataFrame, float_format: str | None = None) -> None:
     """Writes rows as a CSV file, atomically."""
-    text = rows.to_csv(index=False, float_format=float_format)
+    text = rows.to_csv(index=False, float_format=float_format, lineterminator="\n")
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
@@ -144,9 +145,9 @@ def _draw(
         load_curves(folder),
         title=make_title(
             config,
-            f"{config.sample} sampled combinations"
+            counted(config.sample, "sampled combination")
             if config.sample
-            else f"{config.seeds} seed{'s' * (config.seeds > 1)}",
+            else counted(config.seeds, "seed"),
         ),
         over=config.compare,
     )

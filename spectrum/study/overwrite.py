@@ -30,7 +30,7 @@ _FREE = {
 }
 
 
-def check_not_another(config: GridConfig, name: str) -> None:
+def check_not_another(config: GridConfig, name: str, *, compare: bool = True) -> None:
     """Checks that the folder of a study or search is free, or holds the same one.
 
     The same one may have grown: it may have more seeds or trials, and more values of its fields.
@@ -39,6 +39,7 @@ def check_not_another(config: GridConfig, name: str) -> None:
     Args:
         config: the study or search.
         name: the file with its fields, ``STUDY`` or ``SEARCH``.
+        compare: whether its fields are compared; the storage of a search does so itself.
 
     Raises:
         FieldError: the folder holds another one.
@@ -49,7 +50,8 @@ def check_not_another(config: GridConfig, name: str) -> None:
             kind = other.partition(".")[0]
             allowed = f"must be another name (--name): {folder} holds a {kind}"
             raise FieldError("name", config.name, allowed)
-    stored, fields = _read(folder / name), config.model_dump(mode="json")
+    stored = _read(folder / name) if compare else {}
+    fields = config.model_dump(mode="json")
     for field in fields.keys() - _FREE if stored else ():
         default = type(config).model_fields[field].get_default(call_default_factory=True)
         before = stored.get(field, json.loads(json.dumps(default, default=str)))

@@ -104,10 +104,10 @@ class Recipe(Config):
     """
 
     name: Literal["small", "imagenet", "jft"] = "small"
-    epochs: int = Field(default=10, ge=1, le=1_000_000)
-    batch_size: int = Field(default=32, ge=1, le=10_000_000)
+    epochs: int = Field(default=10, gt=0, le=1_000_000)
+    batch_size: int = Field(default=32, gt=0, le=10_000_000)
     optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
-    lr: float = Field(default=4e-3, gt=0, le=1e38)
+    lr: float = Field(default=4e-3, gt=0, le=1e12)
     momentum: Annotated[float, Field(ge=0, lt=1), Facts(needs=_MOMENTUM)] = 0.0
     schedule: Literal["one_cycle", "exponential"] = "one_cycle"
     warmup: Annotated[float, Field(gt=0, lt=1), Facts(needs=_ONE_CYCLE)] = 0.3
@@ -118,7 +118,7 @@ class Recipe(Config):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     average: float = Field(default=0.98, ge=0, lt=1)
     precise_bn: int = Field(default=0, ge=0, le=1_000_000_000)
-    clip: float = Field(default=1.0, ge=0, le=1e38)
+    clip: float = Field(default=1.0, ge=0, le=1e12)
     channels_last: bool = True
     crop: int = Field(default=0, ge=0, le=256)
     flip: bool | None = None

@@ -150,7 +150,7 @@ def test_several_heads_are_all_trained() -> None:
             {"input_shape": (3, 8, 8)},
             r"input_shape \(='3x8x8'\) doesn't fit the network",
         ),
-        (network(), {"seconds": -1}, r"seconds \(=-1\) must be a finite number from 0"),
+        (network(), {"seconds": -1}, r"seconds \(=-1\) must be a number from 0 to 86400"),
         (nn.Conv2d(1, 1, 1, device="meta"), {}, r"network \(='Conv2d'\) must have weights"),
         (nn.ReLU(), {}, r"network \(='ReLU'\) must have trainable parameters"),
         (nn.Conv2d(1, 2, 1), {}, r"must give logits \(N, classes\), not \(1, 2, 8, 8\)"),

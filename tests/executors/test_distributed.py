@@ -63,7 +63,7 @@ def torchrun(*command: object, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def run(*command: object, log: Path) -> int:
     with torchrun(*command, log=log) as process:
-        return process.wait()
+        return process.wait(300)
 
 
 def rank_one(process: subprocess.Popen[bytes]) -> int:
@@ -95,7 +95,7 @@ def test_a_killed_rank_ends_the_command_and_calling_it_again_continues(
         assert killed in ranks
         os.kill(killed, signal.SIGKILL)
         hold.release()
-        assert process.wait() == 1
+        assert process.wait(300) == 1
     (checkpoint,) = runs.glob("*/checkpoint.pt")
     assert len(torch.load(checkpoint, weights_only=True)["curve"]) == 1
     assert not list(runs.glob("*/result.json"))

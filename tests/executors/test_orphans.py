@@ -48,5 +48,5 @@ def test_a_worker_ends_silently(
         process.stdin.flush()
         if way != "no reader":
             process.stdin.close()
-        assert process.wait() == 0
+        assert process.wait(300) == 0
     assert (tmp_path / "errors").read_text() == ""

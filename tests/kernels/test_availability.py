@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from spectrum import SegmentedConv
-from spectrum.kernels import availability, compiled, normalize, plan_of, tiles, time_plans
+from spectrum.kernels import (
+    availability,
+    compiled,
+    eligibility,
+    normalize,
+    plan_of,
+    tiles,
+    time_plans,
+)
 from spectrum.kernels.plans import using_plan
 from spectrum.layers import BatchNormReLU
 
@@ -19,8 +27,8 @@ ERRORS = [ImportError("no LLVM"), TypeError("two\nlines"), MemoryError(), OSErro
 
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(availability, "_given_up", [])
-    availability._can_import.cache_clear()
+    monkeypatch.setattr(availability, "_failures", [])
+    eligibility._can_import.cache_clear()
     for compile_one in (
         compiled.compile_kernel,
         tiles.compile_conv_tile,

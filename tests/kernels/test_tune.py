@@ -51,14 +51,14 @@ def test_every_possible_plan_is_timed() -> None:
 def test_damage_to_the_stored_plans_changes_only_time(
     cache_folder: Path, data: st.DataObject
 ) -> None:
+    (cache_folder / "plans.json").unlink(missing_ok=True)  # of the example before
+    _tuned_plans.cache_clear()
     expected = plan_of(CONV, X)  # type: ignore[arg-type]
     for plan, x in (("merged", X), ("relaid", X[:1])):
         save_tuned_plan(CONV, x, plan)  # type: ignore[arg-type]
     with damaged(data, cache_folder / "plans.json"):
         _tuned_plans.cache_clear()
         assert plan_of(CONV, X) in (expected, "merged")  # type: ignore[arg-type]
-    (cache_folder / "plans.json").unlink()
-    _tuned_plans.cache_clear()
 
 
 @pytest.mark.parametrize("content", [{"a": "fast"}, {"a": None}, {"a": ["native"]}])

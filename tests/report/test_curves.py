@@ -86,7 +86,9 @@ def test_a_single_evaluation_is_a_mark(make_results) -> None:
     results = make_results({"C": [0.9]})
     ax = plot_learning_curves(learning_curves(results, evaluations(results, epochs=1)))
     assert ax.lines[0].get_marker() == "."
-    with pytest.raises(ValueError, match="must be those that learning_curves returns"):
+    with pytest.raises(
+        ValueError, match="must have the columns that learning_curves returns; it lacks segments"
+    ):
         plot_learning_curves(evaluations(results))
     low, high = ax.get_ylim()
     assert low < 0.39 < high

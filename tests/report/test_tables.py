@@ -36,7 +36,7 @@ def test_a_point_is_a_row(make_results) -> None:
     assert shown(point_table(summary))[:2] == [
         (
             *("segments", "width", "params", "MACs", "val top-1", "test top-1"),
-            *("95% interval", "seconds per run", "failed runs"),
+            *("95% interval, from seeds alone", "seconds per run", "failed runs"),
         ),
         (
             *("4", "0.6275", "79.0k", "2.00M", "0.8900", "0.9000"),
@@ -48,6 +48,26 @@ def test_a_point_is_a_row(make_results) -> None:
     assert all(column.is_number for column in others)
     summary[["test_low", "test_high"]] = [[-0.25, 0.91], [0.7, 1.25]]
     assert [row[6] for row in point_table(summary).rows] == ["0.0000-0.9100", "0.7000-1.0000"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "examples", "source"),
+    [
+        ([2, 2], [80, 80], ""),
+        ([2, 2], [0, 0], ", from seeds alone"),
+        ([1, 1], [80, 80], ", from test images alone"),
+        ([2, 2], [0, 80], ", some from seeds alone"),
+        ([1, 2], [80, 80], ", some from test images alone"),
+        ([2, 1], [0, 80], ", from seeds or test images alone"),
+    ],
+)
+def test_a_table_says_where_its_intervals_come_from(
+    seeds: list[int], examples: list[int], source: str, make_results
+) -> None:
+    summary = summarize(make_results(POINTS)).assign(seeds=seeds, examples=examples)
+    assert f"95% interval{source}" in shown(point_table(summary))[0]
+    words = [word for line in printed(render_summary(summary))[:2] for word in line]
+    assert all(word in words for word in f"interval{source}".split())
 
 
 def test_a_terminal_shows_failures_instead_of_seconds(make_results) -> None:
@@ -84,7 +104,7 @@ def test_fields_that_vary_have_their_own_columns(make_results) -> None:
 
 def test_latency_is_in_milliseconds_where_it_was_measured(make_results) -> None:
     summary = summarize(make_results(POINTS).assign(latency=4.0512))
-    header, first, _ = printed(render_summary(summary))
+    _, header, first, _ = printed(render_summary(summary))
     assert header[header.index("MACs") + 1] == "ms"
     assert "4.05" in first
     assert "latency, ms" in shown(point_table(summary))[0]

@@ -161,8 +161,8 @@ def test_a_run_folder_of_the_wrong_kind_is_a_failed_row(
     config.runs.mkdir()
     (config.runs / finished.name).write_text("a file")
     results = run_study(config)
-    assert sorted(results["status"]) == ["done", "io_error"]
-    (error,) = results.loc[results["status"] == "io_error", "error"]
+    assert sorted(results["status"]) == ["done", "failed"]
+    (error,) = results.loc[results["status"] == "failed", "error"]
     assert finished.name in error
     assert (config.runs / finished.name).read_text() == "a file"
     with pytest.raises(ValueError, match=r"no result\.json"):

@@ -57,7 +57,7 @@ def test_a_study_trains_on_from_the_weights(
 ) -> None:
     fields = {"segments": "C,C/2", "epochs": 1, "recipe": {"lr": 1e-9, "average": 0.0}}
     fresh = run_study(small_study(**fields))
-    config = small_study(**fields, start=trained)
+    config = small_study(**fields, start=trained, name="started")
     results = run_study(config)
     assert not set(results["run_id"]) & set(fresh["run_id"])
     # Steps this small leave the weights where they were; only batch statistics move.

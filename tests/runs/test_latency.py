@@ -137,7 +137,9 @@ def test_results_have_the_latency_and_the_width(
     assert list(rows["width"]) == list(widths(plan).values())
     assert set(rows["match"]) == {"latency"}
     assert rows.equals(load_results(config.out / "tested"))
-    untimed = run_study(config.model_copy(update={"match": "none", "segments": ("C",)}))
+    untimed = run_study(
+        config.model_copy(update={"match": "none", "segments": ("C",), "name": "other"})
+    )
     assert "latency" not in untimed
 
 

@@ -133,7 +133,7 @@ class Driver:
 
     def end(self) -> int:
         """Waits for the process to end and returns its exit status."""
-        self.process.join()
+        self.process.join(300)
         assert self.process.exitcode is not None
         return self.process.exitcode
 

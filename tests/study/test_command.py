@@ -181,7 +181,7 @@ def test_a_stopped_command_keeps_checkpoints_and_leaves_no_worker(
     assert process.pid is not None
     workers = hold.wait(2)
     os.kill(process.pid, sent)
-    process.join()
+    process.join(300)
     if sent == signal.SIGINT:
         assert process.exitcode == 130
         assert (tmp_path / "said").read_text().splitlines()[-1] == (
@@ -202,7 +202,7 @@ def test_a_killed_worker_and_the_number_of_workers_change_no_result(
     assert process.pid is not None
     os.kill(hold.wait(2)[0], signal.SIGKILL)
     hold.release()
-    process.join()
+    process.join(300)
     said = (tmp_path / "said").read_text()
     assert process.exitcode == 0, said
     assert (
@@ -245,7 +245,7 @@ def test_two_commands_at_once_train_each_run_once(small_toml: Path, tmp_path: Pa
         for name in names
     ]
     for process in both:
-        process.join()
+        process.join(300)
     assert [process.exitcode for process in both] == [0, 0]
     first, second = (load_results(tmp_path / "out" / name) for name in names)
     # The time that training took is the same only where it is the same training.

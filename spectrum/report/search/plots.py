@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from spectrum.analysis.labels import nearly_equal, wrap_setting
 from spectrum.analysis.measure import infer_measure
-from spectrum.analysis.trials import finished_trials, search_front, search_progress
+from spectrum.analysis.trials import finished_trials, renumber, search_front, search_progress
 from spectrum.errors import FieldError
 from spectrum.report.figure_style import (
     COLOURS,
@@ -56,12 +56,15 @@ def plot_search_front(
     Raises:
         ValueError: If no trial has finished, or a goal is missing, unknown or given twice.
     """
-    rows = trials.reset_index(drop=True)
+    rows = renumber(trials, ["uniform", "segments", "params", "macs"])
     done = _require_finished(rows, goals)
     measure = infer_measure(rows)
     measured = measure.validation_column
     front = search_front(rows, goals)
     cost = cost or front_costs(rows, goals)[0]
+    if cost not in COST_LABELS or cost not in rows:
+        known = ", ".join(name for name in COST_LABELS if name in rows)
+        raise FieldError("cost", cost, f"must be one of {known}")
     ax = axes_or_new(ax, 6.4, 3.5)
     _draw_trials(ax, rows, done, rows[cost])
     ax.plot(
@@ -116,7 +119,7 @@ def plot_search_progress(
     Raises:
         ValueError: If no trial has finished, or a goal is missing, unknown or given twice.
     """
-    rows = trials.reset_index(drop=True)
+    rows = renumber(trials, ["uniform", "segments", "params", "macs"])
     done = _require_finished(rows, goals)
     progress = search_progress(rows, goals).dropna()
     end = len(rows) + 0.5

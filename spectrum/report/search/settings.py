@@ -10,6 +10,7 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from spectrum.analysis.schema import require_columns
 from spectrum.errors import FieldError
 from spectrum.report.axis import assign_label_lines, root_figure
 from spectrum.report.figure_style import COLOURS, DASHES, MARKERS, axes_or_new, style_axes
@@ -97,6 +98,9 @@ def plot_schedules(schedules: Mapping[str, pd.DataFrame], ax: Axes | None = None
     """
     if not schedules:
         raise FieldError("schedules", schedules, "must hold at least one")
+    for name, rows in schedules.items():
+        columns = ("flow", "channels", "segments")
+        require_columns(f"schedules[{name!r}]", rows, columns, "segment_schedule")
     first, *_ = schedules.values()
     flows = list(first["flow"])
     for name, rows in schedules.items():

@@ -1,0 +1,147 @@
+"""Commands end their work whatever their streams are, and foreign text can't control a terminal."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import subprocess
+import sys
+import unicodedata
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rich.table import Table
+
+from spectrum.errors import DamagedFile, FieldError, printable
+from spectrum.terminal import make_console, print_error, safe_streams
+
+HOSTILE = "a\x1b[2J\x1b]0;title\x07\r\n\u202eb\x9b31m[red]c[/] :smile: \ufeff"
+
+
+def controls(text: str) -> set[str]:
+    return {char for char in text if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+
+
+@given(st.text(st.characters(), max_size=40))
+def test_text_from_elsewhere_is_one_line_without_controls(text: str) -> None:
+    shown = printable(text)
+    assert not {char for char in controls(shown) if unicodedata.category(char) != "Cf"}
+    assert printable(shown) == shown
+    assert len(shown.splitlines()) <= 1
+    for error in (FieldError(text, text, text), DamagedFile(Path("x"), text)):
+        assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_all_that_is_printed_is_safe(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", files[0])
+    monkeypatch.setattr(sys, "stderr", files[1])
+    table = Table(HOSTILE)
+    table.add_row(HOSTILE)
+    with safe_streams():
+        for stderr in (False, True):
+            console = make_console(stderr=stderr)
+            console.print(HOSTILE)
+            console.print(table)
+        print_error(HOSTILE, 1)
+        logging.getLogger("spectrum.test").warning("%s", HOSTILE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn(HOSTILE, stacklevel=1)
+    for file in files:
+        file.flush()
+        text = file.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+        assert controls(text) <= {"\n"}
+        assert "[red]c[/]" in text
+        assert ":smile:" in text
+
+
+def test_a_terminal_keeps_its_styles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    console = make_console()
+    console.file = io.StringIO()
+    console.print("a\x1b[2J", style="bold")
+    assert console.file.getvalue().count("\x1b") == 2  # bold, and its end
+    assert "\\x1b[2J" in console.file.getvalue()
+
+
+REPORT = ["report", "--network=tiny", "--input=3x8x8", "--segments=1,C"]
+OTHER_PLACES = {
+    ">&-": 0,
+    "2>&-": 0,
+    "<&- >&- 2>&-": 0,
+    "2>/dev/full": 0,
+    ">/dev/full": 1,
+    "| head -c 1": 0,
+    "| true": 0,
+}
+
+
+@pytest.mark.parametrize("redirection", OTHER_PLACES)
+def test_a_command_ends_whatever_its_streams_are(redirection: str, tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    script = f'"$@" {redirection}; echo "${{PIPESTATUS[0]}}" > {status}'
+    command = [sys.executable, "-m", "spectrum", *REPORT]
+    found = subprocess.run(["bash", "-c", script, "-", *command], capture_output=True, check=True)
+    assert status.read_text().split() == [str(OTHER_PLACES[redirection])]
+    assert b"Traceback" not in found.stderr
+    assert b"Exception" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+)
+def test_hostile_names_reach_no_stream_as_they_are(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("cat\x1b[2J", "猫[red]\u202e"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(2):
+            pixels = rng.integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
+        (tmp_path / "data" / name / "notes\x1b]0;x\x07.txt").touch()
+    command = [sys.executable, "-m", "spectrum", "study", "--data", f"folder:{tmp_path / 'data'}"]
+    found = subprocess.run(
+        [*command, "--dry-run", "--match=none", f"--runs={tmp_path}"],
+        capture_output=True,
+        env={**os.environ, **environment},
+        cwd=tmp_path,
+        check=False,
+    )
+    shown = (found.stdout + found.stderr).decode("ascii")
+    assert controls(shown) <= {"\n"}
+    assert "Traceback" not in shown
+    assert "notes\\x1b]0;x\\x07.txt" in shown or "too few" in shown or "at least" in shown
+
+
+def test_the_command_lists_its_commands() -> None:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        found = subprocess.run(
+            [sys.executable, "-m", "spectrum", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return found.returncode, found.stdout, found.stderr
+
+    status, shown, _ = run()
+    assert status == 0
+    for name in ("study", "search", "report", "bench", "--version"):
+        assert name in shown
+    assert run("--help")[1] == shown
+    assert run("--version")[1].startswith("spectrum 0.")
+    assert run("stud")[::2] == (
+        2,
+        "error: command (='stud') must be one of study, search, report, bench\n",
+    )
+    assert run("report", "--help")[1].startswith("Usage: spectrum report ")
