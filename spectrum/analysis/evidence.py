@@ -158,8 +158,9 @@ def compare_study(study: Study, over: str | None = None) -> tuple[pd.DataFrame, 
         read, evidence = _read_evidence(study, over=over)
         return evidence, read.over
     over = over or "segments"
-    columns = (over, "segments", "runs", "reference", "difference", "difference_low")
-    require_columns("study", study, [*columns, "difference_high"], "compare_points")
+    columns = (over, "segments", "runs", "examples", "test_low", "reference", "difference")
+    bounds = ("difference_low", "difference_high")
+    require_columns("study", study, [*columns, *bounds], "compare_points")
     return study, over
 
 

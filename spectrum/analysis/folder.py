@@ -118,7 +118,7 @@ def _path_in(folder: Path | str, name: str) -> Path:
 def _read_checksums(path: Path) -> dict[str, str]:
     try:
         lines = read_file(path).decode().splitlines()
-    except FileNotFoundError:  # written by an earlier version
+    except (FileNotFoundError, NotADirectoryError):  # written by an earlier version
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedFile(path, "it can't be read") from error

@@ -101,8 +101,6 @@ def unconverted_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.Da
 
 
 def _point_rows(config: NetworkConfig, costs: Costs, order: str, segments: str) -> pd.DataFrame:
-    if costs.note:
-        warnings.warn(costs.note, stacklevel=2)
     has_classes = not is_user_code(config.name) or takes_argument(config.name, "num_classes")
     rows = layer_rows(costs).assign(
         network=config.name,

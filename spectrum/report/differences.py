@@ -13,7 +13,8 @@ from spectrum.analysis.evidence import Study, compare_study
 from spectrum.analysis.labels import field_label, format_value
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.published import published_differences
-from spectrum.analysis.statistics import Curve, split_into_curves, varied_columns
+from spectrum.analysis.schema import require_columns
+from spectrum.analysis.statistics import Curve, interval_source, split_into_curves, varied_columns
 from spectrum.errors import FieldError
 from spectrum.report.axis import draw_connecting_lines, figure_width, segment_positions
 from spectrum.report.figure_style import (
@@ -41,7 +42,8 @@ def difference_curves(evidence: pd.DataFrame, over: str = "segments") -> list[Cu
         Points that weren't compared are left out, and so is a curve that holds nothing but the
         reference.
     """
-    evidence, over = compare_study(evidence, over)
+    columns = ["segments", over, "runs", "reference", *_BOUNDS]
+    require_columns("evidence", evidence, columns, "compare_points", may_be_empty=True)
     rows = evidence.reset_index(drop=True)
     # With few seeds an interval may reach beyond the largest possible difference.
     rows[_BOUNDS] = rows[_BOUNDS].clip(-1, 1) * 100
@@ -71,8 +73,8 @@ def plot_differences(
     """Draws the difference of each point to the reference with its 95% interval, along the dial.
 
     Differences are in percentage points of the test measure, and paired: a point and the reference
-    share their seeds and test examples. An interval is for new seeds and new test examples (see
-    ``compare``). If it contains 0, the data don't show which of the two is better.
+    share their seeds and test examples. An interval is for new seeds and new test examples, or for
+    new test examples alone if there is one seed (see ``compare``). If it contains 0, the data don't show which of the two is better.
 
     Args:
         study: the folder of a study, or its evidence, one row per point as ``compare_points``
@@ -122,9 +124,11 @@ def plot_differences(
             )
         )
     )
+    source = interval_source(evidence.assign(seeds=evidence["runs"]))
+    source = f",\n{source}" if source else ""
     ax.set_ylabel(
         f"difference in test {infer_measure(evidence).column_heading},\n"
-        "percentage points, 95% interval"
+        f"percentage points, 95% interval{source}"
     )
     style_axes(ax)
     return ax

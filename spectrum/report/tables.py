@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -168,7 +169,7 @@ def point_table(summary: pd.DataFrame) -> Table:
             f"95% interval{', ' * bool(source)}{source}",
             intervals,
             is_number=True,
-            short_heading=f"95% interval,\n{source}" if source else "",
+            short_heading=f"95% interval,\n{textwrap.fill(source, 13)}" if source else "",
         ),
         Column("seconds per run", seconds, True, False, "s/run", in_terminal=not any_failed),
         Column("failed runs", failed, True, False, "failed", in_terminal=any_failed),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from spectrum.costs import count_costs, match_budget
+from spectrum.costs import budget as budgets
+from spectrum.costs import cost_grid, count_config, count_costs, match_budget
 from spectrum.errors import FieldError
 from spectrum.layers import ORDERS
 from spectrum.networks import NetworkConfig, build
@@ -105,11 +108,109 @@ def test_both_budgets_are_refused() -> None:
         ("macs", -1, "must be a whole number from 1"),
         ("macs", 1, "must be near what a width can reach: the nearest network has [1-9]"),
         ("params", 10**15, "must be near what a width can reach: the nearest network has [1-9]"),
+        ("macs", 10**18, "must be near what a width can reach: the nearest network has [1-9]"),
+        ("params", 10**400, "must be at most 10{18}"),
+        ("macs", 10**400, "must be at most 10{18}"),
     ],
 )
-def test_a_budget_out_of_reach_is_refused(name: str, budget: int, allowed: str) -> None:
-    with pytest.raises(FieldError, match=rf"\A{name} \(={budget}\) {allowed}"):
+def test_a_budget_out_of_reach_is_refused(
+    name: str, budget: int, allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[float] = []
+    build = budgets.build_on_meta
+
+    def counting(config: NetworkConfig) -> nn.Module:
+        built.append(config.width)
+        return build(config)
+
+    monkeypatch.setattr(budgets, "build_on_meta", counting)
+    with pytest.raises(FieldError, match=rf"\A{name} \(=[^)]+\) {allowed}\d*\Z") as error:
         match_budget(tiny(), (3, 8, 8), **{name: budget})
+    assert error.value.value == budget
+    assert len(built) <= 10  # the largest networks take long to build
+
+
+USERS = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Net(nn.Module):
+    def __init__(self, function, width, repeats=1):
+        super().__init__()
+        channels = 4 * max(1, round(8 * width))
+        self.first = nn.Conv2d(3, channels, 3, stride=2)
+        self.again = nn.ModuleList([nn.Conv2d(channels, channels, 3, stride=2)] * repeats)
+        self.tokens = nn.Linear(channels, channels)
+        self.classifier = nn.Linear(channels, 10)
+        self.function = function
+
+    def forward(self, x):
+        x = self.function(self.first(x))
+        for conv in self.again:
+            x = conv(x)
+        return self.classifier(self.tokens(x.flatten(2).mT).mean(1))
+
+def tokens(width=1.0):
+    return Net(F.selu, width)
+
+def repeated(width=1.0):
+    return Net(F.selu, width, 2)
+
+def values(width=1.0):
+    return Net(lambda x: x if x.sum().item() < 1 else x + 1, width)
+
+def attention(width=1.0):
+    return nn.Sequential(
+        nn.Conv2d(3, 4 * max(1, round(8 * width)), 5, 4), nn.Flatten(2),
+        nn.TransformerEncoderLayer(49, 7, round(99 * width), batch_first=True),
+    )
+
+def unknown(width=1.0):
+    return Net(lambda x: torch.fft.fft2(x).real, width)
+"""
+
+
+@pytest.fixture
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "users_budgets.py").write_text(USERS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("users")
+@pytest.mark.parametrize("function", ["tokens", "repeated", "values", "attention"])
+def test_the_stated_multiply_adds_of_a_users_model_are_those_that_it_runs(function: str) -> None:
+    config = NetworkConfig(name=f"users_budgets:{function}", segments="2", num_classes=10)
+    match = match_budget(config, (3, 31, 31), macs=40_000)
+    macs = count_config(match.config, (3, 31, 31)).macs
+    assert match.miss == macs / 40_000 - 1
+    assert abs(match.miss) < 0.3  # channels are multiples of four
+
+
+@pytest.mark.usefixtures("users")
+def test_unknown_operators_are_refused_only_where_multiply_adds_are_matched() -> None:
+    config = NetworkConfig(name="users_budgets:unknown", segments="2", num_classes=10)
+    refused = r"\Anetwork \(='users_budgets:unknown'\) runs operators of unknown cost: aten::_fft_"
+    for match in (
+        lambda: match_budget(config, (3, 31, 31), macs=40_000),
+        lambda: cost_grid([config], (3, 31, 31), match="macs"),
+    ):
+        with pytest.raises(FieldError, match=refused + r"c2c; match params or none\Z"):
+            match()
+    for matching in ("params", "none"):
+        grid = cost_grid([config], (3, 31, 31), match=matching)
+        (note,) = [note for note in grid.notes if "aren't counted" in note]
+        assert note.endswith("aren't counted: aten::_fft_c2c")
+        assert "other_macs" not in grid.rows
+
+
+@pytest.mark.usefixtures("users")
+def test_rows_have_other_multiply_adds_where_a_network_has_some() -> None:
+    configs = [NetworkConfig(name=f"users_budgets:{name}") for name in ("tokens", "attention")]
+    rows = cost_grid(configs, (3, 31, 31)).rows
+    other = rows.groupby("network")["other_macs"].sum().to_dict()
+    # One sequence of 32 tokens, two points each: as it is, and converted.
+    assert other == {configs[0].name: 0, configs[1].name: 2 * 2 * 32 * 32 * 49}
 
 
 @pytest.mark.parametrize("segments", ["33:33", "entry=C+middle=33:33+exit=C", "33:"])

@@ -113,6 +113,21 @@ def test_a_damaged_file_is_counted_again_and_replaced(
         assert capfd.readouterr() == ("", "")
 
 
+def test_a_file_under_another_name_is_counted_again(
+    folder: Path, counted: list[object], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = TINY.model_copy(update={"segments": "6"})
+    expected = count_config(other, SHAPE)
+    (path,) = files(folder)
+    count_config(TINY, SHAPE)
+    (wrong,) = (file for file in files(folder) if file != path)
+    path.write_bytes(wrong.read_bytes())
+    with caplog.at_level(logging.INFO):
+        assert count_config(other, SHAPE) == expected
+    assert f"{path} is damaged: it is the count of something else" in caplog.text
+    assert len(counted) == 3
+
+
 def test_a_folder_that_cannot_be_written_is_no_error(
     tmp_path: Path,
     counted: list[object],

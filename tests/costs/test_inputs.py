@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spectrum.costs import count_costs
+from spectrum.costs.inputs import record_calls
 
 
 def refusal(network: nn.Module, *shape: int) -> str:
@@ -30,6 +31,21 @@ def test_the_smallest_side_is_named(kernels: tuple[int, ...], side: int) -> None
     assert f", which needs at least {side}x{side}: " in refusal(network, 3, 1, 1)
     assert f" {side}x{side}: " in refusal(network, 3, side - 1, side + 90)
     assert count_costs(network, (3, side, side)).macs > 0
+
+
+@pytest.mark.parametrize("size", [10**6, 10**9, 10**30, 10**400])
+@pytest.mark.parametrize("place", range(3))
+def test_a_shape_without_end_is_refused(size: int, place: int) -> None:
+    shape = [3, 8, 8]
+    shape[place] = size
+    assert refusal(nn.Conv2d(3, 3, 3), *shape).endswith("must be at most 999999")
+
+
+def test_images_that_fill_the_memory_are_refused_before_they_are_made() -> None:
+    said = refusal(nn.Conv2d(3, 3, 3), 3, 999_999, 999_999)
+    assert "must fit in memory: its images have 11,999,976,000,012 bytes, and " in said
+    meta = nn.Conv2d(3, 3, 3, device="meta")
+    assert record_calls(meta, (3, 999_999, 999_999))[0].output_shape == (3, 999_997, 999_997)
 
 
 def test_a_side_within_a_narrow_range_is_found() -> None:

@@ -81,20 +81,30 @@ def test_the_reference_keeps_its_latency_and_width(reference: Reference) -> None
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "message"),
+    ("seconds", "message"),
     [
-        (0.1, r"latency \(='0.1 ms'\) must be near what a width can reach: .* takes 1\.\d+ ms"),
+        (1e-4, r"latency \(='0.1 ms'\) must be near what a width can reach: .* takes 1\.\d+ ms"),
         (
-            1e9,
+            1e6,
             r"must be near what a width can reach: at most 100 times the \d+\.\d+ ms of tiny at C",
         ),
+        *[
+            (seconds, r"latency \(=.*\) must be a number of seconds from 1e-09 to 1,000,000\Z")
+            for seconds in (0, -1, 1e-300, 1e300, math.inf, math.nan, 10**400)
+        ],
     ],
 )
 def test_a_latency_out_of_reach_is_refused(
-    milliseconds: float, message: str, reference: Reference
+    seconds: float, message: str, reference: Reference
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        match_latency(reference, CONFIG, SHAPE, LatencyConditions(), latency=milliseconds / 1000)
+        match_latency(reference, CONFIG, SHAPE, LatencyConditions(), latency=seconds)
+
+
+@pytest.mark.parametrize("threads", [0, 999_999_999, 10**400])
+def test_threads_without_end_are_refused(threads: int) -> None:
+    with pytest.raises(ValueError, match=r"\Athreads \(=\d+[.]*\) must be [^\n]*\Z"):
+        measure_reference(CONFIG, SHAPE, LatencyConditions(threads=threads))
 
 
 def test_networks_without_a_width_to_solve_are_refused(reference: Reference) -> None:

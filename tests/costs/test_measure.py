@@ -138,6 +138,12 @@ def test_several_heads_are_all_trained() -> None:
     ("model", "arguments", "message"),
     [
         (network(), {"batch_size": 0}, r"batch_size \(=0\) must be a whole number from 1"),
+        (network(), {"batch_size": 10**14}, r"batch_size \(=10*\) must be at most 10000000\Z"),
+        (
+            network(),
+            {"batch_size": 10**7, "input_shape": (1, 999, 999)},
+            r"batch_size \(=10*\) must fit in memory: its images have [\d,]+ bytes, and [\d,]+ are",
+        ),
         (
             network(),
             {"precision": "float64"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -25,8 +26,21 @@ def counted(call: Callable[[], Any]) -> tuple[int, set[str]]:
     return counter.macs, counter.unknown
 
 
-def tagged(tag: torch.Tag) -> list[Any]:
-    """The operators with a tag that take one to three tensors and nothing else."""
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "pointwise": lambda f: torch.Tag.pointwise in f.tags and not f._schema.is_mutable,
+    "reduction": lambda f: torch.Tag.reduction in f.tags and not f._schema.is_mutable,
+    "view": lambda f: (
+        not f._schema.is_mutable and any(r.alias_info is not None for r in f._schema.returns)
+    ),
+    "in place": lambda f: (
+        f._schema.name.endswith("_")
+        and torch.Tag.pointwise in getattr(f._overloadpacket, f._overloadname).tags
+    ),
+}
+
+
+def operators(kind: str) -> list[Any]:
+    """The operators of a kind that take one to three tensors and nothing else."""
     found = []
     for name in dir(torch.ops.aten):
         packet = getattr(torch.ops.aten, name)
@@ -34,19 +48,20 @@ def tagged(tag: torch.Tag) -> list[Any]:
             function = getattr(packet, overload)
             required = [a for a in function._schema.arguments if not a.has_default_value()]
             takes_tensors = all(str(a.type) == "Tensor" for a in required)
-            is_plain = not function._schema.is_mutable  # neither in place nor into an argument
-            if tag in function.tags and takes_tensors and is_plain and 1 <= len(required) <= 3:
+            if takes_tensors and 1 <= len(required) <= 3 and KINDS[kind](function):
                 found.append(function)
     return found
 
 
-@pytest.mark.parametrize("tag", ["pointwise", "reduction"])
-def test_operators_that_torch_tags_are_free(tag: str) -> None:
-    functions, ran = tagged(getattr(torch.Tag, tag)), 0
+@pytest.mark.parametrize("kind", KINDS)
+def test_operators_that_torch_tags_are_free(kind: str) -> None:
+    functions, ran = operators(kind), 0
     for function in functions:
         count = sum(not a.has_default_value() for a in function._schema.arguments)
-        for dtype in (torch.float32, torch.int64, torch.bool):
-            tensors = [torch.ones(2, 4, 3, 3).to(dtype) for _ in range(count)]
+        for shape, dtype in product(
+            ((2, 4, 3, 3), (2, 2)), (torch.float32, torch.int64, torch.bool, torch.complex64)
+        ):
+            tensors = [torch.ones(shape).to(dtype) for _ in range(count)]
             try:
                 function(*tensors)
             except (RuntimeError, IndexError, TypeError, NotImplementedError):
@@ -75,6 +90,11 @@ FREE: dict[str, Callable[[], Any]] = {
     "masks": lambda: (m.tril(), torch.where(x > 0, x, 0), x.masked_fill(x > 0, 0.0)),
     "norms": lambda: (F.layer_norm(m, (N,)), F.group_norm(x, 2), F.rms_norm(m, (N,)), m.norm()),
     "normalize": lambda: (F.normalize(x), F.local_response_norm(x, 2), F.lp_pool2d(x, 2, 2)),
+    "selected": lambda: (x.median(1), x.mode(1), x.kthvalue(1), x.cummax(1), x.unique(dim=0)),
+    "in place": lambda: (x.clone().copy_(x), x.clone().fill_(1), x.clone().squeeze_(), v + v.sum()),
+    "out": lambda: (torch.add(x, x, out=x.clone()), torch.cumsum(x, 1, out=x.clone())),
+    "assigned": lambda: x.clone().__setitem__(x > 0, 1.0),
+    "random": lambda: (x.clone().normal_(), F.rrelu(x, training=True), x.sigmoid().bernoulli()),
     "gates": lambda: (F.glu(x, 1), F.hardswish(x), F.prelu(x, torch.ones(4)), F.logsigmoid(x)),
     "unfold": lambda: F.fold(F.unfold(x, 3), (8, 8), 3),
     "resize": lambda: F.interpolate(x, scale_factor=2, mode="bilinear", antialias=True),
@@ -103,11 +123,18 @@ PRODUCTS: dict[str, tuple[Callable[[], Any], int]] = {
     "chain": (lambda: torch.linalg.multi_dot([m[0], m[1], m[0]]), 2 * N**3),
     "bilinear": (lambda: F.bilinear(m[0], m[0], torch.randn(K, N, N)), N * K * N * N),
     "attention": (lambda: F.scaled_dot_product_attention(q, q, q), 2 * B * 3 * N * N * 4),
-    "convolution": (lambda: F.conv2d(x, torch.randn(3, 2, 3, 3), groups=2), 0),
+    "convolution": (lambda: F.conv2d(x, torch.randn(6, 2, 3, 3), groups=2), B * 36 * 6 * 18),
+    "transposed": (lambda: F.conv_transpose2d(x, torch.randn(4, 3, 3, 3)), B * 64 * 4 * 3 * 9),
     "lstm": (lambda: nn.LSTM(N, K, batch_first=True)(m), B * N * (N + K) * 4 * K),
     "gru": (lambda: nn.GRU(N, K, batch_first=True)(m), B * N * (N + K) * 3 * K),
 }
-PRODUCTS["convolution"] = (lambda: F.conv2d(x, torch.randn(6, 2, 3, 3), groups=2), B * 36 * 6 * 18)
+PRODUCTS |= {
+    "stacked lstm": (
+        lambda: nn.LSTM(N, K, num_layers=2, bidirectional=True)(m),
+        B * N * 2 * ((N + K) + (2 * K + K)) * 4 * K,
+    ),
+    "lstm cell": (lambda: nn.LSTMCell(N, K)(m[0]), N * (N + K) * 4 * K),
+}
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -116,9 +143,52 @@ def test_products_cost_what_arithmetic_says(name: str) -> None:
     assert counted(call) == (macs, set())
 
 
+one, other = torch.randn(N, K), torch.randn(K, M)
+several, others = torch.randn(B, N, K), torch.randn(B, K, M)
+INTO: dict[str, tuple[tuple[Tensor, ...], tuple[int, ...], int]] = {
+    "mm": ((one, other), (N, M), N * K * M),
+    "bmm": ((several, others), (B, N, M), B * N * K * M),
+    "mv": ((one, other[:, 0]), (N,), N * K),
+    "dot": ((v, v), (), N),
+    "matmul": ((several, other), (B, N, M), B * N * K * M),
+    "addmm": ((torch.randn(N, M), one, other), (N, M), N * K * M),
+    "addmv": ((torch.randn(N), one, other[:, 0]), (N,), N * K),
+    "addbmm": ((torch.randn(N, M), several, others), (N, M), B * N * K * M),
+    "baddbmm": ((torch.randn(B, N, M), several, others), (B, N, M), B * N * K * M),
+}
+
+
+@pytest.mark.parametrize("name", INTO)
+def test_products_that_write_into_a_tensor_cost_the_same(name: str) -> None:
+    arguments, shape, macs = INTO[name]
+    assert counted(lambda: getattr(torch, name)(*arguments)) == (macs, set())
+    into = torch.empty(shape)
+    assert counted(lambda: getattr(torch, name)(*arguments, out=into)) == (macs, set())
+    if hasattr(Tensor, f"{name}_"):
+        assert counted(lambda: getattr(arguments[0].clone(), f"{name}_")(*arguments[1:])) == (
+            macs,
+            set(),
+        )
+
+
+@pytest.mark.parametrize("tags", [(), (torch.Tag.nondeterministic_seeded,)], ids=["", "random"])
+@pytest.mark.parametrize(
+    "schema", ["(Tensor x) -> Tensor", "(Tensor(a!) x) -> Tensor(a!)", "(Tensor(a!) x) -> ()"]
+)
+def test_an_operator_from_elsewhere_is_named(schema: str, tags: tuple[torch.Tag, ...]) -> None:
+    with torch.library._scoped_library("users_operators", "DEF") as library:
+        library.define(f"rotate{schema}", tags=tags)
+        result = None if schema.endswith("()") else x
+        library.impl("rotate", lambda _: result, "CPU")
+        called = counted(lambda: torch.ops.users_operators.rotate(x.clone()))
+    assert called == (0, {"users_operators::rotate"})
+
+
 UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     "fft": lambda x: torch.fft.fft2(x).abs(),
     "cdist": lambda x: torch.cdist(x, x),
+    "fft.out": lambda x: torch.fft.fft(x, out=x.to(torch.complex64)).abs(),
+    "embedding": lambda x: F.embedding_bag(torch.zeros(1, 2, dtype=torch.int), x[0, 0]),
     "linalg_inv": lambda x: torch.linalg.inv(x @ x.mT + torch.eye(x.shape[-1])),
 }
 
@@ -137,7 +207,7 @@ class Applied(nn.Module):
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_operators_of_unknown_cost_are_named(name: str) -> None:
-    with pytest.warns(UserWarning, match=f"Applied runs operators .* aren't counted: .*{name[:3]}"):
+    with pytest.warns(UserWarning, match=rf"\AApplied runs .* aren't counted: aten::.*{name[:3]}"):
         costs = count_costs(Applied(UNKNOWN[name]), (3, 9, 9))
     assert costs.unknown
     assert costs.macs == 8 * 27 * 49
@@ -179,12 +249,30 @@ def test_attention_is_counted_beside_convolutions_and_linear_layers(
         network(torch.zeros(1, 3, 16, 16))
     assert costs.macs + costs.other_macs == reference.get_total_flops() // 2
     assert f"other_macs={costs.other_macs:,}" in repr(costs)
+    assert costs.table["other_macs"].sum() == costs.other_macs
+    (row,) = costs.table.query("other_macs > 0").to_dict("records")
+    assert row["kind"] == "MultiheadAttention"
 
 
-def test_a_parallel_model_inside_a_model_counts() -> None:
+def test_products_are_those_of_the_module_that_computes_them() -> None:
+    inner = Applied(lambda x: x @ x.mT)  # (1, 8, 7, 7)
+    network = nn.Sequential(nn.Sequential(inner, nn.SELU()), Applied(lambda x: x), inner)
+    network[1].conv = nn.Conv2d(8, 3, 1)
+    costs = count_costs(network, (3, 9, 9))
+    found = dict(costs.table[["layer", "other_macs"]].itertuples(index=False))
+    macs = [8 * side**3 for side in (7, 5)]
+    assert found == {"0.0": sum(macs), "0.0.conv": 0, "1.conv": 0}
+    assert costs.other_macs == sum(macs)
+    assert list(count_costs(network[0][0].conv, (3, 9, 9)).table)[-1] == "share"
+
+
+@pytest.mark.parametrize("devices", [[], [0, 1]])
+def test_a_parallel_model_inside_a_model_counts(devices: list[int]) -> None:
     plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv2d(8, 4, 3), nn.SELU()))
     wrapped = nn.Sequential(plain[0], nn.DataParallel(plain[1]))
+    wrapped[1].device_ids = devices  # as on a machine with GPUs
     costs, expected = (count_costs(network, (3, 9, 9)) for network in (wrapped, plain))
+    assert wrapped[1].device_ids == devices
     assert (costs.macs, costs.params) == (expected.macs, expected.params)
     assert costs.macs == 8 * 27 * 49 + 4 * 72 * 25
     assert [name.replace("module.", "") for name in costs.table["layer"]] == ["0", "1.0"]

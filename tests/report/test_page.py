@@ -253,3 +253,24 @@ def test_a_screen_reader_can_read_the_page() -> None:
     assert sorted(labels) == sorted(set(ids)) == ["table-1", "table-2"]
     named = [a for tag, a in reader.tags if tag == "meta" and a.get("name") == "viewport"]
     assert named == [{"name": "viewport", "content": "width=device-width, initial-scale=1"}]
+
+
+def test_no_character_of_a_name_breaks_the_page() -> None:
+    foreign = "".join(map(chr, [*range(9), *range(14, 32), 127, 0x85, 0x202E, 0x2066, 0xDCFF]))
+    foreign = f"<b>&\"'{{{{ 1 }}}}{foreign}"
+    named = foreign.replace("\udcff", "")  # a DataFrame can't hold it
+    rows = results(data=named, status="failed", error=named)
+    page = render_page(
+        foreign,
+        sentences=[foreign],
+        tables=result_tables(summarize(rows), rows),
+        notes=[foreign],
+        configuration={foreign: foreign, "group": {foreign: [foreign]}},
+        command=foreign,
+        versions={foreign: foreign},
+    )
+    assert page.encode().decode() == page
+    assert not [char for char in page if not char.isprintable() and char != "\n"]
+    assert "<b>" not in page
+    assert "{{ 1 }}" in page
+    assert r"\x00\x01" in page

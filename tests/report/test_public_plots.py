@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,16 +14,31 @@ from matplotlib.axes import Axes
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
-from spectrum.analysis import compare_points, load_curves, load_results, summarize
+from spectrum.analysis import (
+    compare_points,
+    load_curves,
+    load_results,
+    pareto_front,
+    search_progress,
+    state_evidence,
+    summarize,
+)
 from spectrum.analysis.evidence import analyze_study
 from spectrum.report import (
+    cost_figure,
+    group_costs,
     learning_curves,
     plot_accuracy,
     plot_accuracy_vs_segments,
+    plot_costs,
     plot_differences,
     plot_error_distribution,
     plot_heat_map,
     plot_learning_curves,
+    plot_schedules,
+    plot_search_front,
+    plot_search_progress,
+    render_summary,
     study_figures,
 )
 from tests.made_up_results import make_answers, write_made_up_study
@@ -129,3 +146,54 @@ def test_a_folder_that_cannot_be_compared_is_refused(make_results, tmp_path: Pat
     (folder / "correct.npz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"correct\.npz is damaged"):
         plot_accuracy_vs_segments(folder)
+
+
+def test_intervals_of_one_seed_are_named(make_results, tmp_path: Path) -> None:
+    results = make_results({"1": [0.7], "C": [0.8]})
+    folder = write_made_up_study(tmp_path, results, make_answers(results))
+    for plot in (plot_accuracy_vs_segments, partial(plot_accuracy, cost="macs"), plot_differences):
+        ax = plot(folder)
+        assert ax.get_ylabel().endswith("95% interval,\nfrom test images alone")
+
+
+KINDS = ("results", "curves", "evidence", "summary", "learning curves", "empty", "no table")
+TAKEN: dict[str, tuple[Callable[[Any], object], tuple[str, ...]]] = {
+    "dial": (plot_accuracy_vs_segments, ("results", "summary")),
+    "costs": (lambda rows: plot_accuracy(rows, "macs"), ("results", "summary")),
+    "differences": (plot_differences, ("evidence",)),
+    "errors": (plot_error_distribution, ("results",)),
+    "curves": (plot_learning_curves, ("learning curves",)),
+    "summarize": (summarize, ("results",)),
+    "front": (lambda rows: pareto_front(rows, "macs"), ("summary", "results", "evidence")),
+    "sentences": (state_evidence, ("evidence",)),
+    "summary": (render_summary, ("summary",)),
+    "trials": (lambda rows: search_progress(rows, ["val_top1"]), ()),
+    "search front": (lambda rows: plot_search_front(rows, ["val_top1"]), ()),
+    "search": (lambda rows: plot_search_progress(rows, ["val_top1"]), ()),
+    "schedules": (lambda rows: plot_schedules({"a": rows}), ()),
+    "counts": (lambda rows: group_costs(rows, "network"), ()),
+    "bars": (plot_costs, ()),
+    "panels": (cost_figure, ()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", TAKEN)
+def test_rows_of_another_kind_are_refused_in_one_line(name: str, kind: str) -> None:
+    folder = STUDIES / "default"
+    results, curves = load_results(folder), load_curves(folder)
+    tables = {
+        "results": results,
+        "curves": curves,
+        "evidence": compare_points(folder),
+        "summary": summarize(results),
+        "learning curves": learning_curves(results, curves),
+        "empty": pd.DataFrame(),
+        "no table": [results],
+    }
+    take, kinds = TAKEN[name]
+    if kind in kinds:
+        take(tables[kind])
+        return
+    with pytest.raises(ValueError, match=r"\A\S+ \(=[^\n]*\) must [^\n]*\Z"):
+        take(tables[kind])

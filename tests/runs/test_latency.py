@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -174,15 +176,79 @@ def test_a_damaged_file_is_measured_again(
     (path,) = (path for path in files if "beside" in json.loads(path.read_text())["of"])
     caplog.clear()
     with damaged(data, path):
-        if path.is_dir():
-            with pytest.raises(OSError, match="directory"):
-                make_cache(tmp_path).latency(network("4"), SHAPE)
-            return
-        is_there = path.exists()
+        is_there, is_folder = path.exists() or path.is_symlink(), path.is_dir()
         again = make_cache(tmp_path).latency(network("4"), SHAPE)
-        if again != first and is_there:
-            assert f"{path} is damaged" in caplog.text
-        assert make_cache(tmp_path).latency(network("4"), SHAPE) == again
+        assert caplog.text.count(f"{path} is damaged") == (again != first and is_there)
+        assert (f"can't be kept in {path} (Is a directory)" in caplog.text) == is_folder
+        assert make_cache(tmp_path).latency(network("4"), SHAPE) == again or is_folder
+
+
+KEPT = {"latency": 2.5, "miss": 0.01, "width": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "damage"),
+    [
+        ({}, ""),
+        *[
+            ({field: value}, rf"{field} \(=.*\) ")
+            for field, values in {
+                "latency": (0, -1.0, 1e30, math.nan, math.inf, "1", True, None, []),
+                "miss": (-1.1, 1.1, math.nan, "0", None),
+                "width": (0, -1, 1001, math.inf, "1", None),
+                "more": (1,),
+            }.items()
+            for value in values
+        ],
+        *[({field: "absent"}, rf"{field} \(=.*\) ") for field in KEPT],
+        ({"of": {}}, "it is the latency of something else"),
+    ],
+    ids=str,
+)
+def test_files_of_earlier_versions_without_a_checksum_are_read_and_checked(
+    changes: dict[str, Any],
+    damage: str,
+    machine: SimulatedMachine,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache = make_cache(tmp_path)
+    cache.match(network("4"), SHAPE, 2.5)
+    (path,) = (p for p in (tmp_path / "latency").glob("*.json") if "width" in p.read_text())
+    values = {"of": json.loads(path.read_text())["of"], **KEPT, **changes}
+    path.write_text(json.dumps({k: v for k, v in values.items() if v != "absent"}))
+    found, miss, latency = cache.match(network("4"), SHAPE, 2.5)
+    if damage:
+        assert re.search(rf"json is damaged: {damage}", caplog.text)
+        assert latency != KEPT["latency"] == pytest.approx(latency, rel=0.05)
+    else:
+        assert {"latency": latency, "miss": miss, "width": found.width} == KEPT
+        assert caplog.text == ""
+
+
+@pytest.mark.parametrize("what", ["file", "lock", "folder", "everything"])
+def test_a_store_that_keeps_nothing_fails_no_measurement(
+    what: str,
+    machine: SimulatedMachine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "full"))
+
+    root = tmp_path / "store"
+    if what in ("file", "everything"):
+        monkeypatch.setattr("os.fsync", fail)
+    if what in ("lock", "everything"):
+        monkeypatch.setattr("filelock.FileLock.acquire", fail)
+    if what == "folder":
+        root.touch()
+    *_, latency = make_cache(root).match(network("4"), SHAPE, None)
+    assert latency == pytest.approx(make_cache(root).budget, rel=0.1)
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert "can't be kept in " in caplog.text
+    assert not [path for path in root.rglob("*.json*") if what != "lock"]
 
 
 def test_a_file_says_what_was_measured(machine: SimulatedMachine, tmp_path: Path) -> None:
