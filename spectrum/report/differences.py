@@ -74,7 +74,8 @@ def plot_differences(
 
     Differences are in percentage points of the test measure, and paired: a point and the reference
     share their seeds and test examples. An interval is for new seeds and new test examples, or for
-    new test examples alone if there is one seed (see ``compare``). If it contains 0, the data don't show which of the two is better.
+    new test examples alone if there is one seed (see ``compare``). If it contains 0, the data don't
+    show which of the two is better.
 
     Args:
         study: the folder of a study, or its evidence, one row per point as ``compare_points``
