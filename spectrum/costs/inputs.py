@@ -57,23 +57,39 @@ def shape_as_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def make_example(network: nn.Module, shape: Sequence[int]) -> Tensor:
-    """One image of zeros, (1, C, H, W), with the device and type of the network's weights.
+def make_example(
+    network: nn.Module, shape: Sequence[int], device: torch.device | str | None = None
+) -> Tensor:
+    """One image of zeros, (1, C, H, W), with the type of the network's weights.
+
+    Args:
+        network: the network.
+        shape: the shape of the image, (C, H, W).
+        device: where the image is; None for the device of the weights.
 
     Raises:
         FieldError: it needs more memory than is free.
     """
     weight = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
-    if weight.device.type == "cpu":
-        check_memory("input_shape", shape_as_text(shape), math.prod(shape) * weight.itemsize)
-    return torch.zeros(1, *shape, dtype=weight.dtype, device=weight.device)
+    place = torch.device(weight.device if device is None else device)
+    if place.type == "cpu":
+        size = math.prod(shape) * weight.itemsize
+        check_memory("input_shape", shape_as_text(shape), size, "its images have")
+    return torch.zeros(1, *shape, dtype=weight.dtype, device=place)
 
 
-def check_memory(name: str, value: object, size: int) -> None:
-    """Raise a FieldError about an argument if its images, of ``size`` bytes, are too large."""
+def check_memory(name: str, value: object, size: int, what: str) -> None:
+    """Raise a FieldError about an argument if the memory of the CPU is too small for it.
+
+    Args:
+        name: the argument.
+        value: its value.
+        size: the bytes that it needs.
+        what: what needs them, with a verb.
+    """
     available = memory_available()
     if size > available:
-        allowed = f"must fit in memory: its images have {size:,} bytes, and {available:,} are free"
+        allowed = f"must fit in memory: {what} {size:,} bytes, and {available:,} are free"
         raise FieldError(name, value, allowed)
 
 
@@ -197,7 +213,7 @@ def _fits(network: nn.Module, shape: tuple[int, int, int]) -> bool:
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*network.named_parameters(), *network.named_buffers())
     }
-    example = make_example(network, shape).to("meta")
+    example = make_example(network, shape, "meta")
     with eval_mode(network):
         try:
             functional_call(network, state, (example,))

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from spectrum.costs.budget import check_width_solvable, round_width, widths_around
 from spectrum.costs.choices import MeasuredPrecision
+from spectrum.costs.inputs import check_memory
 from spectrum.costs.timing import Timing, checked_device, time_interleaved
 from spectrum.costs.workload import (
     Workload,
@@ -31,7 +32,7 @@ from spectrum.costs.workload import (
 from spectrum.errors import FieldError
 from spectrum.layers import check_int
 from spectrum.machine import cpu_threads
-from spectrum.networks import NetworkConfig, build
+from spectrum.networks import NetworkConfig, build, build_on_meta, is_user_code
 
 LATENCY_BATCH = 32
 """Images per batch that a latency is measured with: the default batch size of recipes."""
@@ -334,6 +335,10 @@ def _workload(
     with preserve_rng_state(device), cpu_threads(conditions.threads):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its caller shows a network's warnings once
+            if not is_user_code(config.name):
+                weights = build_on_meta(config).parameters()
+                size = sum(weight.numel() * weight.itemsize for weight in weights)
+                check_memory("width", config.width, size, "the weights have")
             network = build(config)
         yield make_workload(
             network,

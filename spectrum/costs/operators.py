@@ -67,6 +67,7 @@ _FREE = {
     _aten.masked_select,
     _aten.masked_scatter,
     _aten.put,
+    _aten._pack_padded_sequence,
     _aten.index_reduce,
     _aten._thnn_fused_lstm_cell,
     _aten._thnn_fused_gru_cell,

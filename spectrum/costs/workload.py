@@ -96,7 +96,8 @@ def make_workload(
     generator = torch.Generator().manual_seed(0)
     dtype = make_example(network, shape).dtype
     if device.type == "cpu":
-        check_memory("batch_size", batch_size, batch_size * math.prod(shape) * dtype.itemsize)
+        size = batch_size * math.prod(shape) * dtype.itemsize
+        check_memory("batch_size", batch_size, size, "its images have")
     images = torch.randn(batch_size, *shape, generator=generator, dtype=dtype)
     images = images.to(device).contiguous(memory_format=layout)
     make_step = _training_step if training else _inference_step

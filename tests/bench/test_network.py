@@ -172,7 +172,11 @@ def test_a_network_is_built_with_its_classes_and_channels() -> None:
         (["tiny", "paper"], {"input": "3x2x2"}, r"input_shape.*at least.*\[paper\]"),
         (["tiny@16:8"], {}, r"segments \(='16:8'\) .*must add up to 51.*\[tiny\]"),
         (["tiny"], {"device": "tpu"}, r"device \(='tpu'\) must be one of cpu"),
-        (["tiny"], {"batch": 1_000_000, "input": "3x90000x90000"}, r"batch \(=1000000\)"),
+        (
+            ["tiny"],
+            {"batch": 1_000_000, "input": "3x199x199"},
+            r"batch_size \(=1000000\) must fit in memory",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_timed_is_an_error(

@@ -44,6 +44,8 @@ def test_a_shape_without_end_is_refused(size: int, place: int) -> None:
 def test_images_that_fill_the_memory_are_refused_before_they_are_made() -> None:
     said = refusal(nn.Conv2d(3, 3, 3), 3, 999_999, 999_999)
     assert "must fit in memory: its images have 11,999,976,000,012 bytes, and " in said
+    # No side of this number of channels fits, and no image is made to find that out.
+    assert "needs at least" not in refusal(nn.Conv2d(3, 3, 3), 999_999, 8, 8)
     meta = nn.Conv2d(3, 3, 3, device="meta")
     assert record_calls(meta, (3, 999_999, 999_999))[0].output_shape == (3, 999_997, 999_997)
 

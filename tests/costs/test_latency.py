@@ -107,6 +107,14 @@ def test_threads_without_end_are_refused(threads: int) -> None:
         measure_reference(CONFIG, SHAPE, LatencyConditions(threads=threads))
 
 
+def test_weights_that_fill_the_memory_are_refused_before_they_are_made() -> None:
+    config = NetworkConfig(name="tiny", segments="1", width=1000)
+    with pytest.raises(
+        ValueError, match=r"\Awidth \(=1000.0\) must fit in memory: the weights have"
+    ):
+        measure_reference(config, SHAPE, LatencyConditions())
+
+
 def test_networks_without_a_width_to_solve_are_refused(reference: Reference) -> None:
     sizes = CONFIG.model_copy(update={"segments": "16:8"})
     with pytest.raises(ValueError, match=r"segments \(='16:8'\) must not be explicit sizes"):

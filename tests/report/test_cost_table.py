@@ -58,6 +58,21 @@ def table(costs: pd.DataFrame, by: Any, width: int) -> list[str]:
     return file.getvalue().splitlines()
 
 
+def test_other_multiply_adds_are_shown_where_there_are_some() -> None:
+    without = group_costs(rows("1", "C"), "network")
+    costs = group_costs(rows("1", "C", other_macs=12_345_678), "network")
+    assert costs["other_macs"].tolist() == [2 * 12_345_678] * 2
+    assert costs.drop(columns="other_macs").equals(without)
+    shown = headings(make_cost_table(costs, "network"))
+    assert shown.index("other MACs") == shown.index("MACs") + 1
+    assert [name for name in shown if name != "other MACs"] == headings(
+        make_cost_table(without, "network")
+    )
+    for width in (80, 200):
+        assert "attention's, aren't part" in " ".join(table(costs, "network", width))
+        assert "attention" not in " ".join(table(without, "network", width))
+
+
 def test_values_that_all_rows_share_are_in_the_caption() -> None:
     cost_table = make_cost_table(group_costs(rows("1", "C"), "flow"), "flow")
     assert cost_table.caption == "made|up, own order, width 0.25, 1,000 classes, input 3x299x299"
