@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -88,6 +89,13 @@ def write_study(
 def write_rows(path: Path, rows: pd.DataFrame, float_format: str | None = None) -> None:
     """Writes rows as a CSV file, atomically."""
     text = rows.to_csv(index=False, float_format=float_format, lineterminator="\n")
+    if "\r" in text:  # readers take it for the end of a line, unless it is quoted
+        text = rows.to_csv(
+            index=False,
+            float_format=float_format,
+            lineterminator="\n",
+            quoting=csv.QUOTE_NONNUMERIC,
+        )
     write_atomic(path, lambda file: file.write(text.encode()))
 
 

@@ -55,7 +55,13 @@ def check_not_another(config: GridConfig, name: str, *, compare: bool = True) ->
     for field in fields.keys() - _FREE if stored else ():
         default = type(config).model_fields[field].get_default(call_default_factory=True)
         before = stored.get(field, json.loads(json.dumps(default, default=str)))
-        if not _contains(fields[field], before):
+        # A sample of a larger grid is another sample.
+        may_grow = not (fields.get("sample") or stored.get("sample"))
+        if field in ("seeds", "trials") and may_grow and isinstance(before, int):
+            is_same = fields[field] >= before
+        else:
+            is_same = _contains(fields[field], before) if may_grow else fields[field] == before
+        if not is_same:
             now = as_text(fields[field])
             kind = name.partition(".")[0]
             raise FieldError(
@@ -76,11 +82,9 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _contains(now: Any, before: Any) -> bool:
-    """Whether a value is that of before, or has grown."""
+    """Whether a value is that of before, or has all of its values and further ones."""
     if isinstance(now, dict) and isinstance(before, dict):
         return now.keys() == before.keys() and all(_contains(now[k], before[k]) for k in now)
     if isinstance(now, list) and isinstance(before, list):
         return all(value in now for value in before)
-    if isinstance(now, int) and isinstance(before, int) and not isinstance(now, bool):
-        return now >= before
     return bool(now == before)
