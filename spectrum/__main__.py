@@ -21,17 +21,22 @@ def main() -> int:
     if name in _COMMANDS:
         sys.argv = [f"spectrum {name}", *arguments]
         return int(import_module(f"spectrum.{name}.__main__").main())
-    from spectrum.terminal import print_error, safe_streams
+    from spectrum.terminal import run_safely
 
-    with safe_streams():
-        if name == "--version":
-            print(f"spectrum {__version__}")
-            return 0
-        if name in ("--help", "-h"):
-            print(_help())
-            return 0
+    return run_safely(lambda: _answer(name))
+
+
+def _answer(name: str) -> int:
+    from spectrum.terminal import print_error
+
+    if name == "--version":
+        print(f"spectrum {__version__}")
+    elif name in ("--help", "-h"):
+        print(_help())
+    else:
         known = ", ".join(_COMMANDS)
         return print_error(f"error: command (={name!r}) must be one of {known}", 2)
+    return 0
 
 
 def _help() -> str:

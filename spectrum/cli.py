@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +15,7 @@ from typer.exceptions import TyperException
 
 from spectrum.errors import FieldError
 from spectrum.fields import Facts, field_facts
-from spectrum.terminal import print_error, safe_streams
+from spectrum.terminal import print_error, run_safely
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -102,17 +101,11 @@ def run_app(app: typer.Typer, interrupted: str) -> int:
     Returns:
         The exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted.
     """
-    try:
-        with safe_streams():
-            warn_of_other_spectrum()
-            return _run_safely(app, interrupted)
-    except OSError as error:
-        with suppress(OSError, ValueError):
-            print_error(f"error: {error}", 1)
-        return 1
+    return run_safely(lambda: _run(app, interrupted))
 
 
-def _run_safely(app: typer.Typer, interrupted: str) -> int:
+def _run(app: typer.Typer, interrupted: str) -> int:
+    warn_of_other_spectrum()
     try:
         # Under the command "spectrum" its name is that and the first argument.
         name = sys.argv[0] if sys.argv[0].startswith("spectrum ") else None

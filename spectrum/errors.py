@@ -90,6 +90,8 @@ def as_text(value: object) -> str:
             text = repr(value)
     except ValueError:  # Python refuses to print numbers with thousands of digits
         text = "a number of thousands of digits"
+    except RecursionError:
+        text = "a value that is nested too deeply"
     return text if len(text) <= 200 else text[:197] + "..."
 
 

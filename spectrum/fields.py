@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias, get_args
+from typing import Annotated, Any, Self, TypeAlias, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -23,8 +25,30 @@ from pydantic import (
 from spectrum.errors import FieldError, as_text, first_field_error
 from spectrum.files import as_path
 
+_T = TypeVar("_T")
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+"""The type of a field that holds an accuracy or another share."""
 UserPath: TypeAlias = Annotated[Path, AfterValidator(as_path)]
 """The type of a field that holds a path; ``~`` is the user's home folder."""
+
+
+class Stored(BaseModel):
+    """A part of a file that is read back. Later versions may write further fields."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+def check_stored(adapter: TypeAdapter[_T], values: Any) -> _T:
+    """What a file holds, as an adapter of pydantic checks it.
+
+    Raises:
+        FieldError: a value can't be what it is; its field is the place in the file.
+    """
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+        raise first_field_error(error).renamed(place) from None
 
 
 class Config(BaseModel):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex, TypeAlias
 
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, counted
 
 UNCONVERTED = "-"
 """Stands for the segments and the order of a user's model that isn't converted."""
@@ -226,6 +226,8 @@ def layer_segments(value: Setting, flows: Sequence[str]) -> list[Segments]:
         return [setting[flow] for flow in flows]
     if len(setting) != len(flows):
         raise FieldError(
-            "segments", setting, f"must be {len(flows)} values, one per layer, not {len(setting)}"
+            "segments",
+            setting,
+            f"must be {counted(len(flows), 'value')}, one per layer, not {len(setting)}",
         )
     return list(setting)

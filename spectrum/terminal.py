@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -66,6 +66,10 @@ class _Stream(io.TextIOBase):
         """Write what is buffered."""
         self._try("flush")
 
+    def __getattr__(self, name: str) -> Any:
+        """What else the stream has, such as ``buffer``."""
+        return getattr(self._stream, name)
+
     def _try(self, method: str, *arguments: str) -> None:
         stream = self._stream
         if stream is None:
@@ -113,6 +117,17 @@ def safe_streams() -> Iterator[None]:
         raise OSError(f"the output can't be written: {output.failure}")
 
 
+def run_safely(work: Callable[[], int]) -> int:
+    """Call a function with safe streams, and return its exit status, or 1 if output was lost."""
+    try:
+        with safe_streams():
+            return work()
+    except OSError as error:
+        with suppress(OSError, ValueError):
+            print_error(f"error: {error}", 1)
+        return 1
+
+
 class _OneLine(logging.Formatter):
     """Formats a message of a log as one line that is safe in a terminal."""
 
@@ -128,6 +143,11 @@ def print_error(message: str, status: int) -> int:
     """Print a message to standard error, as one line, and return the exit status."""
     print(printable(message), file=sys.stderr)
     return status
+
+
+def print_text(text: str) -> None:
+    """Print lines to standard output as they are, but without control characters."""
+    print("\n".join(map(printable, text.split("\n"))), end="")
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from spectrum.cli import CommandFailed, make_app, make_command, run_app
 from spectrum.fields import Config, field_facts
 from spectrum.search.__main__ import main as search
 from spectrum.study.__main__ import main as study
+from tests.test_numbers import MODELS, kinds_of
 
 COMMANDS = {"study": (study, StudyConfig), "search": (search, SearchConfig)}
 # Each kind of default: a number, a list, a table, a path, and what None stands for.
@@ -43,6 +46,29 @@ def test_every_field_is_a_flag_with_its_description_and_default(
             defaults[name] = rest.removeprefix(" [default: ").partition("]")[0]
     assert set(model.model_fields) - set(defaults) <= {"tune_lr", "minimize"}  # off or none
     assert DEFAULTS.items() <= defaults.items()
+
+
+PATHS = [
+    (model, name)
+    for model in MODELS
+    for name, field in model.model_fields.items()
+    if Path in kinds_of(field.annotation)
+]
+
+
+@pytest.mark.parametrize(("model", "field"), PATHS)
+@pytest.mark.parametrize("start", ["~", f"~{getpass.getuser()}"])
+def test_every_path_begins_at_home_if_it_says_so(
+    start: str, model: type[Config], field: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = Path(start).expanduser()
+    if start == "~":
+        monkeypatch.setenv("HOME", str(tmp_path))
+        home = tmp_path
+    monkeypatch.setattr("os.path.isfile", lambda _: True)
+    others = {"match": "none"} if field == "start" else {}
+    config = model.checked({field: f"{start}/x.png", **others})
+    assert getattr(config, field) == home / "x.png"
 
 
 def test_help_needs_no_torch() -> None:

@@ -7,7 +7,6 @@ import math
 from typing import Any, get_args
 
 import pytest
-from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from spectrum import DataConfig, NetworkConfig, Recipe, SearchConfig, StudyConfig
@@ -94,8 +93,34 @@ def test_values_in_tables_are_taken_or_named(model: type[Config], table: str) ->
             try_value(model, table, {field: [1, value]})
 
 
-def test_a_grid_that_nobody_can_train_is_refused_at_once() -> None:
-    many = [i / 1e6 for i in range(1, 300)]
-    recipe = {"lr": many, "weight_decay": many, "clip": many}
-    with pytest.raises(ValidationError, match=r"299 of recipe\.lr x .* more than 1,000,000"):
-        StudyConfig(recipe=recipe)
+MANY = [i / 1e6 for i in range(1, 300)]
+GRIDS: list[tuple[dict[str, Any], str]] = [
+    ({"recipe": {"lr": MANY, "clip": MANY}}, "299 of recipe.lr x 299 of recipe.clip x 4 of "),
+    ({"network": {"dropout": MANY, "bn_eps": MANY}, "segments": "1,C"}, "299 of network.dropout"),
+    ({"width": MANY, "match": "none", "recipe": {"lr": MANY}}, "299 of recipe.lr x 299 of width"),
+    ({"segments": "+".join("C" * 9) + ",1,2,C", "seeds": 100_000, "epochs": [1, 2, 3]}, "seeds"),
+    ({"recipe": {"lr": MANY, "clip": MANY}, "sample": 50_000}, "50,000 of sample x 4 of segments"),
+    ({"tune_lr": [1 + x for x in MANY], "seeds": 1000}, "1,000 of seeds x 299 of tune_lr"),
+]
+
+
+@pytest.mark.parametrize(("fields", "factors"), GRIDS)
+def test_a_grid_that_nobody_can_train_is_refused_at_once(
+    fields: dict[str, Any], factors: str
+) -> None:
+    with pytest.raises(
+        FieldError, match=r" must be fewer: .* are more than [\d,]+00,000 "
+    ) as caught:
+        StudyConfig.checked(fields)
+    assert factors in str(caught.value)
+
+
+def test_a_sample_is_drawn_from_any_grid() -> None:
+    recipe = {"lr": MANY, "clip": MANY, "weight_decay": MANY, "label_smoothing": MANY}
+    assert len([*StudyConfig(recipe=recipe, segments="C", sample=5).combinations()]) == 5
+    many = {name: MANY for name in ("dropout", "bn_eps", "bn_momentum")}
+    many_data = {name: MANY for name in ("validation", "test", "label_noise")}
+    with pytest.raises(
+        FieldError, match="more than 9,223,372,036,854,775,807 combinations to draw"
+    ):
+        StudyConfig.checked({"recipe": recipe, "network": many, "data": many_data, "sample": 5})

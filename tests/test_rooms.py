@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "terminal": {"errors"},
     "__main__": {"terminal"},
-    "machine": set(),
+    "machine": {"errors"},
     "user_code": {"errors"},
     "cli": BASE,
     "kernels": BASE,

@@ -14,14 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spectrum.analysis.checksums import read_together
 from spectrum.analysis.comparison import compare, comparison_columns
-from spectrum.analysis.folder import (
-    load_average_precision,
-    load_correct,
-    load_results,
-    read_study,
-    read_together,
-)
+from spectrum.analysis.folder import load_average_precision, load_correct, load_results, read_study
 from spectrum.analysis.measure import ACCURACY, infer_measure
 from spectrum.analysis.schema import require_columns
 from spectrum.analysis.sentences import state_evidence

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +11,9 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, TypeAdapter
 
+from spectrum.analysis.checksums import path_in, read_checked
 from spectrum.analysis.columns import CURVE, LATENCY, MULTI_LABEL, ORIGIN, ROW, Column
 from spectrum.analysis.measure import (
     ACCURACY,
@@ -24,108 +22,28 @@ from spectrum.analysis.measure import (
     mean_average_precision,
 )
 from spectrum.analysis.schema import check_cells, check_rows, refuse_rows
-from spectrum.errors import DamagedFile, FieldError, first_field_error
-from spectrum.files import as_path, read_file, write_atomic
+from spectrum.errors import DamagedFile, FieldError
+from spectrum.fields import Stored, check_stored
 
 STUDY = "study.json"
 RESULTS = "results.csv"
 CURVES = "curves.csv"
 CORRECT = "correct.npz"
 AVERAGE_PRECISION = "average_precision.npz"
-CHECKSUMS = "SHA256SUMS"
 
 
-class _StudyFields(BaseModel):
+class _StudyFields(Stored):
     """The fields of a study that this package reads. Earlier versions wrote fewer."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
 
     compare: Annotated[str, Field(min_length=1)] | None = None
     sample: Annotated[int, Field(gt=0)] | None = None
 
 
+_STUDY = TypeAdapter(_StudyFields)
 _FURTHER = (
     Column(LATENCY, "cost", low=0),
     Column(MAP_AT, "cost", low=1, is_whole=True),
 )
-
-
-def write_checksums(folder: Path, names: Sequence[str]) -> None:
-    """Writes the checksums of files, as ``sha256sum --check`` reads them.
-
-    Args:
-        folder: the folder of the files.
-        names: the names of the files; those that don't exist are left out.
-    """
-    digests = {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in names
-        if (folder / name).exists()
-    }
-    text = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
-    write_atomic(folder / CHECKSUMS, lambda file: file.write(text.encode()))
-
-
-def read_checked(path: Path) -> bytes:
-    """Reads a file and compares it with its folder's checksums, if it is among them.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedFile: it can't be read or has changed since its checksum was written, or the file of
-            the checksums is damaged.
-    """
-    try:
-        content = read_file(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError as error:
-        raise DamagedFile(path, f"it can't be read ({error.strerror})") from error
-    expected = _read_checksums(path.with_name(CHECKSUMS)).get(path.name)
-    # Version control may have changed the ends of lines.
-    contents = (content, content.replace(b"\r\n", b"\n"))
-    if expected and expected not in [hashlib.sha256(text).hexdigest() for text in contents]:
-        raise DamagedFile(
-            path,
-            f"it has changed since it was written; if that is wanted, remove it from {CHECKSUMS}, "
-            "else do the study or search again",
-        )
-    return content
-
-
-@contextmanager
-def read_together(folder: Path | str) -> Iterator[None]:
-    """Makes sure that all files which are read within are of one writing.
-
-    Raises:
-        DamagedFile: another process has written the files anew meanwhile.
-    """
-    path = _path_in(folder, CHECKSUMS)
-    before = _read_checksums(path)
-    yield
-    if _read_checksums(path) != before:
-        raise DamagedFile(path, "the folder was written anew while it was read; read it again")
-
-
-def _path_in(folder: Path | str, name: str) -> Path:
-    try:
-        return as_path(folder) / name
-    except ValueError as error:
-        raise FieldError("folder", folder, str(error)) from None
-    except TypeError:
-        raise FieldError("folder", type(folder).__name__, "must be the path of a folder") from None
-
-
-def _read_checksums(path: Path) -> dict[str, str]:
-    try:
-        lines = read_file(path).decode().splitlines()
-    except (FileNotFoundError, NotADirectoryError):  # written by an earlier version
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise DamagedFile(path, "it can't be read") from error
-    found = [re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)", line) for line in lines]
-    if not all(found):
-        raise DamagedFile(path, "it must have a checksum and the name of a file in each line")
-    return {match[2]: match[1] for match in found if match}
 
 
 def load_results(folder: Path | str) -> pd.DataFrame:
@@ -144,7 +62,7 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     Raises:
         ValueError: the folder holds no results, or they can't be read.
     """
-    path, columns = _path_in(folder, RESULTS), (*ROW, *ORIGIN, *MULTI_LABEL, *_FURTHER)
+    path, columns = path_in(folder, RESULTS), (*ROW, *ORIGIN, *MULTI_LABEL, *_FURTHER)
     results = read_rows(
         folder,
         RESULTS,
@@ -192,7 +110,7 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
         types={"run_id": str},
         missing_if_empty=[*names[1:], mean_average_precision().validation_column],
     )
-    path, is_repeated = _path_in(folder, CURVES), curves.duplicated(["run_id", "epoch"])
+    path, is_repeated = path_in(folder, CURVES), curves.duplicated(["run_id", "epoch"])
     check_rows(path, curves, (*CURVE, *MULTI_LABEL))
     refuse_rows(path, curves, "epoch", is_repeated, "must be in one row of its run")
     return curves
@@ -221,7 +139,7 @@ def read_rows(
     Raises:
         ValueError: there is no such file, it is damaged, or it lacks a column.
     """
-    path = _path_in(folder, name)
+    path = path_in(folder, name)
     try:
         text = read_checked(path).decode("utf-8-sig")
         check_cells(path, text)
@@ -255,7 +173,7 @@ def read_study(folder: Path | str) -> dict[str, Any]:
     Raises:
         ValueError: the folder holds no study, or its file is damaged.
     """
-    path = _path_in(folder, STUDY)
+    path = path_in(folder, STUDY)
     try:
         study = json.loads(read_checked(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -267,9 +185,9 @@ def read_study(folder: Path | str) -> dict[str, Any]:
     if not isinstance(study, dict):
         raise DamagedFile(path, "it doesn't hold the fields of a study")
     try:
-        _StudyFields.model_validate(study)
-    except ValidationError as error:
-        raise DamagedFile(path, str(first_field_error(error))) from None
+        check_stored(_STUDY, study)
+    except FieldError as error:
+        raise DamagedFile(path, str(error)) from None
     return study
 
 
@@ -282,7 +200,7 @@ def load_correct(folder: Path | str) -> dict[str, NDArray[np.bool_]]:
     Raises:
         ValueError: the file doesn't exist or can't be read.
     """
-    return read_arrays(_path_in(folder, CORRECT), np.dtype(bool))
+    return read_arrays(path_in(folder, CORRECT), np.dtype(bool))
 
 
 def load_average_precision(folder: Path | str) -> dict[str, NDArray[np.float32]]:
@@ -294,7 +212,7 @@ def load_average_precision(folder: Path | str) -> dict[str, NDArray[np.float32]]
     Raises:
         ValueError: the file doesn't exist or can't be read.
     """
-    path = _path_in(folder, AVERAGE_PRECISION)
+    path = path_in(folder, AVERAGE_PRECISION)
     arrays = read_arrays(path, np.dtype(np.float32))
     for run_id, values in arrays.items():
         if ((values < 0) | (values > 1)).any():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, counted
 from spectrum.machine import cpu_threads, device_name, is_out_of_memory
 
 
@@ -20,7 +20,7 @@ def describe_machine(device: str) -> str:
     n, version = torch.get_num_threads(), f"torch {torch.__version__}"
     if torch.device(device).type == "cuda":
         return f"{device_name(device)}, CUDA {torch.version.cuda}, {version}"
-    return f"{device_name(device)}, {n} thread{'s' * (n > 1)}, {version}"
+    return f"{device_name(device)}, {counted(n, 'thread')}, {version}"
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from spectrum.bench.summary import (
 )
 from spectrum.bench.tables import format_number, layer_table, network_table, study_table
 from spectrum.costs.timing import checked_device
+from spectrum.errors import counted
 from spectrum.files import write_atomic
 from spectrum.study.outputs import write_rows
 from spectrum.study.study import prepare_folder
@@ -53,7 +54,7 @@ def run_layer(bench: LayerBenchConfig) -> None:
     prepare_folder("out", bench.folder)
     with (
         benchmark_settings(bench.threads),
-        _show_status(f"timing {len(bench.points)} points", bench.seconds),
+        _show_status(f"timing {counted(len(bench.points), 'point')}", bench.seconds),
     ):
         machine = describe_machine(bench.device)
         times = bench_layer(bench)
@@ -61,7 +62,7 @@ def run_layer(bench: LayerBenchConfig) -> None:
     side = f"{bench.size}x{bench.size}"
     passes = "forward" if bench.forward_only else "forward and backward"
     title = (
-        f"{bench.kernel}x{bench.kernel} convolution, {bench.channels} channels, {side}, "
+        f"{bench.kernel}x{bench.kernel} convolution, {counted(bench.channels, 'channel')}, {side}, "
         f"batch {bench.batch}, {bench.precision}, {passes}"
         f"{'' if bench.plan == 'auto' else f', plan {bench.plan}'}"
     )
@@ -133,7 +134,7 @@ def run_network(bench: NetworkBenchConfig, typed: Sequence[NetworkCase]) -> None
     prepare_folder("out", bench.folder)
     with (
         benchmark_settings(bench.threads),
-        _show_status(f"timing {len(cases)} networks", bench.seconds),
+        _show_status(f"timing {counted(len(cases), 'network')}", bench.seconds),
         redirect_stdout(sys.stderr),  # a user's model may print something
     ):
         machine = describe_machine(bench.device)
@@ -173,7 +174,7 @@ def run_study(bench: StudyBenchConfig) -> None:
             status.update(f"{program}, repeat {repeat} of {bench.repeats}")
 
         times, runs = bench_study(bench, show)
-    title = f"the default study, {bench.seeds} seeds, {bench.epochs} epochs"
+    title = f"the default study, {counted(bench.seeds, 'seed')}, {counted(bench.epochs, 'epoch')}"
     common = {"machine": machine, "seeds": bench.seeds, "epochs": bench.epochs}
     write_rows(bench.folder / "study_runs.csv", runs)
     _write(
@@ -194,7 +195,7 @@ def run_study(bench: StudyBenchConfig) -> None:
 
 def _show_status(text: str, seconds: float) -> Status:
     """Shows on a terminal, for a ``with`` block, what is running and for how long."""
-    return make_console(stderr=True).status(f"{text}, for {seconds:g} seconds or longer")
+    return make_console(stderr=True).status(f"{text}, for {seconds:g} s or longer")
 
 
 def _write(stem: Path, rows: pd.DataFrame, common: Mapping[str, object], figure: Figure) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from scipy import stats
 
-from spectrum.analysis.folder import load_results
+from spectrum.analysis.folder import load_results, read_rows
 from spectrum.analysis.statistics import Interval
 from spectrum.bench.config import StudyBenchConfig
 from spectrum.cli import CommandFailed
@@ -23,7 +23,7 @@ from spectrum.study.plan import make_plan
 
 OURS, PLAIN = "spectrum.study", "plain script"
 SEGMENTS = "1,4,32,C"
-_COLUMNS = ["segments", "seed", "params", "test_top1"]
+_TYPES: dict[str, type] = {"segments": str, "seed": int, "params": int, "test_top1": float}
 
 
 class StudyTimes(NamedTuple):
@@ -57,6 +57,7 @@ def bench_study(bench: StudyBenchConfig, on_program: Callable[[str, int], None])
     Raises:
         CommandFailed: a program ends with an error, or trains networks of other sizes than the
             plan has.
+        ValueError: the script doesn't write such a CSV.
     """
     config = StudyConfig(segments=SEGMENTS, seeds=bench.seeds, epochs=bench.epochs, device="cpu")
     points = {point.network.segments: point for point in make_plan(config).points}
@@ -72,10 +73,11 @@ def bench_study(bench: StudyBenchConfig, on_program: Callable[[str, int], None])
                 else:
                     seconds, runs = _run_plain(bench, Path(folder), widths)
             for segments, params in zip(runs["segments"], runs["params"], strict=True):
-                if params != points[segments].params:
+                expected = points[segments].params if segments in points else 0
+                if params != expected:
                     raise CommandFailed(
-                        f"{program} trained {params:,} parameters at {segments} segments, "
-                        f"the plan has {points[segments].params:,}"
+                        f"{program} trained {params:,} parameters with segments {segments}, "
+                        f"the plan has {expected:,}"
                     )
             found[program] = runs.assign(program=program)
             times.append(
@@ -89,7 +91,7 @@ def bench_study(bench: StudyBenchConfig, on_program: Callable[[str, int], None])
                 }
             )
     both = pd.concat([found[OURS], found[PLAIN]], ignore_index=True)
-    return StudyTimes(pd.DataFrame(times), both[["program", *_COLUMNS]])
+    return StudyTimes(pd.DataFrame(times), both[["program", *_TYPES]])
 
 
 def speedup(times: pd.DataFrame) -> float:
@@ -131,7 +133,9 @@ def time_program(*arguments: str) -> float:
             its standard error.
     """
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, errors="replace"
+    )
     seconds = time.perf_counter() - start
     if done.returncode:
         name = arguments[1] if arguments[0] == "-m" else arguments[0]
@@ -152,7 +156,7 @@ def _run_ours(bench: StudyBenchConfig, folder: Path) -> tuple[float, pd.DataFram
         f"--out={folder}",
         f"--runs={folder / 'runs'}",
     )
-    return seconds, load_results(folder / "bench")[_COLUMNS]
+    return seconds, load_results(folder / "bench")[[*_TYPES]]
 
 
 def _run_plain(bench: StudyBenchConfig, folder: Path, widths: str) -> tuple[float, pd.DataFrame]:
@@ -164,4 +168,7 @@ def _run_plain(bench: StudyBenchConfig, folder: Path, widths: str) -> tuple[floa
         f"--widths={widths}",
         f"--out={rows}",
     )
-    return seconds, pd.read_csv(rows, dtype={"segments": str})[_COLUMNS]
+    runs = read_rows(
+        rows.parent, rows.name, "the results of the script", required=list(_TYPES), types=_TYPES
+    )
+    return seconds, runs[[*_TYPES]]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from spectrum.data.source import Source
+from spectrum.errors import counted
 from spectrum.user_code import describe_error
 
 
@@ -39,7 +40,8 @@ def check_arrays(split: int, images: Any, labels: Any, classes: Any = ()) -> Sou
         if pixels.min() == pixels.max():
             raise ValueError("must return images that differ, every pixel is the same")
     if len(targets) != len(pixels):
-        raise ValueError(f"must return {len(pixels)} labels, as many as images, not {len(targets)}")
+        expected = counted(len(pixels), "label")
+        raise ValueError(f"must return {expected}, as many as images, not {len(targets)}")
     splits = np.full(len(targets), split, np.int8)
     return Source(pixels, _check_labels(targets), _check_class_names(classes), splits)
 
@@ -103,8 +105,8 @@ def concatenate(parts: Sequence[Source]) -> Source:
     elif not classes:
         classes = tuple(map(str, range(labels.shape[1])))
     elif len(classes) != labels.shape[1]:
-        k = labels.shape[1]
-        raise ValueError(f"must return {k} class names, one per column of labels, not {classes}")
+        expected = counted(labels.shape[1], "class name")
+        raise ValueError(f"must return {expected}, one per column of labels, not {classes}")
     return Source(
         images=np.concatenate(images) if len(images) > 1 else images[0],
         targets=labels,

@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, counted
 from spectrum.fields import Config, Facts, check_needs
 from spectrum.files import as_path
 from spectrum.user_code import is_callable_name
@@ -184,14 +184,15 @@ class DataConfig(Config):
     def _check_planted(self, channels: int, template: int) -> None:
         pixels = channels * self.side**2
         if self.images * pixels > _MAX_PIXELS:
-            shape = f"{channels} channels and {self.side}x{self.side} pixels"
+            shape = f"{counted(channels, 'channel')} and {self.side}x{self.side} pixels"
             allowed = f"must be at most {_MAX_PIXELS // pixels} of {shape}, to be held in memory"
             raise FieldError("images", self.images, allowed)
         if template > self.side:
             raise FieldError("template", template, f"must be in 1..{self.side}, an image's side")
         max_rank = min(channels, template**2)
         if self.rank is not None and self.rank > max_rank:
-            allowed = f"must be in 1..{max_rank}, for {channels} channels of {template}x{template}"
+            of_what = f"{counted(channels, 'channel')} of {template}x{template}"
+            allowed = f"must be in 1..{max_rank}, for {of_what}"
             raise FieldError("rank", self.rank, allowed)
         if self.block is not None and (self.block % NUM_QUARTERS or channels % self.block):
             allowed = f"must be a multiple of {NUM_QUARTERS} that divides the {channels} channels"

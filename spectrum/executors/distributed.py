@@ -32,6 +32,7 @@ from spectrum.executors.base import (
 from spectrum.runs.config import RunConfig
 from spectrum.runs.execute import deterministic, status_and_reason, train_and_test
 from spectrum.runs.store import Store
+from spectrum.terminal import print_error
 from spectrum.training import Diverged
 from spectrum.training.distributed import RankZeroFailed, broadcast
 
@@ -59,7 +60,8 @@ def run_on_rank_zero(command: Callable[[], int]) -> NoReturn:
         status = command()
     except RanksOutOfStep as error:
         advice = "the same command continues from the run's last checkpoint"
-        print(f"error: {error}; {advice}", file=sys.stderr)
+        with suppress(OSError):  # nobody may read it any longer
+            print_error(f"error: {error}; {advice}", 1)
         _exit_now(1)
     if status != 130:  # after an interrupt the other ranks have ended too and wait for no broadcast
         broadcast()
@@ -96,7 +98,7 @@ def _exit_on_failure() -> Iterator[None]:
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         with suppress(OSError):  # nobody may read it any longer
-            print(f"error: rank {os.environ['RANK']} has ended: {reason}", file=sys.stderr)
+            print_error(f"error: rank {os.environ['RANK']} has ended: {reason}", 1)
         _exit_now(1)
 
 

@@ -14,7 +14,7 @@ from spectrum.costs.choices import ImageShape, parse_shape
 from spectrum.errors import FieldError
 from spectrum.fields import Config, Facts, UserPath
 from spectrum.segments import parse_points
-from spectrum.terminal import make_console, print_error
+from spectrum.terminal import make_console, print_error, print_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,20 +183,14 @@ def _print_costs(rows: pd.DataFrame, config: CostReportConfig) -> int:
 
     costs = group_costs(rows, config.by)
     if config.format == "csv":
-        return _write(costs.to_csv(index=False))
-    table = make_cost_table(costs, config.by)
-    if config.format == "markdown":
-        return _write(as_markdown(table))
-    if config.format == "html":
-        return _write(render_page("Costs along the dial", tables={"Costs": table}))
-    console = make_console()
-    with console.capture() as capture:
-        print_cost_table(costs, config.by, console)
-    return _write(capture.get())
-
-
-def _write(text: str) -> int:
-    sys.stdout.write(text)
+        print_text(costs.to_csv(index=False))
+    elif config.format == "markdown":
+        print_text(as_markdown(make_cost_table(costs, config.by)))
+    elif config.format == "html":
+        table = make_cost_table(costs, config.by)
+        print_text(render_page("Costs along the dial", tables={"Costs": table}))
+    else:
+        print_cost_table(costs, config.by, make_console())
     return 0
 
 

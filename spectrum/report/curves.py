@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from spectrum.analysis.checksums import read_together
 from spectrum.analysis.evidence import Study, read_results
-from spectrum.analysis.folder import load_curves, read_together
+from spectrum.analysis.folder import load_curves
 from spectrum.analysis.labels import wrap_setting
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.analysis.schema import require_columns

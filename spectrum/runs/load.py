@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -37,28 +39,36 @@ def load_run(folder: Path | str, *, trust_code: bool | Literal["changed"] = Fals
     """
     folder = as_path(folder)
     try:
-        run = read_finished_run(folder)
+        with _damage_named(folder):
+            run = read_finished_run(folder)
     except (FileNotFoundError, NotADirectoryError):
         raise FieldError("folder", folder, f"must hold a finished run; no {RESULT}") from None
     if run.result["status"] != "done":
         raise FieldError("folder", folder, "must hold trained weights, but the run diverged")
-    try:
+    with _damage_named(folder):
         fields = json.loads(run.read(CONFIG))
-        config, code = NetworkConfig.checked(fields["network"]), fields.get("code", "")
-        if is_user_code(config.name):
-            _check_code(run, config.name, code, trust_code)
+        config, code = NetworkConfig.checked(fields["network"]), str(fields.get("code", ""))
+    if is_user_code(config.name):
+        _check_code(run, config.name, code, trust_code)
+    with _damage_named(folder):
         network = build_on_meta(config)
-        if code and trust_code != "changed" and code != code_fingerprint(config.name, network):
-            raise _changed(folder, config.name)
+    if code and trust_code != "changed" and code != code_fingerprint(config.name, network):
+        raise _changed(folder, config.name)
+    with _damage_named(folder):
         weights = safetensors.torch.load(run.read(WEIGHTS))
         network.load_state_dict(weights, assign=True)
-    except FieldError:
-        raise
+    return network.eval()
+
+
+@contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """Turn errors in what a run's files hold into one that names the folder."""
+    try:
+        yield
     except (ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         remedy = "delete the folder to have the run done again"
         raise FieldError("folder", folder, f"holds a damaged run: {reason}; {remedy}") from error
-    return network.eval()
 
 
 def _check_code(run: FinishedRun, name: str, code: str, trust_code: bool | str) -> None:

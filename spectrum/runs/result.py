@@ -12,20 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
-from spectrum.errors import DamagedFile, FieldError, first_field_error
+from spectrum.errors import DamagedFile, FieldError, counted
+from spectrum.fields import Share, Stored, check_stored
 from spectrum.files import read_checked_json, read_file, write_checked_json
-from spectrum.training.curve import Share
 
 RESULT, CONFIG, CURVE = "result.json", "config.json", "curve.jsonl"
 PREDICTIONS, WEIGHTS = "predictions.npz", "weights.safetensors"
@@ -36,20 +27,14 @@ FILES_OF = {
 """The files that a run of each final status has beside its result."""
 
 
-class _Stored(BaseModel):
-    """A part of a file. Later versions may write further fields."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-
-
-class _FileRecord(_Stored):
+class _FileRecord(Stored):
     """The size of a file in bytes, and the SHA-256 of its content in hexadecimal digits."""
 
     size: NonNegativeInt
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class _Result(_Stored):
+class _Result(Stored):
     error: str
     device: str
     threads: PositiveInt
@@ -79,10 +64,10 @@ class _Diverged(_Result):
     status: Literal["diverged"]
 
 
-class _Record(_Stored):
+class _Record(Stored):
     run_id: str
     files: dict[str, _FileRecord]
-    code_modules: list[str] = []
+    code_modules: list[str] = Field(default=[])
 
 
 _RESULTS: dict[str, TypeAdapter[Any]] = {
@@ -146,7 +131,7 @@ class FinishedRun:
         if name in self._files:
             written = self._files[name].size
             if size != written:
-                reason = f"it has {size} bytes, the run wrote {written}"
+                reason = f"it has {counted(size, 'byte')}, the run wrote {written:,}"
                 raise DamagedFile(self.folder / name, reason)
         elif size == 0 and self.result["status"] == "done":
             raise DamagedFile(self.folder / name, "it is missing or empty")
@@ -167,7 +152,7 @@ def read_finished_run(folder: Path) -> FinishedRun:
         _check_result(values)
         if not recorded:  # written by an earlier version
             return FinishedRun(folder, values)
-        record = _check(_RECORD, recorded)
+        record = check_stored(_RECORD, recorded)
         if set(FILES_OF[values["status"]]) - record.files.keys():
             raise FieldError("files", sorted(record.files), "lacks files of the run")
     except ValueError as error:
@@ -195,12 +180,4 @@ def _check_result(values: dict[str, Any]) -> None:
     status = values.get("status")
     if not isinstance(status, str) or status not in _RESULTS:
         raise FieldError("status", status, f"must be {' or '.join(_RESULTS)}")
-    _check(_RESULTS[status], values)
-
-
-def _check(adapter: TypeAdapter[Any], values: Any) -> Any:
-    try:
-        return adapter.validate_python(values)
-    except ValidationError as error:
-        place = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
-        raise first_field_error(error).renamed(place) from None
+    check_stored(_RESULTS[status], values)

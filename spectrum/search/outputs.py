@@ -12,7 +12,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from spectrum.analysis import search_front, summarize
-from spectrum.analysis.folder import RESULTS, write_checksums
+from spectrum.analysis.checksums import write_checksums
+from spectrum.analysis.folder import RESULTS
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json

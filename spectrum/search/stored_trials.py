@@ -7,30 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
 
-from spectrum.errors import FieldError, first_field_error
+from spectrum.errors import FieldError
+from spectrum.fields import Share, Stored, check_stored
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates
 from spectrum.search.samplers import distributions
 from spectrum.search.trial_states import ERROR, FIXED, RETRIES, RUN_ID
-from spectrum.training.curve import Share
 
 
-class _Stored(BaseModel):
-    """A part of a storage. Others, such as Optuna's dashboard, may write further attributes."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-
-
-class _Attributes(_Stored):
+class _Attributes(Stored):  # Optuna's dashboard may write further ones
     segments: str = ""
     width: PositiveFloat | None = None
     params: PositiveInt | None = None
@@ -45,11 +32,14 @@ class _Attributes(_Stored):
     twin: bool | int = False
 
 
-class _Trial(_Stored):
+class _Trial(Stored):
     intermediate_values: dict[PositiveInt, Share]
     attributes: _Attributes
-    retries: list[NonNegativeInt] = []
+    retries: list[NonNegativeInt] = Field(default=[])
     rungs: dict[str, list[float]]
+
+
+_TRIAL = TypeAdapter(_Trial)
 
 
 def check_trials(trials: Sequence[FrozenTrial], candidates: Candidates, store: Store) -> None:
@@ -86,18 +76,12 @@ def check_trials(trials: Sequence[FrozenTrial], candidates: Candidates, store: S
 def _check_values(trial: FrozenTrial) -> None:
     system = trial.system_attrs
     rungs = {key: value for key, value in trial.user_attrs.items() if key.startswith("rung ")}
-    try:
-        _Trial.model_validate(
-            {
-                "intermediate_values": trial.intermediate_values,
-                "attributes": trial.user_attrs,
-                "rungs": rungs,
-                **({"retries": system[RETRIES]} if RETRIES in system else {}),
-            }
-        )
-    except ValidationError as error:
-        place = error.errors(include_url=False)[0]["loc"]
-        raise first_field_error(error).renamed(str(place[-1])) from None
+    values = {
+        "intermediate_values": trial.intermediate_values,
+        "attributes": trial.user_attrs,
+        "rungs": rungs,
+    }
+    check_stored(_TRIAL, values | ({"retries": system[RETRIES]} if RETRIES in system else {}))
 
 
 def _check_place(trial: FrozenTrial, candidates: Candidates) -> None:

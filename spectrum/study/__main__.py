@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
+from spectrum.errors import counted
 from spectrum.study.command import run_grid_command
 from spectrum.study.config import StudyConfig
 from spectrum.terminal import make_console, print_error
@@ -43,7 +44,8 @@ def _run(config: StudyConfig, arguments: list[str]) -> int:
         f"{len(rows)} {status} ({rows['error'].iloc[0]})"
         for status, rows in failed.groupby("status", sort=False)
     )
-    return print_error(f"{len(failed)} of {len(analysis.rows)} runs failed: {reasons}", 1)
+    runs = counted(len(analysis.rows), "run")
+    return print_error(f"{len(failed)} of {runs} failed: {reasons}", 1)
 
 
 def _print_plan(config: StudyConfig) -> int:

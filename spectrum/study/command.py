@@ -16,6 +16,7 @@ from spectrum.files import as_path, read_file
 from spectrum.machine import started_by_torchrun
 from spectrum.study.grid import TABLES, GridConfig, outside_fields
 
+_MAX_BYTES = 1_000_000  # of a file with fields
 _Config = TypeVar("_Config", bound=GridConfig)
 
 
@@ -101,14 +102,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         # utf-8-sig leaves out the byte-order mark that some editors write.
-        return tomllib.loads(read_file(path).decode("utf-8-sig"))
+        return tomllib.loads(read_file(path, _MAX_BYTES).decode("utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a TOML file: not UTF-8 text") from None
     except RecursionError:
         raise ValueError(f"{path} is not a TOML file: its tables are nested too deeply") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a number of thousands of digits is another than TOML's own
         raise ValueError(f"{path} is not a TOML file: {error}") from None
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
+import sys
+from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -10,8 +13,9 @@ from pydantic import Field, field_validator, model_validator
 from spectrum.data.config import DataConfig
 from spectrum.errors import FieldError, as_text
 from spectrum.fields import Facts, UserPath, column_name, field_facts
-from spectrum.study.grid import GridConfig
+from spectrum.study.grid import GridConfig, check_size
 
+_MAX_RUNS = 1_000_000
 _DEFAULT_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -47,6 +51,8 @@ class StudyConfig(GridConfig):
     def _check_study(self) -> Self:
         if self.sample is not None and "seeds" not in self.model_fields_set:
             object.__setattr__(self, "seeds", 1)
+        factors = {"seeds": self.seeds, "tune_lr": max(len(self.tune_lr), 1)}
+        check_size({**self._sizes(), **factors}, _MAX_RUNS, "runs")
         if self.start is not None and self.match != "none":
             raise FieldError(
                 "start",
@@ -90,8 +96,26 @@ class StudyConfig(GridConfig):
             )
         return self
 
-    def _select_combinations(self, others: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        if self.sample is None or self.sample >= len(others):
-            return others
-        drawn = random.Random(0).sample(range(len(others)), self.sample)
-        return [others[i] for i in sorted(drawn)]
+    def _sizes(self) -> dict[str, int]:
+        sizes = super()._sizes()
+        segments = sizes.pop("segments")
+        if self.sample is None or self.sample >= math.prod(sizes.values()):
+            return {**sizes, "segments": segments}
+        check_size(sizes, sys.maxsize, "combinations to draw from")
+        return {"sample": self.sample, "segments": segments}
+
+    def _select_combinations(self, others: list[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
+        total = math.prod(map(len, others))
+        if self.sample is None or self.sample >= total:
+            return super()._select_combinations(others)
+        drawn = random.Random(0).sample(range(total), self.sample)
+        return [_nth_combination(others, i) for i in sorted(drawn)]
+
+
+def _nth_combination(axes: list[tuple[Any, ...]], n: int) -> tuple[Any, ...]:
+    """The item of ``itertools.product(*axes)`` with the number n."""
+    picked: list[Any] = []
+    for values in reversed(axes):
+        n, place = divmod(n, len(values))
+        picked.insert(0, values[place])
+    return tuple(picked)

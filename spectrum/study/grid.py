@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
@@ -39,7 +39,7 @@ TABLES = {
     "recipe": Recipe,
 }
 _MAX_PARALLEL = 4096  # threads or processes
-_MAX_RUNS = 1_000_000
+_MAX_COMBINATIONS = 100_000
 _SET_BY_DATA = {"num_classes", "in_channels"}
 _Model = TypeVar("_Model", bound=Config)
 
@@ -257,17 +257,13 @@ class GridConfig(Config):
         for axis, values in self.axes().items():
             if not values:
                 raise FieldError(qualified_name(*axis), [], "must have at least one value")
-        self._check_size()
+        check_size(self._sizes(), _MAX_COMBINATIONS, "combinations")
         list(self.combinations())
         return self
 
-    def _check_size(self) -> None:
-        sizes = {qualified_name(*axis): len(values) for axis, values in self.axes().items()}
-        runs = math.prod(sizes.values()) * self.seeds
-        if runs > _MAX_RUNS:
-            factors = [f"{n:,} of {name}" for name, n in sizes.items() if n > 1]
-            allowed = f"must be fewer: {' x '.join([*factors, f'{self.seeds:,} seeds'])} are"
-            raise FieldError("seeds", self.seeds, f"{allowed} more than {_MAX_RUNS:,} runs")
+    def _sizes(self) -> dict[str, int]:
+        """The factors of the number of combinations, by the field that each comes from."""
+        return {qualified_name(*axis): len(values) for axis, values in self.axes().items()}
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
@@ -319,7 +315,7 @@ class GridConfig(Config):
     def _all_combinations(self) -> Iterator[Combination]:
         axes = self.axes()
         points = axes.pop(("network", "segments"))
-        others = self._select_combinations(list(itertools.product(*axes.values())))
+        others = self._select_combinations([*axes.values()])
         for values, segments in itertools.product(others, points):
             by_axis = dict(zip(axes, values, strict=True)) | {("network", "segments"): segments}
             yield self.make_combination(by_axis)
@@ -338,9 +334,24 @@ class GridConfig(Config):
         data = _validated(DataConfig, "data", fields("data"))
         return Combination(network, data, recipe, values["", "precision"])
 
-    def _select_combinations(self, others: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Selects the combinations of all fields but ``segments`` to use: here all of them."""
-        return others
+    def _select_combinations(self, others: list[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
+        """Selects combinations of the values of all fields but ``segments``: here all of them."""
+        return itertools.product(*others)
+
+
+def check_size(sizes: Mapping[str, int], most: int, what: str) -> None:
+    """Raises a FieldError, about the largest factor, if a product is larger than ``most``.
+
+    Args:
+        sizes: the factors, by the field that each comes from.
+        most: what the product may be.
+        what: the plural noun for what it counts.
+    """
+    if math.prod(sizes.values()) > most:
+        factors = " x ".join(f"{n:,} of {name}" for name, n in sizes.items() if n > 1)
+        largest = max(sizes, key=lambda name: sizes[name])
+        allowed = f"must be fewer: {factors} are more than {most:,} {what}"
+        raise FieldError(largest, f"{sizes[largest]:,} values", allowed)
 
 
 @cache
@@ -380,6 +391,13 @@ def _frozen(value: Any) -> Any:
 
 def _validated(model: type[_Model], table: str, fields: dict[str, Any]) -> _Model:
     try:
-        return model.checked(fields)
+        key = tuple((name, type(value), value) for name, value in fields.items())
+        config: _Model = _checked(model, key)
     except FieldError as error:
         raise error.renamed(qualified_name(table, error.field)) from None
+    return config
+
+
+@lru_cache(maxsize=10_000)  # most combinations of a large grid share most of their parts
+def _checked(model: type[_Model], fields: tuple[tuple[str, type, Any], ...]) -> _Model:
+    return model.checked({name: value for name, _, value in fields})

@@ -15,17 +15,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from spectrum import __version__
+from spectrum.analysis.checksums import write_checksums
 from spectrum.analysis.columns import CURVE
 from spectrum.analysis.evidence import StudyAnalysis, analyze_study
-from spectrum.analysis.folder import (
-    AVERAGE_PRECISION,
-    CORRECT,
-    CURVES,
-    RESULTS,
-    STUDY,
-    load_curves,
-    write_checksums,
-)
+from spectrum.analysis.folder import AVERAGE_PRECISION, CORRECT, CURVES, RESULTS, STUDY, load_curves
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json

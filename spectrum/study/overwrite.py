@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from spectrum.analysis.folder import STUDY
-from spectrum.errors import FieldError, as_text
-from spectrum.files import read_file
-from spectrum.study.grid import GridConfig
+from spectrum.errors import DamagedFile, FieldError, as_text
+from spectrum.files import read_checked_json
+from spectrum.study.grid import TABLES, GridConfig, outside_fields, qualified_name
 
 SEARCH = "search.json"
 # Fields that change no run, or only how results are compared and shown.
@@ -28,13 +27,15 @@ _FREE = {
     "storage",
     "heartbeat",
 }
+_MAY_GROW = {"seeds", "trials", "finalists"}
+_Config = TypeVar("_Config", bound=GridConfig)
 
 
 def check_not_another(config: GridConfig, name: str, *, compare: bool = True) -> None:
     """Checks that the folder of a study or search is free, or holds the same one.
 
-    The same one may have grown: it may have more seeds or trials, and more values of its fields.
-    A file that can't be read counts as none, since the runs themselves are in the store.
+    The same one may have grown: it may have more seeds or trials, and more values of its fields,
+    if all runs that it had are among those that it has now.
 
     Args:
         config: the study or search.
@@ -43,48 +44,64 @@ def check_not_another(config: GridConfig, name: str, *, compare: bool = True) ->
 
     Raises:
         FieldError: the folder holds another one.
+        DamagedFile: the file with the fields of the one that it holds can't be read.
     """
-    folder = config.out / config.name
+    folder, kind = config.out / config.name, name.partition(".")[0]
+    problem = ""
     for other in {STUDY, SEARCH} - {name}:
         if (folder / other).exists():
-            kind = other.partition(".")[0]
-            allowed = f"must be another name (--name): {folder} holds a {kind}"
-            raise FieldError("name", config.name, allowed)
-    stored = _read(folder / name) if compare else {}
-    fields = config.model_dump(mode="json")
-    for field in fields.keys() - _FREE if stored else ():
-        default = type(config).model_fields[field].get_default(call_default_factory=True)
-        before = stored.get(field, json.loads(json.dumps(default, default=str)))
-        # A sample of a larger grid is another sample.
-        may_grow = not (fields.get("sample") or stored.get("sample"))
-        if field in ("seeds", "trials") and may_grow and isinstance(before, int):
-            is_same = fields[field] >= before
-        else:
-            is_same = _contains(fields[field], before) if may_grow else fields[field] == before
-        if not is_same:
-            now = as_text(fields[field])
-            kind = name.partition(".")[0]
-            raise FieldError(
-                "name",
-                config.name,
-                f"must be another name (--name): {folder} holds a {kind} with {field} "
-                f"(={as_text(before)}), "
-                f"not {now}",
-            )
+            problem = f"a {other.partition('.')[0]}"
+    before = _read(type(config), folder / name) if compare and not problem else None
+    if before is not None and not _has_grown(before, config):
+        problem = f"another {kind} ({'; '.join(_differences(before, config))})"
+    if problem:
+        allowed = f"must be another name (--name): {folder} holds {problem}"
+        raise FieldError("name", config.name, allowed)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(model: type[_Config], path: Path) -> _Config | None:
     try:
-        stored = json.loads(read_file(path))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return stored if isinstance(stored, dict) else {}
+        fields = read_checked_json(path, unchecked=True)
+        return model.checked({key: fields[key] for key in fields.keys() - _FREE})
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (DamagedFile, FieldError) as error:
+        reason = error.reason if isinstance(error, DamagedFile) else str(error)
+        raise DamagedFile(path, f"{reason}; remove it, or give another --name") from None
 
 
-def _contains(now: Any, before: Any) -> bool:
-    """Whether a value is that of before, or has all of its values and further ones."""
-    if isinstance(now, dict) and isinstance(before, dict):
-        return now.keys() == before.keys() and all(_contains(now[k], before[k]) for k in now)
-    if isinstance(now, list) and isinstance(before, list):
-        return all(value in now for value in before)
-    return bool(now == before)
+def _has_grown(before: GridConfig, now: GridConfig) -> bool:
+    """Whether all runs of before are among those of now."""
+    values, values_now = dict(before), dict(now)
+    fixed = values.keys() - _FREE - _MAY_GROW - TABLES.keys() - outside_fields().keys() - {"sample"}
+    return (
+        all(values[field] == values_now[field] for field in fixed)
+        and all(values[field] <= values_now[field] for field in _MAY_GROW & values.keys())
+        and _sets_budget(before) == _sets_budget(now)
+        and {*before.combinations()} <= {*now.combinations()}
+    )
+
+
+def _sets_budget(config: GridConfig) -> tuple[Any, ...]:
+    """What the cost that all points share follows from, unless it is given."""
+    if config.match == "none" or config.budget is not None:
+        return ()
+    network, data, recipe, precision = next(config.combinations())
+    reference = network.model_copy(update={"segments": "C"})
+    return reference, data, recipe.channels_last, precision
+
+
+def _differences(before: GridConfig, now: GridConfig) -> Iterator[str]:
+    values, values_now = (
+        {field: getattr(config, field) for field in dict(config).keys() - _FREE - TABLES.keys()}
+        | {qualified_name(*axis): found for axis, found in config.axes().items()}
+        for config in (before, now)
+    )
+    for field in sorted(values.keys() | values_now.keys()):
+        old, new = values.get(field), values_now.get(field)
+        if old != new:
+            yield f"{field} {_shown(old)} not {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else as_text(value)

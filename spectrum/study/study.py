@@ -14,7 +14,7 @@ from rich.table import Table
 
 from spectrum.analysis.evidence import StudyAnalysis
 from spectrum.analysis.folder import STUDY
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, counted
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import execute_runs, open_engine
 from spectrum.executors.progress import ProgressDisplay
@@ -89,11 +89,12 @@ def _run(config: StudyConfig, engine: Engine, console: Console, command: str) ->
         if failed:
             points = ", ".join(dict.fromkeys(failed))
             notes.append(
-                f"{len(failed)} of {len(candidates)} learning rates were left out of the choice, "
-                f"since runs with them failed (at {points}); {TUNING} lists them"
+                f"{len(failed)} of {counted(len(candidates), 'learning rate')} left out of the "
+                f"choice, since runs with them failed (at {points}); {TUNING} lists them"
             )
             console.print(f"note: {notes[-1]}", highlight=False, markup=False, soft_wrap=True)
     results = execute_all(config, plan.runs(), engine, console, plan.initial_weights)
+    check_not_another(config, STUDY)  # another may have been done meanwhile
     with console.status("drawing the figures and the page"):
         return write_study(plan, results, candidates, notes, command)
 
@@ -102,7 +103,9 @@ def _make_plan(config: StudyConfig, console: Console) -> Plan:
     if not console.is_terminal:
         return make_plan(config)
     with console.status("solving widths and counting costs") as status:
-        return make_plan(config, lambda n: status.update(f"{n} points solved and counted"))
+        return make_plan(
+            config, lambda n: status.update(f"{counted(n, 'point')} solved and counted")
+        )
 
 
 def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
@@ -121,7 +124,9 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
         found = {run.id: store.result(run.id) for _, run in wanted}
         done = {run_id: result for run_id, result in found.items() if result is not None}
         tuned = len(done) == len(found)
-        notes.append(f"{len(done)} of {len(found)} runs that tune the learning rates are done")
+        notes.append(
+            f"tuning of the learning rates: {len(done)} of {counted(len(found), 'run')} done"
+        )
         if tuned:
             plan = _use_chosen_rates(
                 plan, choose_learning_rates(plan.points, config.tune_lr, config.seeds, done)
@@ -211,7 +216,7 @@ def execute_all(
             execute_runs(runs, store, engine, report)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"interrupted, {len(results)} of {len(found)} runs are done"
+                f"interrupted, {len(results)} of {counted(len(found), 'run')} done"
             ) from None
     return results
 

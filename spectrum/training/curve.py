@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
-from spectrum.errors import FieldError, first_field_error
+from spectrum.errors import FieldError
+from spectrum.fields import Share, Stored, check_stored
 
 Evaluation: TypeAlias = dict[str, float]
 """A line of the learning curve.
@@ -24,14 +16,9 @@ Its keys are ``epoch, samples, lr, train_loss, val_loss, val_top1, seconds``, an
 images have several labels. ``samples`` and ``seconds`` count training from its start, without the
 evaluations. ``lr`` is the learning rate of the next step.
 """
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Line(BaseModel):
-    """A line of a file. Later versions may write further fields."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-
+class _Line(Stored):
     epoch: PositiveInt
     samples: NonNegativeInt
     lr: NonNegativeFloat
@@ -51,10 +38,6 @@ def check_curve(lines: Any) -> None:
     Raises:
         FieldError: a line is missing, lacks a field, or has a value that it can't have.
     """
-    try:
-        epochs = [line.epoch for line in _CURVE.validate_python(lines)]
-    except ValidationError as error:
-        place = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
-        raise first_field_error(error).renamed(place or "curve") from None
+    epochs = [line.epoch for line in check_stored(_CURVE, lines)]
     if epochs != list(range(1, len(epochs) + 1)):
         raise FieldError("epoch", epochs, "must be 1, 2 and so on, line by line")

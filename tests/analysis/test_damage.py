@@ -14,16 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectrum.analysis import load_curves, load_results
+from spectrum.analysis.checksums import CHECKSUMS, write_checksums
 from spectrum.analysis.evidence import analyze_study
-from spectrum.analysis.folder import (
-    CHECKSUMS,
-    CORRECT,
-    CURVES,
-    RESULTS,
-    STUDY,
-    load_correct,
-    write_checksums,
-)
+from spectrum.analysis.folder import CORRECT, CURVES, RESULTS, STUDY, load_correct
 from spectrum.errors import DamagedFile
 from tests.damage import HOSTILE, check_outcome, damaged
 

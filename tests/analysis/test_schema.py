@@ -14,18 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectrum.analysis import compare_points, load_curves, load_results, summarize
+from spectrum.analysis.checksums import CHECKSUMS, read_together, write_checksums
 from spectrum.analysis.columns import CURVE, ROW
 from spectrum.analysis.folder import (
     AVERAGE_PRECISION,
-    CHECKSUMS,
     CORRECT,
     CURVES,
     RESULTS,
     STUDY,
     load_average_precision,
     read_study,
-    read_together,
-    write_checksums,
 )
 from spectrum.analysis.schema import require_columns
 from spectrum.errors import DamagedFile

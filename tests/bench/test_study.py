@@ -13,6 +13,7 @@ from spectrum.bench import study
 from spectrum.bench.config import StudyBenchConfig
 from spectrum.bench.study import OURS, PLAIN, bench_study, compare_accuracy, speedup, time_program
 from spectrum.cli import CommandFailed
+from spectrum.errors import DamagedFile
 
 SCRIPT = """
 import argparse, csv
@@ -82,9 +83,26 @@ def test_a_script_that_trains_another_network_is_an_error(
     runs = pd.DataFrame({"segments": ["C"], "seed": [0], "params": [79777], "test_top1": [0.9]})
     monkeypatch.setattr(study, "_run_ours", lambda *_: (1.0, runs))
     with pytest.raises(
-        CommandFailed, match="plain script trained 80,000 parameters at C segments, the "
+        CommandFailed, match="plain script trained 80,000 parameters with segments C, the "
     ):
         bench_study(StudyBenchConfig(script=script, seeds=1), ignore)
+
+
+WRONG = ["", "segments,seed\n1,0\n", "segments,seed,params,test_top1\n1,0,many,0.5\n"]
+
+
+@pytest.mark.parametrize("rows", WRONG)
+def test_rows_of_a_script_that_are_no_results_are_one_line(
+    rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*arguments: str) -> float:
+        Path(arguments[-1].removeprefix("--out=")).write_text(rows)
+        return 1.0
+
+    monkeypatch.setattr(study, "time_program", write)
+    bench = StudyBenchConfig(script=Path(__file__))
+    with pytest.raises(DamagedFile, match=r"\A[^\n]*rows.csv is damaged: [^\n]*\Z"):
+        study._run_plain(bench, tmp_path, "C=1")
 
 
 def test_a_failed_program_gives_its_reason(tmp_path: Path) -> None:

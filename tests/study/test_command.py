@@ -106,6 +106,51 @@ def test_a_bad_file_is_one_line_and_status_2(
     assert said.count("\n") == 1
 
 
+BYTES = {
+    "utf-8-sig": None,
+    "utf-8": None,
+    "utf-16": "is not a TOML file: not UTF-8 text",
+    "utf-16-le": "is not a TOML file",  # every other byte is 0
+    "utf-32": "is not a TOML file: not UTF-8 text",
+}
+
+
+@pytest.mark.parametrize("encoding", BYTES)
+def test_a_file_may_begin_with_a_byte_order_mark(
+    encoding: str, spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "x.toml").write_bytes("seeds = 0".encode(encoding))
+    status, said = spectrum_study("x.toml")
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith("error: x.toml")
+    assert (BYTES[encoding] or "seeds (=0) must be greater than 0") in said
+
+
+UNREADABLE = {
+    "seeds = " + "9" * 5000: "is not a TOML file: Exceeds the limit",
+    "x = " + "[" * 5000 + "]" * 5000: "is not a TOML file: its tables are nested too deeply",
+    "[recipe]\nlr" + ".a" * 3000 + " = 1": "recipe.lr (=a value that is nested too deeply) must",
+    "a" + ".a" * 3000 + " = 1": "a (=a value that is nested too deeply) is not a known field",
+    "[[recipe]]\nlr = 1\n[[recipe]]\nlr = 2": "recipe (={'lr': 1}) must be a value or a list",
+    "[recipe]\nlr = 2020-01-01": "recipe.lr (=datetime.date(2020, 1, 1)) must be a valid number",
+    "#" * 2_000_000: "can't be read: it has more than 1,000,000 bytes",
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE, ids=lambda text: text[:20])
+def test_a_file_without_end_is_one_line(
+    text: str,
+    spectrum_study: Callable[..., tuple[int, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.toml").write_text(text)
+    status, said = spectrum_study("~/x.toml")
+    assert (status, said.count("\n")) == (2, 1)
+    assert UNREADABLE[text] in said
+
+
 def test_tuning_by_the_flag_is_refused_by_the_flag(
     spectrum_study: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
@@ -185,7 +230,7 @@ def test_a_stopped_command_keeps_checkpoints_and_leaves_no_worker(
     if sent == signal.SIGINT:
         assert process.exitcode == 130
         assert (tmp_path / "said").read_text().splitlines()[-1] == (
-            "interrupted, 0 of 2 runs are done; run the same command to continue"
+            "interrupted, 0 of 2 runs done; run the same command to continue"
         )
     wait_for(lambda: not any(map(is_worker, workers)))
     assert "Traceback" not in (tmp_path / "said").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -74,6 +75,14 @@ def test_a_sample_has_the_same_combinations_at_every_point() -> None:
     for all_of_them in (12, 13):
         again = StudyConfig(segments="1,4,C", recipe=GRID, sample=all_of_them)
         assert list(again.combinations()) == list(whole.combinations())
+
+
+@pytest.mark.parametrize("sample", range(1, 13))
+def test_a_sample_is_drawn_as_from_a_list(sample: int) -> None:
+    config = StudyConfig(segments="C", recipe=GRID, sample=sample)
+    whole = [*StudyConfig(segments="C", recipe=GRID).combinations()]
+    drawn = sorted(random.Random(0).sample(range(len(whole)), sample))
+    assert [*config.combinations()] == [whole[i] for i in drawn]
 
 
 def test_a_sampled_study_has_one_seed_unless_told_otherwise() -> None:

@@ -15,17 +15,12 @@ import pytest
 from PIL import Image
 
 from spectrum import StudyConfig, compare_points, load_results, run_study, state_evidence
-from spectrum.analysis.folder import (
-    CHECKSUMS,
-    CORRECT,
-    CURVES,
-    RESULTS,
-    load_correct,
-    load_curves,
-)
+from spectrum.analysis.checksums import CHECKSUMS
+from spectrum.analysis.folder import CORRECT, CURVES, RESULTS, load_correct, load_curves, read_rows
 from spectrum.errors import DamagedFile
 from spectrum.runs.store import Store
 from spectrum.study.__main__ import main
+from spectrum.study.outputs import write_rows
 from tests.small_studies import FIELDS
 
 CURVE = ["run_id", "epoch", "samples", "lr", "train_loss", "val_loss", "val_top1", "seconds"]
@@ -122,7 +117,7 @@ def test_a_disk_that_fails_leaves_the_old_file_whole(
 
         monkeypatch.setattr(Path, "replace", replace)
         with pytest.raises(OSError, match="No space left on device"):
-            run_study(small_study(epochs=1, segments="C", tune_lr=[1.0, 2.0]))
+            run_study(small_study(epochs=1, segments="C", tune_lr=[1.0], seeds=2))
         assert (folder / name).read_bytes() == before
         assert not [path for path in folder.iterdir() if path.name.startswith(f".{name}")]
 
@@ -146,3 +141,12 @@ def test_a_study_whose_runs_all_failed_has_its_files(
     assert not len(load_curves(folder))
     assert compare_points(folder)["runs"].tolist() == [0, 0]
     assert "training loss is nan" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\r\nb", "\r", "a,b", 'a"b'])
+def test_a_path_with_a_carriage_return_is_read_back(text: str, tmp_path: Path) -> None:
+    rows = pd.DataFrame({"data": [text, "plain"], "seed": [0, 1]})
+    write_rows(tmp_path / "rows.csv", rows)
+    read = read_rows(tmp_path, "rows.csv", "rows", required=["data"], types={"data": str})
+    assert read["data"].tolist() == [text, "plain"]
+    assert read["seed"].tolist() == [0, 1]

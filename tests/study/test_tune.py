@@ -152,10 +152,10 @@ def test_no_tuning_is_the_default() -> None:
 def test_a_dry_run_says_how_much_is_tuned(small_study: Callable[..., StudyConfig]) -> None:
     config = small_study(segments="C", tune_lr=[1, 2], epochs=1)
     table, notes = dry_run(config)
-    assert notes[-1] == "0 of 2 runs that tune the learning rates are done"
+    assert notes[-1] == "tuning of the learning rates: 0 of 2 runs done"
     assert [*table.columns[-1].cells] == ["to be tuned"]
     rate = run_study(config)["tuned_lr"][0]
     table, notes = dry_run(config)
-    assert notes[-1] == "2 of 2 runs that tune the learning rates are done"
+    assert notes[-1] == "tuning of the learning rates: 2 of 2 runs done"
     assert [*table.columns[0].cells] == [str(rate)]
     assert [*table.columns[-1].cells] == ["1 of 1"]

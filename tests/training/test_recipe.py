@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,8 +11,11 @@ from pydantic import ValidationError
 
 from spectrum import NetworkConfig, Recipe, StudyConfig
 from spectrum.data import Augmentation
-from spectrum.training import default_dropout
+from spectrum.errors import FieldError
+from spectrum.fields import field_facts
+from spectrum.training import Diverged, default_dropout
 from spectrum.training.recipe import RECIPES
+from tests.training.conftest import train
 
 # Sections 4.2 and 4.3 of the paper, and what they leave to us.
 SHARED = {
@@ -200,3 +205,29 @@ def test_images_in_memory_have_no_crop_area() -> None:
         ValueError, match=r"recipe.crop_area \(=0.25\) needs images that are streamed"
     ):
         Recipe(crop_area=0.25).augmentation(is_streamed=False)
+
+
+def extremes() -> list[tuple[str, float]]:
+    """The least and the greatest value that each number of a recipe may have."""
+    found = []
+    for name, field in Recipe.model_fields.items():
+        for bound in field.metadata:
+            for kind in ("ge", "le", "gt", "lt"):
+                limit = getattr(bound, kind, None)
+                if limit is None or (name, kind) == ("epochs", "le"):
+                    continue
+                towards = {"gt": 1, "lt": -1}.get(kind, 0)
+                if field.annotation is int:
+                    found.append((name, limit + towards))
+                else:
+                    inside = math.nextafter(limit, towards * math.inf)
+                    found.append((name, inside if towards else limit))
+    return found
+
+
+@pytest.mark.parametrize(("field", "value"), extremes())
+def test_the_extremes_of_a_recipe_train_diverge_or_are_named(field: str, value: float) -> None:
+    needed = dict([field_facts(Recipe, field).needs or ("batch_size", (16,))])
+    others = {name: allowed[0] for name, allowed in needed.items()}
+    with suppress(Diverged, FieldError):
+        train(**{"epochs": 1, **others, field: value})
