@@ -16,8 +16,10 @@ from typing import Any
 from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import (
     Handle,
+    conv_flop_count,
     conv_flop_jit,
     generic_activation_jit,
+    get_shape,
     linear_flop_jit,
 )
 from torch import nn
@@ -35,9 +37,17 @@ from spectrum.costs.rows import Costs, module_costs
 from spectrum.errors import FieldError
 from spectrum.user_code import describe_error
 
+
+def _count_padded_conv(inputs: list[Any], results: list[Any]) -> int:
+    """The MACs of a convolution whose padding is a word, such as ``"same"``."""
+    x, weight, output = (get_shape(value) for value in (*inputs[:2], results[0]))
+    return int(conv_flop_count(x, weight, output))
+
+
 # The operators of convolutions and linear layers, with the functions that count their MACs.
 _MAC_HANDLES: dict[str, Handle] = {
     "_convolution": conv_flop_jit,
+    "_convolution_mode": _count_padded_conv,
     "linear": linear_flop_jit,
 }
 _ACTIVATIONS = "activations"

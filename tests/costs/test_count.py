@@ -287,3 +287,25 @@ def test_an_uneven_convolution_of_its_own_is_one_row(wrap: Any) -> None:
     assert costs.macs == 36 * 9 * (4 + 4 + 1)
     assert costs.table["macs"].tolist() == [costs.macs]
     assert costs.table["segments"].tolist() == [3]
+
+
+CONVS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "same": (lambda: nn.Conv2d(4, 8, 3, padding="same"), 64 * 9 * 4 * 8),
+    "same, grouped": (lambda: nn.Conv2d(4, 8, 5, padding="same", groups=2), 64 * 25 * 2 * 8),
+    "valid": (lambda: nn.Conv2d(4, 4, 3, padding="valid", groups=4), 36 * 9 * 4),
+    "dilated": (lambda: nn.Conv2d(4, 8, 3, padding="same", dilation=2), 64 * 9 * 4 * 8),
+    "circular": (lambda: nn.Conv2d(4, 8, 3, padding=1, padding_mode="circular"), 64 * 9 * 4 * 8),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 8, 3, stride=2, groups=2), 64 * 9 * 4 * 4),
+    "volume": (lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Conv3d(2, 3, 1)), 128 * 2 * 3),
+    "one dimension": (
+        lambda: nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 6, 3, padding="same")),
+        64 * 3 * 4 * 6,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_a_convolution_of_any_kind_is_no_other_product(name: str) -> None:
+    make, macs = CONVS[name]
+    costs = count_costs(make(), (4, 8, 8))
+    assert (costs.macs, costs.other_macs, costs.unknown) == (macs, 0, ())
