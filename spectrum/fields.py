@@ -51,6 +51,11 @@ def check_stored(adapter: TypeAdapter[_T], values: Any) -> _T:
         raise first_field_error(error).renamed(place) from None
 
 
+def _holds_bool(annotation: Any) -> bool:
+    """Whether true and false are among the values of a type, or of its parts."""
+    return annotation is bool or any(map(_holds_bool, get_args(annotation)))
+
+
 class Config(BaseModel):
     """A frozen configuration, which refuses unknown fields. Its repr leaves defaults out."""
 
@@ -64,10 +69,7 @@ class Config(BaseModel):
         # For pydantic True is 1. A field takes true and false only if its type says so.
         items = value if isinstance(value, list | tuple) else [value]
         annotation = cls.model_fields[str(info.field_name)].annotation
-        if any(isinstance(item, bool) for item in items) and bool not in (
-            annotation,
-            *get_args(annotation),
-        ):
+        if any(isinstance(item, bool) for item in items) and not _holds_bool(annotation):
             raise ValueError("must not be true or false")
         return value
 

@@ -94,7 +94,7 @@ def concatenate(parts: Sequence[Source]) -> Source:
     for what, arrays in (("images", images), ("labels", targets)):
         if len({(array.dtype, array.shape[1:]) for array in arrays}) > 1:
             found = " and ".join(map(_form, arrays))
-            raise ValueError(f"must return {what} of one type and shape in all splits, not {found}")
+            raise ValueError(f"must have {what} of one type and shape in all splits, not {found}")
     names = {part.classes for part in parts if part.classes}
     if len(names) > 1:
         raise ValueError("must return the same class names in all splits")

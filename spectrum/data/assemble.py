@@ -26,7 +26,7 @@ from spectrum.data.source import (
     listed,
     note_unreadable,
 )
-from spectrum.data.splitting import split_indices, split_notes
+from spectrum.data.splitting import draw_seed, split_indices, split_notes
 from spectrum.data.stream import StreamedSplit
 from spectrum.errors import FieldError
 
@@ -35,7 +35,7 @@ _MIN_STD = 0.05  # float32 means of squares can't tell a smaller standard deviat
 _CHUNK = 1000  # images that are summed up at a time
 
 
-def assemble(source: Source, config: DataConfig) -> Dataset:
+def assemble(source: Source, config: DataConfig, draw: int = 0) -> Dataset:
     """Split the images of a source that can be read, and normalise them by the training split.
 
     Encoded images are scanned first, then decoded or made to stream.
@@ -43,6 +43,7 @@ def assemble(source: Source, config: DataConfig) -> Dataset:
     Args:
         source: the images, with their labels and given splits.
         config: how images are split, what is done about bad images, and so on.
+        draw: with ``resplit``, the number of the draw of training and validation images.
 
     Raises:
         ValueError: images can't be read or classes have no images, unless ``bad_images`` is
@@ -54,11 +55,13 @@ def assemble(source: Source, config: DataConfig) -> Dataset:
         allowed = "must be 0 for images with several labels"
         raise FieldError("label_noise", config.label_noise, allowed)
     if isinstance(source.images, np.ndarray):
-        return _assemble_arrays(source, source.images, config)
-    return _assemble_encoded(source, config)
+        return _assemble_arrays(source, source.images, config, draw)
+    return _assemble_encoded(source, config, draw)
 
 
-def _assemble_arrays(source: Source, pixels: npt.NDArray[Any], config: DataConfig) -> Dataset:
+def _assemble_arrays(
+    source: Source, pixels: npt.NDArray[Any], config: DataConfig, draw: int
+) -> Dataset:
     """Make a data set of images (N, C, H, W) in memory."""
     _, channels, height, width = pixels.shape
     if config.channels not in (None, channels):
@@ -69,7 +72,7 @@ def _assemble_arrays(source: Source, pixels: npt.NDArray[Any], config: DataConfi
     if config.loading == "stream":
         allowed = "must be memory or auto, because its images are in memory"
         raise FieldError("loading", config.loading, allowed)
-    selection = _select(source, np.arange(len(pixels)), config)
+    selection = _select(source, np.arange(len(pixels)), config, draw)
     places = [selection.numbers[indices] for indices in selection.splits]
     splits = _splits_in_memory(pixels, places, selection.labels)
     content_hash = hashlib.sha256()
@@ -82,7 +85,7 @@ def _assemble_arrays(source: Source, pixels: npt.NDArray[Any], config: DataConfi
     )
 
 
-def _assemble_encoded(source: Source, config: DataConfig) -> Dataset:
+def _assemble_encoded(source: Source, config: DataConfig, draw: int) -> Dataset:
     """Make a data set of encoded images, which are all brought to one size."""
     scanned = scan(source)
     good = scanned["reason"] == 0
@@ -94,7 +97,7 @@ def _assemble_encoded(source: Source, config: DataConfig) -> Dataset:
     ]
     notes = note_unreadable(bad, len(good), "images", config)
     selection = _select(
-        replace(source, notes=(*source.notes, *notes)), np.flatnonzero(good), config
+        replace(source, notes=(*source.notes, *notes)), np.flatnonzero(good), config, draw
     )
     used = scanned[selection.numbers]
     size = _image_size(used, config)
@@ -125,12 +128,14 @@ class _Selection:
         numbers: (N,) the numbers of the images that are used.
         splits: for training, validation and testing, indices into ``numbers``.
         labels: the labels of each of these splits.
+        drawn_from: with ``resplit``, how many images training and validation are drawn from.
     """
 
     source: Source
     numbers: Numbers
     splits: tuple[Numbers, Numbers, Numbers]
     labels: tuple[Tensor, ...]
+    drawn_from: int | None
 
 
 def _make_dataset(
@@ -155,12 +160,17 @@ def _make_dataset(
         notes=selection.source.notes,
         class_weights=class_weights,
         map_at=config.map_at,
+        drawn_from=selection.drawn_from,
     )
 
 
-def _select(source: Source, numbers: Numbers, config: DataConfig) -> _Selection:
+def _select(source: Source, numbers: Numbers, config: DataConfig, draw: int) -> _Selection:
     """Split the readable images, without classes that have no training images."""
     is_encoded = not isinstance(source.images, np.ndarray)
+    seed = draw_seed(config.split_seed, draw) if config.resplit else config.split_seed
+    if config.resplit and (source.splits[numbers] == TEST).any():
+        is_drawn = source.splits == VALIDATION
+        source = replace(source, splits=np.where(is_drawn, np.int8(TRAIN), source.splits))
     if not (is_encoded and source.is_multi_label):
         given = source.splits[numbers]
         parts = [np.flatnonzero((given == TRAIN) | (given == UNASSIGNED))]
@@ -173,15 +183,20 @@ def _select(source: Source, numbers: Numbers, config: DataConfig) -> _Selection:
         classes=source.classes,
         validation=config.validation,
         test=config.test,
-        seed=config.split_seed,
+        test_seed=config.split_seed,
+        seed=seed,
         train_images=config.train_images,
     )
+    pool = np.setdiff1d(np.arange(len(numbers)), splits[2])
     if is_encoded and source.is_multi_label:
-        source, numbers = _check_classes(source, numbers, splits[:1], config)
+        # The classes must be the same in all draws.
+        kept_by = pool if config.resplit else splits[0]
+        source, numbers = _check_classes(source, numbers, [kept_by], config)
     notes = split_notes(source.splits[numbers])
     labels = tuple(torch.from_numpy(source.targets[numbers[indices]]) for indices in splits)
-    _add_label_noise(labels[0], config.label_noise, len(source.classes), config.split_seed)
-    return _Selection(replace(source, notes=(*source.notes, *notes)), numbers, splits, labels)
+    _add_label_noise(labels[0], config.label_noise, len(source.classes), seed)
+    source = replace(source, notes=(*source.notes, *notes))
+    return _Selection(source, numbers, splits, labels, len(pool) if config.resplit else None)
 
 
 def _check_classes(

@@ -72,6 +72,7 @@ def _check_dataset(dataset: Dataset, config: DataConfig) -> Dataset:
         raise FieldError(
             field, value, f"must not be given, because {config.name} returns a Dataset"
         )
+    dataset = replace(dataset, drawn_from=None)  # it is the same for every seed
     if dataset.fingerprint:
         return dataset
     digest = hashlib.sha256()

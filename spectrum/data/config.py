@@ -16,14 +16,14 @@ from spectrum.fields import Config, Facts, check_needs
 from spectrum.files import as_path
 from spectrum.user_code import is_callable_name
 
-DATA_SETS = ("digits", "planted")
-USER_KINDS = ("folder", "parquet", "hub", "code")
+DATA_SETS = ("digits", "fashion_mnist", "planted")
+USER_KINDS = ("folder", "parquet", "idx", "hub", "code")
 """The kinds of source that a user's own images come from."""
 
-_PREFIXES = ("folder", "parquet", "hub")
+_PREFIXES = ("folder", "parquet", "idx", "hub")
 _ALLOWED_NAMES = (
-    f"{', '.join(DATA_SETS)}, folder:PATH, parquet:PATH, hub:NAME[@CONFIG] or "
-    "package.module:callable"
+    f"{', '.join(DATA_SETS)}, folder:PATH, parquet:PATH, idx:PATH, hub:NAME[@CONFIG] "
+    "or package.module:callable"
 )
 NUM_QUARTERS = 4
 """The parts of a block of planted images, whose signs decide the class."""
@@ -38,6 +38,7 @@ _MAX_PIXELS = 200_000_000  # values in all channels of all planted images: 1.6 G
 _PLANTED = ("kind", ("planted",))
 _TABLES = ("kind", ("parquet", "hub"))
 _USER = ("kind", USER_KINDS)
+_RESIZED = ("kind", ("fashion_mnist", *USER_KINDS))
 
 
 def _check_name(name: Any) -> Any:
@@ -57,10 +58,11 @@ class DataConfig(Config):
     Fields that aren't for the chosen source must not be given.
 
     Attributes:
-        name: the source. ``"digits"``: scikit-learn's handwritten digits. ``"planted"``: generated
-            images with a known structure. ``"folder:PATH"``: a folder with a folder of images for
-            each class. ``"parquet:PATH"``: a Parquet file, or a folder of them.
-            ``"hub:NAME[@CONFIG]"``: a data set of the Hugging Face hub.
+        name: the source. ``"digits"``: scikit-learn's handwritten digits. ``"fashion_mnist"``:
+            70,000 images of clothes. ``"planted"``: generated images with a known structure.
+            ``"folder:PATH"``: a folder with a folder of images for each class. ``"parquet:PATH"``:
+            a Parquet file, or a folder of them. ``"idx:PATH"``: a folder of IDX files, the format
+            of MNIST. ``"hub:NAME[@CONFIG]"``: a data set of the Hugging Face hub.
             ``"package.module:callable"``: what your own function returns.
         validation: the share of the images by which everything is chosen. It is used unless the
             source comes with a validation and a test split. If it comes with one of them, that one
@@ -68,6 +70,9 @@ class DataConfig(Config):
         test: the share of the images for the final metrics. It is used if the source comes with
             neither a validation nor a test split.
         split_seed: the seed of the split. It is the same for every point and seed of a study.
+        resplit: whether each seed of a study draws its own training and validation images, out of
+            all that aren't for testing. The test images stay the same. A validation split that
+            comes with a test split is drawn anew too.
         train_images: how many of the remaining images to train on, stratified by class; None for
             all.
         label_noise: the share of the training labels that are replaced by another class.
@@ -87,7 +92,8 @@ class DataConfig(Config):
             default, 5.5 with ``block``.
         image_seed: the seed of planted images.
         image_size: height and width to which images are resized and cropped, in pixels; None for
-            their own, if all image files are squares of one size. Arrays aren't resized.
+            their own, if all image files are squares of one size. A callable's arrays aren't
+            resized.
         image_column: the column of images in a table; None for the only one.
         label_column: the column of labels in a table; None for the only one.
         bad_images: what to do if an image can't be read or a class has no training images:
@@ -105,6 +111,9 @@ class DataConfig(Config):
     validation: float = Field(default=0.2, gt=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
     split_seed: int = Field(default=0, ge=0, lt=2**32)
+    resplit: Annotated[
+        bool, Field(strict=True), Facts(changes_task=False, changes_test_images=False)
+    ] = False
     train_images: Annotated[
         int | None, Field(gt=0, le=1_000_000_000), Facts(changes_test_images=False)
     ] = None
@@ -120,7 +129,7 @@ class DataConfig(Config):
     copies: Annotated[int | None, Field(ge=1, le=1000), Facts(needs=_PLANTED)] = None
     signal: Annotated[float | None, Field(gt=0, le=1000), Facts(needs=_PLANTED)] = None
     image_seed: Annotated[int, Field(ge=0, lt=2**32), Facts(needs=_PLANTED)] = 0
-    image_size: Annotated[int | None, Field(ge=1, le=4096), Facts(needs=_USER)] = None
+    image_size: Annotated[int | None, Field(ge=1, le=4096), Facts(needs=_RESIZED)] = None
     image_column: Annotated[str | None, Facts(needs=_TABLES)] = None
     label_column: Annotated[str | None, Facts(needs=_TABLES)] = None
     bad_images: Annotated[Literal["stop", "skip"], Facts(needs=_USER, names_run=False)] = "stop"
@@ -132,7 +141,7 @@ class DataConfig(Config):
 
     @property
     def kind(self) -> str:
-        """The kind of source: digits, planted, folder, parquet, hub or code (a callable)."""
+        """The kind of source: a data set's name, folder, parquet, idx, hub or code (a callable)."""
         prefix, _, rest = self.name.partition(":")
         return prefix if not rest or prefix in _PREFIXES else "code"
 
@@ -153,7 +162,7 @@ class DataConfig(Config):
     @property
     def name_in_id(self) -> str:
         """The name for a run's id: without the path of files, whose content has a fingerprint."""
-        return self.kind if self.kind in ("folder", "parquet") else self.name
+        return self.kind if self.kind in ("folder", "parquet", "idx") else self.name
 
     @model_validator(mode="after")
     def _check_shares(self) -> Self:

@@ -112,6 +112,8 @@ class Dataset:
         class_weights: (K,), the weights of the classes in the mean average precision of images
             with several labels; None for equal weights.
         map_at: k, how many predictions per image the mean average precision (MAP@k) looks at.
+        drawn_from: with ``resplit``, how many images training and validation are drawn from; else
+            None.
         name: what it was loaded by; empty if a user's code made it.
     """
 
@@ -124,6 +126,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     class_weights: Tensor | None = None
     map_at: int = 100
+    drawn_from: int | None = None
     name: str = ""
 
     @property

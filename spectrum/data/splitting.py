@@ -21,6 +21,7 @@ def split_indices(
     classes: Sequence[str],
     validation: float,
     test: float,
+    test_seed: int,
     seed: int,
     train_images: int | None = None,
 ) -> tuple[Numbers, Numbers, Numbers]:
@@ -38,7 +39,8 @@ def split_indices(
         validation: the share for validation, of all images if no split is given, else of the
             training images.
         test: the share of the images for testing, if no split is given.
-        seed: of the split; it is independent of the seed of training.
+        test_seed: of the draw of test images.
+        seed: of the draw of validation and training images.
         train_images: the number of training images, out of those that are left; None for all.
 
     Returns:
@@ -70,9 +72,9 @@ def split_indices(
         allowed = f"{others}must leave at least {present} of {len(pool)} images to train on"
         raise FieldError(*shares[0], allowed)
     rest, drawn = pool, []
-    for i, size in enumerate(sizes):
+    for i, ((name, _), size) in enumerate(zip(shares, sizes, strict=True)):
         _check_class_sizes(targets, pool, rest, len(sizes) - i + 1, classes)
-        rest, subset = _split_in_two(rest, targets, size, seed)
+        rest, subset = _split_in_two(rest, targets, size, test_seed if name == "test" else seed)
         drawn.append(subset)
     _check_class_sizes(targets, pool, rest, 1, classes)
     if has_validation and has_test:
@@ -84,6 +86,11 @@ def split_indices(
     if train_images is not None:
         rest = _subsample(rest, targets, train_images, present, seed)
     return rest, validation_indices, test_indices
+
+
+def draw_seed(split_seed: int, draw: int) -> int:
+    """The seed of one of many draws of training and validation images out of the same images."""
+    return int(np.random.SeedSequence((split_seed, draw)).generate_state(1)[0])
 
 
 def split_notes(splits: npt.NDArray[np.int8]) -> tuple[str, ...]:

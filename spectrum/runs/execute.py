@@ -174,7 +174,7 @@ def train_and_test(
         RankZeroFailed: rank 0 has ended the run. The other ranks raise it.
         ValueError: the data have changed since the run was planned.
     """
-    dataset = load_data(run.data)
+    dataset = load_data(run.data, draw=run.seed)
     if dataset.fingerprint != run.fingerprint:
         advice = ""
         if run.data.kind == "code":

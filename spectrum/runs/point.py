@@ -28,6 +28,9 @@ class Point(Solved):
         precision: the precision of the forward pass.
         map_at: the k of the mean average precision at k, if images can have several labels;
             otherwise None.
+        test_images: the number of test images.
+        drawn: if each seed draws its own images, how many it trains on, and out of how many;
+            otherwise None.
     """
 
     data: DataConfig
@@ -36,6 +39,8 @@ class Point(Solved):
     recipe: Recipe
     precision: Precision
     map_at: int | None
+    test_images: int
+    drawn: tuple[int, int] | None
 
     def run(self, seed: int) -> RunConfig:
         """The run of this point with the given seed."""
@@ -85,4 +90,6 @@ def make_point(
         recipe=recipe,
         precision=precision,
         map_at=dataset.map_at if dataset.is_multi_label else None,
+        test_images=len(dataset.test),
+        drawn=(len(dataset.train), dataset.drawn_from) if dataset.drawn_from else None,
     )

@@ -133,7 +133,7 @@ PLANTED: dict[str, Any] = {"name": "planted"}
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"name": "nothing"}, "name (='nothing') must be one of digits, planted"),
+        ({"name": "nothing"}, "name (='nothing') must be one of digits, fashion_mnist, planted"),
         ({"name": "folder:a\udce9"}, "name (='folder:a\\udce9') must be text in UTF-8"),
         ({"test": 0.6, "validation": 0.5}, "validation (=0.5) and test (=0.6) must leave at least"),
         ({"test": 0.0}, "test (=0.0) must be greater than 0"),

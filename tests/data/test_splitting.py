@@ -10,7 +10,7 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION
-from spectrum.data.splitting import split_indices, split_notes
+from spectrum.data.splitting import draw_seed, split_indices, split_notes
 
 Parts = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 LABELS = np.repeat(np.arange(3), (120, 60, 20)).astype(np.int64)
@@ -25,7 +25,7 @@ def given_splits(*counts: int) -> npt.NDArray[np.int8]:
 def split_labels(targets: Any = LABELS, splits: Any = None, **changes: Any) -> Parts:
     fields = {"validation": 0.2, "test": 0.1, "seed": 3, "classes": "abc", **changes}
     given = np.full(len(targets), UNASSIGNED, np.int8) if splits is None else splits
-    return split_indices(targets, given, **fields)
+    return split_indices(targets, given, **{"test_seed": fields["seed"], **fields})
 
 
 def assert_complete(found: Parts, n: int = 200) -> None:
@@ -117,6 +117,22 @@ def test_fewer_images_are_drawn_from_those_for_training_alone() -> None:
     assert len(fewer[0]) == 20
     assert set(fewer[0]) <= set(np.flatnonzero(splits == TRAIN))
     assert [len(p) for p in fewer[1:]] == [60, 40]
+
+
+@pytest.mark.parametrize("targets", [LABELS, MULTI_LABEL], ids=["one label", "several"])
+def test_each_draw_keeps_the_test_images_and_chooses_among_all_others(targets: Any) -> None:
+    draws = [
+        split_labels(targets, test_seed=3, seed=draw_seed(3, draw), train_images=60)
+        for draw in range(60)
+    ]
+    _, _, test = split_labels(targets)
+    assert all(np.array_equal(found[2], test) for found in draws)
+    assert {tuple(map(len, found)) for found in draws} == {(60, 40, 20)}
+    assert len({found[0].tobytes() for found in draws}) == len(draws)
+    times = np.bincount(np.concatenate([found[0] for found in draws]), minlength=200)
+    assert times[np.setdiff1d(np.arange(200), test)].min() > 0
+    seeds = [draw_seed(split_seed, draw) for split_seed in range(30) for draw in range(30)]
+    assert len(set(seeds)) == len(seeds)
 
 
 FEW = np.repeat(np.arange(3), (100, 98, 2)).astype(np.int64)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
 
 from spectrum import DataConfig, NetworkConfig, Recipe
@@ -99,6 +100,7 @@ CHANGES: dict[str, dict[str, tuple[dict[str, Any], Any]]] = {
         "validation": ({}, 0.1),
         "test": ({}, 0.1),
         "split_seed": ({}, 1),
+        "resplit": ({}, True),
         "train_images": ({}, 100),
         "label_noise": ({}, 0.1),
         "rank": (PLANTED, 2),
@@ -158,13 +160,14 @@ def test_every_field_that_names_a_run_changes_its_id_alone() -> None:
             assert RunConfig.model_validate_json(other.model_dump_json()).id == other.id
 
 
-def test_images_are_identified_by_their_content() -> None:
-    here, there = DataConfig(name="folder:photos"), DataConfig(name="folder:/elsewhere/photos")
+@pytest.mark.parametrize("kind", ["folder", "parquet", "idx"])
+def test_images_are_identified_by_their_content(kind: str) -> None:
+    here, there = DataConfig(name=f"{kind}:photos"), DataConfig(name=f"{kind}:/elsewhere/photos")
     assert run(data=here).id == run(data=there).id
     assert run(data=here).id == run(data=here.model_copy(update={"bad_images": "skip"})).id
     assert run(data=here).id != run(data=here, fingerprint="others").id
     assert run(data=here).id != run(data=DataConfig(name="hub:photos")).id
-    assert run(data=here).stored()["data"]["name"] == "folder:photos"
+    assert run(data=here).stored()["data"]["name"] == f"{kind}:photos"
 
 
 def test_a_default_that_is_given_explicitly_changes_no_id() -> None:

@@ -143,6 +143,21 @@ def test_a_study_killed_in_an_epoch_goes_on_from_the_one_before(
     assert len(steps) == 8  # two epochs of four steps; the first is in the checkpoint
 
 
+def test_a_run_that_goes_on_has_the_images_of_its_seed(
+    small_study: Callable[..., StudyConfig], tmp_path: Path
+) -> None:
+    fields = {"segments": "C", "seeds": 2, "resplit": True}
+    config, undisturbed = (
+        small_study(**fields),
+        small_study(**fields, runs=tmp_path / "undisturbed"),
+    )
+    kill_study("mid-epoch", config)
+    run_study(config)
+    run_study(undisturbed)
+    assert len(weights(config.runs)) == 2
+    assert weights(config.runs) == weights(undisturbed.runs)
+
+
 @pytest.mark.parametrize("size", [0, 1000])
 def test_a_truncated_checkpoint_is_reported_and_the_run_starts_anew(
     size: int,
