@@ -43,6 +43,7 @@ def _run(config: SearchConfig, arguments: list[str]) -> int:
         )
     console, folder = make_console(), config.out / config.name
     fields = [name for name in config.searched_axes() if name not in ("segments", "width")]
+    fields += [name for name in ("seeds",) if name in result.trials]
     goals = config.goals(infer_measure(result.trials))
     console.print(render_trials(result.trials, goals, fields))
     console.print()

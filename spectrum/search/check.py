@@ -101,19 +101,23 @@ def choose_finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Final
 
 
 def check_finalists(
-    finalists: list[Finalist], candidates: Candidates, engine: Engine, console: Console
+    finalists: list[Finalist],
+    candidates: Candidates,
+    engine: Engine,
+    console: Console,
+    first_seed: int = 1,
 ) -> Check:
     """Train the finalists again with new seeds and compare the winner on the test split.
 
-    The seeds begin at 1, since seed 0 chose the finalists. The winner and the best uniform point
-    are those with the highest mean on the validation split over the new seeds. The test split has
-    no part in the choice.
+    The seeds begin above those that chose the finalists. The winner and the best uniform point are
+    those with the highest mean on the validation split over the new seeds. The test split has no
+    part in the choice.
 
     Raises:
         Interrupted: the check was interrupted. Everything finished is kept.
     """
     config = candidates.config
-    seeds = range(1, config.seeds + 1)
+    seeds = range(first_seed, first_seed + config.seeds)
     runs = [(one.point, one.point.run(seed)) for seed in seeds for one in finalists]
     discard_damaged([run.id for _, run in runs], Store(config.runs), console)
     results = execute_all(config, runs, engine, console)
@@ -135,7 +139,7 @@ def check_finalists(
     store = Store(config.runs)
     answers_of = store.correct if measure == ACCURACY else store.average_precision
     try:
-        evidence = gather_evidence(compared, answers_of, list(points)[-1], "role")
+        evidence = gather_evidence(compared, answers_of, list(points)[-1], "role").points
     except ValueError as error:  # the results are still good
         return Check(rows, points, None, f"The winner can't be checked: {error}.")
     winner = evidence.set_index("role").to_dict("index")[WINNER]

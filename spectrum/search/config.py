@@ -19,6 +19,8 @@ Granularity: TypeAlias = Literal["network", "flow", "block", "layer"]
 Sampler: TypeAlias = Literal["gp", "tpe", "nsga2", "random", "grid"]
 Pruner: TypeAlias = Literal["none", "median", "hyperband", "rungs"]
 
+MAX_TRIAL_SEEDS = 100
+
 # Fields that must be the same for all trials, besides the data.
 _NOT_SEARCHED = {
     ("network", "name"),
@@ -33,7 +35,7 @@ class SearchConfig(GridConfig):
 
     ``segments`` are the candidate points of the dial. Any other field of the network or the recipe
     with several values is searched too. A trial trains one network with seed 0 and is judged by the
-    validation split.
+    validation split. The leaders are trained with further seeds if ``trial_seeds`` says so.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)  # it may hold the password of the storage
@@ -56,7 +58,11 @@ class SearchConfig(GridConfig):
     or each layer."""
     trials: Annotated[int, Field(gt=0, le=1_000_000), Facts(metavar="N")] = 30
     """Number of distinct points to train in all, those of earlier calls and of other processes on
-    the same storage included."""
+    the same storage included. Further seeds of a point don't count."""
+    trial_seeds: Annotated[int, Field(gt=0, le=MAX_TRIAL_SEEDS), Facts(metavar="N")] = 1
+    """Largest number of seeds of a point during the search. With more than 1, the best third of all
+    points get a second seed, the best third of those a third and so on, and a point is judged by
+    its mean."""
     maximize: Annotated[Literal["accuracy"], Facts(metavar="GOAL")] = "accuracy"
     """First goal: accuracy. It is the mean average precision if images have several labels."""
     minimize: Annotated[tuple[Cost, ...], Facts(metavar="COSTS")] = ()
@@ -86,8 +92,8 @@ class SearchConfig(GridConfig):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1), Facts(metavar="N")] = 0
     """Seed of the sampler."""
     seeds: Annotated[int, Field(gt=0, le=10_000), Facts(metavar="N")] = 5
-    """Number of new seeds to train each finalist with. They count from 1, since the trials used
-    seed 0."""
+    """Number of new seeds to train each finalist with. They count from --trial-seeds, since the
+    trials used those below."""
     finalists: Annotated[int, Field(gt=0, le=1000), Facts(metavar="N")] = 3
     """Number of best points, and of best uniform points, that are trained again with new seeds. The
     best of each by the validation split are then compared on the test split."""
@@ -160,6 +166,9 @@ class SearchConfig(GridConfig):
         if self.minimize and self.pruner in ("median", "hyperband"):
             allowed = f"must be rungs or none with minimize (={as_text(self.minimize)})"
             raise FieldError("pruner", self.pruner, allowed)
+        if self.trial_seeds > 1 and True in self.axes().get(("data", "resplit"), ()):
+            allowed = "must be 1 with resplit: seeds would be judged by other validation images"
+            raise FieldError("trial_seeds", self.trial_seeds, allowed)
         if len(self.searched_axes()) == 1 and len(self.segments) == 1:
             allowed = "must be several candidates, or another field must have several values"
             raise FieldError("segments", self.segments[0], allowed)

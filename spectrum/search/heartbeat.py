@@ -12,7 +12,14 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from spectrum.search.trial_states import FIXED, RETRIES, is_lost, retried_numbers, select_failed
+from spectrum.search.trial_states import (
+    FIXED,
+    RETRIES,
+    SEED,
+    is_lost,
+    retried_numbers,
+    select_failed,
+)
 
 
 class HeartbeatThread:
@@ -128,8 +135,8 @@ def _queue_again(
 
 
 def was_queued(trial: FrozenTrial) -> bool:
-    """Whether a trial was queued before a process asked for it, to start from or as a retry."""
-    return not trial.system_attrs.keys().isdisjoint({FIXED, RETRIES})
+    """Whether a trial was queued before a process asked for it, rather than proposed."""
+    return not trial.system_attrs.keys().isdisjoint({FIXED, RETRIES, SEED})
 
 
 def lost_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -140,7 +147,7 @@ def lost_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 def _make_retry(trial: FrozenTrial, param_names: Collection[str]) -> FrozenTrial:
     """Make a queued trial that repeats a lost one, at the same point if that one had a point."""
-    attrs = {k: v for k, v in trial.system_attrs.items() if k == FIXED}
+    attrs = {k: v for k, v in trial.system_attrs.items() if k in (FIXED, SEED)}
     # An incomplete point isn't reused: its other values would be drawn without regard to limits.
     has_point = trial.params.keys() == {*param_names}
     return create_trial(

@@ -158,10 +158,13 @@ class _Loop:
             self.trials.replace_trial(self.active[run_id], trial.optuna_trial)
             return
         self.active[run_id] = trial
-        self.display.finished = self.trials.count_finished()
+        self.display.finished, self.display.total = self.trials.count_finished()
+        self.display.progress.update(self.display.overall, total=self.display.total)
         result = self.store.result(run_id)
         fields = varied_values(self.trials.config, trial.point)
         fields["segments"] = trial.point.network.segments
+        if trial.run.seed > 0:
+            fields["seed"] = trial.run.seed
         name = ", ".join(field_label(field, value) for field, value in fields.items())
         self.display.expect(run_id, name, trial.point.recipe.epochs)
         if result is None:

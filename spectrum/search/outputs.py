@@ -25,7 +25,7 @@ from spectrum.report.tables import result_tables
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.search.check import UNIFORM, WINNER, Check, copy_winner
-from spectrum.search.config import SearchConfig
+from spectrum.search.halving import with_means
 from spectrum.search.space import Space, segmented_layers
 from spectrum.search.storage import storage_url
 from spectrum.search.storage_url import StorageUrl
@@ -70,7 +70,7 @@ def write_search(
     write_json(folder / SEARCH, fields)
     write_checksums(folder, (SEARCH, TRIALS, FRONT, RESULTS))
     copy_winner(check, Store(config.runs), folder / WINNER_FOLDER)
-    figures = _draw(config, study, trials, check.points, measure)
+    figures = _draw(space, study, trials, check.points, measure)
     page = render_page(
         config.name,
         sentences=[check.verdict, state_selection(trials, config.finalists)],
@@ -96,8 +96,10 @@ def state_selection(trials: pd.DataFrame, finalists: int) -> str:
     has_uniform = trials["uniform"].any()
     uniform = " and the best uniform points" if has_uniform else ""
     each = "each" if has_uniform else "them"
+    seeds = int(trials["seeds"].max()) if "seeds" in trials else 1
+    chosen_by = f"the mean over up to {seeds} seeds" if seeds > 1 else "one seed"
     return (
-        f"The validation split alone chose: one seed chose the best {min(finalists, done)} of "
+        f"The validation split alone chose: {chosen_by} chose the best {min(finalists, done)} of "
         f"{counted(done, 'point')}{aside}{uniform}, and new seeds chose one of {each}."
     )
 
@@ -123,7 +125,7 @@ def _failures(trials: pd.DataFrame) -> list[str]:
 
 
 def _draw(
-    config: SearchConfig,
+    space: Space,
     study: optuna.Study,
     trials: pd.DataFrame,
     points: Mapping[str, Point],
@@ -136,18 +138,20 @@ def _draw(
     }
     return search_figures(
         trials,
-        config.goals(measure),
-        parameter_importances(study),
+        space.config.goals(measure),
+        parameter_importances(study, space),
         schedules,
-        title=make_title(config, f"{counted(len(trials), 'trial')} ({config.sampler})"),
+        title=make_title(space.config, f"{counted(len(trials), 'trial')} ({space.config.sampler})"),
     )
 
 
-def parameter_importances(study: optuna.Study) -> dict[str, float]:
+def parameter_importances(study: optuna.Study, space: Space) -> dict[str, float]:
     """The share of the variation in the measure that each parameter explains; empty if unknown."""
     try:
+        points = optuna.create_study(directions=study.directions)
+        points.add_trials(with_means(study.get_trials(deepcopy=False), space))
         return get_param_importances(
-            study,
+            points,
             evaluator=FanovaImportanceEvaluator(seed=0),
             target=lambda trial: trial.values[0],
         )

@@ -52,6 +52,25 @@ def should_promote(own: Sequence[float], others: Sequence[Sequence[float]]) -> b
     return ahead + int((distances > distances[0]).sum()) < places
 
 
+def best_first(goals: Sequence[Sequence[float]]) -> list[int]:
+    """The indices of points by rank, and within a rank by the room around them.
+
+    Args:
+        goals: the goals of each point, all to be minimised.
+    """
+    values = np.array(goals, dtype=float)
+    order: list[int] = []
+    if len(values) and values.shape[1] == 1:
+        return [*map(int, np.argsort(values[:, 0], kind="stable"))]  # as below, but quick
+    left = np.arange(len(values))
+    while len(left):
+        unbeaten = _find_unbeaten(values[left])
+        front = left[unbeaten]
+        order += front[np.argsort(-_crowding_distances(values[front]), kind="stable")].tolist()
+        left = left[~unbeaten]
+    return order
+
+
 def _find_unbeaten(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which points no other point beats, that is, is as good as in every goal and better in one."""
     no_worse = np.all(values[:, None] <= values[None], axis=2)

@@ -13,6 +13,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from spectrum.search.config import Sampler
+from spectrum.search.halving import with_means
 from spectrum.search.space import MAX_LISTED, Params, Space
 from spectrum.search.trial_states import is_lost, trial_params
 
@@ -69,6 +70,8 @@ class NewPointSampler(RandomSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Propose the point of a trial. Optuna calls this."""
+        if trial.params.keys() == self._space.choices.keys():
+            return {}  # some versions of Optuna ask for queued trials too
         # From the storage, since with Hyperband a study shows a sampler only some of its trials.
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
         points = [
@@ -85,7 +88,7 @@ class NewPointSampler(RandomSampler):
         if self._name == "grid":
             proposed = self._space.all_points()
         else:
-            wanted = self._propose(study, trial, search_space, rng)
+            wanted = self._propose(study, trial, trials, search_space, rng)
             proposed = self._nearest_first(wanted, [*filter(self._is_allowed, tried.values())], rng)
         found = next(filter(is_new, proposed), None)
         # Without a new point, a repeated one tells the caller so. A random one exceeds the limits.
@@ -95,26 +98,33 @@ class NewPointSampler(RandomSampler):
         self,
         study: Study,
         trial: FrozenTrial,
+        trials: Sequence[FrozenTrial],
         search_space: dict[str, BaseDistribution],
         rng: random.Random,
     ) -> dict[str, str]:
         """The point that Optuna's sampler proposes."""
         sampler = _make_sampler(self._name, rng.randrange(2**31))
         if self._name in _ORDERED:
-            return self._propose_ordered(sampler, study)
+            return self._propose_ordered(sampler, study, trials)
+        if isinstance(sampler, NSGAIISampler):
+            _show_means(sampler, with_means(trials, self._space))
         proposed = sampler.sample_relative(study, trial, search_space)
         return {**self._random_params(rng), **proposed}
 
-    def _propose_ordered(self, sampler: BaseSampler, study: Study) -> dict[str, str]:
+    def _propose_ordered(
+        self, sampler: BaseSampler, study: Study, trials: Sequence[FrozenTrial]
+    ) -> dict[str, str]:
         """The point proposed by a sampler that sees the dial in order, from few segments to many.
 
         The storage holds the settings as text, for people to read. A model learns more from their
         order.
         """
         model = create_study(directions=study.directions, sampler=sampler)
-        for trial in study.get_trials(deepcopy=False):
+        shown = {trial.number for trial in study.get_trials(deepcopy=False)}
+        # A Gaussian process weighs a point by its number of seeds if it sees each of them.
+        for trial in trials if self._name == "gp" else with_means(trials, self._space):
             params = trial_params(trial, self._space)
-            if params is not None and trial.state in _LEARNT_STATES:
+            if trial.number in shown and params is not None and trial.state in _LEARNT_STATES:
                 model.add_trial(
                     create_trial(
                         state=trial.state,
@@ -205,3 +215,20 @@ def _make_sampler(name: Sampler, seed: int) -> BaseSampler:
         "random": RandomSampler,
     }
     return samplers[name](seed=seed)
+
+
+def _show_means(sampler: NSGAIISampler, means: Sequence[FrozenTrial]) -> None:
+    """Have NSGA-II compare points by the means over their seeds."""
+    by_number = {trial.number: trial for trial in means}
+    select = sampler._elite_population_selection_strategy
+    generate = sampler._child_generation_strategy
+
+    def of_means(population: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        return [by_number[trial.number] for trial in population]
+
+    sampler._elite_population_selection_strategy = lambda study, population: select(
+        study, of_means(population)
+    )
+    sampler._child_generation_strategy = lambda study, space, parents: generate(
+        study, space, of_means(parents)
+    )

@@ -20,6 +20,7 @@ from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates, make_candidates
 from spectrum.search.check import check_finalists, choose_finalists
 from spectrum.search.config import SearchConfig
+from spectrum.search.halving import first_new_seed
 from spectrum.search.optimize import SearchFailed, optimize
 from spectrum.search.outputs import state_selection, write_search
 from spectrum.search.space import make_space
@@ -96,13 +97,15 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
         load = partial(_load_trials, candidates, study, store, call)
         load()  # what samplers learn from is checked first
         is_over = optimize(candidates, study, store, engine, console)
-        trials = make_rows(load(), candidates.space)
+        stored = load()
+        trials = make_rows(stored, candidates.space)
         if not is_over:
             raise Interrupted(f"interrupted, {len(trials)} of {config.trials} trials are over")
         if not (trials["state"] == "done").any():
             raise SearchFailed(f"no trial is done; the last error: {trials['error'].iloc[-1]}")
         finalists = choose_finalists(trials, candidates)
-        checked = check_finalists(finalists, candidates, engine, console)
+        first_seed = first_new_seed(stored, config.trial_seeds)
+        checked = check_finalists(finalists, candidates, engine, console, first_seed)
         with console.status("drawing the figures and the page"):
             write_search(candidates.space, study, trials, checked, command)
     return SearchResult(
@@ -178,8 +181,15 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
     notes = [
         f"{counted(space.size, 'point')}, of which {config.trials} will be tried",
         *(f"{name}: {', '.join(values)}" for name, values in space.choices.items()),
+        *_describe_seeds(config),
     ]
     return as_rich(Table("", [setting._replace(heading="uniform point"), *costs, *others])), notes
+
+
+def _describe_seeds(config: SearchConfig) -> list[str]:
+    if config.trial_seeds == 1:
+        return []
+    return [f"the best third of them train with a second seed, up to {config.trial_seeds} seeds"]
 
 
 def _describe_uniform_point(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter
@@ -13,8 +13,9 @@ from spectrum.errors import FieldError
 from spectrum.fields import Share, Stored, check_stored
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates
+from spectrum.search.config import MAX_TRIAL_SEEDS
 from spectrum.search.samplers import distributions
-from spectrum.search.trial_states import ERROR, FIXED, RETRIES, RUN_ID
+from spectrum.search.trial_states import ERROR, FIXED, RETRIES, RUN_ID, SEED, seed_of
 
 
 class _Attributes(Stored):  # Optuna's dashboard may write further ones
@@ -36,6 +37,7 @@ class _Trial(Stored):
     intermediate_values: dict[PositiveInt, Share]
     attributes: _Attributes
     retries: list[NonNegativeInt] = Field(default=[])
+    seed: Annotated[PositiveInt, Field(lt=MAX_TRIAL_SEEDS)] = 1
     rungs: dict[str, list[float]]
 
 
@@ -81,7 +83,9 @@ def _check_values(trial: FrozenTrial) -> None:
         "attributes": trial.user_attrs,
         "rungs": rungs,
     }
-    check_stored(_TRIAL, values | ({"retries": system[RETRIES]} if RETRIES in system else {}))
+    kept = {"retries": RETRIES, "seed": SEED}
+    values |= {name: system[key] for name, key in kept.items() if key in system}
+    check_stored(_TRIAL, values)
 
 
 def _check_place(trial: FrozenTrial, candidates: Candidates) -> None:
@@ -93,6 +97,8 @@ def _check_place(trial: FrozenTrial, candidates: Candidates) -> None:
         choices = candidates.space.choices.get(name, ())
         if value not in choices or trial.distributions.get(name, known[name]) != known[name]:
             raise FieldError(name, value, f"must be one of {', '.join(choices) or 'no values'}")
+    if seed_of(trial) and trial.params.keys() != known.keys():
+        raise FieldError(SEED, seed_of(trial), "must be of a whole point")
 
 
 def _check_point(trial: FrozenTrial, candidates: Candidates) -> None:
@@ -105,7 +111,7 @@ def _check_point(trial: FrozenTrial, candidates: Candidates) -> None:
         raise FieldError("point", dict(trial.params), f"can't be built: {error}") from None
     network = point.network
     expected = {"segments": network.segments, "width": network.width, "macs": point.macs}
-    expected |= {"params": point.params, RUN_ID: point.run(seed=0).id}
+    expected |= {"params": point.params, RUN_ID: point.run(seed_of(trial)).id}
     _compare(trial.user_attrs, expected, "as its point has")
 
 

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -17,15 +18,18 @@ from spectrum.analysis.measure import MAP_AT, mean_average_precision
 from spectrum.analysis.schema import check_rows
 from spectrum.errors import DamagedFile
 from spectrum.files import as_path
+from spectrum.search.halving import SeededPoint, group_by_point
 from spectrum.search.space import Space
-from spectrum.search.trial_states import ERROR, select_over
+from spectrum.search.trial_states import ERROR, seed_of, select_over
 
 TRIALS = "trials.csv"
 
 _STATES = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 # These columns exist only if images have several labels.
 _MULTI_LABEL = (mean_average_precision().validation_column, MAP_AT)
-_NUMERIC = ("width", "params", "macs", "val_top1", "epochs", LATENCY, *_MULTI_LABEL)
+_MEASURES = ("val_top1", _MULTI_LABEL[0])
+_SEEDS = "seeds"  # this column exists only if points may have several
+_NUMERIC = ("width", "params", "macs", "val_top1", "epochs", LATENCY, *_MULTI_LABEL, _SEEDS)
 _SCHEMA = (
     Column("trial", "cost", low=0, high=1e15, is_whole=True),
     Column("width", "cost", low=0),
@@ -33,14 +37,15 @@ _SCHEMA = (
         Column(name, "cost", low=1, high=1e18, is_whole=True)
         for name in ("params", "macs", "epochs", MAP_AT)
     ),
-    *(Column(name, "cost", low=0, high=1) for name in ("val_top1", _MULTI_LABEL[0])),
+    *(Column(name, "cost", low=0, high=1) for name in _MEASURES),
+    Column(_SEEDS, "cost", low=0, high=1e15, is_whole=True),
     Column(LATENCY, "cost", low=0),
 )
 _COLUMNS = ("trial", "state", "uniform", "segments", *_NUMERIC[:5], "run_id", "error")
 
 
 def make_rows(trials: Sequence[FrozenTrial], space: Space) -> pd.DataFrame:
-    """Make one row per trial that is over.
+    """Make one row per point whose trial with seed 0 is over.
 
     Args:
         trials: the trials of the search's study.
@@ -54,21 +59,30 @@ def make_rows(trials: Sequence[FrozenTrial], space: Space) -> pd.DataFrame:
         names.append(LATENCY)
     if any(MAP_AT in trial.user_attrs for trial in trials):
         names += _MULTI_LABEL
-    rows = [_make_row(trial, space) for trial in select_over(trials)]
+    if space.config.trial_seeds > 1 or any(map(seed_of, trials)):
+        names.append(_SEEDS)
+    rows = [_make_row(point, space) for point in group_by_point(select_over(trials), space)]
     return pd.DataFrame(rows, columns=[*dict.fromkeys(names)])
 
 
-def _make_row(trial: FrozenTrial, space: Space) -> dict[str, Any]:
-    attrs = trial.user_attrs
+def _make_row(point: SeededPoint, space: Space) -> dict[str, Any]:
+    trial, attrs = point.first, point.first.user_attrs
+    error = attrs.get(ERROR, "")
+    for failed in point.failed:
+        error = f"seed {seed_of(failed)}: {failed.user_attrs.get(ERROR, '')}"
+    reached = [one.user_attrs for one in point.done] or [attrs]
+    means = {name: fmean(one[name] for one in reached) for name in _MEASURES if name in reached[0]}
     return {
         "trial": trial.number,
-        "state": "failed" if ERROR in attrs else _STATES[trial.state],
+        "state": "failed" if error else _STATES[trial.state],
         "uniform": space.is_uniform(trial.params),
         **trial.params,
         "segments": attrs.get("segments", ""),
         **{name: attrs.get(name, math.nan) for name in _NUMERIC},
+        **means,
+        _SEEDS: len(point.done),
         "run_id": attrs.get("run_id", ""),
-        "error": attrs.get(ERROR, ""),
+        "error": error,
     }
 
 
@@ -79,12 +93,14 @@ def load_trials(folder: Path | str) -> pd.DataFrame:
         folder: the folder of the search, such as ``outputs/search``.
 
     Returns:
-        One row per trial: ``trial`` (Optuna's number), ``state`` (done, pruned or failed),
+        One row per point: ``trial`` (Optuna's number), ``state`` (done, pruned or failed),
         ``uniform`` (whether one setting of the dial is everywhere), one column for every parameter
         that was searched, ``segments`` (of the whole network), ``width, params, macs, val_top1,
         epochs, run_id, error``, ``latency`` (milliseconds, measured) if the search measured it,
         and, for images with several labels, ``val_map``, the mean average precision of the first
-        ``map_at`` predictions, and ``map_at``.
+        ``map_at`` predictions, and ``map_at``. If points may have several seeds, ``seeds`` is how
+        many are done, ``val_top1`` and ``val_map`` are means over them, and ``trial``, ``epochs``
+        and ``run_id`` are those of seed 0.
 
     Raises:
         ValueError: the folder holds no trials, or they can't be read.

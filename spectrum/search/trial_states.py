@@ -24,8 +24,17 @@ RUN_ID = "run_id"
 FIXED = "fixed_params"
 """Optuna's attribute of trials that were queued with a point."""
 
+SEED = "spectrum.seed"
+"""The attribute of a trial that trains a leader with a further seed. Others have seed 0."""
+
 RETRIES = "spectrum.retries"
 """The attribute of a queued trial with the numbers of the trials that it repeats."""
+
+
+def seed_of(trial: FrozenTrial) -> int:
+    """The seed of the run of a trial."""
+    seed: int = trial.system_attrs.get(SEED, 0)
+    return seed
 
 
 def is_lost(trial: FrozenTrial) -> bool:

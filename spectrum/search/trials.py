@@ -21,6 +21,7 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.point import Point
 from spectrum.search.candidates import Candidates
 from spectrum.search.config import SearchConfig
+from spectrum.search.halving import group_by_point, next_further_seed
 from spectrum.search.heartbeat import (
     HeartbeatThread,
     lost_trials,
@@ -37,6 +38,7 @@ from spectrum.search.trial_states import (
     RUN_ID,
     is_lost,
     retried_numbers,
+    seed_of,
     select_over,
     trial_params,
 )
@@ -51,9 +53,10 @@ class ActiveTrial:
     Attributes:
         optuna_trial: Optuna's trial.
         point: the point that it trains.
-        run: the run of the point with seed 0.
+        run: the run of the point with the seed of the trial.
         never_pruned: whether the trial is never pruned. Uniform points aren't, since the winner is
-            compared with them, and neither are trials whose result is in the store already.
+            compared with them, nor are further seeds of leaders, nor trials whose result is in the
+            store already.
         last: the last line of the learning curve.
         pruned: whether the trial is being stopped because it falls behind.
     """
@@ -143,22 +146,27 @@ class Trials:
         known = {frozenset(params.items()) for params in filter(None, points)}
         return len(known) + points.count(None)
 
-    def count_finished(self) -> int:
-        """How many trials are over."""
-        return len(select_over(self.all_trials()))
+    def count_finished(self) -> tuple[int, int]:
+        """How many trials are over, and how many there will be, as far as is known."""
+        trials = self.all_trials()
+        points = group_by_point(trials, self.candidates.space)
+        further = sum(len(point.further) for point in points)
+        return len(select_over(trials)), self.config.trials + further
 
     def next_trial(self) -> ActiveTrial | None:
         """The next trial for this process; None if there is nothing left to start."""
         while True:
             known = self.all_trials()
             are_queued = any(trial.state == TrialState.WAITING for trial in known)
+            are_queued = are_queued or self._queue_further_seed(known)
             is_enough = self._exhausted or self.count_points(known) >= self.config.trials
             if is_enough and not are_queued:
                 return None
             trial = self._call(self._ask)
             trials = self.all_trials()
             was_proposed = not was_queued(trials[trial.number])
-            duplicate_of = self._find_duplicate(trial, trials)
+            seed = seed_of(trials[trial.number])
+            duplicate_of = self._find_duplicate(trial, seed, trials)
             if duplicate_of is not None:
                 self._discard(trial, f"the same point as trial {duplicate_of}")
                 # The sampler repeats a point it knew only if no new point is left. A point that
@@ -170,18 +178,25 @@ class Trials:
                     trial, "one trial too many: other processes started trials at the same time"
                 )
             else:
-                active = self._activate(trial)
+                active = self._activate(trial, seed)
                 if active is not None:
                     return active
 
-    def _activate(self, trial: optuna.Trial) -> ActiveTrial | None:
+    def _queue_further_seed(self, known: Sequence[FrozenTrial]) -> bool:
+        """Queue a further seed of a leader and return whether there was one to queue."""
+        queued = next_further_seed(known, self.candidates.space, self.config.trial_seeds)
+        if queued is not None:
+            self._call(partial(self.study.add_trial, queued))
+        return queued is not None
+
+    def _activate(self, trial: optuna.Trial, seed: int) -> ActiveTrial | None:
         """Make the run of a trial; None if its point can't be built, as only a queued one can."""
         try:
             point = self.candidates.point(trial.params)
         except ValueError as error:
             self._fail(trial, str(error))
             return None
-        run = point.run(seed=0)
+        run = point.run(seed)
         self._set_attrs(
             trial,
             {
@@ -194,7 +209,8 @@ class Trials:
                 RUN_ID: run.id,
             },
         )
-        return ActiveTrial(trial, point, run, self.candidates.space.is_uniform(trial.params))
+        never_pruned = seed > 0 or self.candidates.space.is_uniform(trial.params)
+        return ActiveTrial(trial, point, run, never_pruned)
 
     def _ask(self) -> optuna.Trial:
         while True:
@@ -204,8 +220,10 @@ class Trials:
                 self._heartbeat.add(trial._trial_id)
                 return trial
 
-    def _find_duplicate(self, trial: optuna.Trial, trials: Sequence[FrozenTrial]) -> int | None:
-        """The number of an earlier trial with the same point; None if there is none."""
+    def _find_duplicate(
+        self, trial: optuna.Trial, seed: int, trials: Sequence[FrozenTrial]
+    ) -> int | None:
+        """The number of an earlier trial with the same point and seed; None if there is none."""
         retried = retried_numbers(trials)
         for other in trials:
             is_first = other.number < trial.number or RUN_ID in other.user_attrs
@@ -213,7 +231,7 @@ class Trials:
             is_idle = is_idle or other.number in retried
             if not is_first or is_idle or DUPLICATE in other.user_attrs:
                 continue
-            if trial_params(other, self.candidates.space) == trial.params:
+            if (trial_params(other, self.candidates.space), seed_of(other)) == (trial.params, seed):
                 return other.number
         return None
 
@@ -233,6 +251,8 @@ class Trials:
         active.last = dict(line)
         if active.pruned:
             return False
+        if active.run.seed > 0:  # pruners compare runs of all points, not the leaders twice
+            return True
         score = line[infer_measure_from_names(line).validation_column]
         falls_behind = False
         if not self.config.minimize:

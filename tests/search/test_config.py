@@ -39,6 +39,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_params": 0}, "max_params (=0) must be greater than 0"),
     ({"max_macs": 0.5}, "max_macs (=0.5) must be a valid integer"),
     ({"trials": 0}, "trials (=0) must be greater than 0"),
+    ({"trial_seeds": 0}, "trial_seeds (=0) must be greater than 0"),
+    ({"trial_seeds": 2, "resplit": True}, "trial_seeds (=2) must be 1 with resplit"),
     ({"seed": -1}, "seed (=-1) must be greater than or equal to 0"),
     ({"finalists": 0}, "finalists (=0) must be greater than 0"),
     ({"heartbeat": 0}, "heartbeat (=0) must be greater than 0"),
@@ -48,7 +50,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"storage": "sqlite+pysqlite:///?mode=rw"}, "(='sqlite+pysqlite:///?mode=rw') must be the"),
     *(
         ({name: value}, f"{name} (={value!r}) must be less than or equal to ")
-        for name in ("trials", "max_params", "max_macs", "max_latency", "seed", "seeds")
+        for name in (
+            "trials",
+            "trial_seeds",
+            "max_params",
+            "max_macs",
+            "max_latency",
+            "seed",
+            "seeds",
+        )
         for value in (10**19, 10**120)
     ),
     ({"finalists": 10**19}, "finalists (=10000000000000000000) must be less than or equal to"),

@@ -29,7 +29,7 @@ from tests.search.conftest import FIELDS
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Candidates:
     """A search that is over; leave its files as they are."""
     root = tmp_path_factory.mktemp("finished")
-    fields = {**FIELDS, "epochs": 1, "trials": 3, "finalists": 1}
+    fields = {**FIELDS, "epochs": 1, "trials": 3, "finalists": 1, "trial_seeds": 2}
     config = SearchConfig(**fields, out=root / "out", runs=root / "runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("spectrum.search.outputs._draw", lambda *_: {})
@@ -78,7 +78,9 @@ def test_a_damaged_table_of_trials_is_named(finished: Candidates, data: st.DataO
         check_outcome(lambda: load_trials(folder), folder / "trials.csv", trials.equals)
 
 
-@pytest.mark.parametrize("column", ["width", "params", "macs", "val_top1", "epochs", "trial"])
+@pytest.mark.parametrize(
+    "column", ["width", "params", "macs", "val_top1", "epochs", "trial", "seeds"]
+)
 @pytest.mark.parametrize("value", [*map(str, HOSTILE), "nan", "-0.5", "text", "5e-324", "1e300"])
 def test_a_cell_of_trials_is_in_range(
     column: str, value: str, finished: Candidates, tmp_path: Path
@@ -157,6 +159,12 @@ def test_what_a_trial_says_is_what_the_store_says(
         "UPDATE trial_user_attributes SET value_json = '['",
         "UPDATE trial_intermediate_values SET intermediate_value = 2",
         "UPDATE trials SET state = 'OVER'",
+        *(
+            f"UPDATE trial_system_attributes SET value_json = '{value}' WHERE key = 'spectrum.seed'"
+            for value in ("0", "-1", "2", "1.5", "100", "null", "[1]", "true")
+        ),
+        "DELETE FROM trial_system_attributes WHERE key = 'spectrum.seed'",
+        "DELETE FROM trial_params WHERE trial_id = (SELECT MAX(trial_id) FROM trials)",
         "UPDATE trials SET number = number + 1",
         "UPDATE trials SET datetime_start = 'now'",
         "UPDATE study_directions SET direction = 'MINIMIZE'",

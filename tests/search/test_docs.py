@@ -28,20 +28,22 @@ def printed_by(command: str) -> str:
 
 def test_the_regrets_are_what_the_benchmark_prints() -> None:
     command = "python benchmarks/search_regret.py"
+    # The other samplers compute in floats what they propose, which may differ between machines.
     ran = subprocess.run(
-        [sys.executable, *command.split()[1:], "--samplers", "random,grid"],
+        [sys.executable, *command.split()[1:], "--samplers", "random", "--runs", "13"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
     lines = printed_by(command).splitlines()
-    # The others compute in floats what they propose, which may differ from machine to machine.
-    assert [line for line in lines if not line.startswith(("gp", "tpe", "nsga2"))] == (
-        ran.stdout.splitlines()
-    )
-    gp = next(line.split() for line in lines if line.startswith("gp"))
-    assert int(gp[-2]) >= 18  # of 20 searches, what the default must find
+    shown = [line for line in lines if not line.startswith(("gp", "tpe", "nsga2"))]
+    found = ran.stdout.splitlines()
+    assert len(shown) == len(found)
+    assert all(line.startswith(start) for line, start in zip(shown, found, strict=True))
+    # The interval of what further seeds gain for the leader of the default sampler.
+    (gain,) = [line for line in lines if line.startswith("gp      leader   difference")]
+    assert all(float(high) < 0 for high in re.findall(r"to (\S+)\)", gain))
 
 
 @pytest.mark.filterwarnings(r"ignore:.isinstance\(treespec:FutureWarning")  # of torch's exporter
