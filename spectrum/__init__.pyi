@@ -1,5 +1,7 @@
 from .analysis import (
+    compare_pairs,
     compare_points,
+    load_benchmark,
     load_curves,
     load_published,
     load_results,
@@ -7,6 +9,7 @@ from .analysis import (
     pareto_front,
     state_evidence,
     summarize,
+    training_gains,
 )
 from .costs import Costs, Match, MeasuredCosts, count_costs, match_budget, measure_costs
 from .data import DataConfig, Dataset, Split, load_data
@@ -31,6 +34,7 @@ from .report import (
     heat_map,
     learning_curves,
     plot_accuracy,
+    plot_accuracy_vs_length,
     plot_accuracy_vs_segments,
     plot_differences,
     plot_error_distribution,
@@ -62,6 +66,7 @@ __all__ = [
     "Split",
     "StudyConfig",
     "build",
+    "compare_pairs",
     "compare_points",
     "convert",
     "count_costs",
@@ -72,6 +77,7 @@ __all__ = [
     "inception_v2",
     "inception_v3",
     "learning_curves",
+    "load_benchmark",
     "load_curves",
     "load_data",
     "load_published",
@@ -84,6 +90,7 @@ __all__ = [
     "measure_costs",
     "pareto_front",
     "plot_accuracy",
+    "plot_accuracy_vs_length",
     "plot_accuracy_vs_segments",
     "plot_differences",
     "plot_error_distribution",
@@ -97,6 +104,7 @@ __all__ = [
     "run_study",
     "state_evidence",
     "summarize",
+    "training_gains",
     "vgg",
     "xception",
 ]

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from spectrum.analysis.columns import ORIGIN, ROW
-from spectrum.analysis.folder import CORRECT, RESULTS, STUDY
+from spectrum.analysis.columns import CURVE, ORIGIN, ROW
+from spectrum.analysis.folder import CORRECT, CURVES, RESULTS, STUDY
 
 Rows: TypeAlias = Callable[..., pd.DataFrame]
 Answers: TypeAlias = dict[str, NDArray[Any]]
@@ -67,8 +67,15 @@ def _evidence(differences: Mapping[str, float], **fields: Any) -> pd.DataFrame:
             "difference": difference,
             "difference_low": difference - 0.01,
             "difference_high": difference + 0.02,
+            "p_better": 0.5,
             "p_best": 0.5,
+            "verdict": "unknown",
             "worse_than": "",
+            "close_to": "",
+            "seeds_to_settle": 0.0,
+            "against": "",
+            "equal_within": 1.0,
+            "look": 1,
             "left_out": 0,
             **fields,
         }
@@ -107,11 +114,15 @@ def make_answers(results: pd.DataFrame) -> Answers:
 def write_made_up_study(
     folder: Path, results: pd.DataFrame, answers: Answers, **fields: Any
 ) -> Path:
-    """Write the folder of a study with these results, answers and fields."""
+    """Write the folder of a study with these results, answers and fields, and short curves."""
     absent = [column for column in (*ROW, *ORIGIN) if column.name not in results]
     least = {column.name: "" if column.is_text else column.low for column in absent}
     rows = results.assign(**least)
     rows.to_csv(folder / RESULTS, index=False)
+    curves = rows[rows["status"] == "done"].drop_duplicates("run_id").assign(epoch=rows["epochs"])
+    zeros = {column.name: 0 for column in CURVE if column.name not in curves}
+    names = [*(column.name for column in CURVE), *rows.columns.intersection(["val_map"])]
+    curves.assign(**zeros)[names].to_csv(folder / CURVES, index=False)
     np.savez(folder / CORRECT, **answers)
     (folder / STUDY).write_text(json.dumps(fields))
     return folder

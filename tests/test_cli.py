@@ -28,6 +28,9 @@ DEFAULTS = {
 }
 
 
+WITHOUT_DEFAULT = {"tune_lr", "minimize", "resplit"}  # off or none
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_field_is_a_flag_with_its_description_and_default(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -44,7 +47,11 @@ def test_every_field_is_a_flag_with_its_description_and_default(
         assert found, entry
         if rest.startswith(" [default: "):
             defaults[name] = rest.removeprefix(" [default: ").partition("]")[0]
-    assert set(model.model_fields) - set(defaults) <= {"tune_lr", "minimize"}  # off or none
+    assert set(model.model_fields) - set(defaults) <= {
+        "tune_lr",
+        "minimize",
+        "resplit",
+    }  # off or none
     assert DEFAULTS.items() <= defaults.items()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from spectrum import NetworkConfig, Segments, StudyConfig
+from spectrum import NetworkConfig, Segments, StudyConfig, compare_pairs
 from spectrum.analysis.evidence import analyze_study
 from spectrum.costs import count_config
 from spectrum.report import render_summary
@@ -118,6 +118,28 @@ def test_the_toml_files_and_the_flags_are_valid() -> None:
 
 
 STUDIES = ROOT / "studies"
+NUMBER = r"([+-]\d+\.\d\d)"
+FINDING = rf"(\S+) less (\S+): {NUMBER} \({NUMBER} to {NUMBER}\)(?: (after|at) `?([^`\s;|]+))?"
+
+
+@pytest.mark.parametrize(
+    ("study", "effects"),
+    re.findall(r"^\| \[.*?\]\(studies/(\w+)\.md\) \|(.*)", README, re.MULTILINE),
+)
+def test_the_findings_follow_from_the_studies(study: str, effects: str) -> None:
+    found = re.findall(FINDING, effects.replace("`C`:", "C:"))
+    assert len(found) == effects.count(" less ")
+    for point, other, *numbers, word, place in found:
+        rows = compare_pairs(STUDIES / study)
+        if word:
+            name = "epochs" if word == "after" else "segments"
+            rows = rows[rows[name].astype(str) == place]
+        forward = rows[(rows["point"] == point) & (rows["other"] == other)]
+        backward = rows[(rows["point"] == other) & (rows["other"] == point)]
+        columns = ["difference", "difference_low", "difference_high"]
+        values = [*forward[columns].to_numpy(), *-backward[columns].to_numpy()[:, [0, 2, 1]]]
+        assert [f"{100 * value:+.2f}" for value in values[0]] == numbers
+        assert len(values) == 1
 
 
 @pytest.mark.parametrize("name", ["default", "recipe"])
@@ -132,7 +154,7 @@ def test_the_code_in_a_studys_page_prints_the_text_below_it(
     assert capsys.readouterr().out == printed
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.toml")))
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in STUDIES.glob("*/study.json")))
 def test_the_results_in_a_studys_page_follow_from_its_files(name: str) -> None:
     text = (STUDIES / f"{name}.md").read_text()
     command = f"`python -m spectrum.study studies/{name}.toml`"

@@ -1,5 +1,6 @@
+from .benchmark import load_benchmark
 from .comparison import compare, comparison_columns
-from .evidence import compare_points
+from .evidence import compare_pairs, compare_points, training_gains
 from .folder import load_curves, load_results
 from .front import pareto_front
 from .measure import Measure, infer_measure
@@ -11,10 +12,12 @@ from .trials import hypervolume, search_front, search_progress
 __all__ = [
     "Measure",
     "compare",
+    "compare_pairs",
     "compare_points",
     "comparison_columns",
     "hypervolume",
     "infer_measure",
+    "load_benchmark",
     "load_curves",
     "load_published",
     "load_results",
@@ -24,4 +27,5 @@ __all__ = [
     "search_progress",
     "state_evidence",
     "summarize",
+    "training_gains",
 ]

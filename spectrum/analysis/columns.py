@@ -88,6 +88,12 @@ MULTI_LABEL = tuple(
 )
 """Further columns if images have several labels."""
 
+DRAWN = (
+    Column("images_drawn", "cost", low=1, is_whole=True),
+    Column("drawn_from", "cost", low=1, is_whole=True),
+)
+"""Further columns if each seed draws its images: how many it trains on, and out of how many."""
+
 CURVE = (
     Column("run_id", "run", is_text=True),
     Column("epoch", "measured", low=1, is_whole=True),
@@ -107,10 +113,23 @@ COMPARED = (
     "difference",
     "difference_low",
     "difference_high",
+    "p_better",
     "p_best",
+    "verdict",
     "worse_than",
+    "close_to",
+    "seeds_to_settle",
+    "against",
+    "equal_within",
+    "look",
 )
 """The columns of a comparison, after its numbers of runs and examples and the measure."""
+
+COMPARED_TEXTS = ("reference", "verdict", "worse_than", "close_to", "against")
+"""Those of them that hold text."""
+
+GAIN = ("gain", "gain_low", "gain_high")
+"""The columns of what the last third of training gained."""
 
 _SUMMARY = (
     "runs",
@@ -122,9 +141,10 @@ _SUMMARY = (
     "val_high",
     LATENCY,
     *COMPARED,
+    *GAIN,
 )
 NOT_OF_POINT = {
-    *(column.name for column in (*ROW, *ORIGIN, *MULTI_LABEL) if column.role != "point"),
+    *(column.name for column in (*ROW, *ORIGIN, *MULTI_LABEL, *DRAWN) if column.role != "point"),
     *_SUMMARY,
 }
 """The columns of results, summaries and evidence that aren't part of a point's configuration."""

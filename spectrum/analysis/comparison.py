@@ -1,42 +1,83 @@
-"""Comparison of points that share their seeds and their test examples.
-
-A crossed bootstrap draws seeds and test examples with replacement, and uses the same draw for every
-point (Owen, The pigeonhole bootstrap, 2007). Its percentiles alone are not reliable here. With 3
-seeds they are far too narrow where seeds matter. They also count the noise of a single answer three
-times, and that noise is most of what separates two similar networks (McCullagh, Resampling and
-exchangeable arrays, 2000).
-
-So the bootstrap decides only how an interval is divided into the parts below and above the mean. A
-two-way analysis of variance decides its width, in the way in which Hesterberg (What teachers should
-know about the bootstrap, 2015) expands percentiles. Two half-widths by Student's t are added in
-squares: one from the variance over seeds, and one from the variance over examples without the noise
-that the variance over seeds already contains.
-
-An answer is right or wrong, or a number between: the average precision of an image with several
-labels.
-"""
+"""Comparison of points that share their seeds and their test examples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
 from spectrum.analysis.columns import COMPARED
+from spectrum.analysis.estimates import (
+    DRAWS,
+    Answers,
+    Estimate,
+    Floats,
+    bootstrap,
+    bounds,
+    estimate,
+    round_answers,
+)
 from spectrum.analysis.measure import ACCURACY, Measure
+from spectrum.analysis.moderation import moderate
+from spectrum.analysis.power import seeds_to_settle
+from spectrum.analysis.verdicts import CRITERIA, Criteria, Verdict, judge
 from spectrum.errors import FieldError
 
-LEVEL = 0.95
-DRAWS = 2000
-_MAX_BATCH = 4_000_000  # random numbers drawn at once: 32 MB
-_ROUNDING = 2.0**-30  # graded answers are rounded to multiples of this, so that sums are exact
-Answers: TypeAlias = NDArray[np.bool_] | NDArray[np.floating[Any]]
-Floats: TypeAlias = NDArray[np.float64]
+Pair: TypeAlias = tuple[int, int]
+"""The indices of two points, the smaller first."""
+
+
+class Series(NamedTuple):
+    """Points that are compared with each other.
+
+    Attributes:
+        points: their names.
+        seeds: the number of seeds.
+        examples: the number of test examples.
+        drawn: the bootstrap's draws of the mean of each point, of shape (draws, points).
+        own: the estimate of each point's mean.
+        pairs: the estimate of the difference of every pair, the first point less the second.
+    """
+
+    points: tuple[str, ...]
+    seeds: int
+    examples: int
+    drawn: Floats
+    own: tuple[Estimate, ...]
+    pairs: dict[Pair, Estimate]
+
+    def base(self, reference: str | None) -> int:
+        """The index of the point that differences are taken to, as ``compare`` finds it.
+
+        Raises:
+            FieldError: the reference isn't one of the points.
+        """
+        if reference is None:
+            reference = "C" if "C" in self.points else self.points[0]
+        if reference not in self.points:
+            raise FieldError("reference", reference, f"must be one of {', '.join(self.points)}")
+        return self.points.index(reference)
+
+    def stated(self, criteria: Criteria) -> list[Pair]:
+        """The pairs about which claims are made."""
+        if criteria.against is None:
+            return list(self.pairs)
+        return [pair for pair in self.pairs if criteria.against in (self.points[i] for i in pair)]
+
+
+class Compared(NamedTuple):
+    """The comparison of a series.
+
+    Attributes:
+        points: one row per point, as ``compare`` returns them.
+        pairs: one row per pair about which claims are made, as ``compare_pairs`` returns them.
+    """
+
+    points: pd.DataFrame
+    pairs: pd.DataFrame
 
 
 def comparison_columns(measure: Measure) -> list[str]:
@@ -49,6 +90,7 @@ def compare(
     points: Sequence[str],
     reference: str | None = None,
     *,
+    criteria: Criteria = CRITERIA,
     measure: Measure = ACCURACY,
     draws: int = DRAWS,
 ) -> pd.DataFrame:
@@ -56,25 +98,29 @@ def compare(
 
     **What the intervals mean.** They are 95% confidence intervals for the mean over new seeds and
     new test examples. With a single seed they are for new test examples alone, classified by these
-    trained networks. The training images are the same in every run, so no interval accounts for the
-    choice of those. Differences are paired: the two points share every seed and every example.
+    trained networks. Unless each seed draws its own training images (``resplit``), these are the
+    same in every run, and no interval accounts for the choice of them. Differences are paired: the
+    two points share every seed and every example.
 
     **How they are computed.** A crossed bootstrap over seeds and examples (Owen, 2007) gives an
     interval its shape. A two-way analysis of variance gives it its width, by Student's t, because
     the bootstrap's percentiles are not reliable here (McCullagh, 2000; Hesterberg, 2015); the
-    docstring of the module has the details. In 2,000 simulated studies of each of seven kinds, from
-    5 errors in 360 examples to seeds that outweigh everything else, the intervals covered the truth
-    93% to 99% of the time with 3, 5 or 10 seeds; plain percentiles covered it 75% to 100% of the
-    time. If every run answers every example alike, no width can be estimated, and the interval is
-    a single number.
+    docstring of ``estimates.py`` has the details. The variance of a pair over seeds is moderated
+    by those of the other pairs (Smyth, 2004; ``moderation.py``). In 2,000 simulated studies of
+    each of seven kinds, from 5 errors in 360 examples to seeds that outweigh everything else, the
+    intervals covered the truth 93% to 99% of the time with 3, 5 or 10 seeds; plain percentiles
+    covered it 75% to 100% of the time. If every run answers every example alike, no width can be
+    estimated, and the interval is a single number.
 
     Args:
         answers: of shape (points, seeds, examples). Boolean: whether each test example is
             classified correctly. Floating-point, in 0..1: its average precision.
         points: the name of each point.
-        reference: the point that differences are taken to. None takes ``"C"``, or the first point
-            if ``"C"`` isn't among them. The best point is not a good reference: it is chosen by the
-            same measurement, so differences to it would be too large.
+        reference: the point that differences are taken to. None takes the point that ``criteria``
+            compare with; or else ``"C"``, or the first point if ``"C"`` isn't among them. The best
+            point is not a good reference: it is chosen by the same measurement, so differences to
+            it would be too large.
+        criteria: which pairs claims are made about, and how surely.
         measure: the measure that the mean of the answers is.
         draws: how many times the bootstrap draws seeds and examples, at least 100.
 
@@ -87,197 +133,184 @@ def compare(
         - ``reference``: the name of the reference.
         - ``difference``, ``difference_low`` and ``difference_high``: the mean difference to the
           reference and its 95% interval.
+        - ``p_better``: the probability that the point beats the reference with a new seed on these
+          test examples; NaN for one seed and for the reference.
         - ``p_best``: the probability that the point has the highest mean, as the share of the
           bootstrap's draws after these are scaled to the width of the intervals. Points that are
           equal in a draw share it.
-        - ``worse_than``: the names of the points that are significantly better, separated by
-          commas. Holm's correction covers all pairs of points, so the probability that any claim
-          in this column is false is at most 5%.
+        - ``verdict``: what is claimed of the point and the reference: different, slightly
+          different, equal or unknown (see ``judge``); "" if nothing is.
+        - ``worse_than``: the names of the points that are better (different or slightly
+          different), separated by commas.
+        - ``close_to``: the names of the points from which it differs by less than the margin
+          (equal or slightly different).
+        - ``seeds_to_settle``: about how many seeds would settle all pairs of the point whose
+          verdict is unknown; 0 if there is none, infinity if no number would, NaN for one seed.
+        - ``against``, ``equal_within``, ``look``: the criteria.
 
     Raises:
         ValueError: If an argument has a wrong type, shape or range, if names repeat, or if the
             reference isn't one of the points.
     """
-    _check(answers, points, reference, draws)
-    if reference is None:
-        reference = "C" if "C" in points else points[0]
-    base = list(points).index(reference)
-    values, drawn = _round_answers(answers), bootstrap(answers, draws)
-    own = [_estimate(values[i], drawn[:, i]) for i in range(len(points))]
-    to_reference = [
-        _estimate(values[i] - values[base], drawn[:, i] - drawn[:, base])
-        for i in range(len(points))
-    ]
-    index_pairs = list(combinations(range(len(points)), 2))
-    pairs = [_estimate(values[i] - values[j], drawn[:, i] - drawn[:, j]) for i, j in index_pairs]
-    better: list[list[str]] = [[] for _ in points]
-    for (i, j), sign in zip(index_pairs, _significant_signs(pairs), strict=True):
-        if sign:
-            winner, loser = (i, j) if sign > 0 else (j, i)
-            better[loser].append(points[winner])
-    means = np.array([estimate.value for estimate in own])
-    bounds, difference_bounds = _bounds(own, LEVEL), _bounds(to_reference, LEVEL)
-    columns = {
-        "runs": answers.shape[1],
-        "examples": answers.shape[2],
-        measure.test_column: means,
-        "test_low": bounds[:, 0].clip(min=0),
-        "test_high": bounds[:, 1].clip(max=1),
-        "reference": reference,
-        "difference": [estimate.value for estimate in to_reference],
-        "difference_low": difference_bounds[:, 0],
-        "difference_high": difference_bounds[:, 1],
-        "p_best": _best_probabilities(means, drawn, pairs, answers.shape[1]),
-        "worse_than": [", ".join(names) for names in better],
-    }
-    return pd.DataFrame(columns)[comparison_columns(measure)]
+    series = estimate_series(answers, points, draws=draws)
+    return compare_series([series], reference, criteria, measure)[0].points
 
 
-def bootstrap(answers: Answers, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Draw the mean answers of resampled studies: seeds and test examples with replacement.
+def estimate_series(answers: Answers, points: Sequence[str], *, draws: int = DRAWS) -> Series:
+    """Estimate the means of points and the differences between them.
 
-    Args:
-        answers: of shape (points, seeds, examples), as ``compare`` takes them.
-        draws: how many studies are drawn.
-        seed: the seed of the random draws.
-
-    Returns:
-        The mean of each point in each draw, of shape (draws, points). A draw has the same seeds and
-        examples for every point, so that differences between points are paired.
+    The arguments are those of ``compare``.
     """
-    points, seeds, examples = answers.shape
-    rng = np.random.default_rng(seed)
-    seed_counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-    # Integers below 2**24 are exact in float32, and multiples of the rounding step below 2**23 are
-    # exact in float64. So points with equal answers have exactly equal means.
-    exact = np.float32 if answers.dtype == bool else np.float64
-    flat: NDArray[np.floating[Any]] = (
-        _round_answers(answers).reshape(points * seeds, examples).T.astype(exact)
-    )
-    means = np.empty((draws, points))
-    step = max(1, _MAX_BATCH // examples)
-    for first in range(0, draws, step):
-        of_seeds = seed_counts[first : first + step]  # (n, seeds)
-        n = len(of_seeds)
-        places = rng.integers(examples, size=(n, examples)) + examples * np.arange(n)[:, None]
-        of_examples = np.bincount(places.ravel(), minlength=n * examples).reshape(n, examples)
-        right = (of_examples.astype(flat.dtype) @ flat).reshape(n, points, seeds)
-        means[first : first + n] = np.einsum("ns,nps->np", of_seeds, right) / (seeds * examples)
-    return means
-
-
-def _round_answers(answers: Answers) -> Floats:
-    values = answers.astype(np.float64)
-    return values if answers.dtype == bool else np.round(values / _ROUNDING) * _ROUNDING
-
-
-class _Estimate(NamedTuple):
-    """A mean over seeds and examples, with what its interval is computed from.
-
-    Attributes:
-        value: the mean.
-        seed_variance: the variance of the mean over seeds, which includes the noise of single
-            answers; 0 for one seed.
-        example_variance: the variance of the mean over examples, which includes the same noise.
-        noise: the part of each of the two variances that comes from single answers; 0 for one seed.
-        seed_df: the degrees of freedom of ``seed_variance``.
-        example_df: the degrees of freedom of ``example_variance``.
-        share_below: the share of the interval that lies below the mean, from the bootstrap.
-    """
-
-    value: float
-    seed_variance: float
-    example_variance: float
-    noise: float
-    seed_df: float
-    example_df: float
-    share_below: float
-
-
-def _estimate(values: Floats, drawn: Floats) -> _Estimate:
-    """Estimate the mean of answers or of differences between answers.
-
-    Args:
-        values: the answers, in -1..1, of shape (seeds, examples).
-        drawn: the bootstrap's draws of their mean, of shape (draws,).
-    """
-    seeds, examples = values.shape
-    # Variances of sums, which are exact: otherwise rounding alone could give a variance.
-    seed_sums, example_sums = values.sum(axis=1), values.sum(axis=0)
-    value = float(values.mean())
-    seed_variance = noise = 0.0
-    if seeds > 1:
-        seed_variance = float(seed_sums.var(ddof=1)) / examples**2 / seeds
-        residuals = values - seed_sums[:, None] / examples - example_sums / seeds + value
-        noise = float((residuals**2).sum()) / ((seeds - 1) * (examples - 1)) / (seeds * examples)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return _Estimate(
-        value,
-        seed_variance,
-        float(example_sums.var(ddof=1)) / seeds**2 / examples,
-        noise,
-        max(seeds - 1, 1),
-        _degrees_of_freedom(example_sums),
-        float((value - low) / (high - low)) if high > low else 0.5,
+    _check(answers, points, draws)
+    values, drawn = round_answers(answers), bootstrap(answers, draws)
+    return Series(
+        tuple(points),
+        answers.shape[1],
+        answers.shape[2],
+        drawn,
+        tuple(estimate(values[i], drawn[:, i]) for i in range(len(points))),
+        {
+            (i, j): estimate(values[i] - values[j], drawn[:, i] - drawn[:, j])
+            for i, j in combinations(range(len(points)), 2)
+        },
     )
 
 
-def _degrees_of_freedom(values: Floats) -> float:
-    """The degrees of freedom of a sample variance: 2 over its relative variance, by the kurtosis.
+def compare_series(
+    series: Sequence[Series],
+    reference: str | None = None,
+    criteria: Criteria = CRITERIA,
+    measure: Measure = ACCURACY,
+) -> list[Compared]:
+    """Compare the points of each of several series, as ``compare`` does for one.
 
-    Two networks that differ on 5 of 360 examples leave about 10, not 359.
+    The pairs of all series moderate each other's variances, and the corrections for the number of
+    claims cover all of them.
     """
-    excess = float(stats.kurtosis(values)) if np.ptp(values) > 0 else 0.0
-    return 2 / (max(excess, 0.0) / len(values) + 2 / (len(values) - 1))
+    independent = sum((len(one.points) - 1) * (one.seeds - 1) for one in series)
+    moderated = iter(moderate([pair for one in series for pair in one.pairs.values()], independent))
+    # The share of a point's draws in which it is best follows from the pairs' own variances.
+    best = [_best_probabilities(one) for one in series]
+    series = [one._replace(pairs={pair: next(moderated) for pair in one.pairs}) for one in series]
+    stated = [(one, pair) for one in series for pair in one.stated(criteria)]
+    verdicts = iter(judge([one.pairs[pair] for one, pair in stated], criteria))
+    compared = []
+    for one, p_best in zip(series, best, strict=True):
+        found = {pair: next(verdicts) for pair in one.stated(criteria)}
+        needed = {
+            pair: _seeds_needed(one.pairs[pair], verdict, len(stated), criteria)
+            for pair, verdict in found.items()
+        }
+        rows = _point_rows(one, reference, criteria, measure, found, needed).assign(p_best=p_best)
+        pairs = _pair_rows(one, found, needed)
+        compared.append(Compared(rows[comparison_columns(measure)], pairs))
+    return compared
 
 
-def _bounds(estimates: Sequence[_Estimate], level: float) -> Floats:
-    """The low and high ends of the intervals, of shape (estimates, 2)."""
-    value, seed_variance, example_variance, noise, *dfs, share_below = np.array(estimates).T
-    t_seeds, t_examples = (stats.t.ppf((1 + level) / 2, df) for df in dfs)
-    squares = t_seeds**2 * seed_variance + t_examples**2 * (example_variance - noise).clip(min=0)
-    # A few seeds may agree by chance. The interval is never narrower than examples alone make it.
-    width = 2 * np.sqrt(np.maximum(squares, t_examples**2 * example_variance))
-    return np.stack([value - share_below * width, value + (1 - share_below) * width], axis=1)
+def _seeds_needed(pair: Estimate, verdict: Verdict, pairs: int, criteria: Criteria) -> float:
+    if verdict != "unknown":
+        return 0
+    return np.nan if pair.seeds == 1 else seeds_to_settle(pair, pairs, criteria)
 
 
-def _significant_signs(pairs: Sequence[_Estimate]) -> list[int]:
-    """The sign of each difference that is significant, and 0 for the others.
+def _point_rows(
+    series: Series,
+    reference: str | None,
+    criteria: Criteria,
+    measure: Measure,
+    verdicts: dict[Pair, Verdict],
+    needed: dict[Pair, float],
+) -> pd.DataFrame:
+    """The rows that ``compare`` returns, without the probabilities to be best."""
+    points = series.points
+    if reference is None and criteria.against in points:
+        reference = criteria.against
+    base = series.base(reference)
+    to_reference = [_difference(series, i, base) for i in range(len(points))]
+    own, ends = bounds(series.own), bounds(to_reference)
+    worse: list[list[str]] = [[] for _ in points]
+    close: list[list[str]] = [[] for _ in points]
+    for (i, j), verdict in verdicts.items():
+        if "different" in verdict:
+            loser, winner = (j, i) if series.pairs[i, j].value > 0 else (i, j)
+            worse[loser].append(points[winner])
+        if verdict in ("equal", "slightly different"):
+            close[i].append(points[j])
+            close[j].append(points[i])
+    return pd.DataFrame(
+        {
+            "runs": series.seeds,
+            "examples": series.examples,
+            measure.test_column: [one.value for one in series.own],
+            "test_low": own[:, 0].clip(min=0),
+            "test_high": own[:, 1].clip(max=1),
+            "reference": points[base],
+            "difference": [one.value for one in to_reference],
+            "difference_low": ends[:, 0],
+            "difference_high": ends[:, 1],
+            "p_better": [
+                np.nan if i == base else one.beats() for i, one in enumerate(to_reference)
+            ],
+            "verdict": [verdicts.get((min(i, base), max(i, base)), "") for i in range(len(points))],
+            "worse_than": [", ".join(names) for names in worse],
+            "close_to": [", ".join(names) for names in close],
+            "seeds_to_settle": [
+                float(np.max([n for pair, n in needed.items() if i in pair], initial=0))
+                for i in range(len(points))
+            ],
+            "against": criteria.against or "",
+            "equal_within": criteria.equal_within,
+            "look": criteria.look,
+        }
+    )
 
-    Holm's procedure corrects for the number of pairs that aren't significant yet.
-    """
-    found = np.zeros(len(pairs), dtype=int)
-    while (found == 0).any():
-        bounds = _bounds(pairs, 1 - (1 - LEVEL) / np.count_nonzero(found == 0))
-        now = (bounds[:, 0] > 0).astype(int) - (bounds[:, 1] < 0)
-        if (now == found).all():
-            break
-        found = now
-    return [int(sign) for sign in found]
+
+def _pair_rows(
+    series: Series, verdicts: dict[Pair, Verdict], needed: dict[Pair, float]
+) -> pd.DataFrame:
+    """The rows that ``compare_pairs`` returns."""
+    ends = bounds([series.pairs[pair] for pair in verdicts])
+    return pd.DataFrame(
+        {
+            "point": [series.points[i] for i, _ in verdicts],
+            "other": [series.points[j] for _, j in verdicts],
+            "difference": [series.pairs[pair].value for pair in verdicts],
+            "difference_low": ends[:, 0],
+            "difference_high": ends[:, 1],
+            "p_better": [series.pairs[pair].beats() for pair in verdicts],
+            "verdict": list(verdicts.values()),
+            "seeds_to_settle": [float(n) for n in needed.values()],
+        }
+    )
 
 
-def _best_probabilities(
-    means: Floats, drawn: Floats, pairs: Sequence[_Estimate], seeds: int
-) -> Floats:
+def _difference(series: Series, i: int, base: int) -> Estimate:
+    """The estimate of a point's difference to another, or of 0 to itself."""
+    if i < base:
+        return series.pairs[i, base]
+    if i > base:
+        return series.pairs[base, i].reversed()
+    return Estimate(0, 0, 0, 0, 1, 1, 0.5, series.seeds)
+
+
+def _best_probabilities(series: Series) -> Floats:
     """The probability of each point to have the highest mean, of shape (points,).
 
     The draws are scaled about their means until differences between points vary as much as the
     pairs' estimates say. A variance over few seeds is itself uncertain, so each draw assumes
     another value of it, which makes the result agree with Student's t.
-
-    Args:
-        means: the mean of each point, of shape (points,).
-        drawn: the bootstrap's draws of these means, of shape (draws, points).
-        pairs: the estimated difference of every pair of points.
-        seeds: the number of seeds.
     """
+    drawn, means = series.drawn, np.array([one.value for one in series.own])
     draws, points = drawn.shape
     # The variances of all pairwise differences sum to the number of points times the variances
     # about the draws' means.
     own = points * float((drawn - drawn.mean(axis=1, keepdims=True)).var(axis=0).sum())
     if own > 0:
-        _, seed_variance, example_variance, noise, *_ = np.array(pairs).sum(axis=0)
-        df = max(seeds - 1, 1)
+        seed_variance, example_variance, noise = (
+            sum(getattr(pair, name) for pair in series.pairs.values())
+            for name in ("seed_variance", "example_variance", "noise")
+        )
+        df = max(series.seeds - 1, 1)
         factor = df / np.random.default_rng(1).chisquare(df, size=draws)
         variance = seed_variance * factor + max(example_variance - noise, 0.0)
         scale = np.sqrt(np.maximum(variance, example_variance) / own)
@@ -286,7 +319,7 @@ def _best_probabilities(
     return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
-def _check(answers: Answers, points: Sequence[str], reference: str | None, draws: int) -> None:
+def _check(answers: Answers, points: Sequence[str], draws: int) -> None:
     """Raise a ValueError for arguments of ``compare`` that can't be compared."""
     graded = np.issubdtype(answers.dtype, np.floating)
     known = answers.dtype == bool or graded
@@ -302,7 +335,5 @@ def _check(answers: Answers, points: Sequence[str], reference: str | None, draws
         raise FieldError("answers", [answers.min(), answers.max()], "must be in 0..1")
     if len(set(points)) < len(points):
         raise FieldError("points", list(points), "must differ")
-    if reference is not None and reference not in points:
-        raise FieldError("reference", reference, f"must be one of {', '.join(points)}")
     if draws < 100:
         raise FieldError("draws", draws, "must be at least 100, for percentiles of them")

@@ -15,11 +15,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spectrum.analysis.checksums import read_together
-from spectrum.analysis.comparison import compare, comparison_columns
-from spectrum.analysis.folder import load_average_precision, load_correct, load_results, read_study
-from spectrum.analysis.measure import ACCURACY, infer_measure
+from spectrum.analysis.columns import COMPARED_TEXTS
+from spectrum.analysis.comparison import (
+    Compared,
+    Series,
+    compare_series,
+    comparison_columns,
+    estimate_series,
+)
+from spectrum.analysis.folder import (
+    has_curves,
+    load_average_precision,
+    load_correct,
+    load_curves,
+    load_results,
+    read_looks,
+    read_study,
+)
+from spectrum.analysis.length import gains, state_length
+from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.analysis.schema import require_columns
-from spectrum.analysis.sentences import state_evidence
+from spectrum.analysis.sentences import state_draws, state_evidence
 from spectrum.analysis.statistics import (
     point_columns,
     pool_samples_as_seeds,
@@ -27,6 +43,7 @@ from spectrum.analysis.statistics import (
     summarize,
     varied_columns,
 )
+from spectrum.analysis.verdicts import CRITERIA, Criteria
 from spectrum.errors import FieldError
 
 Answers: TypeAlias = NDArray[np.bool_] | NDArray[np.float32]
@@ -42,6 +59,7 @@ class StudyAnalysis(NamedTuple):
         rows: one row per run, as ``load_results`` returns them.
         results: the same rows. In a sampled study the combinations count as seeds.
         evidence: the rows of ``compare_points``; None if nothing can be compared.
+        pairs: the rows of ``compare_pairs``; None if nothing can be compared.
         summary: one row per point.
         sentences: what the evidence supports, in words.
         over: the field whose values are compared.
@@ -50,6 +68,7 @@ class StudyAnalysis(NamedTuple):
     rows: pd.DataFrame
     results: pd.DataFrame
     evidence: pd.DataFrame | None
+    pairs: pd.DataFrame | None
     summary: pd.DataFrame
     sentences: list[str]
     over: str
@@ -63,12 +82,14 @@ class StudyResults(NamedTuple):
         results: the same rows. In a sampled study the combinations count as seeds.
         over: the field whose values are compared.
         unit: what the runs of a point differ in, as ``state_evidence`` names it.
+        criteria: which pairs claims are made about, and how surely.
     """
 
     rows: pd.DataFrame
     results: pd.DataFrame
     over: str
     unit: str
+    criteria: Criteria
 
 
 def read_results(folder: Path | str, over: str | None = None) -> StudyResults:
@@ -82,10 +103,17 @@ def read_results(folder: Path | str, over: str | None = None) -> StudyResults:
         ValueError: the folder holds no study, or no results.
     """
     rows, study = load_results(folder), read_study(folder)
-    over = over or str(study.get("compare") or "segments")
+    compared = str(study.get("compare") or "segments")
+    over = over or compared
+    criteria = Criteria(
+        against=study.get("against") if over == compared else None,
+        equal_within=study.get("equal_within", CRITERIA.equal_within),
+        look=max(len(read_looks(folder)), 1),
+    )
     if study.get("sample"):
-        return StudyResults(rows, pool_samples_as_seeds(rows, over), over, "sampled combination")
-    return StudyResults(rows, rows, over, "seed")
+        pooled = pool_samples_as_seeds(rows, over)
+        return StudyResults(rows, pooled, over, "sampled combination", criteria)
+    return StudyResults(rows, rows, over, "seed", criteria)
 
 
 def analyze_study(folder: Path | str) -> StudyAnalysis:
@@ -95,15 +123,23 @@ def analyze_study(folder: Path | str) -> StudyAnalysis:
         ValueError: the folder holds no study, or no results.
     """
     with read_together(folder):
-        rows, results, over, unit = read_results(folder)
+        rows, results, over, unit, criteria = read_results(folder)
         try:
-            evidence = gather_evidence(results, _answers_of(folder, rows), over=over)
+            evidence, pairs = gather_evidence(
+                results, _answers_of(folder, rows), over=over, criteria=criteria
+            )
         except ValueError as error:  # the results are still good
             sentences = [f"Nothing can be compared: {error}."]
             unknown = summarize(results).assign(test_low=math.nan, test_high=math.nan)
-            return StudyAnalysis(rows, results, None, unknown, sentences, over)
-    sentences = state_evidence(evidence, over, unit)
-    return StudyAnalysis(rows, results, evidence, summarize(results, evidence), sentences, over)
+            return StudyAnalysis(rows, results, None, None, unknown, sentences, over)
+        gained = gains(results, load_curves(folder)) if has_curves(folder) else None
+    sentences = [
+        *state_evidence(evidence, over, unit),
+        *([] if gained is None else state_length(gained, criteria.equal_within, over)),
+        *state_draws(rows),
+    ]
+    summary = summarize(results, evidence)
+    return StudyAnalysis(rows, results, evidence, pairs, summary, sentences, over)
 
 
 def compare_points(
@@ -115,27 +151,74 @@ def compare_points(
 
     Args:
         folder: the folder of the study, such as ``outputs/default``.
-        reference: the value of ``over`` that differences are taken to; None for ``"C"``, or for the
-            first value compared if ``"C"`` isn't among them.
+        reference: the value of ``over`` that differences are taken to; None for that of
+            ``StudyConfig.against``, or else ``"C"``, or the first value compared if ``"C"`` isn't
+            among them.
         over: the field whose values are compared; None for ``StudyConfig.compare``.
 
     Returns:
-        The rows that ``gather_evidence`` returns.
+        The rows of points that ``gather_evidence`` returns.
 
     Raises:
         ValueError: the folder holds no study, its files are damaged, or the reference isn't one of
             the values compared.
     """
-    return _read_evidence(folder, reference, over)[1]
+    return _read_evidence(folder, reference, over)[1].points
+
+
+def compare_pairs(folder: Path | str, over: str | None = None) -> pd.DataFrame:
+    """Compares the pairs of points about which a study makes claims.
+
+    These are all pairs of each series, or each point with ``StudyConfig.against``.
+
+    Args:
+        folder: the folder of the study, such as ``outputs/default``.
+        over: the field whose values are compared; None for ``StudyConfig.compare``.
+
+    Returns:
+        One row per pair: the values of the other fields that vary; the names ``point`` and
+        ``other``; ``difference``, that of the first to the second, as a fraction, with the 95%
+        interval ``difference_low`` to ``difference_high``; ``p_better``, the probability that the
+        first beats the second with a new seed on these test examples, NaN for one seed;
+        ``verdict``: different, slightly different, equal or unknown; and ``seeds_to_settle``, about
+        how many seeds would settle a pair whose verdict is unknown, as ``compare`` explains.
+
+    Raises:
+        ValueError: the folder holds no study, or its files are damaged.
+    """
+    return _read_evidence(folder, over=over)[1].pairs
+
+
+def training_gains(folder: Path | str, over: str | None = None) -> pd.DataFrame:
+    """Computes what the last third of training still gained at each point of a study.
+
+    The combinations of a sampled study count as seeds.
+
+    Args:
+        folder: the folder of the study, such as ``outputs/default``.
+        over: the field whose values are compared; None for ``StudyConfig.compare``.
+
+    Returns:
+        The rows of ``gains``: one row per point with its configuration; ``gain``, the measure on
+        the validation split at the end of training minus that after two thirds of the epochs, as a
+        fraction and averaged over runs; its 95% interval, ``gain_low`` to ``gain_high``; and
+        ``runs``, the number of runs that it is known of.
+
+    Raises:
+        ValueError: the folder holds no study, or its files are damaged.
+    """
+    with read_together(folder):
+        return gains(read_results(folder, over).results, load_curves(folder))
 
 
 def _read_evidence(
     folder: Path | str, reference: str | None = None, over: str | None = None
-) -> tuple[StudyResults, pd.DataFrame]:
+) -> tuple[StudyResults, Compared]:
     with read_together(folder):
         read = read_results(folder, over)
         answers_of = _answers_of(folder, read.rows)
-        return read, gather_evidence(read.results, answers_of, reference, read.over)
+        found = gather_evidence(read.results, answers_of, reference, read.over, read.criteria)
+        return read, found
 
 
 def compare_study(study: Study, over: str | None = None) -> tuple[pd.DataFrame, str]:
@@ -150,8 +233,8 @@ def compare_study(study: Study, over: str | None = None) -> tuple[pd.DataFrame, 
         ValueError: the folder holds no study, its files are damaged, or the table is another one.
     """
     if not isinstance(study, pd.DataFrame):
-        read, evidence = _read_evidence(study, over=over)
-        return evidence, read.over
+        read, found = _read_evidence(study, over=over)
+        return found.points, read.over
     over = over or "segments"
     columns = (over, "segments", "runs", "examples", "test_low", "reference", "difference")
     bounds = ("difference_low", "difference_high")
@@ -172,7 +255,7 @@ def summarize_study(study: Study, evidence: pd.DataFrame | None = None) -> pd.Da
     """
     if not isinstance(study, pd.DataFrame):
         read, found = _read_evidence(study)
-        return summarize(read.results, found)
+        return summarize(read.results, found.points)
     if "run_id" in study:
         return summarize(study, evidence)
     columns = ("segments", "params", "macs", "failed", "seeds", "examples", "train_seconds")
@@ -215,11 +298,13 @@ def gather_evidence(
     answers_of: AnswersOf,
     reference: str | None = None,
     over: str = "segments",
-) -> pd.DataFrame:
+    criteria: Criteria = CRITERIA,
+) -> Compared:
     """Compares the points of every series. Points of a series differ in one field alone.
 
     The points of a series are compared on the seeds that all of them have finished. A point
-    without a finished run is left out of the comparison.
+    without a finished run is left out of the comparison. Corrections for the number of claims cover
+    all series.
 
     Args:
         results: one row per run, as ``load_results`` returns them.
@@ -227,11 +312,14 @@ def gather_evidence(
             example correctly, or the average precision of each. Missing ones (NaN) are left out.
         reference: as in ``compare_points``.
         over: the field whose values are compared.
+        criteria: which pairs claims are made about, and how surely.
 
     Returns:
-        One row per point: its configuration, ``match, params, macs``; ``runs``, the number of seeds
-        used, 0 if the point isn't compared and so nothing is known of it; ``left_out``, the number
-        of seeds of its series that aren't used; then the columns of ``compare``.
+        The points and the pairs that claims are made about. One row per point: its configuration,
+        ``match, params, macs``; ``runs``, the number of seeds used, 0 if the point isn't compared
+        and so nothing is known of it; ``left_out``, the number of seeds of its series that aren't
+        used; then the columns of ``compare``. One row per pair: what its series has in common, and
+        the columns of ``compare_pairs``.
 
     Raises:
         ValueError: a run's file is missing or damaged, runs were tested on different examples, a
@@ -239,18 +327,26 @@ def gather_evidence(
     """
     if over not in point_columns(results):
         raise FieldError("over", over, f"must be one of {', '.join(point_columns(results))}")
-    compared = [
-        _compare_series(series.rows, answers_of, reference, over)
-        for series in split_into_curves(results, varied_columns(results, over))
-    ]
-    return pd.concat(compared, ignore_index=True)
+    measure, columns = infer_measure(results), varied_columns(results, over)
+    curves = split_into_curves(results, columns)
+    tables = [_finished_by_all(curve.rows, over) for curve in curves]
+    estimated = [_estimate_series(ids, answers_of) if ids.size else None for ids in tables]
+    compared = iter(compare_series([one for one in estimated if one], reference, criteria, measure))
+    points, pairs = [], []
+    for curve, ids, series in zip(curves, tables, estimated, strict=True):
+        found = next(compared) if series else None
+        points.append(_describe_points(curve.rows, ids, found, over, measure))
+        if found is not None:
+            shared = {name: curve.rows[name].iloc[0] for name in columns}
+            pairs.append(found.pairs.assign(**shared)[[*shared, *found.pairs]])
+    return Compared(
+        pd.concat(points, ignore_index=True),
+        pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(),
+    )
 
 
-def _compare_series(
-    results: pd.DataFrame, answers_of: AnswersOf, reference: str | None, over: str
-) -> pd.DataFrame:
-    """Compares the points of one series."""
-    measure = infer_measure(results)
+def _finished_by_all(results: pd.DataFrame, over: str) -> pd.DataFrame:
+    """The ids of runs (points, seeds) of a series, of seeds that all points have finished."""
     results = results.drop_duplicates("run_id")  # a run that two studies share counts once
     repeated = results[results.duplicated([over, "seed"])]
     if len(repeated):
@@ -258,24 +354,35 @@ def _compare_series(
         raise ValueError(
             f"results must hold one run per point and seed, not two of {point}, {seed}"
         )
-    described = results.drop_duplicates(over).set_index(over, drop=False)
-    described = described[[*point_columns(results), "match", "params", "macs"]]
     done = results[results["status"] == "done"]
     ids = done.pivot(index=over, columns="seed", values="run_id")
-    ids = ids.reindex([point for point in described.index if point in ids.index])
-    ids = ids.dropna(axis="columns")
-    if ids.size:
-        points = [str(point) or "none" for point in ids.index]  # "" stands for no hidden layers
-        answers = _stack_answers(ids, answers_of)
-        found = compare(answers, points, reference, measure=measure).set_index(ids.index)
-    else:
-        found = pd.DataFrame(columns=comparison_columns(measure))
-    absent = {"runs": 0, "examples": 0, "reference": "", "worse_than": ""}
-    rows = described.join(found.astype(object)).fillna(absent)
-    types = {name: str if absent.get(name) == "" else float for name in comparison_columns(measure)}
-    rows = rows.astype({**types, "runs": int, "examples": int})
+    ids = ids.reindex([point for point in results[over].unique() if point in ids.index])
+    return ids.dropna(axis="columns")
+
+
+def _estimate_series(ids: pd.DataFrame, answers_of: AnswersOf) -> Series:
+    points = [str(point) or "none" for point in ids.index]  # "" stands for no hidden layers
+    return estimate_series(_stack_answers(ids, answers_of), points)
+
+
+def _describe_points(
+    results: pd.DataFrame,
+    ids: pd.DataFrame,
+    found: Compared | None,
+    over: str,
+    measure: Measure,
+) -> pd.DataFrame:
+    """The rows of a series: what each point is, and how it compares."""
+    described = results.drop_duplicates(over).set_index(over, drop=False)
+    described = described[[*point_columns(results), "match", "params", "macs"]]
+    columns = comparison_columns(measure)
+    compared = pd.DataFrame(columns=columns) if found is None else found.points.set_index(ids.index)
+    texts = {name: "" for name in COMPARED_TEXTS}
+    counts = {"runs": 0, "examples": 0, "look": 0}
+    rows = described.join(compared.astype(object)).fillna(counts | texts)
+    rows = rows.astype({name: str if name in texts else float for name in columns})
     rows["left_out"] = results["seed"].nunique() - ids.shape[1]
-    return rows
+    return rows.astype(dict.fromkeys(counts, int))
 
 
 def _stack_answers(ids: pd.DataFrame, answers_of: AnswersOf) -> Answers:

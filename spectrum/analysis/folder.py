@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
 from spectrum.analysis.checksums import path_in, read_checked
-from spectrum.analysis.columns import CURVE, LATENCY, MULTI_LABEL, ORIGIN, ROW, Column
+from spectrum.analysis.columns import CURVE, DRAWN, LATENCY, MULTI_LABEL, ORIGIN, ROW, Column
 from spectrum.analysis.measure import (
     ACCURACY,
     MAP_AT,
@@ -26,6 +26,7 @@ from spectrum.errors import DamagedFile, FieldError
 from spectrum.fields import Stored, check_stored
 
 STUDY = "study.json"
+LOOKS = "looks.json"
 RESULTS = "results.csv"
 CURVES = "curves.csv"
 CORRECT = "correct.npz"
@@ -37,10 +38,14 @@ class _StudyFields(Stored):
 
     compare: Annotated[str, Field(min_length=1)] | None = None
     sample: Annotated[int, Field(gt=0)] | None = None
+    against: Annotated[str, Field(min_length=1)] | None = None
+    equal_within: Annotated[float, Field(ge=0, le=100)] = 1.0
 
 
 _STUDY = TypeAdapter(_StudyFields)
+_LOOKS = TypeAdapter(list[Annotated[int, Field(gt=0)]])
 _FURTHER = (
+    *DRAWN,
     Column(LATENCY, "cost", low=0),
     Column(MAP_AT, "cost", low=1, is_whole=True),
 )
@@ -85,6 +90,9 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     # Points of equal content, such as two copies of a folder of images, share their runs.
     is_other = results.duplicated("run_id") & ~results.duplicated(["run_id", *measured])
     refuse_rows(path, results, "run_id", is_other, "must have one result")
+    drawn = results.reindex(columns=[column.name for column in DRAWN])
+    is_more = drawn.notna().any(axis=1) & ~(drawn["images_drawn"] <= drawn["drawn_from"])
+    refuse_rows(path, drawn, "images_drawn", is_more, "must be at most drawn_from")
     return results
 
 
@@ -114,6 +122,11 @@ def load_curves(folder: Path | str) -> pd.DataFrame:
     check_rows(path, curves, (*CURVE, *MULTI_LABEL))
     refuse_rows(path, curves, "epoch", is_repeated, "must be in one row of its run")
     return curves
+
+
+def has_curves(folder: Path | str) -> bool:
+    """Whether a folder has learning curves. A copy of a study's folder may lack them."""
+    return path_in(folder, CURVES).exists()
 
 
 def read_rows(
@@ -175,13 +188,9 @@ def read_study(folder: Path | str) -> dict[str, Any]:
     """
     path = path_in(folder, STUDY)
     try:
-        study = json.loads(read_checked(path))
+        study = _read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FieldError("folder", path.parent, f"must hold a study; no {STUDY}") from None
-    except DamagedFile:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise DamagedFile(path, f"it isn't JSON ({error})") from error
     if not isinstance(study, dict):
         raise DamagedFile(path, "it doesn't hold the fields of a study")
     try:
@@ -189,6 +198,33 @@ def read_study(folder: Path | str) -> dict[str, Any]:
     except FieldError as error:
         raise DamagedFile(path, str(error)) from None
     return study
+
+
+def read_looks(folder: Path | str) -> list[int]:
+    """Reads the numbers of runs at each look at the results of a study, of which the last is now.
+
+    Returns:
+        The numbers; none if the results were written before looks were counted.
+
+    Raises:
+        ValueError: the file of the numbers is damaged.
+    """
+    path = path_in(folder, LOOKS)
+    try:
+        return check_stored(_LOOKS, _read_json(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except FieldError as error:
+        raise DamagedFile(path, str(error)) from None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(read_checked(path))
+    except DamagedFile:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"it isn't JSON ({error})") from error
 
 
 def load_correct(folder: Path | str) -> dict[str, NDArray[np.bool_]]:

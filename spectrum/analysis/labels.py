@@ -57,6 +57,16 @@ def shorten_setting(segments: str) -> str:
     return " ".join(wrap_setting(segments).split()) if has_many else printable(segments)
 
 
+def point_label(value: object, over: str) -> str:
+    """A point among those that are compared: its setting of the dial, or its field and value.
+
+    Args:
+        value: the value of the field that is compared.
+        over: that field.
+    """
+    return shorten_setting(str(value)) if over == "segments" else field_label(over, value)
+
+
 def field_label(column: str, value: object) -> str:
     """A field and its value, such as ``order spatial_only`` or ``hidden none``."""
     return f"{printable(column)} {format_value(value)}"

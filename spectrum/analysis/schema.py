@@ -83,7 +83,7 @@ def refuse_rows(path: Path, rows: pd.DataFrame, name: str, is_bad: pd.Series, al
     """
     if is_bad.any():
         place = int(is_bad.to_numpy().argmax())
-        value = as_text(rows[name].iloc[place])
+        value = as_text(rows[name].tolist()[place])
         raise DamagedFile(path, f"row {place + 1} has {name} (={value}), which {allowed}")
 
 

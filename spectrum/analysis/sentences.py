@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
 
 import pandas as pd
 
-from spectrum.analysis.labels import field_label, shorten_setting
+from spectrum.analysis.columns import DRAWN
+from spectrum.analysis.labels import point_label
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.analysis.schema import require_columns
 from spectrum.analysis.statistics import split_into_curves, varied_columns
 from spectrum.errors import counted
 
+_MOST_NAMED = 3  # pairs that a sentence names
+_MOSTLY_SHARED = 0.5  # the share of training images beyond which draws are much the same
+
 
 def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "seed") -> list[str]:
-    """State which points are better, which can't be told apart, and which runs were left out.
+    """State which points are better, equal or can't be told apart, and which runs were left out.
 
-    The probability that a text makes any false claim is at most 5%.
+    The probability that the texts of a study claim any false difference is at most 5%, and so is
+    that of any false equality. Texts of a study that has grown say what else holds.
 
     Args:
         evidence: one row per point, as ``compare_points`` returns it.
@@ -24,29 +32,54 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
         unit: what the runs of a point differ in, such as ``"seed"`` or ``"sampled recipe"``.
 
     Returns:
-        One text of one to four sentences for each combination of the other fields that vary.
+        One text of a few sentences for each combination of the other fields that vary.
     """
-
-    def named(value: object) -> str:
-        return shorten_setting(str(value)) if over == "segments" else field_label(over, value)
-
     measure = infer_measure(evidence)
-    known = ("runs", "examples", "left_out", "worse_than", "test_low", "test_high")
-    require_columns("evidence", evidence, [over, measure.test_column, *known], "compare_points")
+    known = ("runs", "examples", "left_out", "worse_than", "close_to", "test_low", "test_high")
+    criteria = ("against", "equal_within", "look", "seeds_to_settle")
+    required = [over, measure.test_column, *known, *criteria]
+    require_columns("evidence", evidence, required, "compare_points")
     columns = varied_columns(evidence, over)
     evidence = evidence.assign(
-        point=evidence[over].map(named),
-        better=evidence["worse_than"].map(
-            lambda text: [named(better) for better in text.split(", ") if better]
-        ),
+        point=[point_label(value, over) for value in evidence[over]], name=evidence[over].map(_name)
     )
+    names = dict(zip(evidence["name"], evidence["point"], strict=True))
+    for column, source in (("better", "worse_than"), ("close", "close_to")):
+        evidence[column] = [
+            [names[name] for name in text.split(", ") if name] for text in evidence[source]
+        ]
     return [
-        f"{name}{': ' if name else ''}{_describe_comparison(rows, unit, measure)}"
+        f"{name}{': ' if name else ''}{_describe_comparison(rows, unit, measure, names)}"
         for _, name, rows in split_into_curves(evidence, columns)
     ]
 
 
-def _describe_comparison(rows: pd.DataFrame, unit: str, measure: Measure) -> str:
+def state_draws(results: pd.DataFrame) -> list[str]:
+    """State that seeds share most of their training images, where each draws its own.
+
+    Args:
+        results: one row per run, as ``load_results`` returns them.
+    """
+    drawn, drawn_from = (column.name for column in DRAWN)
+    if drawn not in results:
+        return []
+    rows = results.loc[[(results[drawn] / results[drawn_from]).idxmax()]]
+    n, most = int(rows[drawn].iloc[0]), int(rows[drawn_from].iloc[0])
+    if n <= _MOSTLY_SHARED * most:
+        return []
+    return [
+        f"Each seed trains on {n:,} of {most:,} images, so seeds share most of them: how much the "
+        "choice of training images matters is understated."
+    ]
+
+
+def _name(value: object) -> str:
+    return str(value) or "none"  # "" stands for no hidden layers
+
+
+def _describe_comparison(
+    rows: pd.DataFrame, unit: str, measure: Measure, names: dict[str, str]
+) -> str:
     """The sentences on points that were compared with each other."""
     compared = rows[rows["runs"] > 0]
     if compared.empty:
@@ -54,10 +87,20 @@ def _describe_comparison(rows: pd.DataFrame, unit: str, measure: Measure) -> str
             return f"{rows['point'].iloc[0]} has no finished run."
         return f"No {unit} has a finished run at each of {_join(rows['point'])}."
     seeds, examples = int(compared["runs"].iloc[0]), int(compared["examples"].iloc[0])
-    of_examples = counted(examples, "test example")
-    sentences = [_claim(compared, counted(seeds, unit), of_examples, measure)]
-    if seeds == 1:
-        sentences.append(f"This holds for these trained networks only; other {unit}s may differ.")
+    counts = f"{counted(seeds, unit)}", counted(examples, "test example")
+    against = compared["against"].iloc[0]
+    if len(compared) == 1:
+        sentences = [_describe_one(compared.iloc[0], counts, measure)]
+    elif against:
+        reference = compared[compared["name"] == against]
+        sentences = (
+            [f"Nothing is compared, since {names[against]} has no finished run."]
+            if reference.empty
+            else [_describe_against(compared, reference.iloc[0], counts)]
+        )
+    else:
+        sentences = _describe_all(compared, counts, measure)
+    sentences += _describe_certainty(compared, seeds, unit)
     absent = list(rows["point"][rows["runs"] == 0])
     if absent:
         sentences.append(f"{_join(absent)} {_verb(absent, 'has', 'have')} no finished run.")
@@ -68,31 +111,70 @@ def _describe_comparison(rows: pd.DataFrame, unit: str, measure: Measure) -> str
     return " ".join(sentences)
 
 
-def _claim(rows: pd.DataFrame, seeds: str, examples: str, measure: Measure) -> str:
-    """The sentence on which of the compared points are better than which."""
+def _describe_one(row: pd.Series[Any], counts: tuple[str, str], measure: Measure) -> str:
+    return (
+        f"{row['point']} has {measure.name_with_article} of {row[measure.test_column]:.4f} "
+        f"({row['test_low']:.4f} to {row['test_high']:.4f}; {', '.join(counts)}), and there is "
+        "nothing to compare it with."
+    )
+
+
+def _describe_against(
+    rows: pd.DataFrame, reference: pd.Series[Any], counts: tuple[str, str]
+) -> str:
+    """The sentence on how the other points compare with a reference."""
+    name, margin = reference["point"], _margin(rows)
+    groups: dict[str, list[str]] = {}
+    for _, row in rows[rows["point"] != name].iterrows():
+        is_close = row["point"] in reference["close"]
+        if row["point"] in reference["better"]:
+            claim = "better"
+        elif name in row["better"]:
+            claim = "worse"
+        else:
+            claim = f"equal to it within {margin}" if is_close else "can't be told apart from it"
+        if is_close and claim in ("better", "worse"):
+            claim = f"slightly {claim}, by less than {margin}"
+        groups.setdefault(claim, []).append(row["point"])
+    clauses = [
+        f"{_join(group)} {'' if claim.startswith('can') else _verb(group, 'is ', 'are ')}{claim}"
+        for claim, group in groups.items()
+    ]
+    return f"Compared with {name} ({', '.join(counts)}), {'; '.join(clauses)}."
+
+
+def _describe_all(rows: pd.DataFrame, counts: tuple[str, str], measure: Measure) -> list[str]:
+    """The sentences on which of the compared points are better than which, or equal."""
     points = list(rows["point"])
     worse = {p: better for p, better in zip(points, rows["better"], strict=True) if better}
+    close = {
+        frozenset((point, other))
+        for point, others in zip(points, rows["close"], strict=True)
+        for other in others
+    }
+    margin, numbers = _margin(rows), ", ".join(counts)
     top = [point for point in points if point not in worse]
-    if len(points) == 1:
-        row = rows.iloc[0]
-        return (
-            f"{points[0]} has {measure.name_with_article} of {row[measure.test_column]:.4f} "
-            f"({row['test_low']:.4f} to {row['test_high']:.4f}; {seeds}, {examples}), and there is "
-            "nothing to compare it with."
-        )
     if len(top) == 1 and all(top[0] in better for better in worse.values()):
-        better_than = (
-            f"{top[0]} is better than {next(iter(worse))}"
-            if len(points) == 2
-            else f"{top[0]} is best: its {measure.name} is higher than that of {_join(list(worse))}"
-        )
-        return f"{better_than} ({seeds}, {examples})."
-    tied = _join(top)
+        near = [point for point in worse if {top[0], point} in close]
+        if len(points) == 2:
+            by = f", by less than {margin}" if near else ""
+            slightly = "slightly " if near else ""
+            return [f"{top[0]} is {slightly}better than {next(iter(worse))}{by} ({numbers})."]
+        than = _join(list(worse))
+        sentence = f"{top[0]} is best: its {measure.name} is higher than that of {than} ({numbers})"
+        more = [f"It is ahead of {_join(near)} by less than {margin}."] if near else []
+        return [f"{sentence}.", *more]
+    tied, pairs = _join(top), list(combinations(top, 2))
     if len(top) == 1:
         # The top point has the highest mean, but some points are only worse than other points.
         undecided = [point for point, better in worse.items() if top[0] not in better]
         tied = f"{top[0]} and {_join(undecided, 'or')}"
-    clauses = [f"{tied} can't be told apart with {seeds} and {examples}"]
+        pairs = [(top[0], point) for point in undecided]
+    equal = [pair for pair in pairs if frozenset(pair) in close]
+    if len(equal) == len(pairs):
+        clauses = [f"{tied} are equal within {margin} ({numbers})"]
+    else:
+        clauses = [f"{tied} can't be told apart with {' and '.join(counts)}"]
     losers: dict[tuple[str, ...], list[str]] = {}
     for point, better in worse.items():
         losers.setdefault(tuple(p for p in better if p in top) or tuple(better), []).append(point)
@@ -100,7 +182,51 @@ def _claim(rows: pd.DataFrame, seeds: str, examples: str, measure: Measure) -> s
         f"{_join(group)} {_verb(group, 'is', 'are')} worse than {_refer_to(better, top)}"
         for better, group in losers.items()
     ]
-    return "; ".join(clauses) + "."
+    more = _describe_equal(equal, [pair for pair in pairs if pair not in equal], margin)
+    return ["; ".join(clauses) + ".", *more]
+
+
+def _describe_equal(
+    equal: Sequence[tuple[str, str]], others: Sequence[tuple[str, str]], margin: str
+) -> list[str]:
+    """The sentence on which pairs are equal, where some are and others can't be told apart."""
+    if not equal or not others:
+        return []
+    if len(equal) <= _MOST_NAMED:
+        named = _join([_join(pair) for pair in equal], ", and") if len(equal) > 1 else None
+        return [f"Of these, {named or _join(equal[0])} are equal within {margin}."]
+    rest = counted(len(others), "pair")
+    if len(others) <= _MOST_NAMED:
+        rest = _join([_join(pair) for pair in others], ", and" if len(others) > 1 else "and")
+        return [f"All pairs of these are equal within {margin}, but for {rest}."]
+    return [f"{len(equal)} of their {len(equal) + len(others)} pairs are equal within {margin}."]
+
+
+def _describe_certainty(rows: pd.DataFrame, seeds: int, unit: str) -> list[str]:
+    """The sentences on how certain the claims are, and on what would settle the rest."""
+    if seeds == 1:
+        return [f"This holds for these trained networks only; other {unit}s may differ."]
+    sentences = []
+    if seeds == 2:
+        sentences.append(f"Two {unit}s hardly show how much {unit}s differ.")
+    needed = float(rows["seeds_to_settle"].max())
+    if math.isinf(needed):
+        sentences.append(f"No number of {unit}s would settle every pair: it takes more images.")
+    elif needed > 0:
+        sentences.append(f"About {needed:,.0f} {unit}s would settle every pair.")
+    look = int(rows["look"].iloc[0])
+    if look > 1:
+        share = 5 / 2 ** (look - 1)
+        sentences.append(
+            f"This is look {look} at the results of a study that has grown: its claims have an "
+            f"error of at most {share:.3g}%, and those of all looks together of at most 10%."
+        )
+    return sentences
+
+
+def _margin(rows: pd.DataFrame) -> str:
+    margin = float(rows["equal_within"].iloc[0])
+    return f"{margin:g} point{'' if margin == 1 else 's'}"
 
 
 def _refer_to(better: tuple[str, ...], top: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from .curves import learning_curves, plot_learning_curves
 from .differences import plot_differences
 from .figures import search_figures, study_figures
 from .heat_maps import heat_map, plot_heat_map
+from .lengths import plot_accuracy_vs_length
 from .plots import plot_accuracy, plot_accuracy_vs_segments
 from .populations import error_distribution, plot_error_distribution
 from .search import plot_importance, plot_schedules, plot_search_front, plot_search_progress
@@ -16,6 +17,7 @@ __all__ = [
     "heat_map",
     "learning_curves",
     "plot_accuracy",
+    "plot_accuracy_vs_length",
     "plot_accuracy_vs_segments",
     "plot_costs",
     "plot_differences",

@@ -23,7 +23,7 @@ from spectrum.report.figure_style import (
     Dashes,
     axes_or_new,
     check_single_curve,
-    make_figure,
+    draw_panels,
     segment_styles,
     style_axes,
 )
@@ -110,26 +110,14 @@ def learning_curve_figure(curves: pd.DataFrame) -> Figure:
     Args:
         curves: one row per point and epoch, as ``learning_curves`` returns it.
     """
-    groups, measure = _split_by_other_fields(curves), infer_measure(curves)
-    across = min(len(groups), 2)
-    down = -(-len(groups) // across)
-    figure = make_figure(6.4 if across == 1 else 7.4, 3.6 if down == 1 else 2.9 * down)
-    panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
-    styles = segment_styles(list(curves["segments"]))
-    for (i, name, rows), ax in zip(groups, panels, strict=False):
+    styles, measure = segment_styles(list(curves["segments"])), infer_measure(curves)
+
+    def draw(ax: Axes, rows: pd.DataFrame) -> None:
         _draw_curves(ax, rows, styles, measure)
         _set_up_axes(ax, curves, measure)
         style_axes(ax, "segments")
-        ax.set_title(name, fontsize="small", loc="left")
-        if i % across:
-            ax.set_ylabel("")
-        if i + across < len(groups):
-            ax.set_xlabel("")
-        else:  # no panel is below this one
-            ax.tick_params(labelbottom=True)
-    for ax in panels[len(groups) :]:
-        ax.remove()
-    return figure
+
+    return draw_panels(_split_by_other_fields(curves), draw)
 
 
 def _curves_of_folder(folder: Path | str) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -122,6 +122,7 @@ def draw_intervals(
     label: str,
     index: int,
     color: str | None = None,
+    dashes: Dashes = "",
 ) -> None:
     """Draws the marks of a curve with their intervals; a missing bound draws no interval.
 
@@ -134,6 +135,7 @@ def draw_intervals(
         label: the name of the curve in the legend; empty for none.
         index: the number of the curve, which selects its colour and marker.
         color: the colour instead.
+        dashes: the style of the lines between the marks; without any there are none.
     """
     ax.errorbar(
         x,
@@ -142,7 +144,8 @@ def draw_intervals(
         label=label or None,
         color=color or COLOURS[index % len(COLOURS)],
         marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
-        linestyle="",
+        linestyle=dashes,
+        linewidth=1.6,
         elinewidth=1.4,
         capsize=4,
         markersize=6,
@@ -222,6 +225,31 @@ def style_axes(ax: Axes, legend_title: str = "") -> None:
 def make_figure(width: float, height: float) -> Figure:
     """Makes an empty figure of a width and a height in inches."""
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def draw_panels(groups: Sequence[Curve], draw: Callable[[Axes, pd.DataFrame], None]) -> Figure:
+    """Draws a new figure with one panel per group, whose axes have the same limits.
+
+    Args:
+        groups: the rows of each panel, with its title.
+        draw: draws rows into axes, and their labels.
+    """
+    across = min(len(groups), 2)
+    down = -(-len(groups) // across)
+    figure = make_figure(6.4 if across == 1 else 7.4, 3.6 if down == 1 else 2.9 * down)
+    panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
+    for (i, name, rows), ax in zip(groups, panels, strict=False):
+        draw(ax, rows)
+        ax.set_title(name, fontsize="small", loc="left")
+        if i % across:
+            ax.set_ylabel("")
+        if i + across < len(groups):
+            ax.set_xlabel("")
+        else:  # no panel is below this one
+            ax.tick_params(labelbottom=True)
+    for ax in panels[len(groups) :]:
+        ax.remove()
+    return figure
 
 
 def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:

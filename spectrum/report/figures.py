@@ -18,6 +18,7 @@ from spectrum.report.curves import learning_curve_figure, learning_curves
 from spectrum.report.differences import difference_curves, plot_differences
 from spectrum.report.figure_style import lay_out_figure, make_figure
 from spectrum.report.heat_maps import plot_heat_map
+from spectrum.report.lengths import accuracy_by_length, length_figure
 from spectrum.report.plots import plot_accuracy, plot_accuracy_vs_segments
 from spectrum.report.populations import plot_error_distribution
 from spectrum.report.search.plots import front_costs, plot_search_front, plot_search_progress
@@ -30,6 +31,9 @@ _CAPTIONS = {
     "test images, with 95% intervals. An interval across the line leaves open which is better.",
     "heat_map": "Mean test {measure} of every combination, with half the width of its 95% "
     "interval.",
+    "accuracy_vs_length": "Mean test {measure} against epochs, with 95% intervals. Each mark is of "
+    "runs of their own. Where lines cross or approach each other, a comparison depends on the "
+    "length of training.",
     "accuracy_vs_costs": "Mean test {measure} against the cost of each point, with 95% intervals. "
     "Where all points classify the same data, the dashed line is their Pareto front.",
     "error_distribution": "The share of runs whose test error is at most the value on the axis. "
@@ -37,8 +41,9 @@ _CAPTIONS = {
     "learning_curves": "Validation {measure} after every epoch: the mean of a point's runs, and "
     "the range from its lowest to its highest run. The axis begins at the lowest mean halfway "
     "through training.",
-    "front": "Validation {measure} of one seed against cost. A dashed line joins the points that "
-    "no other point beats; front.csv lists them.",
+    "front": "Validation {measure} against cost: of one seed, or the mean of a leader's further "
+    "seeds as well. A dashed line joins the points that no other point beats; front.csv lists "
+    "them.",
     "progress": "What the search had found after each trial.",
     "importance": "The share of the variation in validation {measure} that each parameter explains "
     "(fANOVA over finished trials). Seed noise counts as variation too, so few trials, or {plural} "
@@ -73,6 +78,7 @@ def study_figures(
         - ``accuracy_vs_segments``;
         - ``differences``, if something was compared;
         - ``heat_map``, if exactly one field varies besides segments and both have several values;
+        - ``accuracy_vs_length``, if points were trained for several numbers of epochs;
         - ``accuracy_vs_costs``, with one panel for each of parameters and MACs that differs by more
           than 3%, and one for the training time;
         - ``error_distribution``, if every value of ``over`` has at least 20 runs;
@@ -85,6 +91,9 @@ def study_figures(
         drawn["differences"] = root_figure(plot_differences(evidence, over=over))
     if finished and len(varied_columns(summary)) == 1 and summary["segments"].nunique() > 1:
         drawn["heat_map"] = root_figure(plot_heat_map(summary))
+    lengths = accuracy_by_length(summary)
+    if len(lengths):
+        drawn["accuracy_vs_length"] = length_figure(lengths)
     if finished:
         drawn["accuracy_vs_costs"] = _cost_figure(summary)
     if results.groupby(over, dropna=False).size().min() >= _MIN_POPULATION:

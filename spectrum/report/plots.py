@@ -78,7 +78,7 @@ def plot_accuracy_vs_segments(
         ax.set_yticks([])
     if is_first:  # otherwise the costs would be those of one study among several
         ax.set_xlabel(f"{ax.get_xlabel()}{_shared_costs(summary)}")
-    _style_accuracy_axes(ax, summary)
+    style_accuracy_axes(ax, summary)
     return ax
 
 
@@ -134,7 +134,7 @@ def plot_accuracy(
             color=color,
         )
     set_cost_axis(ax, cost, summary[cost])
-    _style_accuracy_axes(ax, summary)
+    style_accuracy_axes(ax, summary)
     known = summary.dropna(subset=[cost, test])
     # The highest of the points with one setting and cost carries the label for all of them.
     labelled = known.sort_values(test, ascending=False).drop_duplicates(["segments", cost])
@@ -148,14 +148,21 @@ def plot_accuracy(
     return ax
 
 
-def _style_accuracy_axes(ax: Axes, summary: pd.DataFrame) -> None:
+def style_accuracy_axes(ax: Axes, summary: pd.DataFrame, legend_title: str = "") -> None:
+    """Labels the axis of the measure on the test split, and gives the axes a grid and a legend.
+
+    Args:
+        ax: the axes, on which everything else is drawn already.
+        summary: the points that they show, one row per point.
+        legend_title: the title of the legend.
+    """
     low, high = ax.get_ylim()
     ax.set_ylim(max(low, -0.01), min(high, 1.01))  # an interval may reach beyond 0 or 1
     interval = ", 95% interval" if summary["test_low"].notna().any() else ""
     source = interval_source(summary)
     source = f",\n{source}" if source else ""
     ax.set_ylabel(f"test {infer_measure(summary).axis_label}{interval}{source}")
-    style_axes(ax)
+    style_axes(ax, legend_title)
 
 
 def _notes(summary: pd.DataFrame) -> dict[str, dict[str, str]]:

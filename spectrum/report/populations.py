@@ -97,7 +97,8 @@ def plot_error_distribution(
             given for several curves.
     """
     if not isinstance(study, pd.DataFrame):
-        study, _, by, _ = read_results(study, by)
+        read = read_results(study, by)
+        study, by = read.rows, read.over
     by = by or "segments"
     steps = error_distribution(study, by)
     curves = list(steps.groupby(by, sort=False, dropna=False))

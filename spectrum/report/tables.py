@@ -10,12 +10,15 @@ import pandas as pd
 import rich.table
 from rich.text import Text
 
+from spectrum.analysis.columns import GAIN
 from spectrum.analysis.labels import format_count, format_value, shorten_setting
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.schema import require_columns
 from spectrum.analysis.statistics import interval_source, varied_columns
 from spectrum.analysis.trials import finished_trials, search_front
 from spectrum.errors import printable
+
+_MOST_PAIRS = 100
 
 
 class Column(NamedTuple):
@@ -140,12 +143,14 @@ def point_table(summary: pd.DataFrame) -> Table:
     """Describes the table of a study's points.
 
     Args:
-        summary: one row per point, as ``summarize`` returns it.
+        summary: one row per point, as ``summarize`` returns it, with the columns ``GAIN`` of
+            ``gains`` if what the last third of training gained is to be shown.
     """
     measure = infer_measure(summary)
     counts = ("segments", "runs", "failed", "seeds", "examples", "train_seconds")
     measured = (measure.test_column, measure.validation_column, "test_low", "test_high")
     require_columns("summary", summary, [*counts, *measured], "summarize")
+    gained = _gain_columns(summary)
     # Student's t may reach below 0 or above 1, where no measure can be.
     bounds = summary[["test_low", "test_high"]].clip(0, 1)
     intervals = [
@@ -171,6 +176,7 @@ def point_table(summary: pd.DataFrame) -> Table:
             is_number=True,
             short_heading=f"95% interval,\n{textwrap.fill(source, 13)}" if source else "",
         ),
+        *gained,
         Column("seconds per run", seconds, True, False, "s/run", in_terminal=not any_failed),
         Column("failed runs", failed, True, False, "failed", in_terminal=any_failed),
     ]
@@ -180,6 +186,58 @@ def point_table(summary: pd.DataFrame) -> Table:
         f"image.{timed if 'latency' in summary else ''} "
         f"{measure.plural[0].upper()}{measure.plural[1:]} and seconds are means over runs. The "
         f"interval is that of test {measure.column_heading}."
+    )
+    if gained:
+        caption += (
+            f" The last third is what val {measure.column_heading} gained over the last third of "
+            "the epochs, in percentage points, with its 95% interval over seeds."
+        )
+    return Table(caption, columns)
+
+
+def _gain_columns(summary: pd.DataFrame) -> list[Column]:
+    """The column of what the last third of training gained, if that is known of a point."""
+    if GAIN[0] not in summary or summary[GAIN[0]].isna().all():
+        return []
+    cells = [
+        "-"
+        if pd.isna(gain)
+        else f"{_points(gain)}{'' if pd.isna(low) else f' ({_points(low)} to {_points(high)})'}"
+        for gain, low, high in summary[[*GAIN]].itertuples(index=False)
+    ]
+    return [Column("last third", cells, is_number=True, in_terminal=False)]
+
+
+def _points(share: float) -> str:
+    return f"{round(100 * share, 2) + 0.0:+.2f}"  # + 0.0, so that there is no -0.00
+
+
+def pair_table(pairs: pd.DataFrame, equal_within: float) -> Table:
+    """Describes the table of the pairs about which a study makes claims.
+
+    Args:
+        pairs: one row per pair, as ``compare_pairs`` returns it.
+        equal_within: the margin of equality, in percentage points.
+    """
+    fields = list(pairs.columns[: pairs.columns.get_loc("point")])
+    intervals = [
+        f"{_points(low)} to {_points(high)}"
+        for low, high in pairs[["difference_low", "difference_high"]].itertuples(index=False)
+    ]
+    columns = [
+        *(Column(printable(name), make_cells(pairs[name])) for name in fields),
+        Column("point", make_cells(pairs["point"]), names_row=True),
+        Column("compared with", make_cells(pairs["other"]), names_row=True),
+        Column("difference", make_cells(pairs["difference"], _points), is_number=True),
+        Column("95% interval", intervals, is_number=True),
+        Column("better with a new seed", make_cells(pairs["p_better"], "{:.0%}".format), True),
+        Column("verdict", make_cells(pairs["verdict"], str)),
+    ]
+    caption = (
+        "The difference of each pair in percentage points. The next column is the probability that "
+        "the first point beats the other with a new seed, on these test images. Points are "
+        "different if their interval, corrected for the number of pairs, excludes 0. They are "
+        f"equal if it lies within {equal_within:g} points, and slightly different if both hold."
     )
     return Table(caption, columns)
 
@@ -204,16 +262,26 @@ def failure_table(failures: pd.DataFrame, fields: Sequence[str]) -> Table:
     return Table("Runs without a result. Means and intervals are those of the other runs.", columns)
 
 
-def result_tables(summary: pd.DataFrame, failures: pd.DataFrame) -> dict[str, Table]:
+def result_tables(
+    summary: pd.DataFrame,
+    failures: pd.DataFrame,
+    pairs: pd.DataFrame | None = None,
+    equal_within: float = 1.0,
+) -> dict[str, Table]:
     """Describes the tables of a study's or a search's page that have a row, by their headings.
 
     Args:
         summary: one row per point, as ``summarize`` returns it.
         failures: the rows of ``load_results`` whose runs failed.
+        pairs: one row per pair, as ``compare_pairs`` returns it; None for none. More pairs than
+            anyone reads are left out.
+        equal_within: the margin of equality of the pairs, in percentage points.
     """
     tables = {}
     if len(summary):
         tables["Points"] = point_table(summary)
+    if pairs is not None and 0 < len(pairs) <= _MOST_PAIRS:
+        tables["Pairs"] = pair_table(pairs, equal_within)
     if len(failures):
         varied = [name for name in varied_columns(summary) if name != "width"]
         sampled = [name for name in varied_columns(failures) if name not in summary]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from fractions import Fraction
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -13,10 +15,13 @@ from pydantic import Field, field_validator, model_validator
 from spectrum.data.config import DataConfig
 from spectrum.errors import FieldError, as_text
 from spectrum.fields import Facts, UserPath, column_name, field_facts
-from spectrum.study.grid import GridConfig, check_size
+from spectrum.segments import format_setting
+from spectrum.study.grid import Combination, GridConfig, check_size, shown_value
 
 _MAX_RUNS = 1_000_000
 _DEFAULT_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+_LENGTHS = ("", "lengths")
+_EPOCHS = ("recipe", "epochs")
 
 
 class StudyConfig(GridConfig):
@@ -25,6 +30,12 @@ class StudyConfig(GridConfig):
     compare: Annotated[str, Facts(metavar="FIELD")] = "segments"
     """Field whose values are compared, everything else being equal: segments, or another field with
     several values."""
+    against: Annotated[str | None, Facts(metavar="VALUE", unset="all pairs")] = None
+    """Value of that field that each other one is compared with, instead of all pairs with each
+    other. Fewer comparisons need fewer seeds."""
+    equal_within: Annotated[float, Field(ge=0, le=100), Facts(metavar="POINTS")] = 1.0
+    """Percentage points by which values may differ and still count as equal. It is fixed before
+    training."""
     sample: Annotated[int | None, Field(gt=0, le=100_000), Facts(metavar="N", unset="all")] = None
     """Number of combinations of the other fields to train, drawn at random, the same ones every
     time, with one seed each."""
@@ -37,6 +48,11 @@ class StudyConfig(GridConfig):
     start: Annotated[UserPath | None, Facts(metavar="WEIGHTS", unset="random weights")] = None
     """File of weights to start from, in a format that load_weights reads. They are moved to each
     point of the dial by resegment. It needs the match none."""
+    lengths: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...], Facts(metavar="FACTORS", table="")
+    ] = (1,)
+    """Multiples of the epochs to train each point for, such as 1,2,4. Points are compared at each
+    length by itself."""
 
     @field_validator("tune_lr", mode="before")
     @classmethod
@@ -47,12 +63,27 @@ class StudyConfig(GridConfig):
             raise ValueError("must be true, false or a list of factors")
         return value
 
+    @field_validator("lengths")
+    @classmethod
+    def _check_lengths(cls, lengths: tuple[float, ...]) -> tuple[float, ...]:
+        if not lengths or len(set(lengths)) < len(lengths):
+            raise ValueError("must be one or more different multiples of the epochs")
+        return lengths
+
     @model_validator(mode="after")
     def _check_study(self) -> Self:
         if self.sample is not None and "seeds" not in self.model_fields_set:
             object.__setattr__(self, "seeds", 1)
+        self._check_resplit()
         factors = {"seeds": self.seeds, "tune_lr": max(len(self.tune_lr), 1)}
         check_size({**self._sizes(), **factors}, _MAX_RUNS, "runs")
+        if self.sample is not None and len(self.lengths) > 1:
+            raise FieldError(
+                "lengths",
+                self.lengths,
+                f"must be one with sample (={self.sample}): each combination counts as a seed, and "
+                "lengths of one combination aren't independent",
+            )
         if self.start is not None and self.match != "none":
             raise FieldError(
                 "start",
@@ -77,6 +108,8 @@ class StudyConfig(GridConfig):
         if self.compare not in comparable:
             allowed = f"must be one of {', '.join(comparable)}, what varies on the same test images"
             raise FieldError("compare", self.compare, allowed)
+        if self.against is not None:
+            self._check_against()
         if self.sample is not None and not any(
             axis != ("network", "segments") for axis in varied.values()
         ):
@@ -95,6 +128,65 @@ class StudyConfig(GridConfig):
                 "needs one set of test images, not several values of " + ", ".join(changes_test),
             )
         return self
+
+    @field_validator("against", mode="before")
+    @classmethod
+    def _parse_against(cls, value: Any) -> Any:
+        return value if value is None or isinstance(value, bool) else str(value)
+
+    def compared_axis(self) -> tuple[str, str]:
+        """The table and the name of the field whose values are compared."""
+        axes = {column_name(*axis): axis for axis in self.varied_axes()}
+        return axes.get(self.compare, ("network", "segments"))
+
+    def _check_against(self) -> None:
+        if self.compare == "segments":
+            with suppress(FieldError):  # it isn't among the values, then
+                object.__setattr__(self, "against", format_setting(self.against or ""))
+        shown = (shown_value(one, *self.compared_axis()) for one in self.combinations())
+        values = dict.fromkeys(str(value) or "none" for value in shown)
+        if self.against not in values:
+            allowed = f"must be one of {', '.join(values)}, the values of {self.compare}"
+            raise FieldError("against", self.against, allowed)
+
+    def axes(self) -> dict[tuple[str, str], tuple[Any, ...]]:
+        """The values of every field of the grid; the lengths come before the segments."""
+        *others, segments = super().axes().items()
+        return dict([*others, (_LENGTHS, self.lengths), segments])
+
+    def varied_axes(self) -> list[tuple[str, str]]:
+        """The table and name of every field with more than one value; lengths vary the epochs."""
+        axes = (_EPOCHS if axis == _LENGTHS else axis for axis in super().varied_axes())
+        return list(dict.fromkeys(axes))
+
+    def make_combination(self, values: Mapping[tuple[str, str], Any]) -> Combination:
+        """Builds and validates the combination with the given value of each field.
+
+        Its epochs are those that are given, or else the recipe's, times its length.
+        """
+        combination, length = super().make_combination(values), values[_LENGTHS]
+        if length == 1:
+            return combination
+        base = combination.recipe.epochs
+        epochs = Fraction(str(length)) * base
+        if epochs.denominator > 1:
+            allowed = f"must give whole numbers of epochs, not {length:g} x {base}"
+            raise FieldError("lengths", self.lengths, allowed)
+        try:
+            return super().make_combination({**values, _EPOCHS: int(epochs)})
+        except FieldError as error:
+            raise FieldError("lengths", self.lengths, f"must be others: {error}") from None
+
+    def _check_resplit(self) -> None:
+        values = self.axes().get(("data", "resplit"), ())
+        if len(values) > 1:
+            allowed = "must be one value: images are drawn for each seed, or they aren't"
+            raise FieldError("resplit", values, allowed)
+        if True in values and self.sample is not None:
+            allowed = f"must not be given with sample (={self.sample}), whose runs have one seed"
+            raise FieldError("resplit", True, allowed)
+        if True in values and self.seeds == 1:
+            raise FieldError("resplit", True, "needs at least 2 seeds, which draw their own images")
 
     def _sizes(self) -> dict[str, int]:
         sizes = super()._sizes()

@@ -72,8 +72,8 @@ class GridConfig(Config):
     seeds: Annotated[int, Field(gt=0, le=100_000), Facts(metavar="N")] = 5
     """Number of seeds for each point, which are numbered from 0."""
     data: Annotated[Grid, Facts(metavar="NAMES")] = {"name": ("digits",)}
-    """Data: digits, planted, folder:PATH, parquet:PATH, hub:NAME[@CONFIG], or your own
-    package.module:callable."""
+    """Data: digits, fashion_mnist, planted, folder:PATH, parquet:PATH, idx:PATH, hub:NAME[@CONFIG],
+    or your own package.module:callable."""
     network: Annotated[Grid, Facts(metavar="NAMES")] = {"name": ("tiny",)}
     """Network: tiny, small, paper, vgg_small, resnet50, inception_v3_tiny and others, or your own
     model, package.module:callable."""
@@ -109,6 +109,9 @@ class GridConfig(Config):
         tuple[int, ...] | None, Facts(metavar="N", unset="their own", table="data")
     ] = None
     """Height and width of images in pixels, after resizing."""
+    resplit: Annotated[tuple[bool, ...] | None, Facts(is_switch=True, table="data")] = None
+    """Let each seed draw its own training and validation images, out of all that aren't for
+    testing."""
     bad_images: Annotated[
         tuple[str, ...] | None, Facts(metavar="WHAT", unset="stop", table="data")
     ] = None
@@ -361,11 +364,19 @@ def outside_fields() -> dict[str, str]:
     return {name: table for name, table in tables.items() if table is not None}
 
 
+def shown_value(point: Any, table: str, field: str) -> Any:
+    """The value of a field of a combination or point, as a table of results holds it."""
+    value = getattr(getattr(point, table) if table else point, field)
+    if value is None:
+        return "own" if field == "order" else "none"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else value
+
+
 def qualified_name(table: str, field: str) -> str:
     """The name by which a user gives a field of a table."""
     if field == "name":
         return table
-    return f"{table}.{field}" if outside_fields().get(field) != table else field
+    return field if table in ("", outside_fields().get(field)) else f"{table}.{field}"
 
 
 def _values(field: str, given: Any) -> tuple[Any, ...]:

@@ -16,9 +16,20 @@ from numpy.typing import NDArray
 
 from spectrum import __version__
 from spectrum.analysis.checksums import write_checksums
-from spectrum.analysis.columns import CURVE
+from spectrum.analysis.columns import CURVE, GAIN
 from spectrum.analysis.evidence import StudyAnalysis, analyze_study
-from spectrum.analysis.folder import AVERAGE_PRECISION, CORRECT, CURVES, RESULTS, STUDY, load_curves
+from spectrum.analysis.folder import (
+    AVERAGE_PRECISION,
+    CORRECT,
+    CURVES,
+    LOOKS,
+    RESULTS,
+    STUDY,
+    load_curves,
+    load_results,
+    read_looks,
+)
+from spectrum.analysis.length import gains
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
@@ -35,6 +46,16 @@ from spectrum.study.tune import RateCandidate
 FIGURE = "accuracy_vs_segments.png"
 PAGE = "report.html"
 TUNING = "tuning.csv"
+
+
+def write_fields(config: StudyConfig) -> None:
+    """Writes the fields of a study that has no results yet, before anything is trained.
+
+    So what it compares, and how, is fixed before its results are known.
+    """
+    folder = config.out / config.name
+    if not (folder / RESULTS).exists():
+        write_json(folder / STUDY, config.model_dump(mode="json"))
 
 
 def write_study(
@@ -63,7 +84,9 @@ def write_study(
     )
     measure = infer_measure(rows)
     done = list(dict.fromkeys(rows.loc[rows["status"] == "done", "run_id"]))
+    looks = _looks(folder, len(rows))
     write_json(folder / STUDY, config.model_dump(mode="json"))
+    write_json(folder / LOOKS, looks)
     write_rows(folder / RESULTS, rows)
     curves = [{"run_id": run_id, **line} for run_id in done for line in store.curve(run_id)]
     columns = dict.fromkeys([*(column.name for column in CURVE), measure.validation_column])
@@ -73,10 +96,21 @@ def write_study(
         _write_answers(folder / AVERAGE_PRECISION, done, store.average_precision)
     if candidates:
         write_rows(folder / TUNING, _tuning_rows(config, candidates, measure))
-    write_checksums(folder, (STUDY, RESULTS, CURVES, CORRECT, AVERAGE_PRECISION, TUNING))
+    write_checksums(folder, (STUDY, LOOKS, RESULTS, CURVES, CORRECT, AVERAGE_PRECISION, TUNING))
     analysis = analyze_study(folder)
     _draw(config, analysis, notes, _versions(results.values()), command)
     return analysis
+
+
+def _looks(folder: Path, runs: int) -> list[int]:
+    """The numbers of runs at each look at the results of a study, this one included."""
+    if not (folder / RESULTS).exists():
+        return [runs]
+    try:
+        looks = read_looks(folder) or [len(load_results(folder))]
+    except ValueError:  # its files are damaged and are written anew
+        return [runs]
+    return looks if looks[-1] == runs else [*looks, runs]
 
 
 def write_rows(path: Path, rows: pd.DataFrame, float_format: str | None = None) -> None:
@@ -138,12 +172,13 @@ def _draw(
 ) -> None:
     """Draws the figures and the page from what the files of the folder say."""
     folder = config.out / config.name
-    measure = infer_measure(analysis.rows)
+    measure, curves = infer_measure(analysis.rows), load_curves(folder)
+    gained = gains(analysis.results, curves)[[*GAIN]]
     figures = study_figures(
         analysis.results,
         analysis.summary,
         analysis.evidence,
-        load_curves(folder),
+        curves,
         title=make_title(
             config,
             counted(config.sample, "sampled combination")
@@ -156,7 +191,12 @@ def _draw(
         config.name,
         sentences=analysis.sentences,
         figures=write_figures(folder, figures, measure),
-        tables=result_tables(analysis.summary, analysis.rows[analysis.rows["status"] != "done"]),
+        tables=result_tables(
+            analysis.summary.join(gained),
+            analysis.rows[analysis.rows["status"] != "done"],
+            analysis.pairs,
+            config.equal_within,
+        ),
         configuration=config.model_dump(mode="json"),
         versions=versions,
         command=command,

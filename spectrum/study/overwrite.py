@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from spectrum.analysis.folder import STUDY
+from spectrum.analysis.folder import RESULTS, STUDY
 from spectrum.errors import DamagedFile, FieldError, as_text
 from spectrum.files import read_checked_json
 from spectrum.study.grid import TABLES, GridConfig, outside_fields, qualified_name
 
 SEARCH = "search.json"
-# Fields that change no run, or only how results are compared and shown.
+# Fields that change neither runs nor how they are compared.
 _FREE = {
     "name",
     "out",
@@ -23,11 +23,12 @@ _FREE = {
     "engine",
     "address",
     "gpus",
-    "compare",
     "storage",
     "heartbeat",
 }
-_MAY_GROW = {"seeds", "trials", "finalists"}
+_CRITERIA = {"compare", "against", "equal_within"}
+_MAY_GROW = {"seeds", "trials", "trial_seeds", "finalists"}
+_MAKE_COMBINATIONS = {"sample", "lengths"}  # beside the fields of the grid
 _Config = TypeVar("_Config", bound=GridConfig)
 
 
@@ -52,11 +53,23 @@ def check_not_another(config: GridConfig, name: str, *, compare: bool = True) ->
         if (folder / other).exists():
             problem = f"a {other.partition('.')[0]}"
     before = _read(type(config), folder / name) if compare and not problem else None
-    if before is not None and not _has_grown(before, config):
+    if before is not None and _has_grown(before, config):
+        _check_criteria(before, config)
+    elif before is not None and (name != STUDY or (folder / RESULTS).exists()):
         problem = f"another {kind} ({'; '.join(_differences(before, config))})"
     if problem:
         allowed = f"must be another name (--name): {folder} holds {problem}"
         raise FieldError("name", config.name, allowed)
+
+
+def _check_criteria(before: GridConfig, now: GridConfig) -> None:
+    """Raises a FieldError if claims about the same comparison have other criteria than before."""
+    values, values_now = dict(before), dict(now)
+    for field in sorted(_CRITERIA & values.keys()):
+        old, new = values[field], values_now[field]
+        if old != new and values["compare"] == values_now["compare"]:
+            allowed = f"must be {_shown(old)}, which was fixed before training under this --name"
+            raise FieldError(field, new, allowed)
 
 
 def _read(model: type[_Config], path: Path) -> _Config | None:
@@ -73,7 +86,8 @@ def _read(model: type[_Config], path: Path) -> _Config | None:
 def _has_grown(before: GridConfig, now: GridConfig) -> bool:
     """Whether all runs of before are among those of now."""
     values, values_now = dict(before), dict(now)
-    fixed = values.keys() - _FREE - _MAY_GROW - TABLES.keys() - outside_fields().keys() - {"sample"}
+    compared = values.keys() - TABLES.keys() - outside_fields().keys() - _MAKE_COMBINATIONS
+    fixed = compared - _FREE - _CRITERIA - _MAY_GROW
     return (
         all(values[field] == values_now[field] for field in fixed)
         and all(values[field] <= values_now[field] for field in _MAY_GROW & values.keys())
@@ -93,7 +107,10 @@ def _sets_budget(config: GridConfig) -> tuple[Any, ...]:
 
 def _differences(before: GridConfig, now: GridConfig) -> Iterator[str]:
     values, values_now = (
-        {field: getattr(config, field) for field in dict(config).keys() - _FREE - TABLES.keys()}
+        {
+            field: getattr(config, field)
+            for field in dict(config).keys() - _FREE - _CRITERIA - TABLES.keys()
+        }
         | {qualified_name(*axis): found for axis, found in config.axes().items()}
         for config in (before, now)
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spectrum.analysis.columns import LATENCY, MULTI_LABEL, ORIGIN, ROW
+from spectrum.analysis.columns import DRAWN, LATENCY, MULTI_LABEL, ORIGIN, ROW
 from spectrum.analysis.measure import MAP_AT
 from spectrum.fields import column_name
 from spectrum.runs.config import RunConfig
 from spectrum.runs.point import Point
 from spectrum.study.config import StudyConfig
-from spectrum.study.grid import GridConfig
+from spectrum.study.grid import GridConfig, shown_value
 
 
 def make_row(
@@ -33,7 +33,9 @@ def make_row(
     known |= {
         column.name: result.get(column.name, "" if column.is_text else None) for column in measured
     }
-    known |= {column.name: _value(point, *column.field) for column in ROW if column.role == "point"}
+    known |= {
+        column.name: shown_value(point, *column.field) for column in ROW if column.role == "point"
+    }
     row = {column.name: known[column.name] for column in (*ROW, *ORIGIN)}
     row |= varied_values(config, point)
     if point.latency is not None:
@@ -41,24 +43,18 @@ def make_row(
     if point.map_at is not None:
         row |= {column.name: result.get(column.name) for column in MULTI_LABEL}
         row[MAP_AT] = point.map_at
+    if point.drawn is not None:
+        row |= {column.name: n for column, n in zip(DRAWN, point.drawn, strict=True)}
     return row
 
 
 def varied_values(config: GridConfig, point: Point) -> dict[str, Any]:
     """The values, by column, that distinguish a point from others of its grid, except segments."""
     found = {
-        column_name(*axis): _value(point, *axis)
+        column_name(*axis): shown_value(point, *axis)
         for axis in config.varied_axes()
         if axis != ("network", "segments")
     }
     if isinstance(config, StudyConfig) and config.tune_lr:
         found["tuned_lr"] = point.recipe.lr
     return found
-
-
-def _value(point: Point, table: str, field: str) -> Any:
-    """The value of a field of a point, as a table of results holds it."""
-    value = getattr(getattr(point, table) if table else point, field)
-    if value is None:
-        return "own" if field == "order" else "none"
-    return ",".join(map(str, value)) if isinstance(value, tuple) else value

@@ -14,6 +14,8 @@ from rich.table import Table
 
 from spectrum.analysis.evidence import StudyAnalysis
 from spectrum.analysis.folder import STUDY
+from spectrum.analysis.power import state_power
+from spectrum.analysis.verdicts import Criteria
 from spectrum.errors import FieldError, counted
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import execute_runs, open_engine
@@ -24,12 +26,12 @@ from spectrum.runs.initial_weights import InitialWeights
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.study.config import StudyConfig
-from spectrum.study.grid import GridConfig
-from spectrum.study.outputs import TUNING, write_study
+from spectrum.study.grid import GridConfig, shown_value
+from spectrum.study.outputs import TUNING, write_fields, write_study
 from spectrum.study.overwrite import check_not_another
 from spectrum.study.plan import Plan, make_plan
 from spectrum.study.results import make_row, varied_values
-from spectrum.study.tune import RateCandidate, choose_learning_rates, tuning_runs
+from spectrum.study.tune import RateCandidate, choose_learning_rates, edge_notes, tuning_runs
 from spectrum.terminal import make_console
 
 
@@ -77,6 +79,7 @@ def _run(config: StudyConfig, engine: Engine, console: Console, command: str) ->
     notes = _collect_notes(plan)
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    write_fields(config)
     candidates: list[RateCandidate] = []
     if config.tune_lr:
         runs = tuning_runs(plan.points, config.tune_lr, config.seeds)
@@ -85,14 +88,9 @@ def _run(config: StudyConfig, engine: Engine, console: Console, command: str) ->
             plan.points, config.tune_lr, config.seeds, tuning_results
         )
         plan = _use_chosen_rates(plan, candidates)
-        failed = [rate.point.network.segments for rate in candidates if rate.score is None]
-        if failed:
-            points = ", ".join(dict.fromkeys(failed))
-            notes.append(
-                f"{len(failed)} of {counted(len(candidates), 'learning rate')} left out of the "
-                f"choice, since runs with them failed (at {points}); {TUNING} lists them"
-            )
-            console.print(f"note: {notes[-1]}", highlight=False, markup=False, soft_wrap=True)
+        for note in _tuning_notes(config, candidates):
+            notes.append(note)
+            console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     results = execute_all(config, plan.runs(), engine, console, plan.initial_weights)
     check_not_another(config, STUDY)  # another may have been done meanwhile
     with console.status("drawing the figures and the page"):
@@ -131,6 +129,7 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
             plan = _use_chosen_rates(
                 plan, choose_learning_rates(plan.points, config.tune_lr, config.seeds, done)
             )
+    notes.append(_state_power(config, plan))
     columns = [c for c in varied_values(config, plan.points[0]) if tuned or c != "tuned_lr"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (*columns, "segments"):
@@ -154,6 +153,32 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
             else "to be tuned",
         )
     return table, notes
+
+
+def _tuning_notes(config: StudyConfig, candidates: Sequence[RateCandidate]) -> list[str]:
+    notes = []
+    failed = [rate.point.network.segments for rate in candidates if rate.score is None]
+    if failed:
+        points = ", ".join(dict.fromkeys(failed))
+        notes.append(
+            f"{len(failed)} of {counted(len(candidates), 'learning rate')} left out of the "
+            f"choice, since runs with them failed (at {points}); {TUNING} lists them"
+        )
+    rates = len(set(config.tune_lr))
+    return notes + (edge_notes(candidates, rates) if rates > 1 else [])
+
+
+def _state_power(config: StudyConfig, plan: Plan) -> str:
+    """What the planned seeds and test images can show."""
+    table, field = config.compared_axis()
+    values = len({str(shown_value(point, table, field)) for point in plan.points})
+    series = len(plan.points) // values
+    seeds = config.seeds
+    if config.sample is not None:
+        series, seeds = 1, series
+    images = min(point.test_images for point in plan.points)
+    criteria = Criteria(config.against, config.equal_within)
+    return state_power(values, series, seeds, images, criteria)
 
 
 def _use_chosen_rates(plan: Plan, candidates: Sequence[RateCandidate]) -> Plan:

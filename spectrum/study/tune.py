@@ -71,6 +71,26 @@ def choose_learning_rates(
     return candidates
 
 
+def edge_notes(candidates: Sequence[RateCandidate], rates: int) -> list[str]:
+    """Notes on points whose chosen rate is the lowest or the highest of those tried.
+
+    Args:
+        candidates: what ``choose_learning_rates`` returns.
+        rates: how many rates were tried at each point, two or more.
+    """
+    notes = []
+    for first in range(0, len(candidates), rates):
+        of_point = candidates[first : first + rates]
+        for rate, edge in ((of_point[0], "lowest"), (of_point[-1], "highest")):
+            if rate.chosen and rate.score is not None:
+                segments, lr = rate.point.network.segments, rate.point.recipe.lr
+                notes.append(
+                    f"the learning rate chosen at {segments}, {lr:g}, is the {edge} of those "
+                    "tried; a better one may lie beyond"
+                )
+    return notes
+
+
 def _score(result: Mapping[str, Any]) -> float:
     return float(result[infer_measure_from_names(result).validation_column])
 

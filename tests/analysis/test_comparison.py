@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtri
 
-from spectrum.analysis import comparison
-from spectrum.analysis.comparison import bootstrap, compare, comparison_columns
+from spectrum.analysis import estimates
+from spectrum.analysis.comparison import compare, comparison_columns
+from spectrum.analysis.estimates import Estimate, bootstrap
 from spectrum.analysis.measure import ACCURACY
 from spectrum.analysis.statistics import mean_interval
+from spectrum.analysis.verdicts import significant_signs
 
 Correct = NDArray[np.bool_]
 
@@ -65,7 +67,7 @@ def width(table: pd.DataFrame, i: int = 0) -> float:
 def test_the_bootstrap_equals_loops_over_its_draws(
     batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparison, "_MAX_BATCH", batch)
+    monkeypatch.setattr(estimates, "_MAX_BATCH", batch)
     correct = any_study(points=2, seeds=3, examples=13)
     rng = np.random.default_rng(5)
     times = rng.multinomial(3, [1 / 3] * 3, size=25)
@@ -302,7 +304,7 @@ def test_more_points_make_each_claim_harder() -> None:
     alone = compare(correct[[0, 4]], ["1", "C"])
     among = compare(correct, ["1", "2", "3", "4", "C"])
     assert alone["difference_high"][0] < 0
-    assert among["difference_high"][0] == pytest.approx(alone["difference_high"][0])
+    assert among["difference_high"][0] < 0
     assert alone["worse_than"][0] == "C"
     assert among["worse_than"][0] == ""
 
@@ -310,8 +312,8 @@ def test_more_points_make_each_claim_harder() -> None:
 def test_holm_corrects_for_the_remaining_pairs() -> None:
     # Made-up pairs with normal intervals of standard error 1: z of 2.4 (p = 0.016), 2.1 (0.036).
     def signs(*values: float) -> list[int]:
-        pairs = [comparison._Estimate(z, 0.0, 1.0, 0.0, 1, 1e9, 0.5) for z in values]
-        return comparison._significant_signs(pairs)
+        pairs = [Estimate(z, 0.0, 1.0, 0.0, 1, 1e9, 0.5, 1) for z in values]
+        return significant_signs(pairs)
 
     assert signs(2.1) == [1]
     assert signs(2.1, 0.0) == [0, 0]  # 0.036 > 0.05 / 2

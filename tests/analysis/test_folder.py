@@ -23,7 +23,7 @@ from spectrum.analysis.folder import (
     load_results,
     read_study,
 )
-from tests.made_up_results import damage, make_answers, write_made_up_study
+from tests.made_up_results import Rows, damage, make_answers, write_made_up_study
 
 LOADERS: dict[str, Callable[[Path], Any]] = {
     RESULTS: load_results,
@@ -107,4 +107,25 @@ def test_results_with_several_labels_have_both_measures(make_results, tmp_path: 
     results = make_results({"C": [0.5]}).assign(test_map=0.5)
     write_made_up_study(tmp_path, results, {})
     with pytest.raises(ValueError, match=r"results\.csv is damaged: it lacks the columns val_map"):
+        load_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "pool", "reason"),
+    [
+        ("0", "9", r"has images_drawn \(=0\), which must be in 1\.\."),
+        ("1.5", "9", r"has images_drawn \(=1\.5\), which must be a whole number"),
+        ("10", "9", r"has images_drawn \(=10\), which must be at most drawn_from"),
+        ("", "9", "has images_drawn"),
+        ("9", None, r"has images_drawn \(=9\), which must be at most drawn_from"),
+        (None, "9", r"has images_drawn \(=nan\), which must be at most drawn_from"),
+    ],
+)
+def test_more_images_than_there_are_cannot_be_drawn(
+    drawn: str | None, pool: str | None, reason: str, tmp_path: Path, make_results: Rows
+) -> None:
+    values = {"images_drawn": drawn, "drawn_from": pool}
+    given = {name: value for name, value in values.items() if value is not None}
+    write_made_up_study(tmp_path, make_results({"1": [0.5, 0.6]}, **given), {})
+    with pytest.raises(ValueError, match=rf"{RESULTS} is damaged: row 1 {reason}"):
         load_results(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from spectrum.report import study_figures
 from spectrum.report.figures import figure_caption
 
 ALL = ["accuracy_vs_segments", "differences", "heat_map", "accuracy_vs_costs", "learning_curves"]
+WITH_LENGTHS = [*ALL[:3], "accuracy_vs_length", *ALL[3:]]
 POINTS = {"1": [0.7, 0.8], "C": [0.8, 0.9]}
 
 
@@ -34,8 +36,8 @@ def figures(
     )
 
 
-def two(make, values, name: str = "order") -> pd.DataFrame:
-    return pd.concat([make(values, **{name: value}) for value in ("a", "b")], ignore_index=True)
+def two(make, values, name: str = "order", both: tuple[Any, Any] = ("a", "b")) -> pd.DataFrame:
+    return pd.concat([make(values, **{name: value}) for value in both], ignore_index=True)
 
 
 def test_a_study_has_its_figures_in_reading_order(make_results, make_evidence) -> None:
@@ -49,6 +51,14 @@ def test_a_study_has_its_figures_in_reading_order(make_results, make_evidence) -
         file = io.BytesIO()
         figure.savefig(file, format="png")
         assert file.getvalue().startswith(b"\x89PNG")
+
+
+def test_a_study_of_several_lengths_draws_them(make_results, make_evidence) -> None:
+    evidence = two(make_evidence, {"1": 0.1, "C": 0.0}, "epochs", (1, 2))
+    found = figures(two(make_results, POINTS, "epochs", (1, 2)), evidence)
+    assert list(found) == WITH_LENGTHS
+    failed = two(make_results, {"1": [math.nan], "C": [math.nan]}, "epochs", (1, 2))
+    assert list(figures(failed, None)) == ["accuracy_vs_segments"]
 
 
 def test_a_study_of_the_dial_alone_has_no_map(make_results, make_evidence) -> None:
@@ -108,8 +118,8 @@ def test_costs_that_are_matched_have_no_panel(make_results) -> None:
 
 
 def test_every_figure_has_a_caption() -> None:
-    captions = [figure_caption(stem) for stem in ALL]
-    assert len(set(captions)) == len(ALL)
+    captions = [figure_caption(stem) for stem in WITH_LENGTHS]
+    assert len(set(captions)) == len(WITH_LENGTHS)
     for caption in captions:
         assert caption.endswith(".")
         assert 40 < len(caption) < 250

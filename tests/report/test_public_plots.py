@@ -24,11 +24,13 @@ from spectrum.analysis import (
     summarize,
 )
 from spectrum.analysis.evidence import analyze_study
+from spectrum.analysis.length import gains
 from spectrum.report import (
     cost_figure,
     group_costs,
     learning_curves,
     plot_accuracy,
+    plot_accuracy_vs_length,
     plot_accuracy_vs_segments,
     plot_costs,
     plot_differences,
@@ -103,12 +105,14 @@ def test_axes_are_drawn_into_and_returned_with_a_colour_and_a_label(
 ) -> None:
     results = make_results({"C": [0.8, 0.9]})
     curves = pd.DataFrame({"run_id": results["run_id"], "epoch": 1, "val_top1": 0.5})
+    lengths = pd.concat([make_results({"C": [0.8, 0.9]}, epochs=n) for n in (1, 2)])
     for plot, rows, other in (
         (plot_accuracy_vs_segments, results, "order"),
         (lambda rows, ax, **look: plot_accuracy(rows, "macs", ax, **look), results, "order"),
         (plot_differences, make_evidence({"1": 0.1, "C": 0.0}), "order"),
         (plot_error_distribution, results, "segments"),
         (plot_learning_curves, learning_curves(results, curves), "segments"),
+        (plot_accuracy_vs_length, lengths, "segments"),
     ):
         ax = Figure().subplots()
         assert plot(rows, ax, color="red", label="mine") is ax
@@ -159,6 +163,8 @@ def test_intervals_of_one_seed_are_named(make_results, tmp_path: Path) -> None:
 KINDS = ("results", "curves", "evidence", "summary", "learning curves", "empty", "no table")
 TAKEN: dict[str, tuple[Callable[[Any], object], tuple[str, ...]]] = {
     "dial": (plot_accuracy_vs_segments, ("results", "summary")),
+    "lengths": (plot_accuracy_vs_length, ()),
+    "gains": (lambda rows: gains(rows, load_curves(STUDIES / "default")), ("results",)),
     "costs": (lambda rows: plot_accuracy(rows, "macs"), ("results", "summary")),
     "differences": (plot_differences, ("evidence",)),
     "errors": (plot_error_distribution, ("results",)),

@@ -102,6 +102,27 @@ def test_fields_that_vary_have_their_own_columns(make_results) -> None:
     assert result_tables(pd.DataFrame(), pd.DataFrame()) == {}
 
 
+def test_the_last_third_is_in_points_where_it_is_known(make_results) -> None:
+    summary = summarize(make_results(POINTS))
+    plain = point_table(summary)
+    gains = {
+        "gain": [0.01234, -1e-9],
+        "gain_low": [-0.002, math.nan],
+        "gain_high": [0.03, math.nan],
+    }
+    table = point_table(summary.assign(**gains))
+    headings, *rows = shown(table)
+    place = headings.index("last third")
+    assert [row[place] for row in rows] == ["+1.23 (-0.20 to +3.00)", "+0.00"]
+    assert table.caption.startswith(plain.caption)
+    assert table.caption.endswith("in percentage points, with its 95% interval over seeds.")
+    assert printed(render_summary(summary.assign(**gains))) == printed(render_summary(summary))
+    some, none = ([0.01, math.nan], [math.nan, math.nan])
+    some_known = point_table(summary.assign(gain=some, gain_low=none, gain_high=none))
+    assert [row[place] for row in some_known.rows] == ["+1.00", "-"]
+    assert point_table(summary.assign(gain=none, gain_low=none, gain_high=none)) == plain
+
+
 def test_latency_is_in_milliseconds_where_it_was_measured(make_results) -> None:
     summary = summarize(make_results(POINTS).assign(latency=4.0512))
     *_, header, first, _ = printed(render_summary(summary))

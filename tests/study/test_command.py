@@ -27,7 +27,7 @@ REFUSED = {
     ): "--segments (='16:8') must not be explicit sizes where a width is solved",
     ("--segments=16:8", "--match=none"): "--segments (='16:8') add up to 24, must add up to 51",
     ("--segments", "front=C"): "must name every flow once: entry, middle, exit",
-    ("--data", "nothing"): "--data (='nothing') must be one of digits, planted",
+    ("--data", "nothing"): "--data (='nothing') must be one of digits, fashion_mnist, planted",
     ("--budget", "0"): "--budget (='0') must be greater than 0",
     ("--budget=5000", "--match=none"): "--budget (=5000) needs match 'params', 'macs' or 'l",
     ("--budget", "1"): "--budget (=1) must be near ",
@@ -46,6 +46,8 @@ REFUSED = {
     ("--name", "a/b"): "--name (='a/b') must be 1 to 100 letters, digits",
     ("--out", "/dev/null/x"): "--out (=/dev/null/x/default) can't be written: Not a directory",
     ("--runs", "/dev/null/x"): "--runs (=/dev/null/x) can't be written: Not a directory",
+    ("--resplit", "--seeds=1"): "--resplit (=True) needs at least 2 seeds, which draw their own im",
+    ("--data", "idx:/nowhere"): "data (='idx:/nowhere') must be a folder of files such as train-i",
     ("--colour", "red"): "No such option: --colour",
     ("missing.toml",): "missing.toml can't be read: No such file or directory",
 }

@@ -130,6 +130,18 @@ def test_what_varies_on_the_same_test_images_can_be_compared(
             {"sample": 2, "data": {"split_seed": [0, 1]}},
             "sample .=2. needs one set of test images, not several values of split_seed",
         ),
+        ({"resplit": True, "seeds": 1}, "resplit .=True. needs at least 2 seeds, which draw their"),
+        (
+            {"data": {"resplit": True}, "seeds": 1},
+            "resplit .=True. needs at least 2 seeds, which draw their own images",
+        ),
+        (
+            {"resplit": True, "sample": 2, "recipe": {"lr": [0.1, 0.2, 0.3]}},
+            "resplit .=True. must not be given with sample .=2., whose runs have one seed",
+        ),
+        ({"resplit": [True, False]}, "resplit .=True,False. must be one value: images are drawn"),
+        ({"resplit": True, "data": {"resplit": True}}, "resplit .=True. must not be given in the"),
+        ({"data": {"resplit": "yes"}}, "resplit .='yes'. must be a valid boolean"),
         (
             {"network": {"name": "a.b:c"}, "activation": "relu"},
             r"activation .='relu'. must not be given for a\.b:c",

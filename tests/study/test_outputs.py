@@ -16,7 +16,15 @@ from PIL import Image
 
 from spectrum import StudyConfig, compare_points, load_results, run_study, state_evidence
 from spectrum.analysis.checksums import CHECKSUMS
-from spectrum.analysis.folder import CORRECT, CURVES, RESULTS, load_correct, load_curves, read_rows
+from spectrum.analysis.folder import (
+    CORRECT,
+    CURVES,
+    LOOKS,
+    RESULTS,
+    load_correct,
+    load_curves,
+    read_rows,
+)
 from spectrum.errors import DamagedFile
 from spectrum.runs.store import Store
 from spectrum.study.__main__ import main
@@ -42,7 +50,8 @@ def test_the_folder_holds_these_files_and_no_others(finished: StudyConfig) -> No
     assert {"study.json", RESULTS, CURVES, CORRECT, "report.html"} < names
     figures = {name for name in names if name.endswith(".png")}
     assert {"accuracy_vs_segments.png", "differences.png", "learning_curves.png"} <= figures
-    assert names - figures == {"study.json", RESULTS, CURVES, CORRECT, CHECKSUMS, "report.html"}
+    read = {"study.json", LOOKS, RESULTS, CURVES, CORRECT, CHECKSUMS}
+    assert names - figures == {*read, "report.html"}
     fields = json.loads((folder / "study.json").read_text())
     assert StudyConfig(**fields) == finished
     page = (folder / "report.html").read_text()
@@ -126,7 +135,7 @@ def test_the_checksums_are_those_of_the_standard_command(finished: StudyConfig) 
     folder = finished.out / finished.name
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True)
     listed = {line.split()[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
-    assert listed == {"study.json", RESULTS, CURVES, CORRECT}
+    assert listed == {"study.json", LOOKS, RESULTS, CURVES, CORRECT}
 
 
 def test_a_study_whose_runs_all_failed_has_its_files(

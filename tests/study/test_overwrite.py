@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from spectrum import SearchConfig, StudyConfig, run_study
-from spectrum.analysis.folder import STUDY
+from spectrum.analysis.folder import RESULTS, STUDY
 from spectrum.errors import DamagedFile, FieldError
 from spectrum.files import write_json
 from spectrum.study.overwrite import SEARCH, check_not_another
@@ -26,11 +27,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "more seeds": {"seeds": 3},
     "epochs": {"epochs": 11},
     "more epochs": {"epochs": [11, 10]},
+    "lengths": {"lengths": [1, 1.1]},
+    "a length": {"lengths": "1.1"},
     "epochs of the table": {"recipe": {"epochs": 11}},
     "rates": {"recipe": {"lr": [0.002, 0.004]}},
     "hidden": {"network": {**NETWORK, "hidden": [[], [8]]}},
     "precision": {"precision": "bfloat16,float32"},
     "split": {"data": {"split_seed": 1}},
+    "resplit": {"resplit": True},
     "matched": {"network": "tiny", "match": "params", "budget": 20_000},
     "more to match": {"network": "tiny", "match": "params", "budget": 30_000},
     "first matched": {"network": {"name": "tiny", "dropout": [0.0]}, "match": "params"},
@@ -59,6 +63,8 @@ def test_a_study_is_written_over_if_all_its_runs_are_kept(
     old, new = (study(**CHANGES[change], out=tmp_path, name="it") for change in (before, now))
     (tmp_path / "it").mkdir()
     write_json(tmp_path / "it" / STUDY, old.shown())
+    check_not_another(new, STUDY)  # it has no results yet
+    (tmp_path / "it" / RESULTS).touch()
     if run_ids(before) <= run_ids(now):
         check_not_another(new, STUDY)
     else:
@@ -121,9 +127,11 @@ def test_of_two_studies_at_once_the_second_writes_nothing(
 
     def end_first(*_: Any) -> dict[str, Any]:
         write_json(folder / STUDY, first.shown())
+        (folder / RESULTS).touch()
         return {}
 
     monkeypatch.setattr("spectrum.study.study.execute_all", end_first)
     with pytest.raises(FieldError, match=r"holds another study \(segments 1 not C\)"):
         run_study(second)
-    assert [path.name for path in folder.iterdir()] == [STUDY]
+    assert {path.name for path in folder.iterdir()} == {STUDY, RESULTS}
+    assert json.loads((folder / STUDY).read_text()) == first.shown()
