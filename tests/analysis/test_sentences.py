@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from spectrum.analysis.sentences import state_evidence
+from spectrum.analysis.sentences import state_draws, state_evidence
 
 
 def made_up(worse_than: dict[str, str], runs: int = 5, **changes: Any) -> pd.DataFrame:
@@ -171,3 +171,103 @@ def test_a_tuned_learning_rate_makes_no_group() -> None:
     evidence = made_up({"1": "", "C": "1"}, tuned_lr=0.1)
     evidence.loc[1, "tuned_lr"] = 0.2
     assert state_evidence(evidence) == ["1 is better than C (5 seeds, 1,360 test examples)."]
+
+
+COUNTS = "(5 seeds, 1,360 test examples)"
+
+
+@pytest.mark.parametrize(
+    ("worse_than", "close_to", "sentence"),
+    [
+        ({"4": "", "C": ""}, {"4": "C", "C": "4"}, f"4 and C are equal within 1 point {COUNTS}."),
+        (
+            {"1": "4, C", "4": "", "C": ""},
+            {"4": "C", "C": "4"},
+            f"4 and C are equal within 1 point {COUNTS}; 1 is worse than both.",
+        ),
+        (
+            {"1": "C", "C": ""},
+            {"1": "C", "C": "1"},
+            f"C is slightly better than 1, by less than 1 point {COUNTS}.",
+        ),
+        (
+            {"1": "C", "4": "C", "C": ""},
+            {"4": "C", "C": "4"},
+            "C is best: its accuracy is higher than that of 1 and 4 (5 seeds, 1,360 test "
+            "examples). It is ahead of 4 by less than 1 point.",
+        ),
+        (
+            {"1": "", "4": "", "C": ""},
+            {"4": "C", "C": "4"},
+            f"1, 4 and C can't be told apart {WITH}. Of these, 4 and C are equal within 1 point.",
+        ),
+        (
+            {"1": "", "2": "", "4": "", "C": ""},
+            {"1": "2, 4, C", "2": "1, 4, C", "4": "1, 2", "C": "1, 2"},
+            f"1, 2, 4 and C can't be told apart {WITH}. All pairs of these are equal within 1 "
+            "point, but for 4 and C.",
+        ),
+        (
+            {"1": "", "2": "", "4": "", "8": "", "C": ""},
+            {"1": "2, 4, 8, C", "2": "1", "4": "1", "8": "1", "C": "1"},
+            f"1, 2, 4, 8 and C can't be told apart {WITH}. 4 of their 10 pairs are equal within 1 "
+            "point.",
+        ),
+        (
+            {"1": "4", "4": "C", "C": ""},
+            {"1": "C", "C": "1"},
+            f"C and 1 are equal within 1 point {COUNTS}; 1 is worse than 4; 4 is worse than C.",
+        ),
+    ],
+)
+def test_what_is_equal_is_said(
+    worse_than: dict[str, str], close_to: dict[str, str], sentence: str
+) -> None:
+    evidence = made_up(worse_than)
+    evidence["close_to"] = [close_to.get(point, "") for point in evidence["segments"]]
+    assert state_evidence(evidence) == [sentence]
+
+
+def test_points_are_compared_with_a_reference() -> None:
+    worse_than = {"1": "C", "2": "C", "4": "", "8": "", "16": "", "C": "8"}
+    evidence = made_up(worse_than, against="C", equal_within=0.5)
+    evidence["close_to"] = ["", "C", "C", "", "", "2, 4"]
+    assert state_evidence(evidence) == [
+        "Compared with C (5 seeds, 1,360 test examples), 1 is worse; 2 is slightly worse, by less "
+        "than 0.5 points; 4 is equal to it within 0.5 points; 8 is better; 16 can't be told apart "
+        "from it."
+    ]
+    evidence = made_up({"1": "", "4": "", "C": ""}, against="C")
+    evidence.loc[2, "runs"] = 0
+    assert state_evidence(evidence) == [
+        "Nothing is compared, since C has no finished run. C has no finished run."
+    ]
+
+
+def test_what_would_settle_the_rest_is_said() -> None:
+    tied = f"1 and C can't be told apart {WITH}."
+    for seeds, text in (
+        (37.0, "About 37 seeds would settle every pair."),
+        (float("inf"), "No number of seeds would settle every pair: it takes more images."),
+    ):
+        evidence = made_up({"1": "", "C": ""}, seeds_to_settle=seeds)
+        assert state_evidence(evidence) == [f"{tied} {text}"]
+    (text,) = state_evidence(made_up({"1": "", "C": ""}, runs=2))
+    assert text.endswith("test examples. Two seeds hardly show how much seeds differ.")
+
+
+def test_a_further_look_is_said() -> None:
+    (text,) = state_evidence(made_up({"1": "", "C": ""}, look=3))
+    assert text.endswith(
+        "This is look 3 at the results of a study that has grown: its claims have an error of at "
+        "most 1.25%, and those of all looks together of at most 10%."
+    )
+
+
+@pytest.mark.parametrize(("drawn", "count"), [(5000, 0), (5001, 1)])
+def test_seeds_that_share_most_of_their_images_are_said(drawn: int, count: int) -> None:
+    results = pd.DataFrame({"images_drawn": [100, drawn], "drawn_from": [10_000] * 2})
+    texts = state_draws(results)
+    assert len(texts) == count
+    assert not texts or texts[0].startswith("Each seed trains on 5,001 of 10,000 images, so seeds")
+    assert state_draws(results.drop(columns="images_drawn")) == []
