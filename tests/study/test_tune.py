@@ -13,7 +13,7 @@ from spectrum.runs import execute as execute_module
 from spectrum.runs.store import Store
 from spectrum.study.plan import Plan, make_plan
 from spectrum.study.study import dry_run
-from spectrum.study.tune import choose_learning_rates, tuning_runs
+from spectrum.study.tune import choose_learning_rates, edge_notes, tuning_runs
 
 # With so large a decay the last of the rates diverges.
 FACTORS = (0.01, 8.0, 1000.0)
@@ -130,6 +130,13 @@ def test_a_rate_is_chosen_by_its_mean_and_never_where_it_failed(
     assert second.point.recipe.lr == rates[-1]  # each point has its own
     expected = {**plan.points[0].recipe.model_dump(), "lr": 0.004 * best}
     assert first.point.recipe.model_dump() == expected
+    edges = {rates[0]: "lowest", rates[-1]: "highest"}
+    assert edge_notes(candidates, len(rates)) == [
+        f"the learning rate chosen at {point}, {rate:g}, is the {edges[rate]} of those tried; a "
+        "better one may lie beyond"
+        for point, rate, known in (("1", 0.004 * best, mean), ("C", rates[-1], 1))
+        if rate in edges and known is not None
+    ]
 
 
 @pytest.mark.parametrize(("seeds", "used"), [(1, 1), (2, 2), (5, 2)])
