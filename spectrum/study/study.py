@@ -117,6 +117,7 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
         pass
     plan = _make_plan(config, make_console(stderr=True))
     store, notes, tuned = Store(config.runs), _collect_notes(plan), True
+    notes.append(_state_power(config, plan))
     if config.tune_lr:
         wanted = tuning_runs(plan.points, config.tune_lr, config.seeds)
         found = {run.id: store.result(run.id) for _, run in wanted}
@@ -129,7 +130,6 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
             plan = _use_chosen_rates(
                 plan, choose_learning_rates(plan.points, config.tune_lr, config.seeds, done)
             )
-    notes.append(_state_power(config, plan))
     columns = [c for c in varied_values(config, plan.points[0]) if tuned or c != "tuned_lr"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (*columns, "segments"):

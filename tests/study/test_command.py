@@ -66,7 +66,7 @@ def test_bad_usage_is_one_line_and_status_2(
 
 TOML = {
     "segments = [1": "is not a TOML file: Unclosed array",
-    "segmints = 4": "segmints (=4) is not a known field; known: activation, address, bad_images",
+    "segmints = 4": "segmints (=4) is not a known field; known: activation, address, against, bad",
     "seeds = 'many'": "seeds (='many') must be a valid integer",
     "match = 3": "match (=3) must be 'params', 'macs', 'latency' or 'none'",
     "network = 3": "network (=3) must be a name, a list of names or a table",
