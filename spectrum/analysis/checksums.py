@@ -56,6 +56,11 @@ def read_checked(path: Path) -> bytes:
     return content
 
 
+def is_missing(path: Path) -> bool:
+    """Whether a file doesn't exist although its folder's checksums have it."""
+    return not path.exists() and path.name in _read_checksums(path.with_name(CHECKSUMS))
+
+
 @contextmanager
 def read_together(folder: Path | str) -> Iterator[None]:
     """Makes sure that all files which are read within are of one writing.

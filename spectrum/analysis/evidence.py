@@ -327,6 +327,9 @@ def gather_evidence(
     """
     if over not in point_columns(results):
         raise FieldError("over", over, f"must be one of {', '.join(point_columns(results))}")
+    names = [_name(value) for value in results[over].unique()]
+    if criteria.against not in (None, *names):
+        raise FieldError("against", criteria.against, f"must be one of {', '.join(names)}")
     measure, columns = infer_measure(results), varied_columns(results, over)
     curves = split_into_curves(results, columns)
     tables = [_finished_by_all(curve.rows, over) for curve in curves]
@@ -361,8 +364,11 @@ def _finished_by_all(results: pd.DataFrame, over: str) -> pd.DataFrame:
 
 
 def _estimate_series(ids: pd.DataFrame, answers_of: AnswersOf) -> Series:
-    points = [str(point) or "none" for point in ids.index]  # "" stands for no hidden layers
-    return estimate_series(_stack_answers(ids, answers_of), points)
+    return estimate_series(_stack_answers(ids, answers_of), [_name(point) for point in ids.index])
+
+
+def _name(value: object) -> str:
+    return str(value) or "none"  # "" stands for no hidden layers
 
 
 def _describe_points(

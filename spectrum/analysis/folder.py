@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
-from spectrum.analysis.checksums import path_in, read_checked
+from spectrum.analysis.checksums import is_missing, path_in, read_checked
 from spectrum.analysis.columns import CURVE, DRAWN, LATENCY, MULTI_LABEL, ORIGIN, ROW, Column
 from spectrum.analysis.measure import (
     ACCURACY,
@@ -207,12 +207,14 @@ def read_looks(folder: Path | str) -> list[int]:
         The numbers; none if the results were written before looks were counted.
 
     Raises:
-        ValueError: the file of the numbers is damaged.
+        ValueError: the file of the numbers is damaged, or missing although it was written.
     """
     path = path_in(folder, LOOKS)
     try:
         return check_stored(_LOOKS, _read_json(path))
     except (FileNotFoundError, NotADirectoryError):
+        if is_missing(path):
+            raise DamagedFile(path, "it is missing; claims depend on it") from None
         return []
     except FieldError as error:
         raise DamagedFile(path, str(error)) from None

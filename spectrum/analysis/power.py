@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from spectrum.analysis.estimates import Estimate, bounds
 from spectrum.analysis.verdicts import CRITERIA, Criteria
@@ -13,6 +13,7 @@ from spectrum.errors import counted
 
 _MOST_SEEDS = 10_000
 _POWER = 0.8
+_VARIANCES = 500  # equally likely ones, over which the power is averaged
 # What a study is assumed to find, about as in the committed ones.
 _SEED_DEVIATION = 0.003  # of the difference of two points, from seed to seed, without test images
 _DISAGREEMENT = 0.05  # the share of test images that one of two networks alone classifies right
@@ -86,15 +87,36 @@ def state_power(
     if seeds == 1:
         return f"power: with {counts} nothing can be shown of other seeds"
     variance = (_SEED_DEVIATION**2 + _DISAGREEMENT / examples) / seeds
-    # As the variances are moderated, if all pairs vary alike.
     own, independent = seeds - 1, series * (points - 1) * (seeds - 1)
-    df = own + min(own, (independent - own) / 2)
-    chance = stats.t.ppf(_POWER, df)
-    smallest = 100 * (stats.t.ppf(1 - criteria.error / pairs / 2, df) + chance) * variance**0.5
-    largest = 100 * (stats.t.ppf(1 - criteria.error / pairs, df) + chance) * variance**0.5
+    weight = min(own, (independent - own) / 2)  # as ``moderate`` has it if all pairs vary alike
+    smallest, largest = (
+        100 * variance**0.5 * _in_standard_errors(own, weight, criteria.error / pairs, ends)
+        for ends in (1, 2)
+    )
     return (
         f"power: with {counts}, differences of {smallest:.2g} points or more can be shown, and "
         f"equality within {largest:.2g} points (with a chance of {_POWER:.0%} for one of {claims}, "
         f"if a difference varies by {100 * _SEED_DEVIATION:g} points from seed to seed and "
         f"networks disagree on {_DISAGREEMENT:.0%} of the images)"
     )
+
+
+def _in_standard_errors(own: int, weight: float, error: float, ends: int) -> float:
+    """The difference that has the chance of the power to be shown, in true standard errors.
+
+    Args:
+        own: the degrees of freedom of a pair's own seeds.
+        weight: those that moderation adds.
+        error: the probability of a false claim about this pair.
+        ends: the ends of the interval that count: 1 to show a difference, 2 to show that a
+            difference of 0 is less than this one.
+    """
+    seen = stats.chi2.ppf((np.arange(_VARIANCES) + 0.5) / _VARIANCES, own) / own
+    moderated = np.sqrt(np.maximum((weight + own * seen) / (weight + own), seen))
+    widths = stats.t.ppf(1 - error * ends / 2, own + weight) * moderated
+
+    def chance(difference: float) -> float:
+        of_one_end = stats.norm.cdf(difference - widths)
+        return float((ends * of_one_end - (ends - 1)).clip(min=0).mean())
+
+    return float(optimize.brentq(lambda x: chance(x) - _POWER, 0, widths.max() + 10))

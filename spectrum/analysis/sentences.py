@@ -193,21 +193,20 @@ def _describe_equal(
     if not equal or not others:
         return []
     if len(equal) <= _MOST_NAMED:
-        named = _join([_join(pair) for pair in equal], ", and") if len(equal) > 1 else None
-        return [f"Of these, {named or _join(equal[0])} are equal within {margin}."]
+        return [f"Of these, {_join_pairs(equal)} are equal within {margin}."]
     rest = counted(len(others), "pair")
     if len(others) <= _MOST_NAMED:
-        rest = _join([_join(pair) for pair in others], ", and" if len(others) > 1 else "and")
+        rest = _join_pairs(others)
         return [f"All pairs of these are equal within {margin}, but for {rest}."]
     return [f"{len(equal)} of their {len(equal) + len(others)} pairs are equal within {margin}."]
 
 
 def _describe_certainty(rows: pd.DataFrame, seeds: int, unit: str) -> list[str]:
     """The sentences on how certain the claims are, and on what would settle the rest."""
-    if seeds == 1:
-        return [f"This holds for these trained networks only; other {unit}s may differ."]
     sentences = []
-    if seeds == 2:
+    if seeds == 1:
+        sentences.append(f"This holds for these trained networks only; other {unit}s may differ.")
+    elif seeds == 2:
         sentences.append(f"Two {unit}s hardly show how much {unit}s differ.")
     needed = float(rows["seeds_to_settle"].max())
     if math.isinf(needed):
@@ -239,6 +238,12 @@ def _refer_to(better: tuple[str, ...], top: Sequence[str]) -> str:
 def _join(names: Sequence[str] | pd.Series, conjunction: str = "and") -> str:
     *most, last = names
     return f"{', '.join(most)} {conjunction} {last}" if most else str(last)
+
+
+def _join_pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    """The names of pairs, such as "1 and 4, and 4 and C"."""
+    *most, last = map(_join, pairs)
+    return f"{', '.join(most)}, and {last}" if most else last
 
 
 def _verb(subjects: Sequence[str], singular: str, plural: str) -> str:

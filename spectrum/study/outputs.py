@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -106,11 +107,12 @@ def _looks(folder: Path, runs: int) -> list[int]:
     """The numbers of runs at each look at the results of a study, this one included."""
     if not (folder / RESULTS).exists():
         return [runs]
-    try:
-        looks = read_looks(folder) or [len(load_results(folder))]
-    except ValueError:  # its files are damaged and are written anew
-        return [runs]
-    return looks if looks[-1] == runs else [*looks, runs]
+    looks: list[int] = []
+    with suppress(ValueError):  # what is damaged is written anew
+        looks = read_looks(folder)
+    with suppress(ValueError):
+        looks = looks or [len(load_results(folder))]
+    return looks if looks[-1:] == [runs] else [*looks, runs]
 
 
 def write_rows(path: Path, rows: pd.DataFrame, float_format: str | None = None) -> None:

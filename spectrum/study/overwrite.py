@@ -63,11 +63,12 @@ def check_not_another(config: GridConfig, name: str, *, compare: bool = True) ->
 
 
 def _check_criteria(before: GridConfig, now: GridConfig) -> None:
-    """Raises a FieldError if claims about the same comparison have other criteria than before."""
+    """Raises a FieldError if the margin, or the reference of this comparison, was another one."""
     values, values_now = dict(before), dict(now)
     for field in sorted(_CRITERIA & values.keys()):
         old, new = values[field], values_now[field]
-        if old != new and values["compare"] == values_now["compare"]:
+        is_same = field == "equal_within" or values["compare"] == values_now["compare"]
+        if old != new and is_same:
             allowed = f"must be {_shown(old)}, which was fixed before training under this --name"
             raise FieldError(field, new, allowed)
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from spectrum.analysis import load_curves, load_results
 from spectrum.analysis.checksums import CHECKSUMS, write_checksums
 from spectrum.analysis.evidence import analyze_study
-from spectrum.analysis.folder import CORRECT, CURVES, RESULTS, STUDY, load_correct
+from spectrum.analysis.folder import CORRECT, CURVES, LOOKS, RESULTS, STUDY, load_correct
 from spectrum.errors import DamagedFile
 from tests.damage import HOSTILE, check_outcome, damaged
 
 STUDIES = Path(__file__).parents[2] / "studies"
-NAMES = (STUDY, RESULTS, CURVES, CORRECT)
+NAMES = (STUDY, LOOKS, RESULTS, CURVES, CORRECT)
 FITTING = {
     "val_top1": ("0", "0.5"),
     "test_top1": ("0", "0.5"),
@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A committed study with checksums."""
     copy = tmp_path_factory.mktemp("study") / "default"
     shutil.copytree(STUDIES / "default", copy)
+    (copy / LOOKS).write_text("[8, 20]")
     write_checksums(copy, NAMES)
     return copy
 

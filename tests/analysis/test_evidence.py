@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spectrum import compare_points, state_evidence
+from spectrum import compare_pairs, compare_points, state_evidence
 from spectrum.analysis.comparison import compare, comparison_columns
 from spectrum.analysis.evidence import analyze_study, gather_evidence
 from spectrum.analysis.folder import AVERAGE_PRECISION, load_results
 from spectrum.analysis.measure import ACCURACY, mean_average_precision
+from spectrum.errors import DamagedFile, FieldError
 from tests.made_up_results import Answers, make_answers, write_made_up_study
 
 THREE = {"1": [0.9, 0.88, 0.91], "4": [0.6, 0.6, 0.64], "C": [0.3, 0.35, 0.31]}
@@ -222,3 +223,58 @@ def test_images_without_labels_are_the_same_for_all(make_results) -> None:
     precision[results["run_id"][0]][1] = np.nan
     with pytest.raises(ValueError, match="must share which of their test examples have labels"):
         gather_evidence(results, precision.__getitem__)
+
+
+@pytest.mark.parametrize("against", ["C", "1", "another", None])
+def test_a_reference_is_one_of_the_values(against: str | None, make_results, tmp_path) -> None:
+    results = make_results(TWO)
+    folder = write_made_up_study(tmp_path, results, make_answers(results), against=against)
+    analysis = analyze_study(folder)
+    if against == "another":
+        line = "against (='another') must be one of 1, C"
+        assert analysis.sentences == [f"Nothing can be compared: {line}."]
+        for read in (compare_points, compare_pairs):
+            with pytest.raises(FieldError) as caught:
+                read(folder)
+            assert str(caught.value) == line
+        return
+    assert analysis.evidence is not None
+    assert set(analysis.evidence["reference"]) == {against or "C"}
+    assert analysis.sentences[0].startswith(f"Compared with {against}") == (against is not None)
+    (pair,) = compare_pairs(folder).to_dict("records")
+    points = compare_points(folder).set_index("segments")
+    assert pair["difference"] == points["test_top1"]["1"] - points["test_top1"]["C"]
+    assert pair["verdict"] in set(points["verdict"])
+
+
+def test_a_field_that_is_not_compared_has_no_reference(make_results, tmp_path: Path) -> None:
+    results = pd.concat(
+        [make_results(TWO, order=order) for order in ("spatial_first", "pointwise_first")],
+        ignore_index=True,
+    )
+    folder = write_made_up_study(tmp_path, results, make_answers(results), against="1")
+    assert set(compare_points(folder)["against"]) == {"1"}
+    others = compare_points(folder, over="order")
+    assert set(others["against"]) == {""}
+    assert set(others["reference"]) == {"spatial_first"}
+    assert len(compare_pairs(folder)) == len(compare_pairs(folder, over="order")) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"against": 3}, "against (=3) must be a valid string"),
+        ({"against": ""}, "against (='') String should have at least 1 character"),
+        *(
+            ({"equal_within": value}, f"equal_within (={value!r}) must be ")
+            for value in (-1, 100.5, True, None, "1.0", float("nan"))
+        ),
+    ],
+)
+def test_damaged_criteria_are_named(fields, reason: str, make_results, tmp_path: Path) -> None:
+    results = make_results(TWO)
+    folder = write_made_up_study(tmp_path, results, make_answers(results), **fields)
+    with pytest.raises(DamagedFile) as caught:
+        compare_points(folder)
+    assert str(caught.value).startswith(f"{folder / 'study.json'} is damaged: {reason}")
+    assert len(str(caught.value).splitlines()) == 1

@@ -214,6 +214,28 @@ COUNTS = "(5 seeds, 1,360 test examples)"
             "point.",
         ),
         (
+            {"1": "", "2": "", "4": "", "C": ""},
+            {"1": "2", "2": "1", "4": "C", "C": "4"},
+            f"1, 2, 4 and C can't be told apart {WITH}. Of these, 1 and 2, and 4 and C are equal "
+            "within 1 point.",
+        ),
+        (
+            {"1": "", "2": "", "4": "", "C": ""},
+            {"1": "2, 4", "2": "1, C", "4": "1, C", "C": "2, 4"},
+            f"1, 2, 4 and C can't be told apart {WITH}. All pairs of these are equal within 1 "
+            "point, but for 1 and C, and 2 and 4.",
+        ),
+        (
+            {"1": "4, C", "2": "4", "4": "", "C": ""},
+            {"1": "2", "2": "1, C", "C": "2"},
+            f"4 and C can't be told apart {WITH}; 1 is worse than both; 2 is worse than 4.",
+        ),
+        (
+            {"1": "", "2": "", "4": "", "C": "1, 2, 4"},
+            {"1": "2, 4", "2": "1, 4", "4": "1, 2"},
+            f"1, 2 and 4 are equal within 1 point {COUNTS}; C is worse than all of them.",
+        ),
+        (
             {"1": "4", "4": "C", "C": ""},
             {"1": "C", "C": "1"},
             f"C and 1 are equal within 1 point {COUNTS}; 1 is worse than 4; 4 is worse than C.",
@@ -254,14 +276,59 @@ def test_what_would_settle_the_rest_is_said() -> None:
         assert state_evidence(evidence) == [f"{tied} {text}"]
     (text,) = state_evidence(made_up({"1": "", "C": ""}, runs=2))
     assert text.endswith("test examples. Two seeds hardly show how much seeds differ.")
+    (text,) = state_evidence(made_up({"1": "", "C": ""}, runs=2, seeds_to_settle=1234.0, look=2))
+    assert text.startswith(
+        "1 and C can't be told apart with 2 seeds and 1,360 test examples. Two seeds hardly show "
+        "how much seeds differ. About 1,234 seeds would settle every pair. This is look 2 at"
+    )
+    unknown = made_up({"1": "", "C": ""}, runs=1, seeds_to_settle=float("nan"))
+    assert state_evidence(unknown, unit="sampled combination") == [
+        "1 and C can't be told apart with 1 sampled combination and 1,360 test examples. This "
+        "holds for these trained networks only; other sampled combinations may differ."
+    ]
+    several = made_up({"1": "", "4": "", "C": ""})
+    several["seeds_to_settle"] = [0.0, 12.0, 12.0]
+    (text,) = state_evidence(several, unit="sampled combination")
+    assert text.endswith(" About 12 sampled combinations would settle every pair.")
+    several["seeds_to_settle"] = [7.0, float("inf"), float("inf")]
+    (text,) = state_evidence(several)
+    assert text.endswith(" No number of seeds would settle every pair: it takes more images.")
+
+
+@pytest.mark.parametrize(
+    ("rows", "claims"),
+    [
+        ({"1": "C", "4": "C", "C": ""}, "1 and 4 are worse"),
+        ({"1": "", "4": "", "C": "1, 4"}, "1 and 4 are better"),
+        ({"1": "", "4": "", "C": ""}, "1 and 4 can't be told apart from it"),
+        ({"1": "", "4": "4", "C": ""}, "1 and 4 are equal to it within 2 points"),
+        ({"1": "C", "4": "C", "C": "4"}, "1 and 4 are slightly worse, by less than 2 points"),
+        ({"1": "", "4": "", "C": "1, 4 "}, "1 and 4 are slightly better, by less than 2 points"),
+    ],
+)
+def test_points_with_one_claim_share_a_clause(rows: dict[str, str], claims: str) -> None:
+    is_close = "points" in claims
+    worse_than = {point: better.strip() for point, better in rows.items()}
+    if claims.startswith("1 and 4 are equal"):
+        worse_than = dict.fromkeys(rows, "")
+    elif "slightly worse" in claims:
+        worse_than["C"] = ""
+    evidence = made_up(worse_than, against="C", equal_within=2.0)
+    evidence["close_to"] = ["C", "C", "1, 4"] if is_close else ""
+    assert state_evidence(evidence) == [f"Compared with C {COUNTS}, {claims}."]
 
 
 def test_a_further_look_is_said() -> None:
-    (text,) = state_evidence(made_up({"1": "", "C": ""}, look=3))
-    assert text.endswith(
-        "This is look 3 at the results of a study that has grown: its claims have an error of at "
-        "most 1.25%, and those of all looks together of at most 10%."
-    )
+    for look, share in ((2, "2.5"), (3, "1.25"), (4, "0.625")):
+        says = (
+            f"This is look {look} at the results of a study that has grown: its claims have an "
+            f"error of at most {share}%, and those of all looks together of at most 10%."
+        )
+        for runs in (1, 2, 5):
+            (text,) = state_evidence(made_up({"1": "", "C": ""}, runs=runs, look=look))
+            assert text.endswith(says)
+    (text,) = state_evidence(made_up({"1": "", "C": ""}))
+    assert "look" not in text
 
 
 @pytest.mark.parametrize(("drawn", "count"), [(5000, 0), (5001, 1)])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
+from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import stats
 
 from spectrum.analysis.comparison import compare, compare_series, estimate_series
 from spectrum.analysis.estimates import Estimate, bounds
+from spectrum.analysis.moderation import moderate
 from spectrum.analysis.power import seeds_to_settle, state_power
-from spectrum.analysis.verdicts import Criteria, judge
+from spectrum.analysis.verdicts import Criteria, judge, significant_signs
 
 
 def normal(value: float, error: float, seeds: int = 100) -> Estimate:
@@ -103,20 +107,83 @@ def test_fewer_pairs_are_claimed_against_a_reference() -> None:
     assert needed[1] <= needed[0]
 
 
-def test_the_claims_cover_all_series() -> None:
-    rng = np.random.default_rng(1)
-    series = [
-        estimate_series(rng.random((3, 4, 200)) < 0.8, ["1", "4", "C"], draws=100) for _ in range(3)
-    ]
-    together = compare_series(series)
+def any_answers(rng: int, points: int = 4, seeds: int = 4) -> NDArray[np.bool_]:
+    """Answers to 300 images of points of which each next one is better."""
+    draw = np.random.default_rng(rng)
+    accuracies = 0.6 + 0.03 * np.arange(points)[:, None] + draw.normal(0, 0.01, (points, seeds))
+    images = 0.5 * draw.random(300) + 0.5 * draw.random((points, seeds, 300))
+    return np.asarray(images < accuracies[:, :, None])
+
+
+@pytest.mark.parametrize("criteria", [Criteria(equal_within=8), Criteria("C", 8, look=2)])
+def test_the_verdicts_of_all_series_are_those_of_their_pairs_together(criteria: Criteria) -> None:
+    names = ["1", "4", "C"]
+    series = [estimate_series(any_answers(40 + i, 3, 3 + i), names, draws=100) for i in range(3)]
     pairs = [pair for one in series for pair in one.pairs.values()]
-    assert len(pairs) == sum(len(one.pairs) for one in together) == 9
-    alone = [compare_series([one])[0] for one in series]
-    widths = [
-        sum((one.points["seeds_to_settle"]).replace(np.inf, 1e5).sum() for one in tables)
-        for tables in (together, alone)
+    moderated = moderate(pairs, 2 * (2 + 3 + 4))
+    stated = [
+        pair
+        for pair, key in zip(moderated, [key for one in series for key in one.pairs], strict=True)
+        if criteria.against is None or 2 in key
     ]
-    assert widths[0] > widths[1]
+    together = compare_series(series, criteria=criteria)
+    assert [v for one in together for v in one.pairs["verdict"]] == judge(stated, criteria)
+    alone = [v for one in series for v in compare_series([one], None, criteria)[0].pairs["verdict"]]
+    assert alone.count("unknown") < judge(stated, criteria).count("unknown") < len(stated)
+
+
+@given(st.integers(0, 1000), st.permutations(range(4)))
+def test_verdicts_do_not_depend_on_the_order_of_the_points(rng: int, order: list[int]) -> None:
+    answers, names = any_answers(rng), ["1", "4", "8", "C"]
+    claims = []
+    for places in ([0, 1, 2, 3], order):
+        points = [names[i] for i in places]
+        (found,) = compare_series(
+            [estimate_series(answers[places], points, draws=100)], criteria=Criteria(equal_within=8)
+        )
+        claims.append(
+            {
+                frozenset((row["point"], row["other"])): (
+                    row["verdict"],
+                    row["point"] if row["difference"] > 0 else row["other"],
+                )
+                for row in found.pairs.to_dict("records")
+            }
+        )
+        table = found.points.set_index(np.array(points))
+        for (one, other), (verdict, winner) in ((tuple(pair), v) for pair, v in claims[-1].items()):
+            loser = other if winner == one else one
+            is_worse = winner in table["worse_than"][loser].split(", ")
+            assert is_worse == ("different" in verdict)
+            assert loser not in table["worse_than"][winner].split(", ")
+            for a, b in ((one, other), (other, one)):
+                is_close = b in table["close_to"][a].split(", ")
+                assert is_close == (verdict in ("equal", "slightly different"))
+    assert claims[0] == claims[1]
+
+
+@given(st.lists(st.floats(-0.02, 0.02), min_size=1, max_size=12), st.floats(5e-4, 1e-2), st.data())
+def test_fewer_pairs_are_claimed_no_less(
+    values: list[float], error: float, data: st.DataObject
+) -> None:
+    pairs = [normal(value, error) for value in values]
+    kept = data.draw(st.lists(st.sampled_from(range(len(pairs))), min_size=1, unique=True))
+    every, some = judge(pairs, Criteria()), judge([pairs[i] for i in kept], Criteria())
+    for i, verdict in zip(kept, some, strict=True):
+        known = {every[i], verdict} - {"unknown"}
+        assert every[i] == "unknown" or verdict != "unknown"
+        assert len(known) <= 1 or verdict == "slightly different"
+    mirrored = judge([pair.reversed() for pair in pairs], Criteria())
+    assert mirrored == every
+    for look in (2, 3):
+        later = significant_signs(pairs, Criteria(look=look).error)
+        earlier = significant_signs(pairs, Criteria(look=look - 1).error)
+        assert all(now in (0, before) for now, before in zip(later, earlier, strict=True))
+
+
+def test_a_look_spends_half_of_what_the_one_before_spent() -> None:
+    for look in range(1, 6):
+        assert Criteria(look=look).error == pytest.approx(0.05 / 2 ** (look - 1))
 
 
 def test_the_probability_to_be_better_is_that_of_new_seeds() -> None:
@@ -164,19 +231,75 @@ def test_no_number_of_seeds_replaces_images() -> None:
     assert math.isinf(seeds_to_settle(images, 1, Criteria(equal_within=0.5)))
 
 
-def test_the_stated_power_is_that_of_a_simulation() -> None:
-    text = state_power(3, 1, 10, 10_000)
-    smallest = float(text.split("differences of ")[1].split()[0]) / 100
-    rng, found = np.random.default_rng(0), []
-    deviation = math.sqrt(0.003**2 + 0.05 / 10_000)
-    for _ in range(4000):
-        seen = smallest + rng.normal(0, deviation, 10)
-        # Moderated by two other pairs that vary alike: 9 degrees of freedom and half of 9 more.
-        pooled = rng.chisquare(13.5) / 13.5 * deviation**2
-        found.append(abs(seen.mean()) / math.sqrt(pooled / 10) > stats.t.ppf(1 - 0.05 / 6, 13.5))
-    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
-    assert "nothing can be shown of other seeds" in state_power(3, 1, 1, 100)
-    assert "no pair" in state_power(1, 1, 5, 100)
-    fewer = state_power(6, 1, 10, 10_000, Criteria(against="C"))
-    assert "one of 5 pairs" in fewer
-    assert "one of 15 pairs" in state_power(6, 1, 10, 10_000)
+@pytest.mark.parametrize(
+    ("points", "series", "seeds", "examples", "against"),
+    [
+        (2, 1, 5, 1000, None),
+        (3, 1, 10, 10_000, None),
+        (4, 1, 3, 360, None),
+        (6, 1, 5, 10_000, None),
+        (6, 1, 5, 10_000, "C"),
+        (2, 3, 4, 2000, None),
+    ],
+)
+def test_the_stated_power_is_that_of_made_up_studies(
+    points: int, series: int, seeds: int, examples: int, against: str | None
+) -> None:
+    """What it assumes of two points is true of all; points of a series share no effect."""
+    text = state_power(points, series, seeds, examples, Criteria(against))
+    numbers = re.search(r"differences of (\S+) points .* equality within (\S+) points", text)
+    assert numbers is not None
+    smallest, largest = map(float, numbers.groups())
+    deviation = math.sqrt((0.003**2 + 0.05 / examples) / 2)
+    keys = list(combinations(range(points), 2))
+    rng, studies, differ, equal = np.random.default_rng(0), 300, 0, 0
+    for _ in range(studies):
+        pairs = []
+        for _ in range(series):
+            seen = rng.normal(0, deviation, (points, seeds))
+            for i, j in keys:
+                each = seen[i] - seen[j]
+                variance = float(each.var(ddof=1)) / seeds
+                pairs.append(
+                    Estimate(float(each.mean()), variance, 0, 0, seeds - 1, 1e9, 0.5, seeds)
+                )
+        found = moderate(pairs, series * (points - 1) * (seeds - 1))
+        ahead = found[0]._replace(value=found[0].value + smallest / 100)
+        stated = [
+            i for i in range(len(found)) if i and (against is None or 0 in keys[i % len(keys)])
+        ]
+        others = [found[i] for i in stated]
+        differ += "different" in judge([ahead, *others], Criteria(equal_within=0))[0]
+        equal += judge([found[0], *others], Criteria(equal_within=largest))[0] in (
+            "equal",
+            "slightly different",
+        )
+    assert differ / studies == pytest.approx(0.8, abs=0.07)
+    assert equal / studies == pytest.approx(0.8, abs=0.07)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ((3, 1, 1, 100), "with 1 seed and 100 test examples nothing can be shown of other seeds"),
+        ((1, 1, 5, 100), "with 5 seeds and 100 test examples there is no pair to compare"),
+        ((6, 1, 10, 10_000), "for one of 15 pairs,"),
+        ((6, 2, 10, 10_000), "for one of 30 pairs,"),
+        ((6, 2, 10, 10_000, Criteria(against="C")), "for one of 10 pairs,"),
+        ((2, 1, 10, 10_000), "for one of 1 pair,"),
+    ],
+)
+def test_the_power_is_that_of_the_pairs_that_are_claimed(asked: tuple, words: str) -> None:
+    assert words in state_power(*asked)
+
+
+def test_more_seeds_and_images_and_fewer_pairs_show_more() -> None:
+    def smallest(*asked: object) -> float:
+        return float(state_power(*asked).split("differences of ")[1].split()[0])  # type: ignore
+
+    plain = smallest(4, 1, 5, 1000)
+    assert smallest(4, 1, 10, 1000) < plain
+    assert smallest(4, 1, 5, 10_000) < plain
+    assert smallest(4, 1, 5, 1000, Criteria(against="C")) < plain
+    assert smallest(6, 1, 5, 1000) > plain
+    assert smallest(4, 1, 5, 1000, Criteria(look=2)) > plain
