@@ -37,7 +37,7 @@ OMITTED = {
     "": "code start processes",
     "network": "aux_logits",
     "data": "train_images label_noise rank block images side channels template copies signal "
-    "image_seed image_size image_column label_column bad_images loading class_weights map_at",
+    "resplit image_seed image_size image_column label_column bad_images loading class_weights map_at",
     "recipe": "optimizer momentum schedule decay decay_every decay_unit precise_bn crop flip "
     "cutout crop_area batch_norm",
 }

@@ -401,7 +401,7 @@ def test_a_damaged_copy_of_fashion_mnist_is_named(nowhere: Path) -> None:
     with pytest.raises(ValueError, match=rf"\A{nowhere}/{IMAGES} is damaged: it is cut short"):
         load_data("fashion_mnist")
     (nowhere / IMAGES).unlink()
-    with pytest.raises(ValueError, match=rf"must have a file of images beside {nowhere}/train-l"):
+    with pytest.raises(ValueError, match=r"must have a file of images beside /.*/train-labels"):
         load_data("fashion_mnist")
 
 
