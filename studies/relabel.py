@@ -36,8 +36,9 @@ from spectrum.study.plan import make_plan
 OMITTED = {
     "": "code start processes",
     "network": "aux_logits",
-    "data": "train_images label_noise rank block images side channels template copies signal "
-    "resplit image_seed image_size image_column label_column bad_images loading class_weights map_at",
+    "data": "resplit train_images label_noise rank block images side channels template copies "
+    "signal image_seed image_size image_column label_column bad_images loading class_weights "
+    "map_at",
     "recipe": "optimizer momentum schedule decay decay_every decay_unit precise_bn crop flip "
     "cutout crop_area batch_norm",
 }
