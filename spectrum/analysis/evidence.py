@@ -32,6 +32,7 @@ from spectrum.analysis.folder import (
     read_looks,
     read_study,
 )
+from spectrum.analysis.labels import point_name
 from spectrum.analysis.length import gains, state_length
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.analysis.schema import require_columns
@@ -63,6 +64,7 @@ class StudyAnalysis(NamedTuple):
         summary: one row per point.
         sentences: what the evidence supports, in words.
         over: the field whose values are compared.
+        gains: the rows of ``training_gains``; None if the folder has no curves.
     """
 
     rows: pd.DataFrame
@@ -72,6 +74,7 @@ class StudyAnalysis(NamedTuple):
     summary: pd.DataFrame
     sentences: list[str]
     over: str
+    gains: pd.DataFrame | None
 
 
 class StudyResults(NamedTuple):
@@ -124,6 +127,7 @@ def analyze_study(folder: Path | str) -> StudyAnalysis:
     """
     with read_together(folder):
         rows, results, over, unit, criteria = read_results(folder)
+        gained = gains(results, load_curves(folder)) if has_curves(folder) else None
         try:
             evidence, pairs = gather_evidence(
                 results, _answers_of(folder, rows), over=over, criteria=criteria
@@ -131,15 +135,14 @@ def analyze_study(folder: Path | str) -> StudyAnalysis:
         except ValueError as error:  # the results are still good
             sentences = [f"Nothing can be compared: {error}."]
             unknown = summarize(results).assign(test_low=math.nan, test_high=math.nan)
-            return StudyAnalysis(rows, results, None, None, unknown, sentences, over)
-        gained = gains(results, load_curves(folder)) if has_curves(folder) else None
+            return StudyAnalysis(rows, results, None, None, unknown, sentences, over, gained)
     sentences = [
         *state_evidence(evidence, over, unit),
         *([] if gained is None else state_length(gained, criteria.equal_within, over)),
         *state_draws(rows),
     ]
     summary = summarize(results, evidence)
-    return StudyAnalysis(rows, results, evidence, pairs, summary, sentences, over)
+    return StudyAnalysis(rows, results, evidence, pairs, summary, sentences, over, gained)
 
 
 def compare_points(
@@ -327,7 +330,7 @@ def gather_evidence(
     """
     if over not in point_columns(results):
         raise FieldError("over", over, f"must be one of {', '.join(point_columns(results))}")
-    names = [_name(value) for value in results[over].unique()]
+    names = [point_name(value) for value in results[over].unique()]
     if criteria.against not in (None, *names):
         raise FieldError("against", criteria.against, f"must be one of {', '.join(names)}")
     measure, columns = infer_measure(results), varied_columns(results, over)
@@ -364,11 +367,7 @@ def _finished_by_all(results: pd.DataFrame, over: str) -> pd.DataFrame:
 
 
 def _estimate_series(ids: pd.DataFrame, answers_of: AnswersOf) -> Series:
-    return estimate_series(_stack_answers(ids, answers_of), [_name(point) for point in ids.index])
-
-
-def _name(value: object) -> str:
-    return str(value) or "none"  # "" stands for no hidden layers
+    return estimate_series(_stack_answers(ids, answers_of), [*map(point_name, ids.index)])
 
 
 def _describe_points(

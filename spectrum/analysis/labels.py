@@ -57,6 +57,11 @@ def shorten_setting(segments: str) -> str:
     return " ".join(wrap_setting(segments).split()) if has_many else printable(segments)
 
 
+def point_name(value: object) -> str:
+    """The name of a compared value in evidence; "" stands for no hidden layers."""
+    return str(value) or "none"
+
+
 def point_label(value: object, over: str) -> str:
     """A point among those that are compared: its setting of the dial, or its field and value.
 

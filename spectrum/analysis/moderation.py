@@ -8,7 +8,8 @@ parameters from all of them, and uses the posterior means.
 Pairs of a study aren't independent, and points may differ in how much their seeds vary. So the
 prior is given at most the weight of a pair's own seeds, and half that of the other independent
 variances, and no variance is made smaller than the pair's own seeds say. On simulated studies the
-family-wise error then stays at 5% where the seeds of one point vary four times as much.
+family-wise error then stays at 5%, or little above it in small studies where the seeds of one point
+vary four times as much (``tests/analysis/test_moderation.py``).
 """
 
 from __future__ import annotations

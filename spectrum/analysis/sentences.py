@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from spectrum.analysis.columns import DRAWN
-from spectrum.analysis.labels import point_label
+from spectrum.analysis.labels import point_label, point_name
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.analysis.schema import require_columns
 from spectrum.analysis.statistics import split_into_curves, varied_columns
@@ -41,12 +41,14 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
     require_columns("evidence", evidence, required, "compare_points")
     columns = varied_columns(evidence, over)
     evidence = evidence.assign(
-        point=[point_label(value, over) for value in evidence[over]], name=evidence[over].map(_name)
+        point=[point_label(value, over) for value in evidence[over]],
+        name=evidence[over].map(point_name),
     )
     names = dict(zip(evidence["name"], evidence["point"], strict=True))
     for column, source in (("better", "worse_than"), ("close", "close_to")):
         evidence[column] = [
-            [names[name] for name in text.split(", ") if name] for text in evidence[source]
+            [names.get(name, name) for name in text.split(", ") if name]
+            for text in evidence[source]
         ]
     return [
         f"{name}{': ' if name else ''}{_describe_comparison(rows, unit, measure, names)}"
@@ -73,10 +75,6 @@ def state_draws(results: pd.DataFrame) -> list[str]:
     ]
 
 
-def _name(value: object) -> str:
-    return str(value) or "none"  # "" stands for no hidden layers
-
-
 def _describe_comparison(
     rows: pd.DataFrame, unit: str, measure: Measure, names: dict[str, str]
 ) -> str:
@@ -94,7 +92,7 @@ def _describe_comparison(
     elif against:
         reference = compared[compared["name"] == against]
         sentences = (
-            [f"Nothing is compared, since {names[against]} has no finished run."]
+            [f"Nothing is compared, since {names.get(against, against)} has no finished run."]
             if reference.empty
             else [_describe_against(compared, reference.iloc[0], counts)]
         )
@@ -175,12 +173,15 @@ def _describe_all(rows: pd.DataFrame, counts: tuple[str, str], measure: Measure)
         clauses = [f"{tied} are equal within {margin} ({numbers})"]
     else:
         clauses = [f"{tied} can't be told apart with {' and '.join(counts)}"]
-    losers: dict[tuple[str, ...], list[str]] = {}
+    losers: dict[tuple[tuple[str, ...], bool], list[str]] = {}
     for point, better in worse.items():
-        losers.setdefault(tuple(p for p in better if p in top) or tuple(better), []).append(point)
+        named = tuple(p for p in better if p in top) or tuple(better)
+        is_close = all(frozenset((point, other)) in close for other in named)
+        losers.setdefault((named, is_close), []).append(point)
     clauses += [
-        f"{_join(group)} {_verb(group, 'is', 'are')} worse than {_refer_to(better, top)}"
-        for better, group in losers.items()
+        f"{_join(group)} {_verb(group, 'is', 'are')} {'slightly ' * is_close}worse than "
+        f"{_refer_to(better, top)}{f', by less than {margin}' * is_close}"
+        for (better, is_close), group in losers.items()
     ]
     more = _describe_equal(equal, [pair for pair in pairs if pair not in equal], margin)
     return ["; ".join(clauses) + ".", *more]

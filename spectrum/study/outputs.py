@@ -30,7 +30,6 @@ from spectrum.analysis.folder import (
     load_results,
     read_looks,
 )
-from spectrum.analysis.length import gains
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
@@ -175,7 +174,6 @@ def _draw(
     """Draws the figures and the page from what the files of the folder say."""
     folder = config.out / config.name
     measure, curves = infer_measure(analysis.rows), load_curves(folder)
-    gained = gains(analysis.results, curves)[[*GAIN]]
     figures = study_figures(
         analysis.results,
         analysis.summary,
@@ -194,7 +192,9 @@ def _draw(
         sentences=analysis.sentences,
         figures=write_figures(folder, figures, measure),
         tables=result_tables(
-            analysis.summary.join(gained),
+            analysis.summary
+            if analysis.gains is None
+            else analysis.summary.join(analysis.gains[[*GAIN]]),
             analysis.rows[analysis.rows["status"] != "done"],
             analysis.pairs,
             config.equal_within,

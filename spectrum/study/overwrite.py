@@ -26,7 +26,7 @@ _FREE = {
     "storage",
     "heartbeat",
 }
-_CRITERIA = {"compare", "against", "equal_within"}
+_CRITERIA = ("compare", "against", "equal_within")  # in the order in which they are checked
 _MAY_GROW = {"seeds", "trials", "trial_seeds", "finalists"}
 _MAKE_COMBINATIONS = {"sample", "lengths"}  # beside the fields of the grid
 _Config = TypeVar("_Config", bound=GridConfig)
@@ -63,12 +63,11 @@ def check_not_another(config: GridConfig, name: str, *, compare: bool = True) ->
 
 
 def _check_criteria(before: GridConfig, now: GridConfig) -> None:
-    """Raises a FieldError if the margin, or the reference of this comparison, was another one."""
+    """Raises a FieldError if what is compared, and how, was fixed in another way."""
     values, values_now = dict(before), dict(now)
-    for field in sorted(_CRITERIA & values.keys()):
+    for field in (name for name in _CRITERIA if name in values):
         old, new = values[field], values_now[field]
-        is_same = field == "equal_within" or values["compare"] == values_now["compare"]
-        if old != new and is_same:
+        if old != new:
             allowed = f"must be {_shown(old)}, which was fixed before training under this --name"
             raise FieldError(field, new, allowed)
 
@@ -88,7 +87,7 @@ def _has_grown(before: GridConfig, now: GridConfig) -> bool:
     """Whether all runs of before are among those of now."""
     values, values_now = dict(before), dict(now)
     compared = values.keys() - TABLES.keys() - outside_fields().keys() - _MAKE_COMBINATIONS
-    fixed = compared - _FREE - _CRITERIA - _MAY_GROW
+    fixed = compared - _FREE - {*_CRITERIA} - _MAY_GROW
     return (
         all(values[field] == values_now[field] for field in fixed)
         and all(values[field] <= values_now[field] for field in _MAY_GROW & values.keys())
@@ -110,7 +109,7 @@ def _differences(before: GridConfig, now: GridConfig) -> Iterator[str]:
     values, values_now = (
         {
             field: getattr(config, field)
-            for field in dict(config).keys() - _FREE - _CRITERIA - TABLES.keys()
+            for field in dict(config).keys() - _FREE - {*_CRITERIA} - TABLES.keys()
         }
         | {qualified_name(*axis): found for axis, found in config.axes().items()}
         for config in (before, now)

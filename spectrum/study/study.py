@@ -77,8 +77,7 @@ def _run(config: StudyConfig, engine: Engine, console: Console, command: str) ->
         prepare_folder(field, needed)
     plan = _make_plan(config, console)
     notes = _collect_notes(plan)
-    for note in notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    _print_notes(console, notes)
     write_fields(config)
     candidates: list[RateCandidate] = []
     if config.tune_lr:
@@ -88,9 +87,9 @@ def _run(config: StudyConfig, engine: Engine, console: Console, command: str) ->
             plan.points, config.tune_lr, config.seeds, tuning_results
         )
         plan = _use_chosen_rates(plan, candidates)
-        for note in _tuning_notes(config, candidates):
-            notes.append(note)
-            console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        of_tuning = _tuning_notes(config, candidates)
+        _print_notes(console, of_tuning)
+        notes += of_tuning
     results = execute_all(config, plan.runs(), engine, console, plan.initial_weights)
     check_not_another(config, STUDY)  # another may have been done meanwhile
     with console.status("drawing the figures and the page"):
@@ -153,6 +152,11 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
             else "to be tuned",
         )
     return table, notes
+
+
+def _print_notes(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _tuning_notes(config: StudyConfig, candidates: Sequence[RateCandidate]) -> list[str]:

@@ -250,6 +250,17 @@ def test_what_is_equal_is_said(
     assert state_evidence(evidence) == [sentence]
 
 
+def test_a_point_may_be_slightly_worse_than_several() -> None:
+    evidence = made_up({"1": "4, C", "2": "4, C", "4": "", "C": ""})
+    evidence["close_to"] = ["", "4, C", "2, C", "2, 4"]
+    assert state_evidence(evidence) == [
+        f"4 and C are equal within 1 point {COUNTS}; 1 is worse than both; 2 is slightly worse "
+        "than both, by less than 1 point."
+    ]
+    some = evidence[evidence["segments"] != "C"]  # a part of the table can be described too
+    assert state_evidence(some)[0].startswith("4 is best: its accuracy is higher than that of 1")
+
+
 def test_points_are_compared_with_a_reference() -> None:
     worse_than = {"1": "C", "2": "C", "4": "", "8": "", "16": "", "C": "8"}
     evidence = made_up(worse_than, against="C", equal_within=0.5)

@@ -9,6 +9,7 @@ from spectrum.search import SearchConfig
 from spectrum.search.__main__ import main
 from spectrum.search.candidates import Candidates, make_candidates
 from spectrum.search.space import make_space
+from spectrum.search.storage import silence_optuna
 from tests.search.postgres import PostgresServer, find_programs, running_server
 from tests.search.processes import run_undisturbed
 
@@ -24,6 +25,13 @@ FIELDS: dict[str, Any] = {
     "workers": 1,
     "device": "cpu",
 }
+
+
+@pytest.fixture
+def quiet_optuna() -> Iterator[None]:
+    """Keep optuna from logging every trial."""
+    with silence_optuna():
+        yield
 
 
 @pytest.fixture

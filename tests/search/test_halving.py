@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,21 +27,13 @@ from spectrum.search.halving import first_new_seed, group_by_point, next_further
 from spectrum.search.samplers import NewPointSampler, distributions
 from spectrum.search.search import dry_run
 from spectrum.search.space import Space, make_space
-from spectrum.search.storage import silence_optuna
 from spectrum.search.table import make_rows
 from spectrum.search.trial_states import SEED, seed_of
 from spectrum.search.trials import ActiveTrial, Trials
 from tests.search.processes import Sharing, an_hour_passes
+from tests.search.spaces import space_of
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with silence_optuna():
-        yield
-
-
-def space_of(**fields: Any) -> Space:
-    return make_space(SearchConfig(**{"match": "none", "network": "tiny", **fields}))
+pytestmark = pytest.mark.usefixtures("quiet_optuna")
 
 
 def play(

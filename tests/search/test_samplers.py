@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,25 +14,16 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from spectrum.search import SearchConfig
 from spectrum.search.config import Sampler
 from spectrum.search.samplers import NewPointSampler, distributions
-from spectrum.search.space import MAX_LISTED, Params, Space, make_space
-from spectrum.search.storage import silence_optuna
+from spectrum.search.space import MAX_LISTED, Params, Space
 from spectrum.search.trial_states import ERROR, trial_params
+from tests.search.spaces import space_of
 
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 ORDERS = ["spatial_first", "pointwise_first"]
 
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with silence_optuna():
-        yield
-
-
-def space_of(**fields: Any) -> Space:
-    return make_space(SearchConfig(**{"match": "none", "network": "tiny", **fields}))
+pytestmark = pytest.mark.usefixtures("quiet_optuna")
 
 
 def anything(_: Params) -> bool:
