@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from spectrum import compare_points
 from spectrum.analysis.labels import format_count
@@ -19,13 +19,12 @@ from spectrum.report.figure_style import (
     COLOURS,
     draw_intervals,
     make_figure,
-    set_cost_axis,
     style_axes,
 )
 
 STUDIES = Path(__file__).parent
 BUDGETS = ("small", "medium", "large")
-DENSE = 128  # where the axis shows one segment, which has all channels of a layer
+DENSE = 512  # where the axis shows one segment, which has all channels of a layer
 SHARE = 0.95  # of the probability to be best
 # MACs in millions and channels of a segment of RegNetX (Radosavovic et al., arXiv:2003.13678).
 REGNET = {
@@ -69,7 +68,7 @@ def draw_accuracies(ax: Axes, studies: list[pd.DataFrame]) -> None:
     ax.set_xlabel("channels of a segment")
     ax.set_title("accuracy; a star is the highest mean", fontsize="small", loc="left")
     style_axes(ax)
-    ax.legend(fontsize="small", frameon=False, loc="lower center")
+    put_legend_below(ax)
 
 
 def draw_best_widths(ax: Axes, studies: list[pd.DataFrame]) -> None:
@@ -91,26 +90,34 @@ def draw_best_widths(ax: Axes, studies: list[pd.DataFrame]) -> None:
             color=COLOURS[i],
             label=label or None,
         )
-    set_cost_axis(ax, "macs", pd.concat([macs, *(points["macs"] for points in studies)]))
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(numticks=12))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value, digits=4)))
+    ax.set_xlabel("multiply-adds for one image")
     set_width_axis(ax.yaxis, ax.set_yscale, DENSE)
     ax.set_title("best channels of a segment", fontsize="small", loc="left")
     style_axes(ax)
-    ax.legend(fontsize="small", frameon=False, loc="lower right")
+    put_legend_below(ax)
 
 
 def set_width_axis(axis: Axis, set_scale: Callable[..., None], dense: int) -> None:
     """Gives an axis of widths a logarithmic scale whose last tick is one segment."""
-    ticks = [1, 2, 4, 8, 16, 32, dense]
+    ticks = [1, 2, 4, 8, 16, 32, 64, 128, dense]
     set_scale("log", base=2)
     axis.set_ticks(ticks, [*map(str, ticks[:-1]), "dense"])
     axis.set_minor_locator(NullLocator())
+
+
+def put_legend_below(ax: Axes) -> None:
+    """Moves the legend below the axes, where it hides nothing."""
+    ax.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def main() -> None:
     """Draw the figure."""
     studies = [compare_points(STUDIES / f"fashion_budget_{budget}") for budget in BUDGETS]
     studies = [points.assign(channels=points["segments"].map(channels)) for points in studies]
-    figure = make_figure(9.6, 4.0)
+    figure = make_figure(9.6, 4.6)
     left, right = figure.subplots(1, 2)
     draw_accuracies(left, studies)
     draw_best_widths(right, studies)
