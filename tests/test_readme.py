@@ -142,16 +142,22 @@ def test_the_findings_follow_from_the_studies(study: str, effects: str) -> None:
         assert len(values) == 1
 
 
-@pytest.mark.parametrize("name", ["default", "recipe"])
+PRINTED = re.compile(r'```sh\npython -c "(.*?)"\n?```\n\n```text\n(.*?)```', re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [path.name for path in sorted(STUDIES.glob("*.md")) if "python -c" in path.read_text()]
+)
 def test_the_code_in_a_studys_page_prints_the_text_below_it(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (STUDIES / f"{name}.md").read_text()
-    code = re.findall(r'```sh\npython -c "(.*?)"\n?```', text, re.DOTALL)
-    (printed,) = re.findall(r"```\n\n```text\n(.*?)```", text, re.DOTALL)
-    monkeypatch.chdir(STUDIES.parent)
-    execute(code[0])
-    assert capsys.readouterr().out == printed
+    text = (STUDIES / page).read_text()
+    examples = PRINTED.findall(text)
+    assert len(examples) == text.count("python -c")
+    monkeypatch.chdir(ROOT)
+    for code, printed in examples:
+        execute(code)
+        assert capsys.readouterr().out == printed
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in STUDIES.glob("*/study.json")))
