@@ -50,13 +50,17 @@ def layer(flags: dict[str, Any]) -> None:
 
     A step is a forward and a backward pass, with the gradients with respect to the input and the
     weight. Each point is also compared with the least time that the machine's arithmetic and memory
-    allow, which are measured in the same run.
+    allow, which are measured in the same run. With --shapes many layers are timed, in training and
+    in inference, each memory layout beside the library's layer in that layout.
     """
     with _flags_named(LayerBenchConfig):
         config = LayerBenchConfig.checked(flags)
-        from spectrum.bench.run import run_layer
+        from spectrum.bench.run import run_layer, run_shapes
 
-        run_layer(config)
+        if config.shapes is None:
+            run_layer(config)
+        else:
+            run_shapes(config)
 
 
 def network(flags: dict[str, Any], networks: list[str]) -> None:

@@ -16,6 +16,8 @@ from spectrum.segments import Segments, format_setting, parse_points
 Layout: TypeAlias = Literal["contiguous", "channels_last"]
 PlanName: TypeAlias = Literal["auto", "native", "merged", "relaid", "kernel"]
 PLANS: tuple[str, ...] = get_args(PlanName)
+SHAPE = ("channels", "size", "batch", "kernel", "stride")
+"""The fields that a list of shapes holds."""
 # The words that may follow the name of a network, by what they set.
 _WORDS = {"precision": get_args(MeasuredPrecision), "layout": get_args(Layout), "plan": PLANS}
 
@@ -26,10 +28,13 @@ def _parse_points(text: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parse_points(text)))
 
 
-def _check_file(path: Path) -> Path:
-    if not os.path.isfile(path):  # a name that is too long is no error here
-        raise ValueError("must be a file, such as benchmarks/plain_study.py of a clone")
-    return path
+def _file_like(example: str) -> AfterValidator:
+    def check(path: Path) -> Path:
+        if not os.path.isfile(path):  # a name that is too long is no error here
+            raise ValueError(f"must be a file, such as {example} of a clone")
+        return path
+
+    return AfterValidator(check)
 
 
 Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000), Facts(metavar="N")]
@@ -72,9 +77,20 @@ class LayerBenchConfig(_Machine):
     """Images per step."""
     kernel: Count = 3
     """Height and width of the kernel."""
+    stride: Count = 1
+    """Stride of the convolution."""
+    shapes: Annotated[
+        Annotated[UserPath, _file_like("benchmarks/layer_shapes.csv")] | None, Facts(metavar="FILE")
+    ] = None
+    """A CSV file with the columns channels, size, batch, kernel and stride: times each of these
+    layers in training and in inference."""
     segments: Annotated[
         Points,
-        Facts(metavar="POINTS", unset="the divisors of the channels and the powers of two"),
+        Facts(
+            metavar="POINTS",
+            unset="the divisors of the channels and the powers of two; of shapes, "
+            "1,C/16,C/8,C/4,C/2,C",
+        ),
     ] = None
     """Points of the dial, such as 1,4,C/8,C."""
     precision: Precision = "float32"
@@ -91,6 +107,19 @@ class LayerBenchConfig(_Machine):
     def _check_points(self) -> Self:
         for point in self.points:
             Segments(point).sizes(self.channels)
+        return self
+
+    @model_validator(mode="after")
+    def _check_stride(self) -> Self:
+        if self.stride > 1 and self.kernel % 2 == 0:
+            raise FieldError("stride", self.stride, "must be 1 if the kernel is even")
+        return self
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        given = sorted({*SHAPE, "forward_only"} & self.model_fields_set)
+        if self.shapes is not None and given:
+            raise FieldError("shapes", str(self.shapes), f"can't be combined with {given[0]}")
         return self
 
     @property
@@ -146,7 +175,10 @@ class StudyBenchConfig(_Output):
     repeats: Count = 2
     """How often each program runs."""
     script: Annotated[
-        UserPath, AfterValidator(_check_file), Field(validate_default=True), Facts(metavar="FILE")
+        UserPath,
+        _file_like("benchmarks/plain_study.py"),
+        Field(validate_default=True),
+        Facts(metavar="FILE"),
     ] = Path("benchmarks/plain_study.py")
     """The plain script."""
 

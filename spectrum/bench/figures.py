@@ -94,6 +94,35 @@ def figure_of_layer(rows: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def figure_of_shapes(best: pd.DataFrame, title: str) -> Figure:
+    """The library's time over ours against the channels of a segment, a point for each layer.
+
+    Args:
+        best: the rows of ``compare_best``.
+        title: the title of the figure.
+    """
+    figure = make_figure(9.6, 4.0)
+    modes = [*dict.fromkeys(best["mode"])]
+    axes = figure.subplots(1, len(modes), sharey=True, squeeze=False).flat
+    for mode, ax in zip(modes, axes, strict=True):
+        part = best[best["mode"] == mode]
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log")
+        ax.axhline(1, color=_LIMIT_COLOUR, linewidth=1)
+        strides = part.groupby("stride", sort=False)
+        for i, (stride, layers) in enumerate(strides):
+            at, ratios = layers["channels_per_segment"], layers["ratio"]
+            label = f"stride {stride}"
+            ax.plot(at, ratios, MARKERS[i], color=COLOURS[i], alpha=0.6, label=label)
+        _plain_numbers(ax.yaxis, "{:g}".format)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.set_xlabel("channels of a segment")
+        ax.set_ylabel(f"library's time / ours, {mode}")
+        style_axes(ax)
+    lay_out_figure(figure, title)
+    return figure
+
+
 def network_series(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The label and the rows of each network; a network's points along the dial are one series.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ from spectrum.training.seeding import seeded
 from spectrum.user_code import describe_error
 
 _PROBE_SHARE = 0.1  # of the time, for each of the two measurements of the ceilings
-_LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+"""The memory layouts in which layers are timed."""
 _KINDS = ("ours", "native")
 _Key: TypeAlias = tuple[str, int, str]
 """One of ``_KINDS``, the index of the point, and the layout."""
@@ -74,16 +76,16 @@ def bench_layer(config: LayerBenchConfig) -> LayerTimes:
         _name_precision_if_unsupported(config),
         seeded(0),
     ):
-        ours = [_make_layer(config, point) for point in config.points]
+        ours = make_layers(config)
         x = torch.randn(config.batch, config.channels, config.size, config.size)
         x = x.to(config.device, getattr(torch, config.precision))
         if config.tune:
             _tune(ours, x)
-        steps = _make_steps(config, ours, x)
+        steps = make_steps(config, ours, x)
         timed, ceiling = _measure(config, steps, x)
     rows = []
     for i, (point, conv) in enumerate(zip(config.points, ours, strict=True)):
-        times = {(kind, layout): timed[kind, i, layout] for kind in _KINDS for layout in _LAYOUTS}
+        times = {(kind, layout): timed[kind, i, layout] for kind in _KINDS for layout in LAYOUTS}
         rows.append(_make_row(config, point, conv, times, ceiling, x))
     return LayerTimes(pd.DataFrame(rows), ceiling)
 
@@ -100,7 +102,12 @@ def _name_precision_if_unsupported(config: LayerBenchConfig) -> Iterator[None]:
         raise FieldError("precision", config.precision, allowed) from error
 
 
-def _make_steps(
+def make_layers(config: LayerBenchConfig) -> list[SegmentedConv]:
+    """Make our layer at every point."""
+    return [_make_layer(config, point) for point in config.points]
+
+
+def make_steps(
     config: LayerBenchConfig, ours: Sequence[SegmentedConv], x: Tensor
 ) -> dict[_Key, _Step]:
     """Make a step of every layer in every layout."""
@@ -110,7 +117,7 @@ def _make_steps(
         (kind, i, layout): _step(conv, x, layout, plans[kind], config.forward_only)
         for kind in _KINDS
         for i, conv in enumerate(layers[kind])
-        for layout in _LAYOUTS
+        for layout in LAYOUTS
     }
 
 
@@ -140,6 +147,7 @@ def _make_layer(config: LayerBenchConfig, point: str) -> SegmentedConv:
         config.kernel,
         segments=Segments(point),
         order="spatial_only",
+        stride=config.stride,
     )
     return conv.to(config.device, getattr(torch, config.precision))
 
@@ -147,7 +155,7 @@ def _make_layer(config: LayerBenchConfig, point: str) -> SegmentedConv:
 def _tune(ours: Sequence[SegmentedConv], x: Tensor) -> None:
     """Find and store the fastest plan of every layer with equal segments, in both layouts."""
     for conv in ours:
-        for layout in _LAYOUTS.values() if isinstance(conv.spatial, nn.Conv2d) else ():
+        for layout in LAYOUTS.values() if isinstance(conv.spatial, nn.Conv2d) else ():
             spatial = copy.deepcopy(conv.spatial).to(memory_format=layout)  # type: ignore[call-overload]
             try:
                 tune(spatial, x.contiguous(memory_format=layout))
@@ -164,6 +172,7 @@ def _make_native_layer(config: LayerBenchConfig, ours: SegmentedConv) -> nn.Modu
         config.channels,
         config.channels,
         config.kernel,
+        stride=config.stride,
         padding=config.kernel // 2 if config.kernel % 2 else "same",
         groups=ours.segment_count,
         bias=False,
@@ -174,8 +183,8 @@ def _make_native_layer(config: LayerBenchConfig, ours: SegmentedConv) -> nn.Modu
 
 def _step(conv: nn.Module, x: Tensor, layout: str, plan: PlanName, forward_only: bool) -> _Step:
     """Make a step of a copy of a layer, with all tensors in a memory layout, and take it once."""
-    conv = copy.deepcopy(conv).to(memory_format=_LAYOUTS[layout])  # type: ignore[call-overload]
-    x = x.contiguous(memory_format=_LAYOUTS[layout])
+    conv = copy.deepcopy(conv).to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
+    x = x.contiguous(memory_format=LAYOUTS[layout])
     images = x.detach().requires_grad_()
     differentiated = (images, *conv.parameters())
 
@@ -205,16 +214,16 @@ def _make_row(
     ceiling: Ceilings,
     x: Tensor,
 ) -> dict[str, Any]:
-    layout = min(_LAYOUTS, key=lambda name: times["ours", name].median)
-    best_layout = min(_LAYOUTS, key=lambda name: times["native", name].median)
+    layout = min(LAYOUTS, key=lambda name: times["ours", name].median)
+    best_layout = min(LAYOUTS, key=lambda name: times["native", name].median)
     timing = times["ours", layout]
     sizes = conv.segments.sizes(config.channels)
     weights = config.kernel**2 * sum(size * size for size in sizes)
-    macs = weights * config.size**2  # for one image
+    outputs = math.ceil(config.size / config.stride) ** 2  # positions
+    macs = weights * outputs  # for one image
     passes = 1 if config.forward_only else 3
-    allowed = roofline_seconds(
-        ceiling, passes, config.batch * macs, 2 * x.numel() + weights, x.element_size()
-    )
+    elements = x.numel() + config.batch * config.channels * outputs + weights
+    allowed = roofline_seconds(ceiling, passes, config.batch * macs, elements, x.element_size())
     native, best = times["native", "contiguous"], times["native", best_layout]
     return {
         "segments": point,
@@ -225,7 +234,7 @@ def _make_row(
         "gflops": passes * 2 * config.batch * macs / timing.median / 1e9,
         "allowed_ms": 1000 * allowed,
         "roofline": allowed / timing.median,
-        "plan": _plan_of(config, conv, x, layout),
+        "plan": name_plan(config, conv, x, layout),
         "layout": layout,
         "native": "nn.Conv2d" if isinstance(conv.spatial, nn.Conv2d) else "grouped runs",
         **_milliseconds("default_ms", native),
@@ -242,10 +251,10 @@ def _milliseconds(name: str, timing: Timing) -> dict[str, float]:
     return interval_columns(name, 1000 * timing.median, (1000 * low, 1000 * high))
 
 
-def _plan_of(config: LayerBenchConfig, conv: SegmentedConv, x: Tensor, layout: str) -> str:
+def name_plan(config: LayerBenchConfig, conv: SegmentedConv, x: Tensor, layout: str) -> str:
     """The plan of our layer in a layout; uneven segments run in a kernel together or natively."""
     parts = conv.spatial.convs if isinstance(conv.spatial, UnevenConv2d) else [conv.spatial]
-    x = x.contiguous(memory_format=_LAYOUTS[layout])
+    x = x.contiguous(memory_format=LAYOUTS[layout])
     with using_plan(config.plan):
         plans = {str(plan_of(part, x)) for part in parts}  # type: ignore[arg-type]
     return plans.pop() if plans == {"kernel"} or len(parts) == 1 else "native"

@@ -22,19 +22,32 @@ from spectrum.bench.config import (
     NetworkCase,
     StudyBenchConfig,
 )
-from spectrum.bench.figures import figure_of_layer, figure_of_networks, figure_of_study
+from spectrum.bench.figures import (
+    figure_of_layer,
+    figure_of_networks,
+    figure_of_shapes,
+    figure_of_study,
+)
 from spectrum.bench.layer import bench_layer
 from spectrum.bench.machine import benchmark_settings, describe_machine
 from spectrum.bench.network import bench_networks
+from spectrum.bench.shapes import bench_shapes, compare_best, read_shapes
 from spectrum.bench.study import bench_study, compare_accuracy, speedup
 from spectrum.bench.summary import (
     SETTINGS,
     geometric_means,
+    means_over_shapes,
     slowest_uneven_point,
     time_increases,
     varied_settings,
 )
-from spectrum.bench.tables import format_number, layer_table, network_table, study_table
+from spectrum.bench.tables import (
+    format_number,
+    layer_table,
+    network_table,
+    shape_table,
+    study_table,
+)
 from spectrum.costs.timing import checked_device
 from spectrum.errors import counted
 from spectrum.files import write_atomic
@@ -116,6 +129,47 @@ def run_layer(bench: LayerBenchConfig) -> None:
         f"{format_number(bandwidth / 1e9)} GB/s"
     )
     _print([title, machine, limits], layer_table(rows), remarks, bench.folder / "layer")
+
+
+def run_shapes(bench: LayerBenchConfig) -> None:
+    """Time the layers of a file along the dial, and write ``shapes.csv`` and ``shapes.png``.
+
+    Raises:
+        FieldError: the file holds no shapes, this machine doesn't have the device, or the folder
+            can't be written.
+    """
+    checked_device(bench.device)
+    shapes = read_shapes(bench)
+    prepare_folder("out", bench.folder)
+    with (
+        benchmark_settings(bench.threads),
+        _show_status(f"timing {counted(len(shapes), 'shape')}", bench.seconds),
+    ):
+        machine = describe_machine(bench.device)
+        rows = bench_shapes(shapes)
+    best = compare_best(rows)
+    means = means_over_shapes(best)
+    narrow = (
+        ""
+        if math.isnan(means["narrow"])
+        else f", {means['narrow']:.2f}x at 2 to 7 channels per segment and stride 1"
+    )
+    remarks = [
+        "geometric means of the library's time over ours, each in its better layout: "
+        f"{means['training']:.2f}x in training, {means['inference']:.2f}x in inference{narrow}",
+        f"* slower than the library in the same layout: {rows['slower'].sum()} of {len(rows)}",
+        *(
+            f"  {row.channels} channels, {row.size}x{row.size}, batch {row.batch}, {row.kernel}x"
+            f"{row.kernel}, stride {row.stride}, {row.mode}, {row.layout}, {row.segments} "
+            f"({row.plan}): {row.ratio:.2f}x"
+            for row in rows[rows["slower"]].itertuples()
+        ),
+    ]
+    title = f"{counted(len(shapes), 'convolution')} along the dial, {bench.precision}"
+    common = {"machine": machine, "device": bench.device, "precision": bench.precision}
+    figure = figure_of_shapes(best, f"{title}; {machine}")
+    _write(bench.folder / "shapes", rows, common, figure)
+    _print([title, machine], shape_table(rows, best), remarks, bench.folder / "shapes")
 
 
 def run_network(bench: NetworkBenchConfig, typed: Sequence[NetworkCase]) -> None:

@@ -43,6 +43,24 @@ def geometric_means(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def means_over_shapes(best: pd.DataFrame) -> dict[str, float]:
+    """The geometric means of the library's times over ours, each in its better layout.
+
+    Args:
+        best: the rows of ``compare_best``.
+
+    Returns:
+        The means over all layers in training and in inference, and ``"narrow"``: over those with 2
+        to 7 channels per segment and stride 1, in both; NaN where there are none.
+    """
+    narrow = best["channels_per_segment"].isin(NARROW) & (best["stride"] == 1)
+    groups = {mode: best["mode"] == mode for mode in ("training", "inference")} | {"narrow": narrow}
+    return {
+        name: float(stats.gmean(best.loc[chosen, "ratio"])) if chosen.any() else math.nan
+        for name, chosen in groups.items()
+    }
+
+
 def time_increases(rows: pd.DataFrame) -> list[tuple[str, str, float]]:
     """Where the time rises by more than 10% from one point to the next though the MACs fall.
 

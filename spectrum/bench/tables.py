@@ -9,6 +9,7 @@ import pandas as pd
 import rich.table
 
 from spectrum.analysis.labels import format_count
+from spectrum.bench.config import SHAPE
 from spectrum.bench.summary import varied_settings
 from spectrum.report.tables import Column, Table, as_rich, make_cells
 
@@ -36,6 +37,37 @@ def layer_table(rows: pd.DataFrame) -> rich.table.Table:
         _numbers("ratio to\ndefault", rows["ratio_default"], "{:.2f}x".format),
         _numbers("ratio to\nbest", rows["ratio_best"], "{:.2f}x".format),
         _interval(rows, "ratio_best", "{:.2f}".format),
+    )
+
+
+def shape_table(rows: pd.DataFrame, best: pd.DataFrame) -> rich.table.Table:
+    """The library's times over ours, one line per shape and mode, one column per point.
+
+    Args:
+        rows: the rows of ``bench_shapes``; points that are slower in a layout are marked.
+        best: the rows of ``compare_best``, which are shown.
+    """
+    lines = [*SHAPE, "mode"]
+    points = [*dict.fromkeys(rows["segments"])]
+    ratios = best.pivot(index=lines, columns="segments", values="ratio")
+    slower = rows.pivot_table(index=lines, columns="segments", values="slower", aggfunc="any")
+    shapes = pd.MultiIndex.from_frame(best[lines].drop_duplicates())
+    ratios, slower = (table.reindex(index=shapes, columns=points) for table in (ratios, slower))
+    return _render(
+        *(
+            Column(name, make_cells(shapes.get_level_values(name)), is_number=True)
+            for name in SHAPE
+        ),
+        Column("mode", make_cells(shapes.get_level_values("mode"))),
+        *(
+            _numbers(
+                point,
+                ratios[point].reset_index(drop=True),
+                lambda ratio: "" if math.isnan(ratio) else f"{ratio:.2f}",
+                ["*" if mark is True else "" for mark in slower[point]],
+            )
+            for point in points
+        ),
     )
 
 
