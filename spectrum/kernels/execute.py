@@ -26,23 +26,21 @@ def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
     Returns:
         (N, C_out, H', W'), or None where torch's own convolution is to run.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return None
-    if len(convs) == 1 and convs[0].groups == 1:
+    plan = plan_of(convs[0], x)
+    if plan == "native" or any(plan_of(conv, x) != plan for conv in convs[1:]):
         return None
-    plans = {plan_of(conv, x) for conv in convs}
-    if plans == {"kernel"}:
-        if _is_depthwise(convs, x) and not torch.is_grad_enabled():
-            return None  # the depthwise kernel has a backward pass only
+    if plan == "kernel":
         try:
             return _run_kernel(convs, x)
         except KernelMissing:
             return None
-    if len(convs) > 1 or plans == {"native"}:
+    if len(convs) > 1:
         return None
     conv = convs[0]
     weight, groups = conv.weight, conv.groups
-    if plans == {"merged"}:
+    if plan == "merged":
         weight, groups = _merged_weight(weight, conv), groups // merge_factor(conv)
         return F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, groups)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -61,8 +59,9 @@ def pointwise_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
         (N, C_out, H, W), or None where torch's own convolution is to run.
     """
     if not (
-        can_use_kernel(conv, nn.Conv2d, x)
+        type(x) is Tensor
         and autocast_type(x) == torch.bfloat16
+        and can_use_kernel(conv, nn.Conv2d, x)
         and channels_last(x) is True
         and has_avx512()
     ):

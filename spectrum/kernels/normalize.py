@@ -52,8 +52,10 @@ def normalize(norm: nn.BatchNorm2d, x: Tensor, relu: bool) -> Tensor | None:
 def _can_normalize(norm: nn.BatchNorm2d, x: Tensor) -> bool:
     """Whether the kernels compute this layer for this input, and are faster than torch."""
     return (
-        can_use_kernel(norm, type(norm), x)
+        type(x) is Tensor
+        and torch._C._get_tracing_state() is None  # while tracing, sizes are tensors
         and x.numel() >= _MIN_VALUES
+        and can_use_kernel(norm, type(norm), x)
         and channels_last(x) is True
         and norm.weight is not None
         and norm.weight.dtype == torch.float32

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from spectrum.errors import FieldError, first_field_error
 from spectrum.files import cache_folder, read_checked_json, write_checked_json
+from spectrum.kernels.availability import has_given_up
 from spectrum.kernels.eligibility import (
     TYPES,
     autocast_type,
@@ -79,6 +80,8 @@ _TABLE: dict[tuple[torch.dtype, bool | None], tuple[tuple[int, int, Plan], ...]]
 MERGED_WIDTH = 16
 """The most channels of a block of merged segments."""
 
+_MOST_DECISIONS = 10_000  # that are remembered
+_decisions: dict[tuple[object, ...], Plan] = {}
 _requested: ContextVar[Plan | Literal["auto"]] = ContextVar("plan", default="auto")
 
 
@@ -112,14 +115,48 @@ def plan_of(conv: nn.Conv2d, x: Tensor) -> Plan:
         conv: a grouped convolution, as ``SegmentedConv.spatial`` is.
         x: its input, (N, C, H, W).
     """
+    plan = _decide(conv, x)
+    return plan if plan == "native" or _is_eligible(conv, x) else "native"
+
+
+def _decide(conv: nn.Conv2d, x: Tensor) -> Plan:
+    """The plan for such layers and inputs where they are called in a plain way.
+
+    It is chosen once and then looked up, because small layers take no longer than the choice does.
+    """
+    if conv.groups == 1 or type(x) is not Tensor or not x.is_cpu or x.layout != torch.strided:
+        return "native"
+    key = (
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        conv.groups,
+        conv.padding_mode,
+        x.shape,
+        x.stride(),
+        autocast_type(x),
+        torch.is_grad_enabled(),
+        torch.get_num_threads(),
+        has_given_up(),
+        _requested.get(),
+    )
+    plan = _decisions.get(key)
+    if plan is None:
+        if len(_decisions) >= _MOST_DECISIONS:
+            _decisions.clear()
+        plan = _decisions[key] = _choose(conv, x)
+    return plan
+
+
+def _choose(conv: nn.Conv2d, x: Tensor) -> Plan:
     requested = _requested.get()
-    if requested == "native" or not _is_eligible(conv, x):
+    if x.dim() != 4 or autocast_type(x) not in TYPES or channels_last(x) is None:
         return "native"
     wanted = _wanted_plans(conv, x) if requested == "auto" else [requested]
-    for plan in wanted:
-        if _is_possible(plan, conv, x):
-            return plan
-    return "native"
+    return next((plan for plan in wanted if _is_possible(plan, conv, x)), "native")
 
 
 def _wanted_plans(conv: nn.Conv2d, x: Tensor) -> Iterator[Plan]:
@@ -146,10 +183,10 @@ def merge_factor(conv: nn.Conv2d) -> int:
 
 
 def _is_eligible(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether the types, the layout and the way of the call allow any plan but the native one."""
+    """Whether the types and the way of the call allow any plan but the native one."""
     dtype = conv.weight.dtype
     types_fit = dtype in TYPES if torch.is_autocast_enabled("cpu") else dtype == x.dtype
-    return types_fit and can_use_kernel(conv, nn.Conv2d, x) and channels_last(x) is not None
+    return types_fit and can_use_kernel(conv, nn.Conv2d, x)
 
 
 def _is_possible(plan: Plan, conv: nn.Conv2d, x: Tensor) -> bool:
@@ -162,7 +199,10 @@ def _is_possible(plan: Plan, conv: nn.Conv2d, x: Tensor) -> bool:
 
 
 def _has_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether a kernel computes it: odd kernel size, stride 1, padding that keeps the size."""
+    """Whether a kernel computes it: odd kernel size, stride 1, padding that keeps the size.
+
+    The depthwise kernel of channels_last is 3x3 only, and has a backward pass only.
+    """
     keeps_size = all(
         k % 2 == 1 and s == 1 and p == d * (k // 2)
         for k, s, p, d in zip(
@@ -172,8 +212,9 @@ def _has_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
     has_kernel = (
         keeps_size and conv.padding_mode == "zeros" and conv.in_channels == conv.out_channels
     )
-    if conv.in_channels == conv.groups and channels_last(x):  # the depthwise kernel is 3x3 only
-        has_kernel = has_kernel and conv.kernel_size == (3, 3) and conv.dilation == (1, 1)
+    if conv.in_channels == conv.groups and channels_last(x):
+        is_3x3 = conv.kernel_size == (3, 3) and conv.dilation == (1, 1)
+        has_kernel = has_kernel and is_3x3 and torch.is_grad_enabled()
     return has_kernel and can_run_kernels()
 
 
@@ -188,9 +229,15 @@ def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: Plan) -> None:
         raise OSError("there is no cache folder to keep plans in")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        _tuned_plans.cache_clear()  # another process may have stored some
+        forget_plans()  # another process may have stored some
         write_checked_json(path, _tuned_plans() | {_tuned_key(conv, x): plan})
+    forget_plans()
+
+
+def forget_plans() -> None:
+    """Forget what was decided and read, so that stored plans are read again."""
     _tuned_plans.cache_clear()
+    _decisions.clear()
 
 
 def _tuned_plan(conv: nn.Conv2d, x: Tensor) -> Plan | None:

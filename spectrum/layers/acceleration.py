@@ -19,12 +19,11 @@ except ImportError:  # the package may be left out
 def convolve(spatial: nn.Conv2d | UnevenConv2d, x: Tensor) -> Tensor:
     """Compute ``spatial(x)``: (N, C_in, H, W) to (N, C_out, H', W')."""
     y = None
-    if (
-        isinstance(x, Tensor)
-        and kernels is not None
-        and (isinstance(spatial, nn.Conv2d) or kernels.can_use_kernel(spatial, UnevenConv2d, x))
-    ):
-        y = kernels.convolve(plain_convs(spatial), x)
+    if kernels is not None and type(x) is Tensor:
+        if isinstance(spatial, nn.Conv2d):
+            y = kernels.convolve((spatial,), x)
+        elif kernels.can_use_kernel(spatial, UnevenConv2d, x):
+            y = kernels.convolve(plain_convs(spatial), x)
     return spatial(x) if y is None else y
 
 

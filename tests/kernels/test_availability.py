@@ -19,7 +19,7 @@ from spectrum.kernels import (
     tiles,
     time_plans,
 )
-from spectrum.kernels.plans import using_plan
+from spectrum.kernels.plans import forget_plans, using_plan
 from spectrum.layers import BatchNormReLU
 
 ERRORS = [ImportError("no LLVM"), TypeError("two\nlines"), MemoryError(), OSError(28, "full")]
@@ -28,6 +28,7 @@ ERRORS = [ImportError("no LLVM"), TypeError("two\nlines"), MemoryError(), OSErro
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(availability, "_failures", [])
+    forget_plans()
     eligibility._can_import.cache_clear()
     for compile_one in (
         compiled.compile_kernel,

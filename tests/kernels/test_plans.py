@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from spectrum import SegmentedConv, count_costs
-from spectrum.kernels import PLANS, plan_of, using_plan
-from spectrum.kernels.plans import merge_factor
+from spectrum.kernels import PLANS, plan_of, plans, using_plan
+from spectrum.kernels.plans import forget_plans, merge_factor
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
@@ -207,6 +207,57 @@ def test_hooks_are_called() -> None:
     nn.utils.parametrizations.weight_norm(layer.spatial)
     x = torch.randn(2, 12, 6, 6)
     assert plan_of(layer.spatial, x) == "native"  # type: ignore[arg-type]
+
+
+def _operators(layer: nn.Module, x: Tensor) -> list[str]:
+    """The names of torch's operators in a forward and a backward pass, in order."""
+    with torch.autograd.profiler.profile() as profile:
+        layer(x).sum().backward()
+    return [event.name for event in profile.function_events]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("segments", [1, 4, "C"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_native_plan_calls_the_operators_of_conv2d(
+    stride: int, segments: object, layout: torch.memory_format
+) -> None:
+    layer = _layer(8, segments, stride=stride)
+    plain = nn.Conv2d(8, 8, 3, stride=stride, padding=1, groups=layer.segment_count, bias=False)
+    x = torch.randn(2, 8, 7, 7).to(memory_format=layout)
+    with using_plan("native"):
+        assert _operators(layer, x) == _operators(plain, x)
+
+
+def test_what_was_decided_in_a_special_call_holds_for_that_call_alone() -> None:
+    layer, x = _layer(12, 6), torch.randn(2, 12, 6, 6)
+    forget_plans()
+    with using_plan("kernel"):
+        handle = layer.spatial.register_forward_hook(lambda *_: None)
+        assert plan_of(layer.spatial, x) == "native"  # type: ignore[arg-type]
+        handle.remove()
+        assert plan_of(layer.spatial, x) == "kernel"  # type: ignore[arg-type]
+        layer.spatial.register_forward_hook(lambda *_: None)
+        assert plan_of(layer.spatial, x) == "native"  # type: ignore[arg-type]
+
+
+def test_a_plan_is_chosen_once_for_each_kind_of_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[Tensor] = []
+    choose = plans._choose
+    monkeypatch.setattr(plans, "_choose", lambda conv, x: chosen.append(x) or choose(conv, x))
+    forget_plans()
+    layer, x = _layer(12, 6), torch.randn(2, 12, 6, 6)
+    for _ in range(3):
+        layer(x)
+    assert len(chosen) == 1
+    with torch.no_grad():
+        layer(x)
+    layer(x[:1])
+    layer(x.to(memory_format=torch.channels_last))
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(x)
+    _layer(12, 3)(x)
+    assert len(chosen) == 6
 
 
 def test_the_merge_factor_divides_the_segments() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spectrum import SegmentedConv
 from spectrum.kernels import plan_of
-from spectrum.kernels.plans import _tuned_plans, save_tuned_plan
+from spectrum.kernels.plans import _tuned_plans, forget_plans, save_tuned_plan
 from spectrum.kernels.tune import time_plans, tune
 from tests.damage import damaged
 
@@ -19,9 +19,9 @@ from tests.damage import damaged
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    _tuned_plans.cache_clear()
+    forget_plans()
     yield tmp_path / "spectrum"
-    _tuned_plans.cache_clear()
+    forget_plans()
 
 
 LAYER = SegmentedConv(24, 24, segments=6, order="spatial_only")
@@ -32,7 +32,7 @@ X = torch.randn(2, 24, 9, 9)
 def test_the_fastest_plan_is_stored_and_used(cache_folder: Path) -> None:
     fastest = tune(CONV, X, seconds=0)  # type: ignore[arg-type]
     assert list(_tuned_plans().values()) == [fastest]
-    _tuned_plans.cache_clear()  # as in another process
+    forget_plans()  # as in another process
     assert plan_of(CONV, X) == fastest  # type: ignore[arg-type]
     assert CONV.weight.grad is None
     for other in ("merged", "relaid", "native", "kernel"):
@@ -52,12 +52,12 @@ def test_damage_to_the_stored_plans_changes_only_time(
     cache_folder: Path, data: st.DataObject
 ) -> None:
     (cache_folder / "plans.json").unlink(missing_ok=True)  # of the example before
-    _tuned_plans.cache_clear()
+    forget_plans()
     expected = plan_of(CONV, X)  # type: ignore[arg-type]
     for plan, x in (("merged", X), ("relaid", X[:1])):
         save_tuned_plan(CONV, x, plan)  # type: ignore[arg-type]
     with damaged(data, cache_folder / "plans.json"):
-        _tuned_plans.cache_clear()
+        forget_plans()
         assert plan_of(CONV, X) in (expected, "merged")  # type: ignore[arg-type]
 
 
@@ -69,7 +69,7 @@ def test_foreign_plans_are_ignored_with_one_line(
     cache_folder.mkdir()
     path = cache_folder / "plans.json"
     path.write_text(json.dumps(content))
-    _tuned_plans.cache_clear()
+    forget_plans()
     for _ in range(2):
         assert plan_of(CONV, X) == expected  # type: ignore[arg-type]
     (line,) = caplog.messages
@@ -85,5 +85,5 @@ def test_plans_that_were_stored_without_a_checksum_are_used(cache_folder: Path) 
     plans = json.loads(path.read_text())
     del plans["sha256"]
     path.write_text(json.dumps(plans))
-    _tuned_plans.cache_clear()
+    forget_plans()
     assert plan_of(CONV, X) == "relaid"  # type: ignore[arg-type]
