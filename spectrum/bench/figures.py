@@ -35,6 +35,10 @@ _CURVES = (
     ("default_ms", "the library's, default layout", "--"),
     ("channels_last_ms", "the library's, channels_last", "--"),
 )
+_LIMITS = (
+    ("arithmetic_ms", "the least that arithmetic allows", ":"),
+    ("memory_ms", "the least that memory allows", "-."),
+)
 _LIMIT_COLOUR = "0.45"
 _AXIS_FACTOR = 1.5  # by which logarithmic axes extend beyond the points on both sides
 
@@ -62,16 +66,18 @@ def figure_of_layer(rows: pd.DataFrame, title: str) -> Figure:
             label=name,
             index=i,
         )
-    ax.plot(
-        rows["macs"],
-        rows["allowed_ms"],
-        color=_LIMIT_COLOUR,
-        linestyle=":",
-        linewidth=1.6,
-        label="the least that the roofline allows",
-    )
+    for column, name, line in _LIMITS:
+        ax.plot(
+            rows["macs"],
+            rows[column],
+            color=_LIMIT_COLOUR,
+            linestyle=line,
+            linewidth=1.6,
+            label=name,
+        )
     highest = rows[[f"{column}_high" for column, _, _ in _CURVES]].to_numpy().max()
     ax.set_xlim(rows["macs"].min() / _AXIS_FACTOR, rows["macs"].max() * _AXIS_FACTOR)
+    # The lower of the two limits may be far below all times.
     ax.set_ylim(rows["allowed_ms"].min() / _AXIS_FACTOR, highest * _AXIS_FACTOR)
     _plain_numbers(ax.xaxis, lambda value: format_count(value, digits=3))
     _plain_numbers(ax.yaxis, "{:g}".format)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spectrum.bench.config import LayerBenchConfig, PlanName
 from spectrum.bench.machine import name_batch_if_memory_runs_out
-from spectrum.bench.roofline import Ceilings, make_probes, measured_ceilings, roofline_seconds
+from spectrum.bench.roofline import Ceilings, make_probes, measured_ceilings, roofline_limits
 from spectrum.bench.summary import interval_columns
 from spectrum.costs.timing import Timing, ratio, time_interleaved
 from spectrum.errors import FieldError
@@ -223,7 +223,8 @@ def _make_row(
     macs = weights * outputs  # for one image
     passes = 1 if config.forward_only else 3
     elements = x.numel() + config.batch * config.channels * outputs + weights
-    allowed = roofline_seconds(ceiling, passes, config.batch * macs, elements, x.element_size())
+    limits = roofline_limits(ceiling, passes, config.batch * macs, elements, x.element_size())
+    allowed = max(limits)
     native, best = times["native", "contiguous"], times["native", best_layout]
     return {
         "segments": point,
@@ -232,6 +233,8 @@ def _make_row(
         "macs": macs,
         **_milliseconds("ms", timing),
         "gflops": passes * 2 * config.batch * macs / timing.median / 1e9,
+        "arithmetic_ms": 1000 * limits.arithmetic,
+        "memory_ms": 1000 * limits.memory,
         "allowed_ms": 1000 * allowed,
         "roofline": allowed / timing.median,
         "plan": name_plan(config, conv, x, layout),

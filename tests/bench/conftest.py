@@ -23,9 +23,10 @@ Bench = Callable[..., Result]
 
 @pytest.fixture
 def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure the ceilings with small matrices and buffers, since their values don't matter."""
+    """Measure the ceilings with small tensors, since their values don't matter."""
     monkeypatch.setattr(roofline, "_SIDES", {"cpu": (32, 64)})
     monkeypatch.setattr(roofline, "_BUFFERS", (2**16,))
+    monkeypatch.setattr(roofline, "_CONVOLUTIONS", {"cpu": ((4, 5),)})
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def layer_rows(*points: tuple[str, int, float]) -> pd.DataFrame:
     """Made-up points: segments, multiply-adds, milliseconds; the library takes 3 and 2 times."""
     rows = [
         {"segments": point, "macs": macs, "allowed_ms": 0.1 * ms}
+        | {"arithmetic_ms": 0.1 * ms, "memory_ms": 0.05 * ms}
         | {
             f"{name}{end}": times * ms * by
             for name, times in (("ms", 1), ("default_ms", 3), ("channels_last_ms", 2))
@@ -70,15 +71,17 @@ def test_a_layers_time_is_drawn_with_the_librarys_and_the_roofline() -> None:
     assert last == ([8, 32, 64], [1, 2, 8])
     ax = figure.axes[0]
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    floor = [line for line in ax.lines if line.get_linestyle() == ":"]
-    assert [list(line.get_ydata()) for line in floor] == [[0.05, 0.1, 0.4]]  # type: ignore[arg-type]
+    for style, floor in ((":", [0.05, 0.1, 0.4]), ("-.", [0.025, 0.05, 0.2])):
+        (line,) = [line for line in ax.lines if line.get_linestyle() == style]
+        assert list(line.get_ydata()) == floor  # type: ignore[arg-type]
     assert {text.get_text() for text in ax.texts} == {"1", "2", "C"}
     legend = {text.get_text() for text in figure.legends[0].get_texts()}
     assert legend == {
         "this project's layer",
         "the library's, default layout",
         "the library's, channels_last",
-        "the least that the roofline allows",
+        "the least that arithmetic allows",
+        "the least that memory allows",
     }
 
 

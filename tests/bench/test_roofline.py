@@ -12,7 +12,7 @@ from spectrum.bench.roofline import (
     Probe,
     make_probes,
     measured_ceilings,
-    roofline_seconds,
+    roofline_limits,
 )
 from spectrum.costs.timing import Timing
 
@@ -32,22 +32,31 @@ def test_ceilings_are_the_best_rates_by_the_median_of_each_probe() -> None:
     assert measured_ceilings(probes, before, after) == Ceilings(4000 / 9, 30)
 
 
-def test_each_pass_takes_the_longer_of_computing_and_moving_data() -> None:
+def test_arithmetic_and_memory_each_allow_a_least_time() -> None:
     ceiling = Ceilings(flops=100, bandwidth=10)
-    assert roofline_seconds(ceiling, passes=1, macs=250, elements=1, element_size=4) == 5
-    assert roofline_seconds(ceiling, passes=1, macs=1, elements=10, element_size=3) == 3
-    assert roofline_seconds(ceiling, passes=3, macs=1, elements=10, element_size=3) == 9
+    limits = roofline_limits(ceiling, passes=1, macs=250, elements=1, element_size=4)
+    assert limits == (5, 0.4)
+    limits = roofline_limits(ceiling, passes=3, macs=5, elements=10, element_size=3)
+    assert limits == (pytest.approx(0.3), 9)
 
 
 def test_probes_compute_and_move_what_they_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spectrum.bench.roofline._SIDES", {"cpu": (16,)})
     monkeypatch.setattr("spectrum.bench.roofline._BUFFERS", (2**22,))
+    monkeypatch.setattr("spectrum.bench.roofline._CONVOLUTIONS", {"cpu": ((4, 5),)})
     probes = make_probes("cpu", torch.bfloat16, 2**21)
     product = probes.pop("multiply 16")
     assert (product.flops, product.bytes_moved) == (2 * 16**3, 0)
     out = product.call()
     assert isinstance(out, torch.Tensor)
     assert (out.shape, out.dtype) == ((16, 16), torch.bfloat16)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        convolution = probes.pop(f"convolve 4 5 {layout}")
+        assert (convolution.flops, convolution.bytes_moved) == (2 * 8 * 16 * 9 * 25, 0)
+        out = convolution.call()
+        assert isinstance(out, torch.Tensor)
+        assert (out.shape, out.dtype) == ((8, 4, 5, 5), torch.bfloat16)
+        assert out.is_contiguous(memory_format=layout)
     for name, probe in probes.items():
         kind, size = name.split()
         bytes_moved = probe.call()
