@@ -31,6 +31,7 @@ from spectrum.bench.figures import (
 from spectrum.bench.layer import bench_layer
 from spectrum.bench.machine import benchmark_settings, describe_machine
 from spectrum.bench.network import bench_networks
+from spectrum.bench.overhead import measure_overhead
 from spectrum.bench.shapes import bench_shapes, compare_best, read_shapes
 from spectrum.bench.study import bench_study, compare_accuracy, speedup
 from spectrum.bench.summary import (
@@ -70,6 +71,7 @@ def run_layer(bench: LayerBenchConfig) -> None:
         _show_status(f"timing {counted(len(bench.points), 'point')}", bench.seconds),
     ):
         machine = describe_machine(bench.device)
+        overhead = measure_overhead()
         times = bench_layer(bench)
     rows, (flops, bandwidth) = times
     side = f"{bench.size}x{bench.size}"
@@ -106,6 +108,7 @@ def run_layer(bench: LayerBenchConfig) -> None:
             for before, after, longer in time_increases(rows)
         ),
     ]
+    remarks.append(f"on the CPU our layer adds {overhead:.1f} microseconds to torch's own calls")
     if len(rows) > 1 and not time_increases(rows):
         remarks.append("time rises nowhere by more than 10% as MACs fall")
     if (rows["roofline"] > 1).any():

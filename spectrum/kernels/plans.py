@@ -124,7 +124,14 @@ def _decide(conv: nn.Conv2d, x: Tensor) -> Plan:
 
     It is chosen once and then looked up, because small layers take no longer than the choice does.
     """
-    if conv.groups == 1 or type(x) is not Tensor or not x.is_cpu or x.layout != torch.strided:
+    if (
+        conv.groups == 1
+        or type(x) is not Tensor
+        or not x.is_cpu
+        or x.layout != torch.strided
+        or torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None  # while tracing, sizes are tensors
+    ):
         return "native"
     key = (
         conv.in_channels,

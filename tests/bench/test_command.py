@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,7 @@ def test_a_layer_is_printed_written_and_drawn(bench: Bench, tmp_path: Path) -> N
     assert limits.startswith("ceilings in this run: ")
     assert "geometric means of the library's time over ours: " in result.out
     assert "time rises" in result.out
+    assert re.search(r"our layer adds -?\d+\.\d microseconds to torch's own calls", result.out)
     assert "uneven segments take at most " in result.out
     assert "* nn.Conv2d has no uneven groups" in result.out
     rows = pd.read_csv(tmp_path / "bench" / "layer.csv", dtype={"segments": str})
