@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "networks": BASE | {"layers"},
     "costs": BASE | {"layers", "networks", "analysis"},
     "data": BASE,
-    "training": BASE | {"data"},
+    "training": BASE | {"layers", "data"},
     "analysis": {"data", "errors", "fields", "files", "segments"},
     "report": {"errors", "files", "segments", "analysis"},
     "report/__main__": {

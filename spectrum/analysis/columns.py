@@ -46,9 +46,9 @@ class Column(NamedTuple):
 _PRECISION = mean_average_precision()
 ORIGIN = tuple(
     Column(name, "measured", is_text=True)
-    for name in ("processor", "cpu_capability", "python", "torch", "spectrum")
+    for name in ("processor", "cpu_capability", "python", "torch", "spectrum", "plans")
 )
-"""Where a run was computed. Results that were written before these columns existed lack them."""
+"""Where and how a run was computed. Earlier results lack some or all of these columns."""
 
 ROW = (
     Column("run_id", "run", is_text=True),

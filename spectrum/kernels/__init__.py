@@ -13,7 +13,8 @@ A *plan* is one way to execute a grouped convolution:
 - ``kernel``: a compiled kernel of this package.
 
 ``plan_of`` (``plans.py``) chooses the plan for a layer and its input. ``using_plan`` overrides its
-choice. Else it takes the plan that ``tune`` has found and stored for such a layer on this machine.
+choice. Else a training keeps to the plans that it began with (``keep_plans``), also when it is
+resumed. Else it takes the plan that ``tune`` has found and stored for such a layer on this machine.
 Else, on a CPU with AVX-512, it looks the plan up in a table of measured times. Else, and wherever
 something needs to see the module itself (a hook, a trace, an export), it is ``native``.
 ``execute.py`` carries the plan out.
@@ -28,14 +29,25 @@ kernel, because Numba takes long to import.
 from spectrum.kernels.eligibility import can_use_kernel
 from spectrum.kernels.execute import convolve, pointwise_conv
 from spectrum.kernels.normalize import normalize
-from spectrum.kernels.plans import PLANS, Plan, plan_of, using_plan
+from spectrum.kernels.plans import (
+    PLANS,
+    Plan,
+    check_plans,
+    keep_plans,
+    name_plans,
+    plan_of,
+    using_plan,
+)
 from spectrum.kernels.tune import time_plans, tune
 
 __all__ = [
     "PLANS",
     "Plan",
     "can_use_kernel",
+    "check_plans",
     "convolve",
+    "keep_plans",
+    "name_plans",
     "normalize",
     "plan_of",
     "pointwise_conv",

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from filelock import FileLock
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor, nn
 
-from spectrum.errors import FieldError, first_field_error
+from spectrum.errors import FieldError
+from spectrum.fields import check_stored
 from spectrum.files import cache_folder, read_checked_json, write_checked_json
 from spectrum.kernels.availability import has_given_up
 from spectrum.kernels.eligibility import (
@@ -41,7 +43,7 @@ channels_last, runs torch's convolution and copies the output back. ``kernel`` r
 kernel of this package."""
 
 PLANS: tuple[Plan, ...] = get_args(Plan)
-_STORED = TypeAdapter(dict[str, Plan])
+_STORED = TypeAdapter(dict[str, Plan], config=ConfigDict(strict=True))
 _LOG = logging.getLogger(__name__)
 
 
@@ -80,9 +82,11 @@ _TABLE: dict[tuple[torch.dtype, bool | None], tuple[tuple[int, int, Plan], ...]]
 MERGED_WIDTH = 16
 """The most channels of a block of merged segments."""
 
+_TRAINING = "training "  # begins the descriptions of calls with gradients
 _MOST_DECISIONS = 10_000  # that are remembered
 _decisions: dict[tuple[object, ...], Plan] = {}
 _requested: ContextVar[Plan | Literal["auto"]] = ContextVar("plan", default="auto")
+_kept: ContextVar[dict[str, Plan] | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
@@ -102,6 +106,50 @@ def using_plan(plan: Plan | Literal["auto"]) -> Iterator[None]:
         yield
     finally:
         _requested.reset(token)
+
+
+@contextmanager
+def keep_plans(earlier: Mapping[str, Plan]) -> Iterator[dict[str, Plan]]:
+    """Keep to the plans of a mapping, which notes each further plan that is chosen.
+
+    A training that is resumed with the mapping of its beginning runs by the same plans, whatever
+    has been tuned since.
+
+    Args:
+        earlier: plans that were noted before.
+
+    Yields:
+        The mapping, by a description of each kind of call; within another such block, that block's.
+    """
+    outer = _kept.get()
+    kept = {} if outer is None else outer
+    kept.update(earlier)
+    token = _kept.set(kept)
+    _decisions.clear()
+    try:
+        yield kept
+    finally:
+        _kept.reset(token)
+        _decisions.clear()
+
+
+def check_plans(plans: Any) -> dict[str, Plan]:
+    """Check plans that are read back.
+
+    Raises:
+        FieldError: they aren't what ``keep_plans`` notes.
+    """
+    return check_stored(_STORED, plans)
+
+
+def name_plans(plans: Mapping[str, Plan]) -> str:
+    """How many kinds of layers were trained by each plan, such as ``"kernel 2, native 5"``.
+
+    Args:
+        plans: what ``keep_plans`` has noted. One segment, which is always ``native``, isn't noted.
+    """
+    counts = Counter(plan for call, plan in plans.items() if call.startswith(_TRAINING))
+    return ", ".join(f"{plan} {counts[plan]}" for plan in sorted(counts)) or "native"
 
 
 def plan_of(conv: nn.Conv2d, x: Tensor) -> Plan:
@@ -159,15 +207,32 @@ def _decide(conv: nn.Conv2d, x: Tensor) -> Plan:
 
 
 def _choose(conv: nn.Conv2d, x: Tensor) -> Plan:
-    requested = _requested.get()
     if x.dim() != 4 or autocast_type(x) not in TYPES or channels_last(x) is None:
         return "native"
-    wanted = _wanted_plans(conv, x) if requested == "auto" else [requested]
-    return next((plan for plan in wanted if _is_possible(plan, conv, x)), "native")
+    requested, kept = _requested.get(), _kept.get()
+    call = (_TRAINING if torch.is_grad_enabled() else "inference ") + _describe_call(conv, x)
+    if requested != "auto":
+        return requested if _is_possible(requested, conv, x) else "native"
+    wanted = _wanted_plans(conv, x, kept, call)
+    plan: Plan = next((plan for plan in wanted if _is_possible(plan, conv, x)), "native")
+    if kept is not None:
+        kept[call] = plan
+    return plan
 
 
-def _wanted_plans(conv: nn.Conv2d, x: Tensor) -> Iterator[Plan]:
-    """The plans that are likely the fastest, the first one first."""
+def _wanted_plans(
+    conv: nn.Conv2d, x: Tensor, kept: Mapping[str, Plan] | None, call: str
+) -> Iterator[Plan]:
+    """The plans that are likely the fastest, the first one first; a plan that is kept before all.
+
+    Args:
+        conv: the convolution.
+        x: its input.
+        kept: the mapping of ``keep_plans``.
+        call: the description of the call in it.
+    """
+    if kept and call in kept:
+        yield kept[call]
     tuned = _tuned_plan(conv, x)
     if tuned is not None:
         yield tuned
@@ -237,7 +302,7 @@ def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: Plan) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         forget_plans()  # another process may have stored some
-        write_checked_json(path, _tuned_plans() | {_tuned_key(conv, x): plan})
+        write_checked_json(path, _tuned_plans() | {_describe_call(conv, x): plan})
     forget_plans()
 
 
@@ -250,7 +315,7 @@ def forget_plans() -> None:
 def _tuned_plan(conv: nn.Conv2d, x: Tensor) -> Plan | None:
     """The stored plan for such a layer and input on this machine; None where there is none."""
     plans = _tuned_plans()
-    return plans.get(_tuned_key(conv, x)) if plans else None
+    return plans.get(_describe_call(conv, x)) if plans else None
 
 
 @cache
@@ -259,11 +324,11 @@ def _tuned_plans() -> dict[str, Plan]:
     path = _tuned_path()
     try:
         values = {} if path is None else read_checked_json(path, unchecked=True)
-        return _STORED.validate_python(values, strict=True)
+        return check_plans(values)
     except FileNotFoundError:
         return {}
-    except ValidationError as error:
-        _LOG.warning("the plans in %s are ignored: %s", path, first_field_error(error))
+    except FieldError as error:
+        _LOG.warning("the plans in %s are ignored: %s", path, error)
     except (OSError, ValueError) as error:
         _LOG.warning("the tuned plans are ignored: %s", error)
     return {}
@@ -274,7 +339,7 @@ def _tuned_path() -> Path | None:
     return None if folder is None else folder / "plans.json"
 
 
-def _tuned_key(conv: nn.Conv2d, x: Tensor) -> str:
+def _describe_call(conv: nn.Conv2d, x: Tensor) -> str:
     """Everything that the time of a plan depends on, as text."""
     return " ".join(
         str(part).replace(" ", "")

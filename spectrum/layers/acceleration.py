@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch.nn.functional as F
@@ -14,6 +15,21 @@ try:
     from spectrum import kernels
 except ImportError:  # the package may be left out
     kernels = None  # type: ignore[assignment]
+
+
+def keep_plans(earlier: dict[str, Any]) -> AbstractContextManager[dict[str, Any]]:
+    """Keep to plans that were noted before, and note each further one, as ``kernels`` does."""
+    return nullcontext(earlier) if kernels is None else kernels.keep_plans(earlier)
+
+
+def check_plans(plans: Any) -> dict[str, Any]:
+    """Check plans that are read back, as ``kernels`` does."""
+    return {} if kernels is None else kernels.check_plans(plans)
+
+
+def name_plans(plans: dict[str, Any]) -> str:
+    """How many kinds of layers were trained by each plan of ``keep_plans``."""
+    return "native" if kernels is None else kernels.name_plans(plans)
 
 
 def convolve(spatial: nn.Conv2d | UnevenConv2d, x: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from torch import nn
 from spectrum import __version__
 from spectrum.data import load_data
 from spectrum.errors import FieldError
+from spectrum.layers.acceleration import keep_plans, name_plans
 from spectrum.machine import device_name, is_out_of_memory
 from spectrum.networks import build, code_modules
 from spectrum.runs.config import RunConfig
@@ -119,12 +120,14 @@ def load_or_train(
 
             device_type, threads = torch.device(device).type, torch.get_num_threads()
             broadcast((run.model_dump(mode="json"), str(store.root), device_type, threads))
-            try:
-                (curve, network), metrics = train_and_test(run, store, device, record)
-            except Diverged as error:
-                result = {"status": "diverged", "error": str(error), **_environment(device)}
-                store.finish(run.id, result)
-                return result
+            with keep_plans({}) as plans:
+                try:
+                    (curve, network), metrics = train_and_test(run, store, device, record)
+                except Diverged as error:
+                    environment = _environment(device, plans)
+                    result = {"status": "diverged", "error": str(error), **environment}
+                    store.finish(run.id, result)
+                    return result
         last = curve[-1]
         result = {
             "status": "done",
@@ -139,7 +142,7 @@ def load_or_train(
             ),
             "train_seconds": last["seconds"],
             "images_per_second": last["samples"] / last["seconds"],
-            **_environment(device),
+            **_environment(device, plans),
         }
         store.finish(
             run.id,
@@ -243,8 +246,8 @@ def _locked(store: Store, run_id: str) -> Iterator[None]:
         lock.release()
 
 
-def _environment(device: str) -> dict[str, Any]:
-    """Where a result is computed: the device, threads, processes, CPU and versions."""
+def _environment(device: str, plans: dict[str, Any]) -> dict[str, Any]:
+    """Where and how a result is computed: device, threads, processes, CPU, versions and plans."""
     name = device_name(device) if torch.device(device).type == "cuda" else device
     return {
         "device": name,
@@ -255,6 +258,7 @@ def _environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "spectrum": __version__,
+        "plans": name_plans(plans),
     }
 
 

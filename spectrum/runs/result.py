@@ -45,6 +45,7 @@ class _Result(Stored):
     python: str = ""
     torch: str = ""
     spectrum: str = ""
+    plans: str = ""
 
 
 class _Done(_Result):

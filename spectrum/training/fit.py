@@ -15,6 +15,7 @@ from torch.optim.swa_utils import update_bn
 from spectrum.data import Augmentation, Dataset, Examples
 from spectrum.errors import FieldError, as_text
 from spectrum.files import as_path
+from spectrum.layers.acceleration import check_plans, keep_plans
 from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
 from spectrum.training.curve import Evaluation, check_curve
 from spectrum.training.distributed import (
@@ -73,8 +74,9 @@ def fit(
     """Train a classifier on the training split; the test split is never read.
 
     The order of the data and the random numbers of an epoch follow from ``seed`` and the epoch
-    alone. So a run that is resumed from its checkpoint ends with the same weights as one that was
-    never stopped. torch's own random state is left as it was.
+    alone, and layers are executed by the plans that the training began with. So a run that is
+    resumed from its checkpoint ends with the same weights as one that was never stopped. torch's
+    own random state is left as it was.
 
     If ``torch.distributed`` is initialised, its processes train together, each on its share of
     every batch. The result is that of one process, except for rounding and for dropout, which
@@ -132,9 +134,10 @@ def fit(
     path = as_path(checkpoint) if checkpoint else None
     saved = on_rank_zero(lambda: load_checkpoint(path)) if path else None
     partial_epoch: dict[str, Any] = {}
+    plans: dict[str, Any] = {}
     if saved is not None:
         try:
-            curve, partial_epoch = _restore(state, saved, origin, steps)
+            curve, partial_epoch, plans = _restore(state, saved, origin, steps)
         except Exception as error:  # a state of something else can raise any exception
             reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
             raise CheckpointMismatch(
@@ -146,68 +149,74 @@ def fit(
     def save(partial_epoch: dict[str, Any]) -> None:
         if path:
             progress = {"curve": curve, "unfinished": partial_epoch}
-            save_checkpoint(path, {"origin": origin, **state.state_dict(), **progress})
+            parts = {"origin": origin, "plans": plans, **state.state_dict(), **progress}
+            save_checkpoint(path, parts)
 
-    for epoch in range(len(curve) + 1, recipe.epochs + 1):
-        loss, seconds = _train_epoch(
-            state,
-            train,
-            augmentation,
-            recipe,
-            precision,
-            steps,
-            batch,
-            seed=seed * 1_000_003 + epoch,
-            partial_epoch=partial_epoch,
-            save=save if path else None,
-        )
-        partial_epoch = {}
-        if recipe.precise_bn:
-            # Averaged running statistics aren't the statistics of the averaged weights.
-            # Dropout draws random numbers here too.
-            with seeded(seed), torch.no_grad(), autocast(device, precision):
-                n = min(max(recipe.precise_bn, batch), len(train)) // batch * batch
-                own = _own_share(torch.arange(n).view(-1, batch))
-                batches = train.batches(batch // world_size(), own, augmentation, seed)
-                images_only = (images for images, _ in batches)
-                update_bn(images_only, state.eval_network)
-            if recipe.batch_norm == "local":
-                average_buffers(state.eval_network)
-        metrics = evaluate(
-            state.eval_network,
-            validation,
-            precision=precision,
-            class_weights=dataset.class_weights,
-            map_at=dataset.map_at,
-        )
-        line = {
-            "epoch": epoch,
-            "samples": epoch * steps * batch,
-            "lr": float(state.schedule.get_last_lr()[0]),
-            "train_loss": loss,
-            "val_loss": metrics.loss,
-            "val_top1": metrics.top1,
-            **({} if metrics.map is None else {"val_map": metrics.map}),
-            "seconds": seconds + (curve[-1]["seconds"] if curve else 0.0),
-        }
-        for split, value in (("training", loss), ("validation", metrics.loss)):
-            if not math.isfinite(value):
-                raise Diverged(f"{split} loss is {value} in epoch {epoch} of {recipe.epochs}")
-        curve.append(line)
+    with keep_plans(plans) as plans:
+        for epoch in range(len(curve) + 1, recipe.epochs + 1):
+            loss, seconds = _train_epoch(
+                state,
+                train,
+                augmentation,
+                recipe,
+                precision,
+                steps,
+                batch,
+                seed=seed * 1_000_003 + epoch,
+                partial_epoch=partial_epoch,
+                save=save if path else None,
+            )
+            partial_epoch = {}
+            if recipe.precise_bn:
+                # Averaged running statistics aren't the statistics of the averaged weights.
+                # Dropout draws random numbers here too.
+                with seeded(seed), torch.no_grad(), autocast(device, precision):
+                    n = min(max(recipe.precise_bn, batch), len(train)) // batch * batch
+                    own = _own_share(torch.arange(n).view(-1, batch))
+                    batches = train.batches(batch // world_size(), own, augmentation, seed)
+                    images_only = (images for images, _ in batches)
+                    update_bn(images_only, state.eval_network)
+                if recipe.batch_norm == "local":
+                    average_buffers(state.eval_network)
+            metrics = evaluate(
+                state.eval_network,
+                validation,
+                precision=precision,
+                class_weights=dataset.class_weights,
+                map_at=dataset.map_at,
+            )
+            line = {
+                "epoch": epoch,
+                "samples": epoch * steps * batch,
+                "lr": float(state.schedule.get_last_lr()[0]),
+                "train_loss": loss,
+                "val_loss": metrics.loss,
+                "val_top1": metrics.top1,
+                **({} if metrics.map is None else {"val_map": metrics.map}),
+                "seconds": seconds + (curve[-1]["seconds"] if curve else 0.0),
+            }
+            for split, value in (("training", loss), ("validation", metrics.loss)):
+                if not math.isfinite(value):
+                    raise Diverged(f"{split} loss is {value} in epoch {epoch} of {recipe.epochs}")
+            curve.append(line)
 
-        def finish_epoch(line: Evaluation = line) -> None:
-            save({})
-            if on_evaluation:
-                on_evaluation(line)
+            def finish_epoch(line: Evaluation = line) -> None:
+                save({})
+                if on_evaluation:
+                    on_evaluation(line)
 
-        on_rank_zero(finish_epoch)
+            on_rank_zero(finish_epoch)
     return FitResult(curve, state.eval_network)
 
 
 def _restore(
     state: TrainState, saved: dict[str, Any], origin: dict[str, Any], steps: int
-) -> tuple[list[Evaluation], dict[str, Any]]:
-    """Restore the state of a checkpoint; returns the learning curve and the unfinished epoch."""
+) -> tuple[list[Evaluation], dict[str, Any], dict[str, Any]]:
+    """Restore the state of a checkpoint.
+
+    Returns:
+        The learning curve, the unfinished epoch, and the plans by which layers were executed.
+    """
     saved_origin = saved["origin"]
     recipe = Recipe(**saved_origin["recipe"]).model_dump()  # with fields added since
     found, expected = {**saved_origin, **recipe}, {**origin, **origin["recipe"]}
@@ -220,8 +229,9 @@ def _restore(
         raise FieldError("epochs", len(curve), f"must be at most {origin['recipe']['epochs']}")
     if unfinished and not (0 < unfinished["step"] < steps and unfinished["seconds"] >= 0):
         raise FieldError("step", unfinished["step"], f"must be in 1..{steps - 1}")
+    plans = check_plans(saved.get("plans", {}))  # earlier checkpoints have none
     state.load_state_dict(saved)
-    return curve, unfinished
+    return curve, unfinished, plans
 
 
 def check_recipe(recipe: Recipe, dataset: Dataset) -> tuple[Augmentation, int]:
