@@ -14,7 +14,9 @@ from spectrum.fields import Config, Facts, UserPath
 from spectrum.segments import Segments, format_setting, parse_points
 
 Layout: TypeAlias = Literal["contiguous", "channels_last"]
-PlanName: TypeAlias = Literal["auto", "native", "merged", "relaid", "kernel"]
+PlanName: TypeAlias = Literal[
+    "auto", "native", "merged8", "merged", "merged32", "merged64", "relaid", "kernel"
+]
 PLANS: tuple[str, ...] = get_args(PlanName)
 SHAPE = ("channels", "size", "batch", "kernel", "stride")
 """The fields that a list of shapes holds."""
@@ -96,10 +98,10 @@ class LayerBenchConfig(_Machine):
     precision: Precision = "float32"
     """float32, bfloat16 or float16."""
     plan: Annotated[PlanName, Facts(metavar="NAME")] = "auto"
-    """How our layer is executed: auto, native, merged, relaid or kernel."""
+    """How our layer is executed: auto, native, merged8, merged, merged32, merged64, relaid or
+    kernel."""
     tune: Switch = False
-    """First find the fastest plan of each point on this machine, and store it for all networks; CPU
-    only."""
+    """First find the fastest plan of each point on this device, and store it for all networks."""
     forward_only: Switch = False
     """Leave out the backward passes."""
 

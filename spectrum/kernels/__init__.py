@@ -1,4 +1,4 @@
-"""Faster ways to execute convolutions and batch normalisation on the CPU.
+"""Faster ways to execute convolutions and batch normalisation.
 
 Nothing here changes what a layer computes, except for rounding. Without this package all layers
 run torch's own operators. ``spectrum.layers.acceleration`` is the only module through which layers
@@ -8,13 +8,14 @@ A *plan* is one way to execute a grouped convolution:
 
 - ``native``: torch's own grouped convolution.
 - ``merged``: torch's convolution with fewer, wider groups. Neighbouring segments share a block of
-  the weight, which is zero outside of their own parts.
+  the weight, of up to 16 channels, which is zero outside of their own parts. ``merged8``,
+  ``merged32`` and ``merged64`` have blocks of up to so many channels.
 - ``relaid``: torch's convolution on a copy of the images in channels_last.
-- ``kernel``: a compiled kernel of this package.
+- ``kernel``: a compiled kernel of this package, on the CPU alone.
 
 ``plan_of`` (``plans.py``) chooses the plan for a layer and its input. ``using_plan`` overrides its
 choice. Else a training keeps to the plans that it began with (``keep_plans``), also when it is
-resumed. Else it takes the plan that ``tune`` has found and stored for such a layer on this machine.
+resumed. Else it takes the plan that ``tune`` has found and stored for such a layer on this device.
 Else, on a CPU with AVX-512, it looks the plan up in a table of measured times. Else, and wherever
 something needs to see the module itself (a hook, a trace, an export), it is ``native``.
 ``execute.py`` carries the plan out.

@@ -14,7 +14,18 @@ TYPES = {torch.float32, torch.bfloat16}
 
 
 def can_use_kernel(module: nn.Module, kind: type[nn.Module], x: Tensor) -> bool:
-    """Whether a module is called in a plain way, with a plain tensor on the CPU.
+    """Whether a module may be executed by a kernel: a plain call on the CPU, in one of ``TYPES``.
+
+    Args:
+        module: the module.
+        kind: the class that the module must have; a subclass doesn't count.
+        x: the input, (N, C, H, W).
+    """
+    return is_plain_call(module, kind, x) and x.is_cpu and {x.dtype, autocast_type(x)} <= TYPES
+
+
+def is_plain_call(module: nn.Module, kind: type[nn.Module], x: Tensor) -> bool:
+    """Whether a module is called in a plain way, with a plain tensor.
 
     The answer is no wherever something must see the module itself or torch's operators: tracing,
     compiling, export, operator counts, function transforms, hooks, subclasses of module or tensor.
@@ -28,9 +39,7 @@ def can_use_kernel(module: nn.Module, kind: type[nn.Module], x: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and type(module) is kind
         and type(x) is Tensor
-        and x.device.type == "cpu"
         and x.dim() == 4
-        and {x.dtype, autocast_type(x)} <= TYPES
         and not (
             module._forward_hooks
             or module._forward_pre_hooks
@@ -62,8 +71,9 @@ def _can_import() -> bool:
 
 
 def autocast_type(x: Tensor) -> torch.dtype:
-    """The type in which a convolution of ``x`` computes: autocast's where it is on."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    """The type in which a convolution of ``x``, on a CPU or a GPU, computes: autocast's if on."""
+    device = "cpu" if x.is_cpu else x.device.type  # the type of a device takes longer to ask for
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def channels_last(x: Tensor) -> bool | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spectrum.kernels.availability import KernelMissing
 from spectrum.kernels.eligibility import autocast_type, can_use_kernel, channels_last
-from spectrum.kernels.plans import has_avx512, merge_factor, plan_of
+from spectrum.kernels.plans import MERGED_WIDTHS, has_avx512, merge_factor, plan_of
 
 
 def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
@@ -38,8 +38,9 @@ def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
         return None
     conv = convs[0]
     weight, groups = conv.weight, conv.groups
-    if plan == "merged":
-        weight, groups = _merged_weight(weight, conv), groups // merge_factor(conv)
+    if plan in MERGED_WIDTHS:
+        factor = merge_factor(conv, plan)
+        weight, groups = _merged_weight(weight, groups, factor), groups // factor
         return F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, groups)
     x = x.contiguous(memory_format=torch.channels_last)
     y = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, groups)
@@ -58,6 +59,7 @@ def pointwise_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
     """
     if not (
         type(x) is Tensor
+        and x.is_cpu
         and autocast_type(x) == torch.bfloat16
         and can_use_kernel(conv, nn.Conv2d, x)
         and channels_last(x) is True
@@ -68,14 +70,14 @@ def pointwise_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
     return F.linear(positions, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
-def _merged_weight(weight: Tensor, conv: nn.Conv2d) -> Tensor:
-    """The weight of the merged plan.
+def _merged_weight(weight: Tensor, groups: int, n: int) -> Tensor:
+    """The weight of a merged plan.
 
-    Each group is a block of ``merge_factor`` neighbouring segments. Their weights lie on its
-    diagonal, and zeros off it.
+    Each group is a block of n neighbouring segments. Their weights lie on its diagonal, and zeros
+    off it.
     """
-    n, width = merge_factor(conv), weight.shape[1]
-    blocks = weight.unflatten(0, (conv.groups // n, n, -1))  # (block, segment, out, in, k, k)
+    width = weight.shape[1]
+    blocks = weight.unflatten(0, (groups // n, n, -1))  # (block, segment, out, in, k, k)
     padded = [F.pad(blocks[:, i], (0, 0, 0, 0, i * width, (n - 1 - i) * width)) for i in range(n)]
     return torch.stack(padded, dim=1).flatten(0, 2)
 

@@ -32,15 +32,16 @@ from spectrum.kernels.eligibility import (
     TYPES,
     autocast_type,
     can_run_kernels,
-    can_use_kernel,
     channels_last,
+    is_plain_call,
 )
 
-Plan: TypeAlias = Literal["native", "merged", "relaid", "kernel"]
+Plan: TypeAlias = Literal["native", "merged8", "merged", "merged32", "merged64", "relaid", "kernel"]
 """``native`` is torch's grouped convolution. ``merged`` is the same with neighbouring segments
-joined to wider blocks, which are zero off the diagonal. ``relaid`` copies the input to
+joined to blocks of up to 16 channels, which are zero off the diagonal, and ``merged8``,
+``merged32`` and ``merged64`` with blocks of up to 8, 32 and 64. ``relaid`` copies the input to
 channels_last, runs torch's convolution and copies the output back. ``kernel`` runs a compiled
-kernel of this package."""
+kernel of this package, on the CPU alone."""
 
 PLANS: tuple[Plan, ...] = get_args(Plan)
 _STORED = TypeAdapter(dict[str, Plan], config=ConfigDict(strict=True))
@@ -79,8 +80,9 @@ _TABLE: dict[tuple[torch.dtype, bool | None], tuple[tuple[int, int, Plan], ...]]
     ),
 }
 
-MERGED_WIDTH = 16
-"""The most channels of a block of merged segments."""
+MERGED_WIDTHS: dict[Plan, int] = {"merged8": 8, "merged": 16, "merged32": 32, "merged64": 64}
+"""The most channels of a block of merged segments, by plan."""
+_MERGED_TYPES = {*TYPES, torch.float16}
 
 _TRAINING = "training "  # begins the descriptions of calls with gradients
 _MOST_DECISIONS = 10_000  # that are remembered
@@ -155,9 +157,10 @@ def name_plans(plans: Mapping[str, Plan]) -> str:
 def plan_of(conv: nn.Conv2d, x: Tensor) -> Plan:
     """The plan by which a convolution is executed.
 
-    It is the plan of ``using_plan`` where one is set, else the plan that was tuned on this
-    machine, else that of the first rule of the table that holds. It is ``native`` where the plan
-    isn't possible, and without a tuned plan on a CPU without AVX-512.
+    It is the plan of ``using_plan`` where one is set, else one that a training keeps to
+    (``keep_plans``), else the plan that was tuned on this device, else that of the first rule of
+    the table that holds. It is ``native`` where the plan isn't possible, and without a tuned plan
+    on a GPU and on a CPU without AVX-512.
 
     Args:
         conv: a grouped convolution, as ``SegmentedConv.spatial`` is.
@@ -175,7 +178,7 @@ def _decide(conv: nn.Conv2d, x: Tensor) -> Plan:
     if (
         conv.groups == 1
         or type(x) is not Tensor
-        or not x.is_cpu
+        or not (x.is_cpu or x.is_cuda)
         or x.layout != torch.strided
         or torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None  # while tracing, sizes are tensors
@@ -207,7 +210,7 @@ def _decide(conv: nn.Conv2d, x: Tensor) -> Plan:
 
 
 def _choose(conv: nn.Conv2d, x: Tensor) -> Plan:
-    if x.dim() != 4 or autocast_type(x) not in TYPES or channels_last(x) is None:
+    if x.dim() != 4 or autocast_type(x) not in _MERGED_TYPES or channels_last(x) is None:
         return "native"
     requested, kept = _requested.get(), _kept.get()
     call = (_TRAINING if torch.is_grad_enabled() else "inference ") + _describe_call(conv, x)
@@ -236,35 +239,35 @@ def _wanted_plans(
     tuned = _tuned_plan(conv, x)
     if tuned is not None:
         yield tuned
-    if not has_avx512():
+    if not (x.is_cpu and has_avx512()):
         return
     width, positions = conv.in_channels // conv.groups, x.shape[2] * x.shape[3]
-    for max_width, min_positions, plan in _TABLE[autocast_type(x), channels_last(x)]:
+    for max_width, min_positions, plan in _TABLE.get((autocast_type(x), channels_last(x)), ()):
         if width <= max_width and positions >= min_positions:
             yield plan
 
 
-def merge_factor(conv: nn.Conv2d) -> int:
-    """How many neighbouring segments the merged plan joins to a block.
+def merge_factor(conv: nn.Conv2d, plan: Plan = "merged") -> int:
+    """How many neighbouring segments a merged plan joins to a block.
 
-    It is the largest divisor of the number of segments whose block has at most ``MERGED_WIDTH``
-    channels.
+    It is the largest divisor of the number of segments whose block has no more channels than the
+    plan's ``MERGED_WIDTHS``.
     """
-    most = max(1, MERGED_WIDTH // (conv.in_channels // conv.groups))
+    most = max(1, MERGED_WIDTHS[plan] // (conv.in_channels // conv.groups))
     return max(n for n in range(1, most + 1) if conv.groups % n == 0)
 
 
 def _is_eligible(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether the types and the way of the call allow any plan but the native one."""
-    dtype = conv.weight.dtype
-    types_fit = dtype in TYPES if torch.is_autocast_enabled("cpu") else dtype == x.dtype
-    return types_fit and can_use_kernel(conv, nn.Conv2d, x)
+    dtype, is_autocast = conv.weight.dtype, torch.is_autocast_enabled(x.device.type)
+    types_fit = {dtype, x.dtype} <= _MERGED_TYPES if is_autocast else dtype == x.dtype
+    return types_fit and is_plain_call(conv, nn.Conv2d, x)
 
 
 def _is_possible(plan: Plan, conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether a plan computes this convolution, and does so in another way than ``native``."""
-    if plan == "merged":
-        return merge_factor(conv) > 1
+    if plan in MERGED_WIDTHS:
+        return merge_factor(conv, plan) > 1
     if plan == "relaid":
         return not channels_last(x)
     return plan == "native" or _has_kernel(conv, x)
@@ -287,7 +290,7 @@ def _has_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
     if conv.in_channels == conv.groups and channels_last(x):
         is_3x3 = conv.kernel_size == (3, 3) and conv.dilation == (1, 1)
         has_kernel = has_kernel and is_3x3 and torch.is_grad_enabled()
-    return has_kernel and can_run_kernels()
+    return has_kernel and x.is_cpu and autocast_type(x) in TYPES and can_run_kernels()
 
 
 def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: Plan) -> None:
@@ -344,7 +347,7 @@ def _describe_call(conv: nn.Conv2d, x: Tensor) -> str:
     return " ".join(
         str(part).replace(" ", "")
         for part in (
-            platform.node(),
+            platform.node() if x.is_cpu else torch.cuda.get_device_name(x.device),
             torch.__version__,
             torch.get_num_threads(),
             str(autocast_type(x)).removeprefix("torch."),

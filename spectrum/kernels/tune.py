@@ -1,4 +1,4 @@
-"""Measuring the plans of a layer on this machine, and storing the fastest."""
+"""Measuring the plans of a layer on a device, and storing the fastest."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from spectrum.kernels.plans import PLANS, Plan, plan_of, save_tuned_plan, using_
 
 
 def tune(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> Plan:
-    """Find the fastest plan of a layer for such inputs, and store it on disk.
+    """Find the fastest plan of a layer for such inputs on their device, and store it on disk.
 
-    From then on ``plan_of`` takes it, in this process and in later ones.
+    From then on ``plan_of`` takes it, in this process and in later ones, for that device alone.
 
     Args:
         conv: a grouped convolution, as ``SegmentedConv.spatial`` is.
@@ -47,13 +47,18 @@ def time_plans(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> dict[Plan
     images = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     weight = conv.weight
 
+    def now() -> float:
+        if x.is_cuda:  # calls return before their work is done
+            torch.cuda.synchronize(x.device)
+        return time.perf_counter()
+
     def time_once(plan: Plan) -> float:
-        start = time.perf_counter()
+        start = now()
         with using_plan(plan):
             y = convolve([conv], images)
             y = conv(images) if y is None else y
         torch.autograd.grad(y, (images, weight), y.detach())
-        return time.perf_counter() - start
+        return now() - start
 
     plans = [plan for plan in PLANS if _is_possible(plan, conv, images)]
     with torch.enable_grad():

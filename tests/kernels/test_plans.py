@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spectrum import SegmentedConv, count_costs
 from spectrum.kernels import PLANS, plan_of, plans, using_plan
-from spectrum.kernels.plans import forget_plans, merge_factor
+from spectrum.kernels.plans import MERGED_WIDTHS, forget_plans, merge_factor
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
@@ -220,8 +220,9 @@ def _operators(layer: nn.Module, x: Tensor) -> list[str]:
 @pytest.mark.parametrize("segments", [1, 4, "C"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_native_plan_calls_the_operators_of_conv2d(
-    stride: int, segments: object, layout: torch.memory_format
+    stride: int, segments: object, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("KINETO_LOG_LEVEL", "6")  # which is read once in a process
     layer = _layer(8, segments, stride=stride)
     plain = nn.Conv2d(8, 8, 3, stride=stride, padding=1, groups=layer.segment_count, bias=False)
     x = torch.randn(2, 8, 7, 7).to(memory_format=layout)
@@ -263,6 +264,21 @@ def test_a_plan_is_chosen_once_for_each_kind_of_call(monkeypatch: pytest.MonkeyP
 def test_the_merge_factor_divides_the_segments() -> None:
     for channels, segments, factor in ((728, 364, 7), (728, 104, 2), (728, 91, 1), (96, 32, 4)):
         assert merge_factor(_layer(channels, segments).spatial) == factor  # type: ignore[arg-type]
+    conv = _layer(96, 48).spatial
+    widths = [2 * merge_factor(conv, plan) for plan in MERGED_WIDTHS]  # type: ignore[arg-type]
+    assert widths == [8, 16, 32, 48]
+
+
+@pytest.mark.parametrize("plan", MERGED_WIDTHS)
+def test_merged_plans_compute_in_float16(plan: str) -> None:
+    layer = _layer(96, 48).half()
+    x = torch.randn(2, 96, 5, 5).half()
+    with using_plan(plan):  # type: ignore[arg-type]
+        assert plan_of(layer.spatial, x) == plan  # type: ignore[arg-type]
+        found = layer(x)
+    expected = F.conv2d(x.double(), layer.spatial.weight.double(), padding=1, groups=48)
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.double(), expected, rtol=0.01, atol=0.01)
 
 
 def test_an_unknown_plan_is_refused() -> None:

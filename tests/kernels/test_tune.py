@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectrum import SegmentedConv
-from spectrum.kernels import plan_of
+from spectrum.kernels import PLANS, plan_of
 from spectrum.kernels.plans import _tuned_plans, forget_plans, save_tuned_plan
 from spectrum.kernels.tune import time_plans, tune
 from tests.damage import damaged
@@ -35,16 +35,16 @@ def test_the_fastest_plan_is_stored_and_used(cache_folder: Path) -> None:
     forget_plans()  # as in another process
     assert plan_of(CONV, X) == fastest  # type: ignore[arg-type]
     assert CONV.weight.grad is None
-    for other in ("merged", "relaid", "native", "kernel"):
+    for other in ("merged", "relaid", "native", "merged32", "kernel"):
         save_tuned_plan(CONV, X, other)  # type: ignore[arg-type]
         assert plan_of(CONV, X) == other  # type: ignore[arg-type]
     assert plan_of(CONV, X[:1]) != "relaid"  # type: ignore[arg-type]  # another shape
 
 
 def test_every_possible_plan_is_timed() -> None:
-    assert set(time_plans(CONV, X, seconds=0)) == {"native", "merged", "relaid", "kernel"}  # type: ignore[arg-type]
+    assert set(time_plans(CONV, X, seconds=0)) == {*PLANS}  # type: ignore[arg-type]
     strided = SegmentedConv(24, 24, segments=6, order="spatial_only", stride=2).spatial
-    assert set(time_plans(strided, X, seconds=0)) == {"native", "merged", "relaid"}  # type: ignore[arg-type]
+    assert set(time_plans(strided, X, seconds=0)) == {*PLANS} - {"kernel"}  # type: ignore[arg-type]
 
 
 @given(st.data())
