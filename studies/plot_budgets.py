@@ -1,4 +1,4 @@
-"""Draws ``fashion_budgets.png``: accuracy against segment width at three budgets, and the best.
+"""Draws ``fashion_budgets.png``: accuracy against segment width at each budget, and the best.
 
 python studies/plot_budgets.py
 """
@@ -115,7 +115,8 @@ def put_legend_below(ax: Axes) -> None:
 
 def main() -> None:
     """Draw the figure."""
-    studies = [compare_points(STUDIES / f"fashion_budget_{budget}") for budget in BUDGETS]
+    folders = [STUDIES / f"fashion_budget_{budget}" for budget in BUDGETS]
+    studies = [compare_points(folder) for folder in folders if folder.is_dir()]
     studies = [points.assign(channels=points["segments"].map(channels)) for points in studies]
     figure = make_figure(9.6, 4.6)
     left, right = figure.subplots(1, 2)
