@@ -31,7 +31,7 @@ from spectrum.study.outputs import write_rows
 from tests.made_up_results import make_answers, write_made_up_study
 
 STUDIES = sorted(
-    path for path in (Path(__file__).parents[2] / "studies").iterdir() if path.is_dir()
+    path.parent for path in (Path(__file__).parents[2] / "studies").glob("*/study.json")
 )
 DEFAULT = next(path for path in STUDIES if path.name == "default")
 LOADERS = {RESULTS: load_results, CURVES: load_curves}
