@@ -71,23 +71,39 @@ def bench_layer(config: LayerBenchConfig) -> LayerTimes:
         FieldError: the segments don't fit the channels, or the device can't compute in the
             precision.
     """
-    with (
-        name_batch_if_memory_runs_out(config.batch),
-        _name_precision_if_unsupported(config),
-        seeded(0),
-    ):
-        ours = make_layers(config)
-        x = torch.randn(config.batch, config.channels, config.size, config.size)
-        x = x.to(config.device, getattr(torch, config.precision))
-        if config.tune:
-            _tune(ours, x)
-        steps = make_steps(config, ours, x)
+    with prepared_layers(config) as (ours, x, steps):
         timed, ceiling = _measure(config, steps, x)
     rows = []
     for i, (point, conv) in enumerate(zip(config.points, ours, strict=True)):
         times = {(kind, layout): timed[kind, i, layout] for kind in _KINDS for layout in LAYOUTS}
         rows.append(_make_row(config, point, conv, times, ceiling, x))
     return LayerTimes(pd.DataFrame(rows), ceiling)
+
+
+@contextmanager
+def prepared_layers(
+    config: LayerBenchConfig,
+) -> Iterator[tuple[list[SegmentedConv], Tensor, dict[_Key, _Step]]]:
+    """Make our layer at every point, tune it if asked for, and make the steps to time.
+
+    Yields:
+        Our layers, their input, and a step of every layer in every layout.
+
+    Raises:
+        FieldError: memory runs out, or the device can't compute in the precision; also where the
+            body of the ``with`` block finds this.
+    """
+    with (
+        name_batch_if_memory_runs_out(config.batch),
+        _name_precision_if_unsupported(config),
+        seeded(0),
+    ):
+        ours = [_make_layer(config, point) for point in config.points]
+        x = torch.randn(config.batch, config.channels, config.size, config.size)
+        x = x.to(config.device, getattr(torch, config.precision))
+        if config.tune:
+            _tune(ours, x)
+        yield ours, x, _make_steps(config, ours, x)
 
 
 @contextmanager
@@ -102,12 +118,7 @@ def _name_precision_if_unsupported(config: LayerBenchConfig) -> Iterator[None]:
         raise FieldError("precision", config.precision, allowed) from error
 
 
-def make_layers(config: LayerBenchConfig) -> list[SegmentedConv]:
-    """Make our layer at every point."""
-    return [_make_layer(config, point) for point in config.points]
-
-
-def make_steps(
+def _make_steps(
     config: LayerBenchConfig, ours: Sequence[SegmentedConv], x: Tensor
 ) -> dict[_Key, _Step]:
     """Make a step of every layer in every layout."""

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 
 import pandas as pd
-import torch
 
 from spectrum.bench.config import SHAPE, LayerBenchConfig
-from spectrum.bench.layer import LAYOUTS, make_layers, make_steps, name_plan
+from spectrum.bench.layer import LAYOUTS, name_plan, prepared_layers
 from spectrum.bench.summary import interval_columns
 from spectrum.costs.timing import ratio, time_interleaved
 from spectrum.errors import FieldError
 from spectrum.segments import Segments
-from spectrum.training.seeding import seeded
 
 POINTS = ("1", "C/16", "C/8", "C/4", "C/2", "C")
 """The points that are timed by default: all channels a segment, then 16 to 1."""
@@ -34,7 +31,8 @@ def read_shapes(bench: LayerBenchConfig) -> list[LayerBenchConfig]:
         FieldError: the file can't be read, its columns are others, it has no rows, or a row can't
             be the shape of a layer.
     """
-    path, others = Path(bench.shapes or ""), bench.model_dump(exclude={*SHAPE, "shapes"})
+    path, others = bench.shapes, bench.model_dump(exclude={*SHAPE, "shapes"})
+    assert path is not None
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
@@ -72,7 +70,10 @@ def bench_shapes(shapes: list[LayerBenchConfig]) -> pd.DataFrame:
         row
         for shape, (mode, forward_only) in product(shapes, _MODES.items())
         for row in _time_shape(
-            shape.model_copy(update={"forward_only": forward_only}),
+            shape.model_copy(
+                # Tuning once does for both modes.
+                update={"forward_only": forward_only, "tune": shape.tune and not forward_only}
+            ),
             mode,
             shape.seconds / len(shapes) / len(_MODES),
         )
@@ -104,33 +105,29 @@ def _distinct_points(channels: str) -> list[str]:
 def _time_shape(
     config: LayerBenchConfig, mode: str, seconds: float
 ) -> Iterator[dict[str, str | float | bool]]:
-    with seeded(0):
-        ours = make_layers(config)
-        x = torch.randn(config.batch, config.channels, config.size, config.size)
-        x = x.to(config.device, getattr(torch, config.precision))
-        steps = make_steps(config, ours, x)
-    times = time_interleaved(steps, seconds=seconds, device=config.device)
-    for (i, point), layout in product(enumerate(config.points), LAYOUTS):
-        pair = [(kind, i, layout) for kind in ("ours", "native")]
-        mine, native = (times[key] for key in pair)
-        found = ratio(native, mine)
-        slower = found.median < ENOUGH
-        for _ in range(REPEATS if slower else 0):
-            again = time_interleaved(
-                {key: steps[key] for key in pair},
-                seconds=seconds / len(steps),
-                device=config.device,
-            )
-            slower &= ratio(again[pair[1]], again[pair[0]]).interval[1] < ENOUGH
-        yield {
-            **config.model_dump(include={*SHAPE}),
-            "mode": mode,
-            "segments": point,
-            "channels_per_segment": config.channels / ours[i].segment_count,
-            "layout": layout,
-            "plan": name_plan(config, ours[i], x, layout),
-            "ms": 1000 * mine.median,
-            "native_ms": 1000 * native.median,
-            **interval_columns("ratio", *found),
-            "slower": slower,
-        }
+    with prepared_layers(config) as (ours, x, steps):
+        times = time_interleaved(steps, seconds=seconds, device=config.device)
+        for (i, point), layout in product(enumerate(config.points), LAYOUTS):
+            pair = [(kind, i, layout) for kind in ("ours", "native")]
+            mine, native = (times[key] for key in pair)
+            found = ratio(native, mine)
+            slower = found.median < ENOUGH
+            for _ in range(REPEATS if slower else 0):
+                again = time_interleaved(
+                    {key: steps[key] for key in pair},
+                    seconds=seconds / len(steps),
+                    device=config.device,
+                )
+                slower &= ratio(again[pair[1]], again[pair[0]]).interval[1] < ENOUGH
+            yield {
+                **config.model_dump(include={*SHAPE}),
+                "mode": mode,
+                "segments": point,
+                "channels_per_segment": config.channels / ours[i].segment_count,
+                "layout": layout,
+                "plan": name_plan(config, ours[i], x, layout),
+                "ms": 1000 * mine.median,
+                "native_ms": 1000 * native.median,
+                **interval_columns("ratio", *found),
+                "slower": slower,
+            }

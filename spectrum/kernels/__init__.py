@@ -30,15 +30,8 @@ kernel, because Numba takes long to import.
 from spectrum.kernels.eligibility import can_use_kernel
 from spectrum.kernels.execute import convolve, pointwise_conv
 from spectrum.kernels.normalize import normalize
-from spectrum.kernels.plans import (
-    PLANS,
-    Plan,
-    check_plans,
-    keep_plans,
-    name_plans,
-    plan_of,
-    using_plan,
-)
+from spectrum.kernels.plans import keep_plans, name_plans, plan_of, using_plan
+from spectrum.kernels.stored_plans import PLANS, Plan, check_plans
 from spectrum.kernels.tune import time_plans, tune
 
 __all__ = [

@@ -2,31 +2,22 @@
 
 torch's grouped convolution is slow for many numbers of segments. A plan is another way to compute
 the same function. It changes no count, no weight and no result, except for rounding.
-
-Plans that ``tune`` found on this machine are stored as JSON in the user's cache folder, as one
-plan by the description of a layer, its input and the machine.
 """
 
 from __future__ import annotations
 
-import logging
-import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from itertools import chain
+from typing import Literal
 
 import torch
-from filelock import FileLock
-from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor, nn
 
 from spectrum.errors import FieldError
-from spectrum.fields import check_stored
-from spectrum.files import cache_folder, read_checked_json, write_checked_json
 from spectrum.kernels.availability import has_given_up
 from spectrum.kernels.eligibility import (
     TYPES,
@@ -35,18 +26,7 @@ from spectrum.kernels.eligibility import (
     channels_last,
     is_plain_call,
 )
-
-Plan: TypeAlias = Literal["native", "merged8", "merged", "merged32", "merged64", "relaid", "kernel"]
-"""``native`` is torch's grouped convolution. ``merged`` is the same with neighbouring segments
-joined to blocks of up to 16 channels, which are zero off the diagonal, and ``merged8``,
-``merged32`` and ``merged64`` with blocks of up to 8, 32 and 64. ``relaid`` copies the input to
-channels_last, runs torch's convolution and copies the output back. ``kernel`` runs a compiled
-kernel of this package, on the CPU alone."""
-
-PLANS: tuple[Plan, ...] = get_args(Plan)
-_STORED = TypeAdapter(dict[str, Plan], config=ConfigDict(strict=True))
-_LOG = logging.getLogger(__name__)
-
+from spectrum.kernels.stored_plans import PLANS, Plan, describe_call, store_plan, stored_plans
 
 _NO_LIMIT = 10**9
 # By type and whether the layout is channels_last. A rule is the most channels of a segment, the
@@ -135,15 +115,6 @@ def keep_plans(earlier: Mapping[str, Plan]) -> Iterator[dict[str, Plan]]:
         _decisions.clear()
 
 
-def check_plans(plans: Any) -> dict[str, Plan]:
-    """Check plans that are read back.
-
-    Raises:
-        FieldError: they aren't what ``keep_plans`` notes.
-    """
-    return check_stored(_STORED, plans)
-
-
 def name_plans(plans: Mapping[str, Plan]) -> str:
     """How many kinds of layers were trained by each plan, such as ``"kernel 2, native 5"``.
 
@@ -213,32 +184,20 @@ def _choose(conv: nn.Conv2d, x: Tensor) -> Plan:
     if x.dim() != 4 or autocast_type(x) not in _MERGED_TYPES or channels_last(x) is None:
         return "native"
     requested, kept = _requested.get(), _kept.get()
-    call = (_TRAINING if torch.is_grad_enabled() else "inference ") + _describe_call(conv, x)
     if requested != "auto":
         return requested if _is_possible(requested, conv, x) else "native"
-    wanted = _wanted_plans(conv, x, kept, call)
+    described = describe_call(conv, x)
+    call = (_TRAINING if torch.is_grad_enabled() else "inference ") + described
+    earlier = [(kept or {}).get(call), stored_plans().get(described)]
+    wanted = chain((plan for plan in earlier if plan is not None), _fastest_plans(conv, x))
     plan: Plan = next((plan for plan in wanted if _is_possible(plan, conv, x)), "native")
     if kept is not None:
         kept[call] = plan
     return plan
 
 
-def _wanted_plans(
-    conv: nn.Conv2d, x: Tensor, kept: Mapping[str, Plan] | None, call: str
-) -> Iterator[Plan]:
-    """The plans that are likely the fastest, the first one first; a plan that is kept before all.
-
-    Args:
-        conv: the convolution.
-        x: its input.
-        kept: the mapping of ``keep_plans``.
-        call: the description of the call in it.
-    """
-    if kept and call in kept:
-        yield kept[call]
-    tuned = _tuned_plan(conv, x)
-    if tuned is not None:
-        yield tuned
+def _fastest_plans(conv: nn.Conv2d, x: Tensor) -> Iterator[Plan]:
+    """The plans of the rules that hold, the first one first."""
     if not (x.is_cpu and has_avx512()):
         return
     width, positions = conv.in_channels // conv.groups, x.shape[2] * x.shape[3]
@@ -299,67 +258,14 @@ def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: Plan) -> None:
     Raises:
         OSError: the user's cache folder can't be written.
     """
-    path = _tuned_path()
-    if path is None:
-        raise OSError("there is no cache folder to keep plans in")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        forget_plans()  # another process may have stored some
-        write_checked_json(path, _tuned_plans() | {_describe_call(conv, x): plan})
+    store_plan(describe_call(conv, x), plan)
     forget_plans()
 
 
 def forget_plans() -> None:
     """Forget what was decided and read, so that stored plans are read again."""
-    _tuned_plans.cache_clear()
+    stored_plans.cache_clear()
     _decisions.clear()
-
-
-def _tuned_plan(conv: nn.Conv2d, x: Tensor) -> Plan | None:
-    """The stored plan for such a layer and input on this machine; None where there is none."""
-    plans = _tuned_plans()
-    return plans.get(_describe_call(conv, x)) if plans else None
-
-
-@cache
-def _tuned_plans() -> dict[str, Plan]:
-    """The stored plans; none where the file is missing or damaged, which costs only time."""
-    path = _tuned_path()
-    try:
-        values = {} if path is None else read_checked_json(path, unchecked=True)
-        return check_plans(values)
-    except FileNotFoundError:
-        return {}
-    except FieldError as error:
-        _LOG.warning("the plans in %s are ignored: %s", path, error)
-    except (OSError, ValueError) as error:
-        _LOG.warning("the tuned plans are ignored: %s", error)
-    return {}
-
-
-def _tuned_path() -> Path | None:
-    folder = cache_folder()
-    return None if folder is None else folder / "plans.json"
-
-
-def _describe_call(conv: nn.Conv2d, x: Tensor) -> str:
-    """Everything that the time of a plan depends on, as text."""
-    return " ".join(
-        str(part).replace(" ", "")
-        for part in (
-            platform.node() if x.is_cpu else torch.cuda.get_device_name(x.device),
-            torch.__version__,
-            torch.get_num_threads(),
-            str(autocast_type(x)).removeprefix("torch."),
-            "channels_last" if channels_last(x) else "contiguous",
-            tuple(x.shape),
-            conv.out_channels,
-            conv.groups,
-            conv.kernel_size,
-            conv.stride,
-            conv.dilation,
-        )
-    )
 
 
 @cache

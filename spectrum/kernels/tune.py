@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from spectrum.kernels.execute import convolve
-from spectrum.kernels.plans import PLANS, Plan, plan_of, save_tuned_plan, using_plan
+from spectrum.kernels.plans import plan_of, save_tuned_plan, using_plan
+from spectrum.kernels.stored_plans import PLANS, Plan
 
 
 def tune(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> Plan:

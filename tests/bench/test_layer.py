@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from spectrum.bench.config import PLANS, LayerBenchConfig
-from spectrum.bench.layer import _make_layer, bench_layer, make_steps
+from spectrum.bench.layer import _make_layer, _make_steps, bench_layer
 from spectrum.costs import count_costs
 from spectrum.layers import SegmentedConv
 
@@ -54,9 +54,9 @@ def test_all_layers_timed_at_a_point_are_the_same_function(segments: str, kernel
     ours = _make_layer(config, segments)
     x = torch.randn(3, 12, 6, 6)
     forward = make_config(segments, kernel=kernel, forward_only=True)
-    for call in make_steps(forward, [ours], x).values():
+    for call in _make_steps(forward, [ours], x).values():
         torch.testing.assert_close(call(), ours(x))
-    calls = make_steps(config, [ours], x)
+    calls = _make_steps(config, [ours], x)
     assert len(calls) == 4
     for call in calls.values():
         by_input, *by_weights = call()  # type: ignore[misc]
@@ -74,7 +74,7 @@ def test_the_library_layer_is_nn_conv2d_in_each_layout() -> None:
     )
     try:
         config = make_config("3", forward_only=True)
-        calls = make_steps(config, [_make_layer(config, "3")], x)
+        calls = _make_steps(config, [_make_layer(config, "3")], x)
         for layout, is_last in (("contiguous", False), ("channels_last", True)):
             called.clear()
             calls["native", 0, layout]()
@@ -90,7 +90,7 @@ def test_the_library_layer_is_nn_conv2d_in_each_layout() -> None:
 def test_half_precision_types_are_computed_in(precision: str) -> None:
     config = make_config("3", precision=precision, forward_only=True, plan="native")
     x = torch.randn(3, 12, 6, 6, dtype=getattr(torch, precision))
-    for call in make_steps(config, [_make_layer(config, "3")], x).values():
+    for call in _make_steps(config, [_make_layer(config, "3")], x).values():
         out = call()
         assert isinstance(out, torch.Tensor)
         assert out.dtype == getattr(torch, precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,9 @@ import pytest
 from spectrum.bench.config import SHAPE, LayerBenchConfig
 from spectrum.bench.shapes import bench_shapes, compare_best, read_shapes
 from spectrum.bench.summary import means_over_shapes
+from spectrum.kernels import tune
+from spectrum.kernels.plans import forget_plans
+from spectrum.kernels.stored_plans import stored_plans
 from tests.bench.conftest import Bench
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +107,22 @@ def test_shapes_are_printed_written_and_drawn(bench: Bench, tmp_path: Path) -> N
     written = pd.read_csv(tmp_path / "bench" / "shapes.csv", dtype={"segments": str})
     assert f"in the same layout: {written['slower'].sum()} of {len(written)}\n" in result.out
     assert (tmp_path / "bench" / "shapes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tuning_stores_plans_of_all_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("spectrum.bench.layer.tune", partial(tune, seconds=0))
+    forget_plans()
+    shapes = read(tmp_path / "shapes.csv", HEAD + "8,6,2,3,1\n", segments="2,4,C", tune=True)
+    bench_shapes(shapes)
+    assert len(stored_plans()) == 3 * 2  # points, layouts
+    forget_plans()
+
+
+def test_running_out_of_memory_names_the_batch(tmp_path: Path) -> None:
+    shapes = read(tmp_path / "shapes.csv", HEAD + "8,100000,1000000,3,1\n", segments="C")
+    with pytest.raises(ValueError, match=r"batch \(=1000000\) must be smaller"):
+        bench_shapes(shapes)
 
 
 def test_the_shapes_of_the_project_can_be_read() -> None:

@@ -4,6 +4,7 @@ import copy
 import itertools
 import logging
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -27,8 +28,14 @@ ERRORS = [ImportError("no LLVM"), TypeError("two\nlines"), MemoryError(), OSErro
 
 
 @pytest.fixture(autouse=True)
-def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(availability, "_failures", [])
+    _forget()
+    yield
+    _forget()  # what failed here must not fail in the tests that follow
+
+
+def _forget() -> None:
     forget_plans()
     eligibility._can_import.cache_clear()
     for compile_one in (

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from spectrum import SegmentedConv
 from spectrum.kernels import PLANS, plan_of
-from spectrum.kernels.plans import _tuned_plans, forget_plans, save_tuned_plan
+from spectrum.kernels.plans import forget_plans, save_tuned_plan
+from spectrum.kernels.stored_plans import stored_plans
 from spectrum.kernels.tune import time_plans, tune
 from tests.damage import damaged
 
@@ -31,7 +32,7 @@ X = torch.randn(2, 24, 9, 9)
 
 def test_the_fastest_plan_is_stored_and_used(cache_folder: Path) -> None:
     fastest = tune(CONV, X, seconds=0)  # type: ignore[arg-type]
-    assert list(_tuned_plans().values()) == [fastest]
+    assert list(stored_plans().values()) == [fastest]
     forget_plans()  # as in another process
     assert plan_of(CONV, X) == fastest  # type: ignore[arg-type]
     assert CONV.weight.grad is None
