@@ -17,6 +17,7 @@ from spectrum.analysis.statistics import split_into_curves, varied_columns
 from spectrum.errors import counted
 
 _MOST_NAMED = 3  # pairs that a sentence names
+_MOST_LISTED = 12  # points that it lists, where no point is worse than another
 _MOSTLY_SHARED = 0.5  # the share of training images beyond which draws are much the same
 
 
@@ -163,6 +164,8 @@ def _describe_all(rows: pd.DataFrame, counts: tuple[str, str], measure: Measure)
         more = [f"It is ahead of {_join(near)} by less than {margin}."] if near else []
         return [f"{sentence}.", *more]
     tied, pairs = _join(top), list(combinations(top, 2))
+    if len(top) == len(points) > _MOST_LISTED:
+        tied = f"The {len(points)} points"
     if len(top) == 1:
         # The top point has the highest mean, but some points are only worse than other points.
         undecided = [point for point, better in worse.items() if top[0] not in better]

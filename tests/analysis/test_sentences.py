@@ -60,6 +60,7 @@ WITH = "with 5 seeds and 1,360 test examples"
         ({"C/4": "", "C/8": ""}, f"C/4 and C/8 can't be told apart {WITH}."),
         ({"1": "C", "C": ""}, "C is better than 1 (5 seeds, 1,360 test examples)."),
         ({"1": "", "4": "", "C": ""}, f"1, 4 and C can't be told apart {WITH}."),
+        ({str(i): "" for i in range(1, 14)}, f"The 13 points can't be told apart {WITH}."),
         (
             {"1": "C", "4": "C", "32": "4, C", "C": ""},
             "C is best: its accuracy is higher than that of 1, 4 and 32 (5 seeds, 1,360 test "
