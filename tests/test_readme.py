@@ -174,3 +174,16 @@ def test_the_results_in_a_studys_page_follow_from_its_files(name: str) -> None:
         for sentence in found.sentences:
             console.print(sentence, markup=False)
     assert captured.get().split() == printed.split()
+
+
+def test_each_study_has_its_page_and_its_results() -> None:
+    for path in STUDIES.glob("*.toml"):
+        folder = path.with_suffix("")
+        if (folder / "search.json").is_file():  # its results are on the page of its space
+            assert f"studies/{path.name}" in (STUDIES / "fashion_space.md").read_text()
+        else:
+            assert path.with_suffix(".md").is_file()
+            assert (folder / "study.json").is_file()
+    index = (STUDIES / "README.md").read_text() + (STUDIES / "fashion_budgets.md").read_text()
+    for page in STUDIES.glob("[a-z]*.md"):
+        assert f"]({page.name})" in index

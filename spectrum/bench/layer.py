@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
@@ -164,15 +165,19 @@ def _make_layer(config: LayerBenchConfig, point: str) -> SegmentedConv:
 
 
 def _tune(ours: Sequence[SegmentedConv], x: Tensor) -> None:
-    """Find and store the fastest plan of every layer with equal segments, in both layouts."""
-    for conv in ours:
-        for layout in LAYOUTS.values() if isinstance(conv.spatial, nn.Conv2d) else ():
-            spatial = copy.deepcopy(conv.spatial).to(memory_format=layout)  # type: ignore[call-overload]
-            try:
-                tune(spatial, x.contiguous(memory_format=layout))
-            except OSError as error:
-                allowed = f"must be able to write the user's cache: {error}"
-                raise FieldError("tune", True, allowed) from error
+    """Find and store the fastest plans of every layer with equal segments.
+
+    Each layout has its plans for training and for inference.
+    """
+    even = [conv.spatial for conv in ours if isinstance(conv.spatial, nn.Conv2d)]
+    for conv, layout, forward_only in product(even, LAYOUTS.values(), (False, True)):
+        spatial = copy.deepcopy(conv).to(memory_format=layout)  # type: ignore[call-overload]
+        images = x.contiguous(memory_format=layout)
+        try:
+            tune(spatial, images, forward_only=forward_only)
+        except OSError as error:
+            allowed = f"must be able to write the user's cache: {error}"
+            raise FieldError("tune", True, allowed) from error
 
 
 def _make_native_layer(config: LayerBenchConfig, ours: SegmentedConv) -> nn.Module:

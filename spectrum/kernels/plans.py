@@ -26,7 +26,14 @@ from spectrum.kernels.eligibility import (
     channels_last,
     is_plain_call,
 )
-from spectrum.kernels.stored_plans import PLANS, Plan, describe_call, store_plan, stored_plans
+from spectrum.kernels.stored_plans import (
+    PLANS,
+    TRAINING,
+    Plan,
+    describe_call,
+    store_plan,
+    stored_plans,
+)
 
 _NO_LIMIT = 10**9
 # By type and whether the layout is channels_last. A rule is the most channels of a segment, the
@@ -64,7 +71,6 @@ MERGED_WIDTHS: dict[Plan, int] = {"merged8": 8, "merged": 16, "merged32": 32, "m
 """The most channels of a block of merged segments, by plan."""
 _MERGED_TYPES = {*TYPES, torch.float16}
 
-_TRAINING = "training "  # begins the descriptions of calls with gradients
 _MOST_DECISIONS = 10_000  # that are remembered
 _decisions: dict[tuple[object, ...], Plan] = {}
 _requested: ContextVar[Plan | Literal["auto"]] = ContextVar("plan", default="auto")
@@ -121,7 +127,7 @@ def name_plans(plans: Mapping[str, Plan]) -> str:
     Args:
         plans: what ``keep_plans`` has noted. One segment, which is always ``native``, isn't noted.
     """
-    counts = Counter(plan for call, plan in plans.items() if call.startswith(_TRAINING))
+    counts = Counter(plan for call, plan in plans.items() if call.startswith(TRAINING))
     return ", ".join(f"{plan} {counts[plan]}" for plan in sorted(counts)) or "native"
 
 
@@ -186,9 +192,8 @@ def _choose(conv: nn.Conv2d, x: Tensor) -> Plan:
     requested, kept = _requested.get(), _kept.get()
     if requested != "auto":
         return requested if _is_possible(requested, conv, x) else "native"
-    described = describe_call(conv, x)
-    call = (_TRAINING if torch.is_grad_enabled() else "inference ") + described
-    earlier = [(kept or {}).get(call), stored_plans().get(described)]
+    call = describe_call(conv, x)
+    earlier = [(kept or {}).get(call), stored_plans().get(call)]
     wanted = chain((plan for plan in earlier if plan is not None), _fastest_plans(conv, x))
     plan: Plan = next((plan for plan in wanted if _is_possible(plan, conv, x)), "native")
     if kept is not None:
@@ -254,6 +259,8 @@ def _has_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
 
 def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: Plan) -> None:
     """Store the plan of a layer on disk, for this process and later ones.
+
+    It is that of training where gradients are enabled, else that of inference.
 
     Raises:
         OSError: the user's cache folder can't be written.

@@ -33,11 +33,16 @@ _STORED = TypeAdapter(dict[str, Plan], config=ConfigDict(strict=True))
 _LOG = logging.getLogger(__name__)
 
 
+TRAINING = "training"
+"""Begins the descriptions of calls with gradients."""
+
+
 def describe_call(conv: nn.Conv2d, x: Tensor) -> str:
     """Everything that the time of a plan depends on, as text."""
     return " ".join(
         str(part).replace(" ", "")
         for part in (
+            TRAINING if torch.is_grad_enabled() else "inference",
             platform.node() if x.is_cpu else torch.cuda.get_device_name(x.device),
             torch.__version__,
             torch.get_num_threads(),

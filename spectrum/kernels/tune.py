@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from spectrum.kernels.plans import plan_of, save_tuned_plan, using_plan
 from spectrum.kernels.stored_plans import PLANS, Plan
 
 
-def tune(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> Plan:
+def tune(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0, forward_only: bool = False) -> Plan:
     """Find the fastest plan of a layer for such inputs on their device, and store it on disk.
 
     From then on ``plan_of`` takes it, in this process and in later ones, for that device alone.
@@ -21,6 +22,7 @@ def tune(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> Plan:
         conv: a grouped convolution, as ``SegmentedConv.spatial`` is.
         x: (N, C, H, W), an input of the type, layout and size to tune for.
         seconds: the time for all measurements.
+        forward_only: tune for inference, which may have another plan than training.
 
     Returns:
         The plan.
@@ -28,24 +30,35 @@ def tune(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> Plan:
     Raises:
         OSError: the user's cache folder can't be written.
     """
-    times = time_plans(conv, x, seconds=seconds)
+    times = time_plans(conv, x, seconds=seconds, forward_only=forward_only)
     fastest = min(times, key=lambda plan: times[plan])
-    save_tuned_plan(conv, x, fastest)
+    with torch.set_grad_enabled(not forward_only):
+        save_tuned_plan(conv, x, fastest)
     return fastest
 
 
-def time_plans(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> dict[Plan, float]:
+def time_plans(
+    conv: nn.Conv2d,
+    x: Tensor,
+    *,
+    seconds: float = 1.0,
+    forward_only: bool = False,
+    plans: Sequence[Plan] = PLANS,
+) -> dict[Plan, float]:
     """How long a forward and a backward pass take, by each plan that is possible for a layer.
 
     Args:
         conv: as for ``tune``.
         x: as for ``tune``; it isn't changed.
         seconds: the time for all plans together. They are timed in turns, three times at least.
+        forward_only: time the forward pass of inference alone.
+        plans: those to time; ``native`` must be among them.
 
     Returns:
         The median seconds by plan.
     """
-    images = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    images = x.detach().clone(memory_format=torch.preserve_format)
+    images.requires_grad_(not forward_only)
     weight = conv.weight
 
     def now() -> float:
@@ -58,11 +71,12 @@ def time_plans(conv: nn.Conv2d, x: Tensor, *, seconds: float = 1.0) -> dict[Plan
         with using_plan(plan):
             y = convolve([conv], images)
             y = conv(images) if y is None else y
-        torch.autograd.grad(y, (images, weight), y.detach())
+        if not forward_only:
+            torch.autograd.grad(y, (images, weight), y.detach())
         return now() - start
 
-    plans = [plan for plan in PLANS if _is_possible(plan, conv, images)]
-    with torch.enable_grad():
+    with torch.set_grad_enabled(not forward_only):
+        plans = [plan for plan in plans if _is_possible(plan, conv, images)]
         for plan in plans:
             time_once(plan)  # the first call may compile a kernel, or find that it can't
         plans = [plan for plan in plans if _is_possible(plan, conv, images)]

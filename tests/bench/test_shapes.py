@@ -115,7 +115,7 @@ def test_tuning_stores_plans_of_all_layers(tmp_path: Path, monkeypatch: pytest.M
     forget_plans()
     shapes = read(tmp_path / "shapes.csv", HEAD + "8,6,2,3,1\n", segments="2,4,C", tune=True)
     bench_shapes(shapes)
-    assert len(stored_plans()) == 3 * 2  # points, layouts
+    assert len(stored_plans()) == 3 * 2 * 2  # points, layouts, modes
     forget_plans()
 
 

@@ -42,6 +42,18 @@ def test_the_fastest_plan_is_stored_and_used(cache_folder: Path) -> None:
     assert plan_of(CONV, X[:1]) != "relaid"  # type: ignore[arg-type]  # another shape
 
 
+def test_inference_has_a_plan_of_its_own(cache_folder: Path) -> None:
+    with torch.no_grad():
+        expected = plan_of(CONV, X)  # type: ignore[arg-type]
+    save_tuned_plan(CONV, X, "relaid")  # type: ignore[arg-type]
+    with torch.no_grad():
+        assert plan_of(CONV, X) == expected  # type: ignore[arg-type]
+    fastest = tune(CONV, X, seconds=0, forward_only=True)  # type: ignore[arg-type]
+    assert plan_of(CONV, X) == "relaid"  # type: ignore[arg-type]
+    with torch.no_grad():
+        assert plan_of(CONV, X) == fastest  # type: ignore[arg-type]
+
+
 def test_every_possible_plan_is_timed() -> None:
     assert set(time_plans(CONV, X, seconds=0)) == {*PLANS}  # type: ignore[arg-type]
     strided = SegmentedConv(24, 24, segments=6, order="spatial_only", stride=2).spatial
