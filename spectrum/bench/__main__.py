@@ -20,10 +20,12 @@ from spectrum.bench.config import (
 from spectrum.cli import make_app, make_command, name_flag, run_app
 from spectrum.errors import FieldError
 from spectrum.fields import Config
+from spectrum.machine import keep_freed_memory
 
 # By default oneDNN keeps what it prepares for 1,024 shapes. Many networks in turns need more, and
 # it would prepare all of them again at every step. It reads this when torch is first used.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100000")
+keep_freed_memory()  # as in a run; otherwise what was timed before decides how much a step pays
 
 _NETWORKS = inspect.Parameter(
     "networks",

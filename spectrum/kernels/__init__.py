@@ -16,8 +16,9 @@ A *plan* is one way to execute a grouped convolution:
 ``plan_of`` (``plans.py``) chooses the plan for a layer and its input. ``using_plan`` overrides its
 choice. Else a training keeps to the plans that it began with (``keep_plans``), also when it is
 resumed. Else it takes the plan that ``tune`` has found and stored for such a layer on this device.
-Else, on a CPU with AVX-512, it looks the plan up in a table of measured times. Else, and wherever
-something needs to see the module itself (a hook, a trace, an export), it is ``native``.
+Else, on a CPU of a kind that was measured, it takes the plan that is expected to be the fastest
+(``plan_costs.py``), if that is faster by a fifth. Else, and wherever something needs to see the
+module itself (a hook, a trace, an export), it is ``native``.
 ``execute.py`` carries the plan out.
 
 The compiled kernels (``segments.py``, ``depthwise.py``, ``norm.py``) are Numba functions written

@@ -6,6 +6,7 @@ the same function. It changes no count, no weight and no result, except for roun
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from spectrum.kernels.eligibility import (
     channels_last,
     is_plain_call,
 )
+from spectrum.kernels.plan_costs import MOST_MEASURED, Shape, cpu_kind, speedups
 from spectrum.kernels.stored_plans import (
     PLANS,
     TRAINING,
@@ -35,38 +37,8 @@ from spectrum.kernels.stored_plans import (
     stored_plans,
 )
 
-_NO_LIMIT = 10**9
-# By type and whether the layout is channels_last. A rule is the most channels of a segment, the
-# fewest positions (height x width) of an image, and the plan that is the fastest then. The first
-# rule that holds and whose plan is possible counts. The rules follow the times in
-# benchmarks/plans.txt, which `python benchmarks/plans.py` measured on a CPU with AVX-512.
-_TABLE: dict[tuple[torch.dtype, bool | None], tuple[tuple[int, int, Plan], ...]] = {
-    (torch.float32, True): (
-        (3, 0, "kernel"),
-        (4, 64, "kernel"),
-    ),
-    (torch.float32, False): (
-        (1, 255, "kernel"),
-        (1, 0, "native"),
-        (4, 0, "kernel"),
-        (8, 64, "kernel"),
-        (28, 255, "kernel"),
-        (_NO_LIMIT, 255, "relaid"),
-    ),
-    (torch.bfloat16, True): (
-        (1, 64, "kernel"),
-        (1, 0, "native"),
-        (8, 0, "merged"),
-        (4, 64, "kernel"),
-    ),
-    (torch.bfloat16, False): (
-        (1, 64, "kernel"),
-        (1, 0, "native"),
-        (7, 0, "kernel"),
-        (_NO_LIMIT, 0, "relaid"),
-    ),
-}
-
+LEAST_SPEEDUP = 1.2
+"""By how much a plan must be expected to be faster than ``native`` to be taken."""
 MERGED_WIDTHS: dict[Plan, int] = {"merged8": 8, "merged": 16, "merged32": 32, "merged64": 64}
 """The most channels of a block of merged segments, by plan."""
 _MERGED_TYPES = {*TYPES, torch.float16}
@@ -135,9 +107,10 @@ def plan_of(conv: nn.Conv2d, x: Tensor) -> Plan:
     """The plan by which a convolution is executed.
 
     It is the plan of ``using_plan`` where one is set, else one that a training keeps to
-    (``keep_plans``), else the plan that was tuned on this device, else that of the first rule of
-    the table that holds. It is ``native`` where the plan isn't possible, and without a tuned plan
-    on a GPU and on a CPU without AVX-512.
+    (``keep_plans``), else the plan that was tuned on this device, else the one that is expected to
+    be the fastest (``spectrum.kernels.plan_costs``). It is ``native`` where no other plan is
+    expected to be faster by a fifth, where the plan isn't possible, and without a tuned plan on a
+    GPU and on a CPU of a kind that wasn't measured.
 
     Args:
         conv: a grouped convolution, as ``SegmentedConv.spatial`` is.
@@ -201,14 +174,37 @@ def _choose(conv: nn.Conv2d, x: Tensor) -> Plan:
     return plan
 
 
-def _fastest_plans(conv: nn.Conv2d, x: Tensor) -> Iterator[Plan]:
-    """The plans of the rules that hold, the first one first."""
-    if not (x.is_cpu and has_avx512()):
-        return
-    width, positions = conv.in_channels // conv.groups, x.shape[2] * x.shape[3]
-    for max_width, min_positions, plan in _TABLE.get((autocast_type(x), channels_last(x)), ()):
-        if width <= max_width and positions >= min_positions:
-            yield plan
+def _fastest_plans(conv: nn.Conv2d, x: Tensor) -> list[Plan]:
+    """The plans that are expected to be faster than ``native``, the fastest first."""
+    kind, shape = cpu_kind() if x.is_cpu else None, _measured_shape(conv, x)
+    if kind is None or shape is None:
+        return []
+    precision = str(autocast_type(x)).removeprefix("torch.")
+    layout = "channels_last" if channels_last(x) else "contiguous"
+    mode = TRAINING if torch.is_grad_enabled() else "inference"
+    expected = speedups((kind, precision, layout, mode), shape)
+    faster = [plan for plan in expected if expected[plan] >= LEAST_SPEEDUP]
+    return sorted(faster, key=lambda plan: -expected[plan])
+
+
+def _measured_shape(conv: nn.Conv2d, x: Tensor) -> Shape | None:
+    """The shape of a layer and its input; None where no layer of its kind was measured."""
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    width = conv.in_channels // conv.groups
+    if (
+        conv.in_channels != conv.out_channels
+        or conv.kernel_size != (kernel, kernel)
+        or kernel not in (3, 5, 7)
+        or conv.stride != (stride, stride)
+        or stride > 2
+        or conv.padding != (kernel // 2, kernel // 2)
+        or conv.dilation != (1, 1)
+        or width > MOST_MEASURED
+    ):
+        return None
+    batch, channels, height, columns = x.shape
+    size, threads = math.sqrt(height * columns), torch.get_num_threads()
+    return Shape(channels, size, batch, kernel, stride, threads, width)
 
 
 def merge_factor(conv: nn.Conv2d, plan: Plan = "merged") -> int:
@@ -277,5 +273,5 @@ def forget_plans() -> None:
 
 @cache
 def has_avx512() -> bool:
-    """Whether the CPU has AVX-512; the table and the kernels were only measured on such a CPU."""
+    """Whether the CPU has AVX-512; the kernels were only measured on such a CPU."""
     return torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -26,7 +26,7 @@ from spectrum import __version__
 from spectrum.data import load_data
 from spectrum.errors import FieldError
 from spectrum.layers.acceleration import keep_plans, name_plans
-from spectrum.machine import device_name, is_out_of_memory
+from spectrum.machine import device_name, is_out_of_memory, keep_freed_memory
 from spectrum.networks import build, code_modules
 from spectrum.runs.config import RunConfig
 from spectrum.runs.initial_weights import build_with_weights
@@ -177,6 +177,7 @@ def train_and_test(
         RankZeroFailed: rank 0 has ended the run. The other ranks raise it.
         ValueError: the data have changed since the run was planned.
     """
+    keep_freed_memory()
     dataset = load_data(run.data, draw=run.seed)
     if dataset.fingerprint != run.fingerprint:
         advice = ""
