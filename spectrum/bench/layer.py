@@ -20,9 +20,10 @@ from spectrum.bench.roofline import Ceilings, make_probes, measured_ceilings, ro
 from spectrum.bench.summary import interval_columns
 from spectrum.costs.timing import Timing, ratio, time_interleaved
 from spectrum.errors import FieldError
-from spectrum.kernels.plans import plan_of, using_plan
+from spectrum.kernels.plans import plan_of_all, using_plan
 from spectrum.kernels.tune import tune
-from spectrum.layers import SegmentedConv, UnevenConv2d
+from spectrum.layers import SegmentedConv
+from spectrum.layers.spatial import plain_convs
 from spectrum.segments import Segments
 from spectrum.training.seeding import seeded
 from spectrum.user_code import describe_error
@@ -271,9 +272,7 @@ def _milliseconds(name: str, timing: Timing) -> dict[str, float]:
 
 
 def name_plan(config: LayerBenchConfig, conv: SegmentedConv, x: Tensor, layout: str) -> str:
-    """The plan of our layer in a layout; uneven segments run in a kernel together or natively."""
-    parts = conv.spatial.convs if isinstance(conv.spatial, UnevenConv2d) else [conv.spatial]
+    """The plan of our layer in a layout."""
     x = x.contiguous(memory_format=LAYOUTS[layout])
     with using_plan(config.plan):
-        plans = {str(plan_of(part, x)) for part in parts}  # type: ignore[arg-type]
-    return plans.pop() if plans == {"kernel"} or len(parts) == 1 else "native"
+        return plan_of_all(plain_convs(conv.spatial), x)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spectrum.kernels.availability import KernelMissing
 from spectrum.kernels.eligibility import autocast_type, can_use_kernel, channels_last
-from spectrum.kernels.plans import MERGED_WIDTHS, has_avx512, merge_factor, plan_of
+from spectrum.kernels.plans import MERGED_WIDTHS, has_avx512, merge_factor, plan_of_all
 
 
 def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
@@ -26,16 +26,14 @@ def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
     Returns:
         (N, C_out, H', W'), or None where torch's own convolution is to run.
     """
-    plan = plan_of(convs[0], x)
-    if plan == "native" or any(plan_of(conv, x) != plan for conv in convs[1:]):
+    plan = plan_of_all(convs, x)
+    if plan == "native":
         return None
     if plan == "kernel":
         try:
             return _run_kernel(convs, x)
         except KernelMissing:
             return None
-    if len(convs) > 1:
-        return None
     conv = convs[0]
     weight, groups = conv.weight, conv.groups
     if plan in MERGED_WIDTHS:

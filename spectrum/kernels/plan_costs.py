@@ -122,6 +122,6 @@ def _coefficients() -> dict[tuple[str, ...], dict[Plan, dict[str, float]]]:
     text = files("spectrum.kernels").joinpath(COEFFICIENTS).read_text()
     for row in csv.DictReader(text.splitlines()):
         call = (row["cpu"], row["precision"], row["layout"], row["mode"])
-        of_plan = found.setdefault(call, {}).setdefault(row["plan"], {})  # type: ignore[call-overload]
+        of_plan = found.setdefault(call, {}).setdefault(row["plan"], {})  # type: ignore[arg-type]
         of_plan[row["term"]] = float(row["coefficient"])
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -118,6 +118,22 @@ def plan_of(conv: nn.Conv2d, x: Tensor) -> Plan:
     """
     plan = _decide(conv, x)
     return plan if plan == "native" or _is_eligible(conv, x) else "native"
+
+
+def plan_of_all(convs: Sequence[nn.Conv2d], x: Tensor) -> Plan:
+    """The plan by which convolutions side by side are executed.
+
+    It is that of the one with the most channels. Where there are several, only a kernel computes
+    them together, and it must compute each of them.
+
+    Args:
+        convs: each takes the next channels of ``x``.
+        x: as for ``plan_of``.
+    """
+    if len(convs) == 1:
+        return plan_of(convs[0], x)
+    plan = plan_of(max(convs, key=lambda conv: conv.in_channels), x)
+    return plan if plan == "kernel" and all(map(_keeps_shape, convs)) else "native"
 
 
 def _decide(conv: nn.Conv2d, x: Tensor) -> Plan:
@@ -234,23 +250,26 @@ def _is_possible(plan: Plan, conv: nn.Conv2d, x: Tensor) -> bool:
 
 
 def _has_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether a kernel computes it: odd kernel size, stride 1, padding that keeps the size.
+    """Whether a kernel computes it.
 
     The depthwise kernel of channels_last is 3x3 only, and has a backward pass only.
     """
+    has_kernel = _keeps_shape(conv)
+    if conv.in_channels == conv.groups and channels_last(x):
+        is_3x3 = conv.kernel_size == (3, 3) and conv.dilation == (1, 1)
+        has_kernel = has_kernel and is_3x3 and torch.is_grad_enabled()
+    return has_kernel and x.is_cpu and autocast_type(x) in TYPES and can_run_kernels()
+
+
+def _keeps_shape(conv: nn.Conv2d) -> bool:
+    """Whether the output has the shape of the input: odd kernel size, stride 1, zeros around."""
     keeps_size = all(
         k % 2 == 1 and s == 1 and p == d * (k // 2)
         for k, s, p, d in zip(
             conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True
         )
     )
-    has_kernel = (
-        keeps_size and conv.padding_mode == "zeros" and conv.in_channels == conv.out_channels
-    )
-    if conv.in_channels == conv.groups and channels_last(x):
-        is_3x3 = conv.kernel_size == (3, 3) and conv.dilation == (1, 1)
-        has_kernel = has_kernel and is_3x3 and torch.is_grad_enabled()
-    return has_kernel and x.is_cpu and autocast_type(x) in TYPES and can_run_kernels()
+    return keeps_size and conv.padding_mode == "zeros" and conv.in_channels == conv.out_channels
 
 
 def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: Plan) -> None:

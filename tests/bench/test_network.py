@@ -15,7 +15,7 @@ from spectrum.bench.network import bench_networks
 from spectrum.costs import count_config, match_budget
 from spectrum.costs.measure import measure_costs
 from spectrum.costs.timing import Timing
-from spectrum.kernels.plans import plan_of
+from spectrum.kernels.plans import plan_of_all
 from spectrum.networks import NetworkConfig, build
 
 CODE = """
@@ -151,11 +151,11 @@ def test_ratios_are_of_images_a_second_round_by_round(monkeypatch: pytest.Monkey
 def test_a_plan_holds_during_the_steps_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def watched(conv: Any, x: torch.Tensor) -> Any:
-        seen.append(plan_of(conv, x))
+    def watched(convs: Any, x: torch.Tensor) -> Any:
+        seen.append(plan_of_all(convs, x))
         return seen[-1]
 
-    monkeypatch.setattr("spectrum.kernels.execute.plan_of", watched)
+    monkeypatch.setattr("spectrum.kernels.execute.plan_of_all", watched)
     timed("tiny@native", inference=True)
     assert set(seen) == {"native"}
 
