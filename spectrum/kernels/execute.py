@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from spectrum.kernels.availability import KernelMissing
 from spectrum.kernels.eligibility import autocast_type, can_use_kernel, channels_last
-from spectrum.kernels.plans import MERGED_WIDTHS, has_avx512, merge_factor, plan_of_all
+from spectrum.kernels.plan_costs import INTEL, cpu_kind
+from spectrum.kernels.plans import MERGED_WIDTHS, merge_factor, plan_of_all
 
 
 def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
@@ -61,7 +62,7 @@ def pointwise_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
         and autocast_type(x) == torch.bfloat16
         and can_use_kernel(conv, nn.Conv2d, x)
         and channels_last(x) is True
-        and has_avx512()
+        and cpu_kind() == INTEL  # on AMD the library is as fast
     ):
         return None
     positions = x.permute(0, 2, 3, 1)  # (N, H, W, C_in), as it lies in memory

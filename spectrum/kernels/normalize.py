@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spectrum.kernels.availability import KernelMissing
 from spectrum.kernels.eligibility import can_run_kernels, can_use_kernel, channels_last
-from spectrum.kernels.plans import has_avx512
+from spectrum.kernels.plan_costs import INTEL, cpu_kind
 
 _MIN_VALUES = 1 << 17  # for fewer values, calling the kernel costs more than it saves
 
@@ -62,7 +62,7 @@ def _can_normalize(norm: nn.BatchNorm2d, x: Tensor) -> bool:
         and norm.running_mean is not None
         and norm.momentum is not None
         and (norm.training or not torch.is_grad_enabled())
-        and has_avx512()
+        and cpu_kind() == INTEL  # on AMD torch is faster
         and can_run_kernels()
     )
 

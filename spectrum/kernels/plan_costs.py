@@ -21,6 +21,8 @@ from spectrum.kernels.stored_plans import Plan
 COEFFICIENTS = "plan_costs.csv"
 MOST_MEASURED = 91
 """The most channels of a segment that were measured."""
+INTEL = "Intel AVX512"
+"""The kind of CPU on which the passes of normalisations and 1x1 convolutions are faster."""
 _KINDS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}  # by the vendor that a CPU names
 
 

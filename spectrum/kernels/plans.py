@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from itertools import chain
 from typing import Literal
 
@@ -288,9 +287,3 @@ def forget_plans() -> None:
     """Forget what was decided and read, so that stored plans are read again."""
     stored_plans.cache_clear()
     _decisions.clear()
-
-
-@cache
-def has_avx512() -> bool:
-    """Whether the CPU has AVX-512; the kernels were only measured on such a CPU."""
-    return torch.backends.cpu.get_cpu_capability() == "AVX512"
