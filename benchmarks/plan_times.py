@@ -1,11 +1,13 @@
 """Time each plan of the spatial convolution on layers of random shapes.
 
 The model of costs in spectrum.kernels is fitted to these times (`python benchmarks/fit_plans.py`).
-These two calls add the rows of the machine at hand to plan_times.csv, for narrow segments and for
-unusual ones:
+These calls add the rows of the machine at hand to plan_times.csv, for narrow segments, for unusual
+ones, and for large inputs. The arguments are the number of shapes, the seed, the widths of
+segments, and the least and the most values of an input, as powers of two:
 
-    python benchmarks/plan_times.py 120 0 1,2,3,4,5,6,7,8,12,16,24,32,64
-    python benchmarks/plan_times.py 40 1 9,10,13,14,20,26,28,40,52,91
+    python benchmarks/plan_times.py 120 0 1,2,3,4,5,6,7,8,12,16,24,32,64 13 22
+    python benchmarks/plan_times.py 40 1 9,10,13,14,20,26,28,40,52,91 13 22
+    python benchmarks/plan_times.py 12 2 1,2,4,8 22 24
 """
 
 from __future__ import annotations
@@ -29,13 +31,17 @@ WIDTHS_OF_A_SHAPE = 5
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 TYPES = (torch.float32, torch.bfloat16)
 PLANS: tuple[Plan, ...] = ("native", "merged8", "merged", "merged32", "relaid", "kernel")
-MOST_VALUES = 1 << 22  # of an input
-FEWEST_VALUES = 1 << 13
 SECONDS = 0.15  # for all plans of a layer
 
 
-def draw_shape(rng: np.random.Generator) -> dict[str, int]:
-    """Draw the shape of a layer at random, most of them with round numbers of channels."""
+def draw_shape(rng: np.random.Generator, fewest: int, most: int) -> dict[str, int]:
+    """Draw the shape of a layer at random, most of them with round numbers of channels.
+
+    Args:
+        rng: draws it.
+        fewest: the least number of values of the input, as a power of two.
+        most: the greatest number.
+    """
     while True:
         channels = round(2 ** rng.uniform(4, 10.6))
         if rng.random() < 0.8:
@@ -49,7 +55,7 @@ def draw_shape(rng: np.random.Generator) -> dict[str, int]:
             "threads": int(rng.integers(1, 3)),
         }
         values = channels * shape["size"] ** 2 * shape["batch"]
-        if FEWEST_VALUES <= values <= MOST_VALUES:
+        if 2**fewest <= values <= 2**most:
             return shape
 
 
@@ -90,12 +96,12 @@ def time_shape(shape: dict[str, int], widths: list[int]) -> Iterator[dict[str, o
 
 
 def main() -> None:
-    """Time as many random shapes as the arguments say, with a seed, at these segment widths."""
-    count, seed, widths = int(sys.argv[1]), int(sys.argv[2]), map(int, sys.argv[3].split(","))
+    """Time random shapes; the first lines of this file explain the arguments."""
+    count, seed, fewest, most = (int(sys.argv[i]) for i in (1, 2, 4, 5))
     keep_freed_memory()  # as in a run
-    wanted, rng = [*widths], np.random.default_rng(seed)
+    wanted, rng = [int(width) for width in sys.argv[3].split(",")], np.random.default_rng(seed)
     while count:
-        shape = draw_shape(rng)
+        shape = draw_shape(rng, fewest, most)
         possible = [w for w in wanted if shape["channels"] % w == 0 and w < shape["channels"]]
         if not possible:
             continue

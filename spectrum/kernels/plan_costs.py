@@ -55,7 +55,7 @@ def terms(shape: Shape) -> dict[str, float]:
     """
     width = shape.channels_per_segment
     values = shape.channels * shape.size**2 * shape.batch / shape.threads
-    work = min(max(log2(values), 12), 22) / 10
+    work = min(max(log2(values), 12), 24) / 10
     size = min(max(log2(shape.size), 2), 7) / 4
     kernel = log2(shape.kernel) - 1.5
     of_width = {
