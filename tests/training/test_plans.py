@@ -40,7 +40,7 @@ def stop(line: dict[str, Any]) -> None:
 def tune_all(cache: Path, plans: dict[str, str]) -> None:
     """Store another plan for every kind of call, as tuning might."""
     other = {call: "merged" if plan == "native" else "native" for call, plan in plans.items()}
-    write_checked_json(cache, {call.split(" ", 1)[1]: plan for call, plan in other.items()})
+    write_checked_json(cache, other)
     forget_plans()
 
 
