@@ -73,7 +73,8 @@ def read_idx(config: DataConfig) -> Source:
     """
     files = _find_files(config.path)
     if not files:
-        raise ValueError(f"must be a folder of files such as {_EXAMPLES}, but there are none")
+        missing = "are none" if os.path.isdir(config.path) else "is no such folder"
+        raise ValueError(f"must be a folder of files such as {_EXAMPLES}, but there {missing}")
     return _read_files(files, config.image_size)
 
 
@@ -198,7 +199,7 @@ def _read_array(path: Path) -> npt.NDArray[Any]:
             raise DamagedFile(path, f"it declares {dimensions} dimensions, {allowed}")
         sizes = file.read(4 * dimensions)
         if len(sizes) < 4 * dimensions:
-            raise DamagedFile(path, f"it is cut short, within the sizes of {dimensions} dimensions")
+            raise DamagedFile(path, f"it is cut short, within its header of {dimensions} sizes")
         shape = struct.unpack(f">{dimensions}I", sizes)
         length = dtype.itemsize * prod(shape)
         declared = f"{length:,} bytes of values, {'x'.join(map(str, shape))}"

@@ -205,7 +205,7 @@ NO_IDX = "is damaged: it begins with"
         ({IMAGES: b"\x1f\x8b" + bytes(20)}, f"{IMAGES} is damaged: it can't be read (Unknown"),
         ({IMAGES: content(PIXELS, (2,) * 5)}, "is damaged: it declares 5 dimensions, must have 1"),
         ({IMAGES: content(PIXELS, ())}, "is damaged: it declares 0 dimensions, must have 1 to 4"),
-        ({IMAGES: content(PIXELS)[:11]}, "it is cut short, within the sizes of 3 dimensions"),
+        ({IMAGES: content(PIXELS)[:11]}, "it is cut short, within its header of 3 sizes"),
         ({IMAGES: content(PIXELS)[:-1]}, "it is cut short, it declares 1,000 bytes of values, 40"),
         ({IMAGES: content(PIXELS) + b"\0"}, "it goes on, it declares 1,000 bytes of values, 40x5x"),
         (
