@@ -76,6 +76,12 @@ def autocast_type(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
+def type_and_layout(x: Tensor) -> tuple[str, str]:
+    """The names of the type that a convolution of ``x`` computes in, and of its memory layout."""
+    precision = str(autocast_type(x)).removeprefix("torch.")
+    return precision, "channels_last" if channels_last(x) else "contiguous"
+
+
 def channels_last(x: Tensor) -> bool | None:
     """Whether images lie in memory as channels_last; None where they have neither layout."""
     if x.shape[1] > 1 and x.is_contiguous(memory_format=torch.channels_last):

@@ -25,6 +25,7 @@ from spectrum.kernels.eligibility import (
     can_run_kernels,
     channels_last,
     is_plain_call,
+    type_and_layout,
 )
 from spectrum.kernels.plan_costs import MOST_MEASURED, Shape, cpu_kind, speedups
 from spectrum.kernels.stored_plans import (
@@ -194,10 +195,8 @@ def _fastest_plans(conv: nn.Conv2d, x: Tensor) -> list[Plan]:
     kind, shape = cpu_kind() if x.is_cpu else None, _measured_shape(conv, x)
     if kind is None or shape is None:
         return []
-    precision = str(autocast_type(x)).removeprefix("torch.")
-    layout = "channels_last" if channels_last(x) else "contiguous"
     mode = TRAINING if torch.is_grad_enabled() else "inference"
-    expected = speedups((kind, precision, layout, mode), shape)
+    expected = speedups((kind, *type_and_layout(x), mode), shape)
     faster = [plan for plan in expected if expected[plan] >= LEAST_SPEEDUP]
     return sorted(faster, key=lambda plan: -expected[plan])
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from spectrum.errors import FieldError
 from spectrum.fields import check_stored
 from spectrum.files import cache_folder, read_checked_json, write_checked_json
-from spectrum.kernels.eligibility import autocast_type, channels_last
+from spectrum.kernels.eligibility import type_and_layout
 
 Plan: TypeAlias = Literal["native", "merged8", "merged", "merged32", "merged64", "relaid", "kernel"]
 """``native`` is torch's grouped convolution. ``merged`` is the same with neighbouring segments
@@ -46,8 +46,7 @@ def describe_call(conv: nn.Conv2d, x: Tensor) -> str:
             platform.node() if x.is_cpu else torch.cuda.get_device_name(x.device),
             torch.__version__,
             torch.get_num_threads(),
-            str(autocast_type(x)).removeprefix("torch."),
-            "channels_last" if channels_last(x) else "contiguous",
+            *type_and_layout(x),
             tuple(x.shape),
             conv.out_channels,
             conv.groups,
