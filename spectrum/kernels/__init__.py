@@ -21,17 +21,20 @@ Else, on a CPU of a kind that was measured, it takes the plan that is expected t
 module itself (a hook, a trace, an export), it is ``native``.
 ``execute.py`` carries the plan out.
 
-The compiled kernels (``segments.py``, ``depthwise.py``, ``norm.py``) are Numba functions written
-with explicit vector instructions (``simd.py``). They are compiled on the user's machine
-(``compiled.py``) and cached on disk (``cache.py``). Where one can't be compiled, torch's operators
-run from then on (``availability.py``). Their modules are imported inside the functions that call a
-kernel, because Numba takes long to import.
+``convolution.py`` says which compiled kernel computes a convolution: that of ``depthwise.py``,
+``lanes.py`` or ``segments.py``. These and that of batch normalisation (``norm.py``) are Numba
+functions written with explicit vector instructions (``simd.py``). They are compiled on the user's
+machine (``compiled.py``), before a training begins (``prepare.py``), and cached on disk
+(``cache.py``). Where one can't be compiled, torch's operators run from then on
+(``availability.py``). Their modules are imported inside the functions that call a kernel, because
+Numba takes long to import.
 """
 
 from spectrum.kernels.eligibility import can_use_kernel
 from spectrum.kernels.execute import convolve, pointwise_conv
 from spectrum.kernels.normalize import normalize
 from spectrum.kernels.plans import keep_plans, name_plans, plan_of, using_plan
+from spectrum.kernels.prepare import compile_kernels
 from spectrum.kernels.stored_plans import PLANS, Plan, check_plans
 from spectrum.kernels.tune import time_plans, tune
 
@@ -40,6 +43,7 @@ __all__ = [
     "Plan",
     "can_use_kernel",
     "check_plans",
+    "compile_kernels",
     "convolve",
     "keep_plans",
     "name_plans",

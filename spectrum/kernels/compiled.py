@@ -86,10 +86,22 @@ def _key(function: Callable[..., None], signature: Any) -> str:
                 numba.__version__,
                 llvmlite.__version__,
                 platform.python_version(),
-                cpu_target.target_context.codegen().magic_tuple(),
+                _target(),
             ),
         )
     )
+
+
+def targets_avx512() -> bool:
+    """Whether functions are compiled for a processor with AVX-512."""
+    return "+avx512f" in _target()[2].split(",")
+
+
+@cache
+def _target() -> tuple[str, ...]:
+    """The kind of processor that functions are compiled for: its triple, name and features."""
+    target: tuple[str, ...] = cpu_target.target_context.codegen().magic_tuple()
+    return target
 
 
 @cache

@@ -1,8 +1,9 @@
-"""The backward pass of a depthwise convolution in channels_last: both gradients in one sweep.
+"""A depthwise 3x3 convolution in channels_last: the forward pass, and both gradients in one sweep.
 
-A vector is 16 channels of one position. The kernel walks along a row of the image and holds a
-window of 3 x 3 output gradients in registers. At each column it loads the next three of them,
-writes one input gradient, and adds to the sums of the nine weight gradients.
+A vector is 16 channels of one position. A kernel walks along a row of the images and holds a window
+of 3 x 3 inputs, or output gradients, in registers. At each column it loads the next three of them
+and writes one output, or one input gradient; the backward pass also adds to the sums of the nine
+weight gradients.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from spectrum.kernels.compiled import run_kernel
+from spectrum.kernels.compiled import compile_kernel, run_kernel
 from spectrum.kernels.simd import (
     FLOAT,
     add,
@@ -26,35 +27,117 @@ from spectrum.kernels.simd import (
     zeros,
 )
 
-_CACHE_BYTES = 512 << 10  # for the rows of a task, of input, gradient and result together
+_CACHE_BYTES = 512 << 10  # for the rows of a task, of all images that it reads or writes
 
 
-def depthwise_backward(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+def depthwise_forward(x: Tensor, weight: Tensor, out: Tensor) -> None:
+    """A depthwise 3x3 convolution with stride 1 and padding 1.
+
+    Args:
+        x: (N, C, H, W), channels_last, float32 or bfloat16.
+        weight: (C, 1, 3, 3) of the same type.
+        out: is filled with the output; it is laid out as ``x``.
+    """
+    sizes, by_element = _divide(x, weight, 2)
+    zero = torch.zeros(16)
+    addresses = [t.data_ptr() for t in (x, by_element, out, zero)]
+    run_kernel(_forward_tasks, x.dtype, [*sizes, *addresses])
+
+
+def depthwise_backward(x: Tensor, weight: Tensor, gradient: Tensor, out: Tensor) -> Tensor:
     """The gradients of a depthwise 3x3 convolution with stride 1 and padding 1.
 
     Args:
         x: (N, C, H, W), channels_last, float32 or bfloat16.
         weight: (C, 1, 3, 3) of the same type.
         gradient: the gradient with respect to the output, laid out as ``x``.
+        out: is filled with the gradient with respect to the input; it is laid out as ``x``.
 
     Returns:
-        The gradient with respect to the input, of the type and layout of ``x``, and the gradient
-        with respect to the weight, float32.
+        The gradient with respect to the weight, float32.
     """
-    batch, channels, height, width = x.shape
-    by_element = weight.float().reshape(channels, 9).t().contiguous()  # (9, C)
-    rows = max(1, min(height, _CACHE_BYTES // (3 * width * channels * x.element_size())))
-    tasks = batch * -(-height // rows)
-    out = torch.empty_like(x)
-    sums = torch.empty(tasks, 9, channels)
+    sizes, by_element = _divide(x, weight, 3)
+    sums = torch.empty(sizes[0], *by_element.shape)
     zero = torch.zeros(16)
     addresses = [t.data_ptr() for t in (x, by_element, gradient, out, sums, zero)]
-    sizes = [tasks, rows, height, width, channels, x.element_size()]
-    run_kernel(_tasks, x.dtype, [*sizes, *addresses])
-    return out, sums.sum(0).t().reshape(weight.shape)
+    run_kernel(_backward_tasks, x.dtype, [*sizes, *addresses])
+    return sums.sum(0).t().reshape(weight.shape)
 
 
-def _tasks(args):  # type: ignore[no-untyped-def]
+def compile_depthwise(dtype: torch.dtype) -> None:
+    """Compile both passes for images of a type."""
+    compile_kernel(_forward_tasks, dtype)
+    compile_kernel(_backward_tasks, dtype)
+
+
+def _divide(x: Tensor, weight: Tensor, images: int) -> tuple[list[int], Tensor]:
+    """The sizes that a kernel is given, and the weight as float32 (9, C).
+
+    Args:
+        x: the input.
+        weight: of the convolution.
+        images: how many tensors of images the kernel reads or writes.
+    """
+    batch, channels, height, width = x.shape
+    size = x.element_size()
+    rows = max(1, min(height, _CACHE_BYTES // (images * width * channels * size)))
+    tasks = batch * -(-height // rows)
+    by_element = weight.float().reshape(channels, 9).t().contiguous()
+    return [tasks, rows, height, width, channels, size], by_element
+
+
+def _forward_tasks(args):  # type: ignore[no-untyped-def]
+    """Compute the output; a task is some rows of one image."""
+    tasks, rows, height, width, channels, size, x, weight, out, zero = load_args(args, 0, 10)
+    parts = (height + rows - 1) // rows
+    column_stride = channels * size
+    row_stride = width * column_stride
+    task = fetch_add(args, 0)
+    while task < tasks:
+        image = task // parts * height * row_stride
+        first = task % parts * rows
+        last = min(height, first + rows)
+        _prefetch_rows(x + image, max(0, first - 1), min(height, last + 1), row_stride)
+        for c in range(0, channels, 16):
+            mask = first_lanes(channels - c)
+            address = weight + 4 * c
+            w0, w1, w2 = _load_three(address, 4 * channels, mask)
+            w3, w4, w5 = _load_three(address + 12 * channels, 4 * channels, mask)
+            w6, w7, w8 = _load_three(address + 24 * channels, 4 * channels, mask)
+            for y in range(first, last):
+                offset = image + y * row_stride + c * size
+                # A row outside of the image is one vector of zeros, read at every column.
+                above = x + offset - row_stride if y > 0 else zero
+                here = x + offset
+                below = x + offset + row_stride if y < height - 1 else zero
+                stride_above = column_stride if y > 0 else 0
+                stride_below = column_stride if y < height - 1 else 0
+                a0, b0, c0 = zeros(), zeros(), zeros()
+                a1 = load(above, mask, args)
+                b1 = load(here, mask, args)
+                c1 = load(below, mask, args)
+                for column in range(width):
+                    a2, b2, c2 = zeros(), zeros(), zeros()
+                    if column < width - 1:
+                        above += stride_above
+                        here += column_stride
+                        below += stride_below
+                        a2 = load(above, mask, args)
+                        b2 = load(here, mask, args)
+                        c2 = load(below, mask, args)
+                    # Two sums, g and h, wait less for each other than one.
+                    g = fma(a2, w2, fma(a1, w1, mul(a0, w0)))
+                    h = fma(b2, w5, fma(b1, w4, mul(b0, w3)))
+                    g = fma(c0, w6, g)
+                    h = fma(c1, w7, h)
+                    g = fma(c2, w8, g)
+                    store(out + offset, add(g, h), mask, args)
+                    offset += column_stride
+                    a0, b0, c0, a1, b1, c1 = a1, b1, c1, a2, b2, c2
+        task = fetch_add(args, 0)
+
+
+def _backward_tasks(args):  # type: ignore[no-untyped-def]
     """Compute both gradients; a task is some rows of one image."""
     tasks, rows, height, width, channels, size, x, weight, gradient, out, sums, zero = load_args(
         args, 0, 12
@@ -66,16 +149,9 @@ def _tasks(args):  # type: ignore[no-untyped-def]
     while task < tasks:
         image = task // parts * height * row_stride
         first = task % parts * rows
-        # The loops below read 16 channels at a time. This reads all lines in order, which is the
-        # fastest way to bring them from memory into the cache.
-        start = max(0, first - 1) * row_stride
-        end = min(height, first + rows + 1) * row_stride
-        for line in range(image + start, image + end, 64):
-            prefetch(gradient + line)
-        for line in range(
-            image + first * row_stride, image + min(height, first + rows) * row_stride, 64
-        ):
-            prefetch(x + line)
+        last = min(height, first + rows)
+        _prefetch_rows(gradient + image, max(0, first - 1), min(height, last + 1), row_stride)
+        _prefetch_rows(x + image, first, last, row_stride)
         for c in range(0, channels, 16):
             mask = first_lanes(channels - c)
             address = weight + 4 * c
@@ -93,7 +169,7 @@ def _tasks(args):  # type: ignore[no-untyped-def]
                 zeros(),
                 zeros(),
             )
-            for y in range(first, min(height, first + rows)):
+            for y in range(first, last):
                 offset = image + y * row_stride + c * size
                 # A row outside of the image is one vector of zeros, read at every column.
                 above = gradient + offset - row_stride if y > 0 else zero
@@ -133,6 +209,17 @@ def _tasks(args):  # type: ignore[no-untyped-def]
             for k, s in enumerate((s0, s1, s2, s3, s4, s5, s6, s7, s8)):
                 store(address + 4 * k * channels, s, mask, FLOAT)
         task = fetch_add(args, 0)
+
+
+@njit
+def _prefetch_rows(image, first, last, stride):  # type: ignore[no-untyped-def]
+    """Read all cache lines of some rows in order.
+
+    The loops after it read 16 channels at a time. This is the fastest way to bring the rows from
+    memory into the cache.
+    """
+    for line in range(image + first * stride, image + last * stride, 64):
+        prefetch(line)
 
 
 @njit

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.kernels.availability import KernelMissing
+from spectrum.kernels.convolution import run_backward, run_forward
 from spectrum.kernels.eligibility import autocast_type, can_use_kernel, channels_last
+from spectrum.kernels.geometry import Geometry, geometry_of
 from spectrum.kernels.plan_costs import INTEL, cpu_kind
 from spectrum.kernels.plans import MERGED_WIDTHS, merge_factor, plan_of_all
 
@@ -81,89 +83,43 @@ def _merged_weight(weight: Tensor, groups: int, n: int) -> Tensor:
     return torch.stack(padded, dim=1).flatten(0, 2)
 
 
-def _is_depthwise(convs: Sequence[nn.Conv2d], x: Tensor) -> bool:
-    """Whether the depthwise kernel computes this: one channel per segment, channels_last."""
-    return len(convs) == 1 and convs[0].weight.shape[1] == 1 and channels_last(x) is True
-
-
 def _run_kernel(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor:
     dtype = autocast_type(x)
-    dilation = convs[0].dilation
     weights = [conv.weight.to(dtype) for conv in convs]
-    depthwise = _is_depthwise(convs, x)
-    y: Tensor = _Kernel.apply(x.to(dtype), dilation, depthwise, *weights)
-    if convs[0].bias is None:
+    conv = convs[0]
+    geometry = geometry_of(conv)
+    images = x.to(dtype)
+    if torch.is_grad_enabled():
+        y: Tensor = _Kernel.apply(images, geometry, *weights)
+    else:
+        y = run_forward(images, geometry, weights)
+    if conv.bias is None:
         return y
     bias = torch.cat([conv.bias for conv in convs if conv.bias is not None])
     return y + bias.to(dtype)[:, None, None]
 
 
 class _Kernel(torch.autograd.Function):
-    """Convolutions side by side, forward and backward, by the kernel for narrow segments.
-
-    For a depthwise convolution in channels_last, the forward pass is torch's and the backward pass
-    that of the depthwise kernel.
-    """
+    """Convolutions side by side, forward and backward, by the compiled kernels."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, dilation: tuple[int, int], depthwise: bool, *weights: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, geometry: Geometry, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(x, *weights)
-        ctx.dilation, ctx.depthwise = dilation, depthwise
-        if depthwise:
-            return F.conv2d(x, weights[0], padding=1, groups=len(weights[0]))
-        from spectrum.kernels.segments import segments_forward
-
-        out = torch.empty_like(x)
-        channels = [len(weight) for weight in weights]
-        parts = zip(weights, x.split(channels, 1), out.split(channels, 1), strict=True)
-        for weight, x_part, out_part in parts:
-            segments_forward(x_part, weight.detach(), out_part, dilation)
-        return out
+        ctx.geometry = geometry
+        return run_forward(x, geometry, weights)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         if not torch.is_grad_enabled():
             with suppress(KernelMissing):
-                return _kernel_backward(ctx, gradients[0], x, weights)
-        return _torch_backward(gradients[0], x, weights, ctx.dilation)
-
-
-def _kernel_backward(
-    ctx: Any, gradient: Tensor, x: Tensor, weights: list[Tensor]
-) -> tuple[Tensor | None, ...]:
-    """The gradients, computed by the kernels.
-
-    Raises:
-        KernelMissing: a kernel can't be compiled on this machine.
-    """
-    layout = torch.channels_last if channels_last(x) else torch.contiguous_format
-    gradient = gradient.contiguous(memory_format=layout)
-    if ctx.depthwise:
-        from spectrum.kernels.depthwise import depthwise_backward
-
-        x_gradient, weight_gradient = depthwise_backward(x, weights[0], gradient)
-        return x_gradient, None, None, weight_gradient.to(x.dtype)
-    from spectrum.kernels.segments import segments_backward
-
-    x_gradient = torch.empty_like(x)
-    channels = [len(weight) for weight in weights]
-    parts = zip(
-        *(tensor.split(channels, 1) for tensor in (x, gradient, x_gradient)),
-        weights,
-        strict=True,
-    )
-    weight_gradients = [
-        segments_backward(x_part, weight, gradient_part, out_part, ctx.dilation).to(x.dtype)
-        for x_part, gradient_part, out_part, weight in parts
-    ]
-    return x_gradient, None, None, *weight_gradients
+                x_gradient, weight_gradients = run_backward(x, ctx.geometry, weights, gradients[0])
+                return x_gradient, None, *weight_gradients
+        return _torch_backward(gradients[0], x, weights, ctx.geometry)
 
 
 def _torch_backward(
-    gradient: Tensor, x: Tensor, weights: list[Tensor], dilation: tuple[int, int]
+    gradient: Tensor, x: Tensor, weights: list[Tensor], geometry: Geometry
 ) -> tuple[Tensor | None, ...]:
     """The gradients, computed by torch's operator, which autograd can differentiate again."""
     channels = [len(weight) for weight in weights]
@@ -173,9 +129,7 @@ def _torch_backward(
             x_part,
             weight,
             None,
-            [1, 1],
-            [d * (k // 2) for d, k in zip(dilation, weight.shape[2:], strict=True)],
-            dilation,
+            *geometry,
             False,
             [0, 0],
             len(weight) // weight.shape[1],
@@ -186,4 +140,4 @@ def _torch_backward(
         )
     ]
     x_gradient = torch.cat([result[0] for result in results], 1)
-    return x_gradient, None, None, *(result[1] for result in results)
+    return x_gradient, None, *(result[1] for result in results)

@@ -74,6 +74,8 @@ def terms(shape: Shape) -> dict[str, float]:
         "batch": min(log2(shape.batch), 7) / 4,
         "threads": min(log2(shape.threads), 1),
     }
+    if width == 1 and shape.kernel == 3 and shape.stride == 1:  # has a kernel of its own
+        others |= {"depthwise 3x3": 1.0, "depthwise 3x3 work": work}
     group = width_group(width)
     return {f"{group} {name}": value for name, value in of_width.items()} | others
 
@@ -103,6 +105,11 @@ def speedups(call: tuple[str, ...], shape: Shape) -> dict[Plan, float]:
         plan: exp(sum(of_term.get(name, 0.0) * value for name, value in values.items()))
         for plan, of_term in by_plan.items()
     }
+
+
+def is_measured(cpu: str | None) -> bool:
+    """Whether plans were measured on a kind of CPU."""
+    return any(call[0] == cpu for call in _coefficients())
 
 
 @cache

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from spectrum.errors import FieldError
 from spectrum.kernels.availability import has_given_up
+from spectrum.kernels.convolution import kernel_of
 from spectrum.kernels.eligibility import (
     TYPES,
     autocast_type,
@@ -27,6 +28,7 @@ from spectrum.kernels.eligibility import (
     is_plain_call,
     type_and_layout,
 )
+from spectrum.kernels.geometry import geometry_of, output_size
 from spectrum.kernels.plan_costs import MOST_MEASURED, Shape, cpu_kind, speedups
 from spectrum.kernels.stored_plans import (
     PLANS,
@@ -133,7 +135,7 @@ def plan_of_all(convs: Sequence[nn.Conv2d], x: Tensor) -> Plan:
     if len(convs) == 1:
         return plan_of(convs[0], x)
     plan = plan_of(max(convs, key=lambda conv: conv.in_channels), x)
-    return plan if plan == "kernel" and all(map(_keeps_shape, convs)) else "native"
+    return plan if plan == "kernel" and all(_has_kernel(conv, x) for conv in convs) else "native"
 
 
 def _decide(conv: nn.Conv2d, x: Tensor) -> Plan:
@@ -248,26 +250,24 @@ def _is_possible(plan: Plan, conv: nn.Conv2d, x: Tensor) -> bool:
 
 
 def _has_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether a kernel computes it.
-
-    The depthwise kernel of channels_last is 3x3 only, and has a backward pass only.
-    """
-    has_kernel = _keeps_shape(conv)
-    if conv.in_channels == conv.groups and channels_last(x):
-        is_3x3 = conv.kernel_size == (3, 3) and conv.dilation == (1, 1)
-        has_kernel = has_kernel and is_3x3 and torch.is_grad_enabled()
-    return has_kernel and x.is_cpu and autocast_type(x) in TYPES and can_run_kernels()
-
-
-def _keeps_shape(conv: nn.Conv2d) -> bool:
-    """Whether the output has the shape of the input: odd kernel size, stride 1, zeros around."""
-    keeps_size = all(
-        k % 2 == 1 and s == 1 and p == d * (k // 2)
-        for k, s, p, d in zip(
-            conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True
-        )
+    """Whether a compiled kernel computes it."""
+    return (
+        x.is_cpu
+        and autocast_type(x) in TYPES
+        and can_have_kernel(conv)
+        and min(output_size(x, conv.weight, geometry_of(conv))) > 0
+        and can_run_kernels()
+        and kernel_of(conv.weight, geometry_of(conv), channels_last(x) is True) is not None
     )
-    return keeps_size and conv.padding_mode == "zeros" and conv.in_channels == conv.out_channels
+
+
+def can_have_kernel(conv: nn.Conv2d) -> bool:
+    """Whether its channels and its padding are of the kind that kernels compute."""
+    return (
+        conv.in_channels == conv.out_channels
+        and conv.padding_mode == "zeros"
+        and not isinstance(conv.padding, str)
+    )
 
 
 def save_tuned_plan(conv: nn.Conv2d, x: Tensor, plan: Plan) -> None:

@@ -17,10 +17,11 @@ from numba import njit
 from torch import Tensor
 
 from spectrum.kernels.blocking import Blocking, even_tile_size, kernel_size, make_blocking
-from spectrum.kernels.compiled import run_kernel
+from spectrum.kernels.compiled import compile_kernel, run_kernel
 from spectrum.kernels.packing import fill_zeros, pack, unpack
 from spectrum.kernels.simd import fetch_add, load_args
 from spectrum.kernels.tiles import (
+    MAX_OUTPUTS,
     call_tile,
     compile_conv_tile,
     compile_gradient_tile,
@@ -66,7 +67,7 @@ def segments_backward(
     # The gradient with respect to the input is a convolution too: outputs and inputs swapped, the
     # kernel turned.
     turned = weight.unflatten(0, (blocking.segments, -1)).transpose(1, 2).flip(3, 4).flatten(0, 1)
-    outputs = even_tile_size(blocking.width_of_segment, max_gradient_outputs(width))
+    outputs = _gradient_outputs(weight)
     tiles = -(-blocking.width_of_segment // outputs)
     # The batch is divided into parts with sums of their own, to have enough tasks for all threads.
     parts = min(blocking.image_groups, -(-_MIN_TASKS // blocking.segment_groups))
@@ -82,6 +83,19 @@ def segments_backward(
     by_tile = sums.sum((0, -1))  # (segments, tiles, inputs, elements, outputs)
     by_output = by_tile.permute(0, 1, 4, 2, 3).flatten(1, 2)[:, : blocking.width_of_segment]
     return by_output.reshape(weight.shape)
+
+
+def compile_segments(weight: Tensor, dtype: torch.dtype) -> None:
+    """Compile both passes for a weight, and images of a type."""
+    compile_conv_tile(even_tile_size(weight.shape[1], MAX_OUTPUTS), kernel_size(weight))
+    compile_gradient_tile(_gradient_outputs(weight), kernel_size(weight))
+    compile_kernel(_forward_kernel, dtype)
+    compile_kernel(_backward_kernel, dtype)
+
+
+def _gradient_outputs(weight: Tensor) -> int:
+    """The outputs of a tile of the gradient with respect to the weight."""
+    return even_tile_size(weight.shape[1], max_gradient_outputs(weight.shape[3]))
 
 
 def _run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Proxy
@@ -30,6 +31,19 @@ def check_plans(plans: Any) -> dict[str, Any]:
 def name_plans(plans: dict[str, Any]) -> str:
     """How many kinds of layers were trained by each plan of ``keep_plans``."""
     return "native" if kernels is None else kernels.name_plans(plans)
+
+
+def compile_kernels(network: nn.Module, dtype: torch.dtype, channels_last: bool) -> None:
+    """Compile the kernels that the layers of a network may use, as ``kernels`` does."""
+    if kernels is None:
+        return
+    convs = []
+    for module in network.modules():
+        if isinstance(module, UnevenConv2d):
+            convs += plain_convs(module)
+        elif isinstance(module, nn.Conv2d) and module.groups > 1:
+            convs.append(module)
+    kernels.compile_kernels(convs, dtype, channels_last)
 
 
 def convolve(spatial: nn.Conv2d | UnevenConv2d, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import update_bn
 from spectrum.data import Augmentation, Dataset, Examples
 from spectrum.errors import FieldError, as_text
 from spectrum.files import as_path
-from spectrum.layers.acceleration import check_plans, keep_plans
+from spectrum.layers.acceleration import check_plans, compile_kernels, keep_plans
 from spectrum.training.checkpoint import load_checkpoint, save_checkpoint
 from spectrum.training.curve import Evaluation, check_curve
 from spectrum.training.distributed import (
@@ -152,6 +152,9 @@ def fit(
             parts = {"origin": origin, "plans": plans, **state.state_dict(), **progress}
             save_checkpoint(path, parts)
 
+    if device.type == "cpu":
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        compile_kernels(network, dtype, recipe.channels_last)  # not within the first epoch's time
     with keep_plans(plans) as plans:
         for epoch in range(len(curve) + 1, recipe.epochs + 1):
             loss, seconds = _train_epoch(

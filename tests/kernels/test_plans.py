@@ -6,12 +6,12 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from spectrum import SegmentedConv, count_costs
-from spectrum.kernels import PLANS, plan_of, plans, using_plan
+from spectrum.kernels import PLANS, convolution, plan_of, plans, using_plan
 from spectrum.kernels.plans import MERGED_WIDTHS, forget_plans, merge_factor
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
@@ -40,6 +40,8 @@ def _expected(layer: SegmentedConv, x: Tensor) -> list[Tensor]:
         layer.kernel_size,
         segments=layer.segments,
         order="spatial_only",
+        stride=layer.stride,
+        padding=layer.padding,
         dilation=layer.dilation,
         bias=layer.bias,
     ).double()
@@ -54,26 +56,33 @@ def _assert_close(found: list[Tensor], expected: list[Tensor], tolerance: float)
         assert error <= tolerance * b.double().abs().max().item()
 
 
-@settings(max_examples=30, deadline=None)  # the first call compiles a kernel
+@settings(max_examples=60, deadline=None)  # the first call compiles a kernel
 @given(
     width=st.integers(1, 20),
     count=st.integers(2, 5),
     wider=st.integers(0, 4),
-    kernel=st.sampled_from([(3, 3), (1, 3), (3, 1), (5, 5), (1, 7)]),
+    kernel=st.sampled_from([(3, 3), (1, 3), (3, 1), (5, 5), (1, 7), (2, 4)]),
+    stride=st.sampled_from([1, 1, 2, 3, (1, 2)]),
+    padding=st.sampled_from([None, None, 0, 1]),
     dilation=st.sampled_from([1, 2]),
-    size=st.tuples(st.integers(1, 21), st.integers(1, 21)),
+    size=st.tuples(st.integers(1, 29), st.integers(1, 29)),
     batch=st.integers(1, 3),
     layout=st.sampled_from(LAYOUTS),
     bias=st.booleans(),
     plan=st.sampled_from(PLANS),
 )
-@example(4, 5, 2, (3, 3), 1, (11, 12), 3, torch.contiguous_format, True, "kernel")
-@example(4, 5, 2, (3, 3), 1, (11, 12), 3, torch.channels_last, True, "kernel")
+@example(4, 5, 2, (3, 3), 1, None, 1, (1, 1), 3, torch.contiguous_format, True, "kernel")
+@example(4, 5, 2, (3, 3), 1, None, 1, (11, 12), 3, torch.contiguous_format, True, "kernel")
+@example(4, 5, 2, (3, 3), 1, None, 1, (11, 12), 3, torch.channels_last, True, "kernel")
+@example(4, 5, 2, (3, 3), 2, None, 1, (1, 1), 3, torch.channels_last, True, "kernel")
+@example(1, 5, 0, (5, 5), 3, 0, 1, (14, 11), 3, torch.channels_last, False, "kernel")
 def test_plans_equal_torch_in_float64(
     width: int,
     count: int,
     wider: int,
     kernel: tuple[int, int],
+    stride: int | tuple[int, int],
+    padding: int | None,
     dilation: int,
     size: tuple[int, int],
     batch: int,
@@ -81,8 +90,17 @@ def test_plans_equal_torch_in_float64(
     bias: bool,
     plan: str,
 ) -> None:
+    assume(padding is None or min(size) >= 13)  # which the kernel spans at most
     channels = width * count + min(wider, count - 1)  # so many segments are one channel wider
-    layer = _layer(channels, count, kernel_size=kernel, dilation=dilation, bias=bias)
+    layer = _layer(
+        channels,
+        count,
+        kernel_size=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        bias=bias,
+    )
     x = torch.randn(batch, channels, *size).to(memory_format=layout)
     _assert_close(_passes(layer, x, plan), _expected(layer, x), 1e-5)
 
@@ -119,6 +137,26 @@ def test_images_larger_than_the_cache_are_computed_in_parts(layout: torch.memory
         layer = _layer(33 * width, 33)
         x = torch.randn(1, 33 * width, *size).to(memory_format=layout)
         _assert_close(_passes(layer, x, "kernel"), _expected(layer, x), 1e-5)
+
+
+def test_without_avx512_channels_last_has_a_kernel_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "_targets_avx512", lambda: False)
+    layer, strided = _layer(24, 8), _layer(24, 8, stride=2)
+    x = torch.randn(2, 24, 9, 10).to(memory_format=torch.channels_last)
+    _assert_close(_passes(layer, x, "kernel"), _expected(layer, x), 1e-5)
+    forget_plans()
+    with using_plan("kernel"):
+        assert plan_of(layer.spatial, x) == "kernel"  # type: ignore[arg-type]
+        assert plan_of(strided.spatial, x) == "native"  # type: ignore[arg-type]
+    forget_plans()
+
+
+@pytest.mark.parametrize("plan", ["native", "kernel"])
+def test_images_smaller_than_the_kernel_are_refused_as_by_torch(plan: str) -> None:
+    layer = _layer(24, 8, kernel_size=5, padding=0)
+    x = torch.randn(2, 24, 9, 4).to(memory_format=torch.channels_last)
+    with using_plan(plan), pytest.raises(RuntimeError, match="greater than actual input size"):  # type: ignore[arg-type]
+        layer(x)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,0 +1,172 @@
+"""Which compiled kernel computes a convolution, and running it.
+
+- ``depthwise``: one channel per segment in channels_last, 3x3 with stride 1.
+- ``lanes``: up to 4 channels per segment in channels_last, and up to 16 where the size doesn't
+  stay, on a CPU with AVX-512.
+- ``planes``: any number of channels per segment in either layout, where the size stays. It is the
+  faster one from 5 on, since it reads each value once for several outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spectrum.kernels.eligibility import channels_last
+from spectrum.kernels.geometry import Geometry, output_size
+
+_MOST_LANES = 16  # that a vector has
+_FASTER_IN_LANES = 4
+"""Up to so many channels per segment ``lanes`` is faster than ``planes``."""
+_MOST_BYTES = {torch.float32: 12 << 20, torch.bfloat16: 1 << 20}
+"""Up to so many bytes of images the forward pass of ``depthwise`` is faster than torch's."""
+
+Kernel = Literal["depthwise", "lanes", "planes"]
+
+
+def kernel_of(weight: Tensor, geometry: Geometry, last: bool, alone: bool = True) -> Kernel | None:
+    """The kernel that computes a convolution; None if there is none.
+
+    Args:
+        weight: (C, C / segments, k_h, k_w).
+        geometry: of the convolution.
+        last: whether the images are channels_last.
+        alone: whether the convolution takes all channels of the images.
+    """
+    width, *kernel = weight.shape[1:]
+    spans = [d * (k - 1) for d, k in zip(geometry.dilation, kernel, strict=True)]
+    keeps_size = (
+        geometry.stride == (1, 1)
+        and all(k % 2 == 1 for k in kernel)
+        and [2 * p for p in geometry.padding] == spans
+    )
+    if last and alone and width == 1 and kernel == [3, 3] and spans == [2, 2] and keeps_size:
+        return "depthwise"
+    pads_at_most_half = all(2 * p <= s for p, s in zip(geometry.padding, spans, strict=True))
+    most = _FASTER_IN_LANES if keeps_size else _MOST_LANES
+    if last and width <= most and pads_at_most_half and _targets_avx512():
+        return "lanes"
+    return "planes" if keeps_size else None
+
+
+def _targets_avx512() -> bool:
+    from spectrum.kernels.compiled import targets_avx512
+
+    return targets_avx512()
+
+
+def run_forward(x: Tensor, geometry: Geometry, weights: Sequence[Tensor]) -> Tensor:
+    """Convolutions side by side, each on the next channels of ``x``.
+
+    Args:
+        x: (N, C, H, W), contiguous or channels_last.
+        geometry: of all convolutions.
+        weights: of the type of ``x``; a kernel must compute each (``kernel_of``).
+
+    Returns:
+        (N, C, H', W'), laid out as ``x``.
+
+    Raises:
+        KernelMissing: a kernel can't be compiled on this machine.
+    """
+    last = channels_last(x) is True
+    alone = len(weights) == 1
+    size = output_size(x, weights[0], geometry)
+    layout = torch.channels_last if last else torch.contiguous_format
+    out = torch.empty(*x.shape[:2], *size, dtype=x.dtype, memory_format=layout)
+    for weight, x_part, out_part in _parts(weights, x, out):
+        kernel = kernel_of(weight, geometry, last, alone)
+        if kernel == "depthwise":
+            if x.nbytes > _MOST_BYTES[x.dtype]:
+                return F.conv2d(x, weight, None, *geometry, len(weight))
+            from spectrum.kernels.depthwise import depthwise_forward
+
+            depthwise_forward(x, weight.detach(), out)
+        elif kernel == "lanes":
+            from spectrum.kernels.lanes import lanes_forward
+
+            lanes_forward(x_part, weight.detach(), out_part, geometry)
+        else:
+            from spectrum.kernels.segments import segments_forward
+
+            segments_forward(x_part, weight.detach(), out_part, geometry.dilation)
+    return out
+
+
+def run_backward(
+    x: Tensor, geometry: Geometry, weights: Sequence[Tensor], gradient: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """The gradients of ``run_forward`` with respect to its input and its weights.
+
+    Args:
+        x: as for ``run_forward``.
+        geometry: as for ``run_forward``.
+        weights: as for ``run_forward``.
+        gradient: (N, C, H', W'), with respect to the output.
+
+    Returns:
+        The gradients, of the type of ``x``; the first is laid out as ``x``.
+
+    Raises:
+        KernelMissing: a kernel can't be compiled on this machine.
+    """
+    last = channels_last(x) is True
+    layout = torch.channels_last if last else torch.contiguous_format
+    gradient = gradient.contiguous(memory_format=layout)
+    out = torch.empty_like(x)
+    found = []
+    for weight, x_part, out_part, gradient_part in _parts(weights, x, out, gradient):
+        kernel = kernel_of(weight, geometry, last, len(weights) == 1)
+        if kernel == "depthwise":
+            from spectrum.kernels.depthwise import depthwise_backward
+
+            found.append(depthwise_backward(x, weight, gradient, out))
+        elif kernel == "lanes":
+            from spectrum.kernels.lanes import lanes_backward
+
+            found.append(lanes_backward(x_part, weight, gradient_part, out_part, geometry))
+        else:
+            from spectrum.kernels.segments import segments_backward
+
+            dilation = geometry.dilation
+            found.append(segments_backward(x_part, weight, gradient_part, out_part, dilation))
+    return out, [weight_gradient.to(x.dtype) for weight_gradient in found]
+
+
+def _parts(weights: Sequence[Tensor], *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Each weight with its channels of some images."""
+    if len(weights) == 1:
+        return iter([(weights[0], *images)])
+    channels = [len(weight) for weight in weights]
+    return zip(weights, *(tensor.split(channels, 1) for tensor in images), strict=True)
+
+
+def compile_convolution(weight: Tensor, geometry: Geometry, dtype: torch.dtype, last: bool) -> None:
+    """Compile both passes of the kernel that computes a convolution, if there is one.
+
+    Args:
+        weight: (C, C / segments, k_h, k_w).
+        geometry: of the convolution.
+        dtype: of the images, float32 or bfloat16.
+        last: whether the images are channels_last.
+
+    Raises:
+        KernelMissing: a kernel can't be compiled on this machine.
+    """
+    kernel = kernel_of(weight, geometry, last)
+    if kernel == "depthwise":
+        from spectrum.kernels.depthwise import compile_depthwise
+
+        compile_depthwise(dtype)
+    elif kernel == "lanes":
+        from spectrum.kernels.lanes import compile_lanes
+
+        compile_lanes(dtype)
+    elif kernel == "planes":
+        from spectrum.kernels.segments import compile_segments
+
+        compile_segments(weight, dtype)

@@ -1,0 +1,381 @@
+"""The convolution of narrow segments in channels_last, whose vectors are neighbouring channels.
+
+A vector holds whole segments: as many channels of one position as fit. A task copies some rows of
+an image into planes of vectors, as float32 and with zeros around, once for each channel of a
+segment: in the copy of channel j, every lane has the j-th channel of its segment. So each product
+of the convolution is one instruction on vectors (``lane_tiles.py``), and no sum crosses lanes. The
+order of the sums follows from the shapes alone, not from the number of threads, so that the results
+are bitwise the same with any number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from numba import njit
+from torch import Tensor
+
+from spectrum.kernels.compiled import compile_kernel, run_kernel
+from spectrum.kernels.geometry import Geometry
+from spectrum.kernels.lane_sizes import Division, Sizes, divide
+from spectrum.kernels.lane_tiles import (
+    POSITIONS,
+    REST,
+    STEPS,
+    convolve_steps,
+    correlate_steps,
+    load_integer,
+    permute,
+)
+from spectrum.kernels.packing import fill_zeros
+from spectrum.kernels.simd import (
+    FLOAT,
+    LANES,
+    fetch_add,
+    first_lanes,
+    load,
+    load_args,
+    prefetch,
+    store,
+    transpose,
+)
+
+
+def lanes_forward(x: Tensor, weight: Tensor, out: Tensor, geometry: Geometry) -> None:
+    """Convolve equal segments of images in channels_last, on a CPU with AVX-512.
+
+    Args:
+        x: (N, C, H, W), float32 or bfloat16, channels_last, or some channels of such images.
+        weight: (C, C / segments, k_h, k_w) of the same type; C / segments is 16 at most.
+        out: (N, C, H', W'), is filled with the output; it is laid out as ``x``. Sums are float32
+            and are rounded at the end.
+        geometry: of the convolution; its padding is half of what the kernel spans, at most.
+    """
+    call = divide(x, weight, out, geometry, backward=False)
+    _run(_forward_kernel, call, x, weight.contiguous(), out)
+
+
+def lanes_backward(
+    x: Tensor, weight: Tensor, gradient: Tensor, out: Tensor, geometry: Geometry
+) -> Tensor:
+    """The gradients of ``lanes_forward`` with respect to its input and its weight.
+
+    Args:
+        x: as for ``lanes_forward``.
+        weight: as for ``lanes_forward``.
+        gradient: (N, C, H', W'), the gradient with respect to the output, laid out as ``x``.
+        out: is filled with the gradient with respect to the input; it is laid out as ``x``.
+        geometry: as for ``lanes_forward``.
+
+    Returns:
+        The gradient with respect to the weight, float32.
+    """
+    channels, width = weight.shape[:2]
+    call = divide(x, weight, gradient, geometry, backward=True)
+    sizes = call.sizes
+    # Of a segment, inputs and outputs are swapped.
+    turned = weight.unflatten(0, (-1, width)).transpose(1, 2) if width > 1 else weight
+    sums = torch.empty(sizes.parts, sizes.vectors, -(-sizes.steps // STEPS) * STEPS, LANES)
+    _run(_backward_kernel, call, x, turned.contiguous(), out, gradient.data_ptr(), sums.data_ptr())
+    by_lane = sums.sum(0)[:, : sizes.steps, : sizes.lanes]  # (vectors, steps, lanes)
+    return by_lane.transpose(1, 2).flatten(0, 1)[:channels].reshape(weight.shape)
+
+
+def compile_lanes(dtype: torch.dtype) -> None:
+    """Compile both passes for images of a type."""
+    compile_kernel(_forward_kernel, dtype)
+    compile_kernel(_backward_kernel, dtype)
+
+
+def _run(
+    kernel: Callable[..., None],
+    call: Division,
+    x: Tensor,
+    weight: Tensor,
+    out: Tensor,
+    gradient: int = 0,
+    sums: int = 0,
+) -> None:
+    """Run a kernel; ``gradient`` and ``sums`` are addresses, 0 in a forward pass."""
+    scratch = torch.empty(torch.get_num_threads(), call.sizes.scratch // 4)
+    addresses = [t.data_ptr() for t in (scratch, x, weight, out)]
+    run_kernel(kernel, x.dtype, [*call.sizes, *addresses, call.tables.ctypes.data, gradient, sums])
+
+
+# The functions from here on are compiled by Numba. ``sizes`` is a ``Sizes``, ``marker`` tells the
+# type of the images, and other arguments are addresses or counts.
+
+
+@njit
+def _pack_weight(weight, stride, rows, columns, target, marker):  # type: ignore[no-untyped-def]
+    """Copy a matrix of a row for each lane so that each column becomes a vector."""
+    size = stride // columns
+    for column in range(0, columns, 16):
+        transpose(
+            weight + column * size,
+            stride,
+            rows,
+            target + column * 64,
+            64,
+            min(16, columns - column),
+            16,
+            16,
+            (marker, FLOAT),
+        )
+
+
+@njit
+def _pack(sizes, image, lines, mask, first, rows, planes, permutations, marker):  # type: ignore[no-untyped-def]
+    """Copy rows of an image; ``first`` and ``rows`` count those of a residue."""
+    for a in range(sizes.stride_y):
+        for i in range(rows):
+            y = (first + i) * sizes.stride_y + a - sizes.padding_y
+            for b in range(sizes.stride_x):
+                residue = (a * sizes.stride_x + b) * sizes.copies
+                target = planes + residue * sizes.plane + i * sizes.pitch * 64
+                if y < 0 or y >= sizes.height:
+                    for j in range(sizes.copies):
+                        fill_zeros(target + j * sizes.plane, sizes.pitch * 64)
+                else:
+                    # The first column of the image that has this residue.
+                    start = (b - sizes.padding_x) % sizes.stride_x
+                    _copy_row(
+                        image + y * sizes.row_stride + start * sizes.column_stride,
+                        sizes.stride_x * sizes.column_stride,
+                        (sizes.width - start + sizes.stride_x - 1) // sizes.stride_x,
+                        sizes.row_stride * sizes.stride_y if i < rows - 1 else 0,
+                        lines,
+                        mask,
+                        target + (start + sizes.padding_x) // sizes.stride_x * 64,
+                        sizes.plane,
+                        sizes.copies,
+                        permutations,
+                        marker,
+                    )
+
+
+@njit
+def _copy_row(source, step, count, ahead, lines, mask, target, plane, copies, permutations, marker):  # type: ignore[no-untyped-def]
+    """Copy a vector of each of ``count`` columns to planes, one for each channel of a segment."""
+    if copies == 1:
+        for _ in range(count):
+            for line in range(0, lines, 64):
+                prefetch(source + ahead + line)
+            store(target, load(source, mask, marker), first_lanes(16), FLOAT)
+            source += step
+            target += 64
+    else:
+        for _ in range(count):
+            for line in range(0, lines, 64):
+                prefetch(source + ahead + line)
+            vector = load(source, mask, marker)
+            for j in range(copies):
+                store(
+                    target + j * plane,
+                    permute(vector, permutations + j * 64),
+                    first_lanes(16),
+                    FLOAT,
+                )
+            source += step
+            target += 64
+
+
+@njit
+def _pack_gradient(sizes, image, lines, mask, first, rows, planes, permutations, marker):  # type: ignore[no-untyped-def]
+    """Copy rows of the gradient; the first may lie above it."""
+    for i in range(rows):
+        y = first + i
+        target = planes + (i * sizes.pitch + sizes.reach_x) * 64
+        if y < 0 or y >= sizes.out_height:
+            for j in range(sizes.gradient_planes):
+                fill_zeros(target + j * sizes.gradient_plane, sizes.out_width * 64)
+        else:
+            _copy_row(
+                image + y * sizes.out_row_stride,
+                sizes.out_column_stride,
+                sizes.out_width,
+                sizes.out_row_stride if i < rows - 1 else 0,
+                lines,
+                mask,
+                target,
+                sizes.gradient_plane,
+                sizes.gradient_planes,
+                permutations,
+                marker,
+            )
+
+
+@njit
+def _unpack_row(source, count, target, step, mask, marker):  # type: ignore[no-untyped-def]
+    """Copy a vector of each of ``count`` columns to an image."""
+    for _ in range(count):
+        store(target, load(source, first_lanes(16), FLOAT), mask, marker)
+        source += 64
+        target += step
+
+
+@njit
+def _convolve(x, weight, table, steps, out, positions):  # type: ignore[no-untyped-def]
+    """Compute ``convolve_steps`` at ``positions``, and at a few more."""
+    tiles = positions // POSITIONS
+    convolve_steps((x, weight, table, steps, out, tiles), POSITIONS)
+    done = tiles * POSITIONS
+    rest = (positions - done + REST - 1) // REST
+    convolve_steps((x + done * 64, weight, table, steps, out + done * 64, rest), REST)
+
+
+@njit
+def _forward(sizes, planes, weight, table, out, image, mask, first, rows, marker):  # type: ignore[no-untyped-def]
+    """Convolve rows that were copied, and copy the outputs to the image of outputs."""
+    _convolve(planes, weight, table, sizes.steps, out, rows * sizes.pitch)
+    for i in range(rows):
+        _unpack_row(
+            out + i * sizes.pitch * 64,
+            sizes.out_width,
+            image + (first + i) * sizes.out_row_stride,
+            sizes.out_column_stride,
+            mask,
+            marker,
+        )
+
+
+@njit
+def _input_gradient(sizes, planes, weight, table, counts, out, image, mask, first, rows, marker):  # type: ignore[no-untyped-def]
+    """Compute rows of the gradient with respect to the input, one residue after another."""
+    for a in range(sizes.stride_y):
+        for b in range(sizes.stride_x):
+            steps = load_integer(counts)
+            counts += 8
+            _convolve(planes, weight, table, steps, out, rows * sizes.pitch)
+            table += steps * 16
+            start = (b - sizes.padding_x) % sizes.stride_x
+            column = (start + sizes.padding_x) // sizes.stride_x - sizes.skip_x
+            for i in range(rows):
+                y = (first + sizes.skip_y + i) * sizes.stride_y + a - sizes.padding_y
+                if y >= 0 and y < sizes.height:
+                    _unpack_row(
+                        out + (i * sizes.pitch + column) * 64,
+                        (sizes.width - start + sizes.stride_x - 1) // sizes.stride_x,
+                        image + y * sizes.row_stride + start * sizes.column_stride,
+                        sizes.stride_x * sizes.column_stride,
+                        mask,
+                        marker,
+                    )
+
+
+def _make_kernel(is_backward: bool) -> Callable[..., None]:
+    """The kernel of a pass; a task is a group of vectors of a part of the batch."""
+    fields = len(Sizes._fields)
+
+    def tasks(args):  # type: ignore[no-untyped-def]
+        sizes = Sizes(*load_args(args, 0, fields))
+        scratch, x, weight, out, permutations, gradient, sums = load_args(args, fields, 7)
+        planes = scratch + fetch_add(args, 1) * sizes.scratch
+        fill_zeros(planes, sizes.scratch)
+        gradients = planes + sizes.planes * sizes.plane
+        outs = gradients + sizes.gradient_planes * sizes.gradient_plane
+        weights = outs + sizes.out_plane
+        table = permutations + (sizes.copies + 1) * 64
+        own = gradients + (sizes.gradient_planes - 1) * sizes.gradient_plane
+        all_steps = (sizes.steps + STEPS - 1) // STEPS * STEPS
+        input_table = table + all_steps * 16
+        counts = input_table + sizes.steps * 16
+        weight_stride = sizes.steps * sizes.element_size
+        task = fetch_add(args, 0)
+        while task < sizes.groups * sizes.parts:
+            part = task // sizes.groups
+            first_vector = task % sizes.groups * sizes.task_vectors
+            count = min(sizes.task_vectors, sizes.vectors - first_vector)
+            for v in range(count):
+                channel = (first_vector + v) * sizes.lanes
+                _pack_weight(
+                    weight + channel * weight_stride,
+                    weight_stride,
+                    min(sizes.lanes, sizes.channels - channel),
+                    sizes.steps,
+                    weights + v * sizes.weight_rows * 64,
+                    args,
+                )
+            task_sums = sums + (part * sizes.vectors + first_vector) * all_steps * 64
+            if is_backward:
+                fill_zeros(task_sums, count * all_steps * 64)
+            for n in range(
+                part * sizes.batch // sizes.parts, (part + 1) * sizes.batch // sizes.parts
+            ):
+                for first in range(0, sizes.all_rows, sizes.rows):
+                    rows = min(sizes.rows, sizes.all_rows - first)
+                    for v in range(count):
+                        channel = (first_vector + v) * sizes.lanes
+                        mask = first_lanes(min(sizes.lanes, sizes.channels - channel))
+                        shift = channel * sizes.element_size
+                        lines = count * sizes.lanes * sizes.element_size if v == 0 else 0
+                        vector_weight = weights + v * sizes.weight_rows * 64
+                        image = n * sizes.image_stride + shift
+                        out_image = n * sizes.out_image_stride + shift
+                        _pack(
+                            sizes,
+                            x + image,
+                            lines,
+                            mask,
+                            first,
+                            rows + sizes.reach_y,
+                            planes,
+                            permutations,
+                            args,
+                        )
+                        if is_backward:
+                            _pack_gradient(
+                                sizes,
+                                gradient + out_image,
+                                lines,
+                                mask,
+                                first + sizes.skip_y - sizes.reach_y,
+                                rows + sizes.reach_y,
+                                gradients,
+                                permutations,
+                                args,
+                            )
+                            row = (sizes.reach_y - sizes.skip_y) * sizes.pitch + sizes.reach_x
+                            correlate_steps(
+                                (
+                                    planes,
+                                    own + row * 64,
+                                    table,
+                                    all_steps // STEPS,
+                                    task_sums + v * all_steps * 64,
+                                    rows * sizes.pitch,
+                                )
+                            )
+                            _input_gradient(
+                                sizes,
+                                gradients,
+                                vector_weight,
+                                input_table,
+                                counts,
+                                outs,
+                                out + image,
+                                mask,
+                                first,
+                                rows,
+                                args,
+                            )
+                        else:
+                            _forward(
+                                sizes,
+                                planes,
+                                vector_weight,
+                                table,
+                                outs,
+                                out + out_image,
+                                mask,
+                                first,
+                                rows,
+                                args,
+                            )
+            task = fetch_add(args, 0)
+
+    return tasks
+
+
+_forward_kernel, _backward_kernel = _make_kernel(is_backward=False), _make_kernel(is_backward=True)
