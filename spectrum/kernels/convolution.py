@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spectrum.kernels.eligibility import channels_last
-from spectrum.kernels.geometry import Geometry, output_size
+from spectrum.kernels.geometry import Geometry, Pair, output_size
 
 _MOST_LANES = 16  # that a vector has
 _FASTER_IN_LANES = 4
@@ -59,13 +60,51 @@ def _targets_avx512() -> bool:
     return targets_avx512()
 
 
-def run_forward(x: Tensor, geometry: Geometry, weights: Sequence[Tensor]) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What calls of a kind have in common.
+
+    Attributes:
+        geometry: of all convolutions.
+        dtype: the type that they compute in.
+        last: whether the images are channels_last.
+        out_size: rows and columns of the output.
+        kernels: the kernel of each convolution.
+    """
+
+    geometry: Geometry
+    dtype: torch.dtype
+    last: bool
+    out_size: Pair
+    kernels: tuple[Kernel, ...]
+
+
+def prepare_call(
+    weights: Sequence[Tensor], geometry: Geometry, x: Tensor, dtype: torch.dtype
+) -> Call:
+    """Prepare calls of ``run_forward`` and ``run_backward`` for weights and images of such shapes.
+
+    Args:
+        weights: of convolutions side by side, each on the next channels of ``x``. A kernel must
+            compute each (``kernel_of``).
+        geometry: of all convolutions.
+        x: (N, C, H, W), contiguous or channels_last.
+        dtype: the type that they compute in, float32 or bfloat16.
+    """
+    last = channels_last(x) is True
+    found = [kernel_of(weight, geometry, last, len(weights) == 1) for weight in weights]
+    kernels = tuple(kernel for kernel in found if kernel is not None)
+    assert len(kernels) == len(weights)
+    return Call(geometry, dtype, last, output_size(x, weights[0], geometry), kernels)
+
+
+def run_forward(call: Call, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Convolutions side by side, each on the next channels of ``x``.
 
     Args:
-        x: (N, C, H, W), contiguous or channels_last.
-        geometry: of all convolutions.
-        weights: of the type of ``x``; a kernel must compute each (``kernel_of``).
+        call: what ``prepare_call`` prepared for such arguments.
+        x: (N, C, H, W), of the type of the call.
+        weights: of that type.
 
     Returns:
         (N, C, H', W'), laid out as ``x``.
@@ -73,38 +112,37 @@ def run_forward(x: Tensor, geometry: Geometry, weights: Sequence[Tensor]) -> Ten
     Raises:
         KernelMissing: a kernel can't be compiled on this machine.
     """
-    last = channels_last(x) is True
-    alone = len(weights) == 1
-    size = output_size(x, weights[0], geometry)
-    layout = torch.channels_last if last else torch.contiguous_format
-    out = torch.empty(*x.shape[:2], *size, dtype=x.dtype, memory_format=layout)
-    for weight, x_part, out_part in _parts(weights, x, out):
-        kernel = kernel_of(weight, geometry, last, alone)
+    if call.kernels[0] == "depthwise" and x.nbytes > _MOST_BYTES[x.dtype]:
+        return F.conv2d(x, weights[0], None, *call.geometry, len(weights[0]))
+    layout = torch.channels_last if call.last else torch.contiguous_format
+    out = torch.empty(*x.shape[:2], *call.out_size, dtype=x.dtype, memory_format=layout)
+    for kernel, (weight, x_part, out_part) in zip(
+        call.kernels, _parts(weights, x, out), strict=True
+    ):
+        weight = weight.detach()
         if kernel == "depthwise":
-            if x.nbytes > _MOST_BYTES[x.dtype]:
-                return F.conv2d(x, weight, None, *geometry, len(weight))
             from spectrum.kernels.depthwise import depthwise_forward
 
-            depthwise_forward(x, weight.detach(), out)
+            depthwise_forward(x, weight, out)
         elif kernel == "lanes":
             from spectrum.kernels.lanes import lanes_forward
 
-            lanes_forward(x_part, weight.detach(), out_part, geometry)
+            lanes_forward(x_part, weight, out_part, call.geometry)
         else:
             from spectrum.kernels.segments import segments_forward
 
-            segments_forward(x_part, weight.detach(), out_part, geometry.dilation)
+            segments_forward(x_part, weight, out_part, call.geometry.dilation)
     return out
 
 
 def run_backward(
-    x: Tensor, geometry: Geometry, weights: Sequence[Tensor], gradient: Tensor
+    call: Call, x: Tensor, weights: Sequence[Tensor], gradient: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
     """The gradients of ``run_forward`` with respect to its input and its weights.
 
     Args:
+        call: as for ``run_forward``.
         x: as for ``run_forward``.
-        geometry: as for ``run_forward``.
         weights: as for ``run_forward``.
         gradient: (N, C, H', W'), with respect to the output.
 
@@ -114,13 +152,13 @@ def run_backward(
     Raises:
         KernelMissing: a kernel can't be compiled on this machine.
     """
-    last = channels_last(x) is True
-    layout = torch.channels_last if last else torch.contiguous_format
+    layout = torch.channels_last if call.last else torch.contiguous_format
     gradient = gradient.contiguous(memory_format=layout)
     out = torch.empty_like(x)
     found = []
-    for weight, x_part, out_part, gradient_part in _parts(weights, x, out, gradient):
-        kernel = kernel_of(weight, geometry, last, len(weights) == 1)
+    for kernel, (weight, x_part, out_part, gradient_part) in zip(
+        call.kernels, _parts(weights, x, out, gradient), strict=True
+    ):
         if kernel == "depthwise":
             from spectrum.kernels.depthwise import depthwise_backward
 
@@ -128,11 +166,11 @@ def run_backward(
         elif kernel == "lanes":
             from spectrum.kernels.lanes import lanes_backward
 
-            found.append(lanes_backward(x_part, weight, gradient_part, out_part, geometry))
+            found.append(lanes_backward(x_part, weight, gradient_part, out_part, call.geometry))
         else:
             from spectrum.kernels.segments import segments_backward
 
-            dilation = geometry.dilation
+            dilation = call.geometry.dilation
             found.append(segments_backward(x_part, weight, gradient_part, out_part, dilation))
     return out, [weight_gradient.to(x.dtype) for weight_gradient in found]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.kernels.availability import KernelMissing
-from spectrum.kernels.convolution import run_backward, run_forward
+from spectrum.kernels.convolution import Call, prepare_call, run_backward, run_forward
 from spectrum.kernels.eligibility import autocast_type, can_use_kernel, channels_last
 from spectrum.kernels.geometry import Geometry, geometry_of
 from spectrum.kernels.plan_costs import INTEL, cpu_kind
-from spectrum.kernels.plans import MERGED_WIDTHS, merge_factor, plan_of_all
+from spectrum.kernels.plans import MERGED_WIDTHS, decide, merge_factor
+from spectrum.kernels.stored_plans import Plan
 
 
 def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
@@ -29,23 +31,28 @@ def convolve(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor | None:
     Returns:
         (N, C_out, H', W'), or None where torch's own convolution is to run.
     """
-    plan = plan_of_all(convs, x)
-    if plan == "native":
+    decision = decide(convs, x)
+    if decision is None:
         return None
+    if decision.prepared is None:
+        decision.prepared = _prepare(decision.plan, convs, x)
+    try:
+        return decision.prepared(convs, x)
+    except KernelMissing:
+        return None
+
+
+def _prepare(
+    plan: Plan, convs: Sequence[nn.Conv2d], x: Tensor
+) -> Callable[[Sequence[nn.Conv2d], Tensor], Tensor]:
+    """What carries out a plan for calls of one kind, such as this one."""
     if plan == "kernel":
-        try:
-            return _run_kernel(convs, x)
-        except KernelMissing:
-            return None
-    conv = convs[0]
-    weight, groups = conv.weight, conv.groups
+        weights = [conv.weight for conv in convs]
+        call = prepare_call(weights, geometry_of(convs[0]), x, autocast_type(x))
+        return partial(_run_kernel, call, torch.is_grad_enabled())
     if plan in MERGED_WIDTHS:
-        factor = merge_factor(conv, plan)
-        weight, groups = _merged_weight(weight, groups, factor), groups // factor
-        return F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, groups)
-    x = x.contiguous(memory_format=torch.channels_last)
-    y = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, groups)
-    return y.contiguous()
+        return partial(_run_merged, merge_factor(convs[0], plan))
+    return _run_relaid
 
 
 def pointwise_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
@@ -71,6 +78,12 @@ def pointwise_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
     return F.linear(positions, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
+def _run_merged(factor: int, convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor:
+    conv = convs[0]
+    weight, groups = _merged_weight(conv.weight, conv.groups, factor), conv.groups // factor
+    return F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, groups)
+
+
 def _merged_weight(weight: Tensor, groups: int, n: int) -> Tensor:
     """The weight of a merged plan.
 
@@ -83,39 +96,42 @@ def _merged_weight(weight: Tensor, groups: int, n: int) -> Tensor:
     return torch.stack(padded, dim=1).flatten(0, 2)
 
 
-def _run_kernel(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor:
-    dtype = autocast_type(x)
-    weights = [conv.weight.to(dtype) for conv in convs]
+def _run_relaid(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor:
     conv = convs[0]
-    geometry = geometry_of(conv)
-    images = x.to(dtype)
-    if torch.is_grad_enabled():
-        y: Tensor = _Kernel.apply(images, geometry, *weights)
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = F.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return y.contiguous()
+
+
+def _run_kernel(call: Call, trains: bool, convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor:
+    images, weights = x.to(call.dtype), [conv.weight.to(call.dtype) for conv in convs]
+    if trains:
+        y: Tensor = _Kernel.apply(images, call, *weights)
     else:
-        y = run_forward(images, geometry, weights)
-    if conv.bias is None:
+        y = run_forward(call, images, weights)
+    if convs[0].bias is None:
         return y
     bias = torch.cat([conv.bias for conv in convs if conv.bias is not None])
-    return y + bias.to(dtype)[:, None, None]
+    return y + bias.to(call.dtype)[:, None, None]
 
 
 class _Kernel(torch.autograd.Function):
     """Convolutions side by side, forward and backward, by the compiled kernels."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, geometry: Geometry, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, call: Call, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(x, *weights)
-        ctx.geometry = geometry
-        return run_forward(x, geometry, weights)
+        ctx.call = call
+        return run_forward(call, x, weights)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         if not torch.is_grad_enabled():
             with suppress(KernelMissing):
-                x_gradient, weight_gradients = run_backward(x, ctx.geometry, weights, gradients[0])
+                x_gradient, weight_gradients = run_backward(ctx.call, x, weights, gradients[0])
                 return x_gradient, None, *weight_gradients
-        return _torch_backward(gradients[0], x, weights, ctx.geometry)
+        return _torch_backward(gradients[0], x, weights, ctx.call.geometry)
 
 
 def _torch_backward(

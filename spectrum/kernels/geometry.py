@@ -28,9 +28,10 @@ def geometry_of(conv: nn.Conv2d) -> Geometry:
     return Geometry(conv.stride, conv.padding, conv.dilation)  # type: ignore[arg-type]
 
 
-def output_size(x: Tensor, weight: Tensor, geometry: Geometry) -> list[int]:
+def output_size(x: Tensor, weight: Tensor, geometry: Geometry) -> Pair:
     """The rows and columns of a convolution's output; less than 1 where ``x`` is too small."""
-    return [
+    rows, columns = (
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(x.shape[2:], weight.shape[2:], *geometry, strict=True)
-    ]
+    )
+    return rows, columns

@@ -16,7 +16,7 @@ from spectrum.kernels.lane_tiles import POSITIONS, STEPS
 from spectrum.kernels.simd import LANES
 
 _SCRATCH_BYTES = 384 << 10  # for the planes of a task
-_LINE_BYTES = 512  # of a position that a task reads, so that memory is read in longer parts
+_LINE_BYTES = 512
 _MIN_TASKS = 16  # of a call, where the batch allows it
 _VECTOR_BYTES = 4 * LANES
 
@@ -66,7 +66,8 @@ class Sizes(NamedTuple):
         planes: of inputs.
         gradient_plane: from one plane of gradients to the next.
         gradient_planes: one for each channel of a segment; the last holds the gradient itself.
-        out_plane: the size of the sums.
+        out_plane: from one plane of sums to the next.
+        out_planes: of sums: for each vector of a task, and in a backward pass for each residue.
         scratch: memory of a thread for all of these.
     """
 
@@ -107,6 +108,7 @@ class Sizes(NamedTuple):
     gradient_plane: int
     gradient_planes: int
     out_plane: int
+    out_planes: int
     scratch: int
 
 
@@ -131,13 +133,21 @@ def divide(x: Tensor, weight: Tensor, out: Tensor, geometry: Geometry, backward:
 
     Args:
         x: the images.
-        weight: of the convolution.
+        weight: of the convolution, contiguous or channels_last.
         out: the outputs, or the gradient with respect to them.
         geometry: of the convolution.
         backward: whether the gradients are computed.
     """
     return _divide(
-        x.shape, x.stride(), weight.shape, out.shape, out.stride(), x.dtype, geometry, backward
+        x.shape,
+        x.stride(),
+        weight.shape,
+        not weight.is_contiguous(),
+        out.shape,
+        out.stride(),
+        x.dtype,
+        geometry,
+        backward,
     )
 
 
@@ -146,6 +156,7 @@ def _divide(
     shape: tuple[int, ...],
     strides: tuple[int, ...],
     weight_shape: tuple[int, ...],
+    weight_last: bool,
     out_shape: tuple[int, ...],
     out_strides: tuple[int, ...],
     dtype: torch.dtype,
@@ -168,8 +179,9 @@ def _divide(
     all_rows = max(filled[0] - skip[0], out_size[0]) if backward else out_size[0]
     planes = stride[0] * stride[1] * copies
     gradient_planes = copies + (copies > 1) if backward else 0
+    out_planes = task_vectors * (stride[0] * stride[1] if backward else 1)
     row = pitch * _VECTOR_BYTES
-    rows = max(1, _SCRATCH_BYTES // (row * (planes + gradient_planes + 1)) - reach[0])
+    rows = max(1, _SCRATCH_BYTES // (row * (planes + gradient_planes + out_planes)) - reach[0])
     rows = -(-all_rows // -(-all_rows // rows))  # as even as possible
     # After the last row there is room for what the last positions and the kernel around them reach.
     plane = row * (rows + reach[0]) + _VECTOR_BYTES * (POSITIONS + reach[1] + 1)
@@ -177,7 +189,7 @@ def _divide(
     out_plane = row * rows + _VECTOR_BYTES * POSITIONS
     steps = kernel[0] * kernel[1] * copies
     weight_rows = -(-steps // LANES) * LANES
-    scratch = planes * plane + gradient_planes * gradient_plane + out_plane
+    scratch = planes * plane + gradient_planes * gradient_plane + out_planes * out_plane
     in_bytes, out_bytes = (
         [dtype.itemsize * n for n in counts] for counts in (strides, out_strides)
     )
@@ -219,17 +231,18 @@ def _divide(
         gradient_plane=gradient_plane,
         gradient_planes=gradient_planes,
         out_plane=out_plane,
+        out_planes=out_planes,
         scratch=scratch + task_vectors * weight_rows * _VECTOR_BYTES,
     )
     lane = np.arange(LANES)
     sources = [*(lane // copies * copies + j for j in range(copies)), lane]
     permutations = np.concatenate(sources).clip(0, LANES - 1).astype(np.int32).view(np.int64)
-    tables = (permutations, *_steps(sizes, kernel, dilation, backward))
+    tables = (permutations, *_steps(sizes, kernel, dilation, weight_last, backward))
     return Division(sizes, np.concatenate([np.ravel(table) for table in tables]).astype(np.int64))
 
 
 def _steps(
-    sizes: Sizes, kernel: list[int], dilation: tuple[int, int], backward: bool
+    sizes: Sizes, kernel: list[int], dilation: tuple[int, int], weight_last: bool, backward: bool
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[int]]:
     """The tables of steps: of the convolution and of the input's gradient; the latter's counts."""
     row = sizes.pitch * _VECTOR_BYTES
@@ -241,7 +254,9 @@ def _steps(
         columns, x_residue = divmod(x * dilation[1], sizes.stride_x)
         residue = (y_residue, x_residue)
         plane = residues.index(residue) * sizes.copies + j
-        weight = len(forward) * _VECTOR_BYTES
+        element = y * kernel[1] + x
+        place = element * sizes.copies + j if weight_last else len(forward)
+        weight = place * _VECTOR_BYTES
         forward.append((plane * sizes.plane + rows * row + columns * _VECTOR_BYTES, weight))
         # The gradient is read so many rows and columns before a position, from the first that is.
         before = (sizes.reach_y - rows) * row

@@ -52,8 +52,10 @@ def lanes_forward(x: Tensor, weight: Tensor, out: Tensor, geometry: Geometry) ->
             and are rounded at the end.
         geometry: of the convolution; its padding is half of what the kernel spans, at most.
     """
+    if not weight.is_contiguous(memory_format=torch.channels_last):
+        weight = weight.contiguous()
     call = divide(x, weight, out, geometry, backward=False)
-    _run(_forward_kernel, call, x, weight.contiguous(), out)
+    _run(_forward_kernel, call, x, weight, out)
 
 
 def lanes_backward(
@@ -72,12 +74,13 @@ def lanes_backward(
         The gradient with respect to the weight, float32.
     """
     channels, width = weight.shape[:2]
-    call = divide(x, weight, gradient, geometry, backward=True)
-    sizes = call.sizes
     # Of a segment, inputs and outputs are swapped.
     turned = weight.unflatten(0, (-1, width)).transpose(1, 2) if width > 1 else weight
+    turned = turned.reshape(weight.shape).contiguous()
+    call = divide(x, turned, gradient, geometry, backward=True)
+    sizes = call.sizes
     sums = torch.empty(sizes.parts, sizes.vectors, -(-sizes.steps // STEPS) * STEPS, LANES)
-    _run(_backward_kernel, call, x, turned.contiguous(), out, gradient.data_ptr(), sums.data_ptr())
+    _run(_backward_kernel, call, x, turned, out, gradient.data_ptr(), sums.data_ptr())
     by_lane = sums.sum(0)[:, : sizes.steps, : sizes.lanes]  # (vectors, steps, lanes)
     return by_lane.transpose(1, 2).flatten(0, 1)[:channels].reshape(weight.shape)
 
@@ -207,15 +210,6 @@ def _pack_gradient(sizes, image, lines, mask, first, rows, planes, permutations,
 
 
 @njit
-def _unpack_row(source, count, target, step, mask, marker):  # type: ignore[no-untyped-def]
-    """Copy a vector of each of ``count`` columns to an image."""
-    for _ in range(count):
-        store(target, load(source, first_lanes(16), FLOAT), mask, marker)
-        source += 64
-        target += step
-
-
-@njit
 def _convolve(x, weight, table, steps, out, positions):  # type: ignore[no-untyped-def]
     """Compute ``convolve_steps`` at ``positions``, and at a few more."""
     tiles = positions // POSITIONS
@@ -226,42 +220,77 @@ def _convolve(x, weight, table, steps, out, positions):  # type: ignore[no-untyp
 
 
 @njit
-def _forward(sizes, planes, weight, table, out, image, mask, first, rows, marker):  # type: ignore[no-untyped-def]
-    """Convolve rows that were copied, and copy the outputs to the image of outputs."""
-    _convolve(planes, weight, table, sizes.steps, out, rows * sizes.pitch)
+def _input_gradient(sizes, planes, weight, table, counts, out, rows):  # type: ignore[no-untyped-def]
+    """Compute rows of the gradient with respect to the input, one residue after another."""
+    for _ in range(sizes.stride_y * sizes.stride_x):
+        steps = load_integer(counts)
+        _convolve(planes, weight, table, steps, out, rows * sizes.pitch)
+        counts += 8
+        table += steps * 16
+        out += sizes.out_plane
+
+
+# All vectors of a position are copied together. If each were copied to all positions first, and these
+# lie a power of two apart, the lines would drive each other out of the cache.
+
+
+@njit
+def _unpack(sizes, out, image, first, rows, vectors, channels, marker):  # type: ignore[no-untyped-def]
+    """Copy rows of all vectors of a task to the outputs."""
     for i in range(rows):
         _unpack_row(
+            sizes,
             out + i * sizes.pitch * 64,
+            sizes.out_plane,
             sizes.out_width,
             image + (first + i) * sizes.out_row_stride,
             sizes.out_column_stride,
-            mask,
+            vectors,
+            channels,
             marker,
         )
 
 
 @njit
-def _input_gradient(sizes, planes, weight, table, counts, out, image, mask, first, rows, marker):  # type: ignore[no-untyped-def]
-    """Compute rows of the gradient with respect to the input, one residue after another."""
+def _unpack_gradient(sizes, out, image, first, rows, vectors, channels, marker):  # type: ignore[no-untyped-def]
+    """Copy rows of all vectors of a task and of all residues to the gradient of the input."""
+    residues = sizes.stride_y * sizes.stride_x
     for a in range(sizes.stride_y):
-        for b in range(sizes.stride_x):
-            steps = load_integer(counts)
-            counts += 8
-            _convolve(planes, weight, table, steps, out, rows * sizes.pitch)
-            table += steps * 16
-            start = (b - sizes.padding_x) % sizes.stride_x
-            column = (start + sizes.padding_x) // sizes.stride_x - sizes.skip_x
-            for i in range(rows):
-                y = (first + sizes.skip_y + i) * sizes.stride_y + a - sizes.padding_y
-                if y >= 0 and y < sizes.height:
+        for i in range(rows):
+            y = (first + sizes.skip_y + i) * sizes.stride_y + a - sizes.padding_y
+            if y >= 0 and y < sizes.height:
+                for b in range(sizes.stride_x):
+                    start = (b - sizes.padding_x) % sizes.stride_x
+                    column = (start + sizes.padding_x) // sizes.stride_x - sizes.skip_x
+                    plane = out + (a * sizes.stride_x + b) * sizes.out_plane
                     _unpack_row(
-                        out + (i * sizes.pitch + column) * 64,
+                        sizes,
+                        plane + (i * sizes.pitch + column) * 64,
+                        residues * sizes.out_plane,
                         (sizes.width - start + sizes.stride_x - 1) // sizes.stride_x,
                         image + y * sizes.row_stride + start * sizes.column_stride,
                         sizes.stride_x * sizes.column_stride,
-                        mask,
+                        vectors,
+                        channels,
                         marker,
                     )
+
+
+@njit
+def _unpack_row(sizes, source, plane, count, target, step, vectors, channels, marker):  # type: ignore[no-untyped-def]
+    """Copy all vectors of each of ``count`` columns; the last may have fewer lanes."""
+    size = sizes.lanes * sizes.element_size
+    whole = first_lanes(sizes.lanes)
+    last = first_lanes(channels - (vectors - 1) * sizes.lanes)
+    for _ in range(count):
+        for v in range(vectors - 1):
+            store(
+                target + v * size, load(source + v * plane, first_lanes(16), FLOAT), whole, marker
+            )
+        v = vectors - 1
+        store(target + v * size, load(source + v * plane, first_lanes(16), FLOAT), last, marker)
+        source += 64
+        target += step
 
 
 def _make_kernel(is_backward: bool) -> Callable[..., None]:
@@ -275,7 +304,8 @@ def _make_kernel(is_backward: bool) -> Callable[..., None]:
         fill_zeros(planes, sizes.scratch)
         gradients = planes + sizes.planes * sizes.plane
         outs = gradients + sizes.gradient_planes * sizes.gradient_plane
-        weights = outs + sizes.out_plane
+        weights = outs + sizes.out_planes * sizes.out_plane
+        out_plane = sizes.out_planes // sizes.task_vectors * sizes.out_plane
         table = permutations + (sizes.copies + 1) * 64
         own = gradients + (sizes.gradient_planes - 1) * sizes.gradient_plane
         all_steps = (sizes.steps + STEPS - 1) // STEPS * STEPS
@@ -353,26 +383,29 @@ def _make_kernel(is_backward: bool) -> Callable[..., None]:
                                 vector_weight,
                                 input_table,
                                 counts,
-                                outs,
-                                out + image,
-                                mask,
-                                first,
+                                outs + v * out_plane,
                                 rows,
-                                args,
                             )
                         else:
-                            _forward(
-                                sizes,
+                            _convolve(
                                 planes,
                                 vector_weight,
                                 table,
-                                outs,
-                                out + out_image,
-                                mask,
-                                first,
-                                rows,
-                                args,
+                                sizes.steps,
+                                outs + v * out_plane,
+                                rows * sizes.pitch,
                             )
+                    channel = first_vector * sizes.lanes
+                    shift = channel * sizes.element_size
+                    channels = min(sizes.channels - channel, count * sizes.lanes)
+                    if is_backward:
+                        image = n * sizes.image_stride + shift
+                        _unpack_gradient(
+                            sizes, outs, out + image, first, rows, count, channels, args
+                        )
+                    else:
+                        image = n * sizes.out_image_stride + shift
+                        _unpack(sizes, outs, out + image, first, rows, count, channels, args)
             task = fetch_add(args, 0)
 
     return tasks

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, get_num_threads, is_grad_enabled, nn
+from torch._C import _get_tracing_state
+from torch.compiler import is_compiling
 
 from spectrum.errors import FieldError
 from spectrum.kernels.availability import has_given_up
@@ -46,7 +49,7 @@ MERGED_WIDTHS: dict[Plan, int] = {"merged8": 8, "merged": 16, "merged32": 32, "m
 _MERGED_TYPES = {*TYPES, torch.float16}
 
 _MOST_DECISIONS = 10_000  # that are remembered
-_decisions: dict[tuple[object, ...], Plan] = {}
+_decisions: dict[tuple[object, ...], Decision | None] = {}
 _requested: ContextVar[Plan | Literal["auto"]] = ContextVar("plan", default="auto")
 _kept: ContextVar[dict[str, Plan] | None] = ContextVar("kept", default=None)
 
@@ -118,8 +121,7 @@ def plan_of(conv: nn.Conv2d, x: Tensor) -> Plan:
         conv: a grouped convolution, as ``SegmentedConv.spatial`` is.
         x: its input, (N, C, H, W).
     """
-    plan = _decide(conv, x)
-    return plan if plan == "native" or _is_eligible(conv, x) else "native"
+    return plan_of_all((conv,), x)
 
 
 def plan_of_all(convs: Sequence[nn.Conv2d], x: Tensor) -> Plan:
@@ -132,26 +134,42 @@ def plan_of_all(convs: Sequence[nn.Conv2d], x: Tensor) -> Plan:
         convs: each takes the next channels of ``x``.
         x: as for ``plan_of``.
     """
-    if len(convs) == 1:
-        return plan_of(convs[0], x)
-    plan = plan_of(max(convs, key=lambda conv: conv.in_channels), x)
-    return plan if plan == "kernel" and all(_has_kernel(conv, x) for conv in convs) else "native"
+    decision = decide(convs, x)
+    return "native" if decision is None else decision.plan
 
 
-def _decide(conv: nn.Conv2d, x: Tensor) -> Plan:
-    """The plan for such layers and inputs where they are called in a plain way.
+@dataclass(slots=True)
+class Decision:
+    """What was decided for calls of a kind: a plan other than the native one.
 
-    It is chosen once and then looked up, because small layers take no longer than the choice does.
+    Attributes:
+        plan: the plan.
+        prepared: carries it out; ``execute.py`` fills it in at the first such call.
     """
+
+    plan: Plan
+    prepared: Callable[[Sequence[nn.Conv2d], Tensor], Tensor] | None = None
+
+
+def decide(convs: Sequence[nn.Conv2d], x: Tensor) -> Decision | None:
+    """The decision for a call; None where torch's own convolution is to run.
+
+    It is made once for calls of a kind and then looked up, because small layers take no longer
+    than making it does.
+
+    Args:
+        convs: as for ``plan_of_all``.
+        x: as for ``plan_of_all``.
+    """
+    conv = convs[0]
     if (
-        conv.groups == 1
+        (conv.groups == 1 and len(convs) == 1)
         or type(x) is not Tensor
-        or not (x.is_cpu or x.is_cuda)
         or x.layout != torch.strided
-        or torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None  # while tracing, sizes are tensors
+        or is_compiling()
+        or _get_tracing_state() is not None  # while tracing, sizes are tensors
     ):
-        return "native"
+        return None
     key = (
         conv.in_channels,
         conv.out_channels,
@@ -161,24 +179,43 @@ def _decide(conv: nn.Conv2d, x: Tensor) -> Plan:
         conv.dilation,
         conv.groups,
         conv.padding_mode,
+        None if len(convs) == 1 else tuple(map(str, convs)),
         x.shape,
         x.stride(),
+        x.is_cpu or x.device,
         autocast_type(x),
-        torch.is_grad_enabled(),
-        torch.get_num_threads(),
+        is_grad_enabled(),
+        get_num_threads(),
         has_given_up(),
         _requested.get(),
     )
-    plan = _decisions.get(key)
-    if plan is None:
+    try:
+        decision = _decisions[key]
+    except KeyError:
         if len(_decisions) >= _MOST_DECISIONS:
             _decisions.clear()
-        plan = _decisions[key] = _choose(conv, x)
-    return plan
+        plan = _choose_for_all(convs, x)
+        decision = _decisions[key] = None if plan == "native" else Decision(plan)
+    if decision is None or not all([_is_eligible(conv, x) for conv in convs]):
+        return None
+    return decision
+
+
+def _choose_for_all(convs: Sequence[nn.Conv2d], x: Tensor) -> Plan:
+    plan = _choose(max(convs, key=lambda conv: conv.in_channels), x)
+    if len(convs) == 1:
+        return plan
+    return plan if plan == "kernel" and all(_has_kernel(conv, x) for conv in convs) else "native"
 
 
 def _choose(conv: nn.Conv2d, x: Tensor) -> Plan:
-    if x.dim() != 4 or autocast_type(x) not in _MERGED_TYPES or channels_last(x) is None:
+    if (
+        conv.groups == 1
+        or not (x.is_cpu or x.is_cuda)
+        or x.dim() != 4
+        or autocast_type(x) not in _MERGED_TYPES
+        or channels_last(x) is None
+    ):
         return "native"
     requested, kept = _requested.get(), _kept.get()
     if requested != "auto":

@@ -69,13 +69,14 @@ def _assert_close(found: list[Tensor], expected: list[Tensor], tolerance: float)
     batch=st.integers(1, 3),
     layout=st.sampled_from(LAYOUTS),
     bias=st.booleans(),
+    moved=st.booleans(),  # the weight to the layout of the images
     plan=st.sampled_from(PLANS),
 )
-@example(4, 5, 2, (3, 3), 1, None, 1, (1, 1), 3, torch.contiguous_format, True, "kernel")
-@example(4, 5, 2, (3, 3), 1, None, 1, (11, 12), 3, torch.contiguous_format, True, "kernel")
-@example(4, 5, 2, (3, 3), 1, None, 1, (11, 12), 3, torch.channels_last, True, "kernel")
-@example(4, 5, 2, (3, 3), 2, None, 1, (1, 1), 3, torch.channels_last, True, "kernel")
-@example(1, 5, 0, (5, 5), 3, 0, 1, (14, 11), 3, torch.channels_last, False, "kernel")
+@example(4, 5, 2, (3, 3), 1, None, 1, (1, 1), 3, torch.contiguous_format, True, True, "kernel")
+@example(4, 5, 2, (3, 3), 1, None, 1, (11, 12), 3, torch.contiguous_format, True, True, "kernel")
+@example(4, 5, 2, (3, 3), 1, None, 1, (11, 12), 3, torch.channels_last, True, True, "kernel")
+@example(4, 5, 2, (3, 3), 2, None, 1, (1, 1), 3, torch.channels_last, True, True, "kernel")
+@example(1, 5, 0, (5, 5), 3, 0, 1, (14, 11), 3, torch.channels_last, False, True, "kernel")
 def test_plans_equal_torch_in_float64(
     width: int,
     count: int,
@@ -88,6 +89,7 @@ def test_plans_equal_torch_in_float64(
     batch: int,
     layout: torch.memory_format,
     bias: bool,
+    moved: bool,
     plan: str,
 ) -> None:
     assume(padding is None or min(size) >= 13)  # which the kernel spans at most
@@ -100,7 +102,7 @@ def test_plans_equal_torch_in_float64(
         padding=padding,
         dilation=dilation,
         bias=bias,
-    )
+    ).to(memory_format=layout if moved else torch.contiguous_format)  # type: ignore[call-overload]
     x = torch.randn(batch, channels, *size).to(memory_format=layout)
     _assert_close(_passes(layer, x, plan), _expected(layer, x), 1e-5)
 
