@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spectrum.kernels.geometry import Geometry
-from spectrum.kernels.lane_tiles import POSITIONS, STEPS
+from spectrum.kernels.lane_tiles import ELEMENTS, POSITIONS, TAPS
 from spectrum.kernels.simd import LANES
 
 _SCRATCH_BYTES = 384 << 10  # for the planes of a task
@@ -60,7 +60,10 @@ class Sizes(NamedTuple):
         all_rows: rows of outputs, or of what gradients need.
         rows: of these that the planes hold at a time.
         pitch: positions from one row of a plane to the next.
-        steps: kernel elements times channels of a segment.
+        elements: kernel elements times channels of a segment.
+        taps: kernel elements of a step of the convolution.
+        tap_stride: from the weights of a tap to those of the next.
+        steps: of the convolution, over all residues.
         weight_rows: vectors of weights that the tables need, in whole transposed blocks.
         plane: from one plane of inputs to the next.
         planes: of inputs.
@@ -101,6 +104,9 @@ class Sizes(NamedTuple):
     all_rows: int
     rows: int
     pitch: int
+    elements: int
+    taps: int
+    tap_stride: int
     steps: int
     weight_rows: int
     plane: int
@@ -119,9 +125,10 @@ class Division(NamedTuple):
         sizes: of the call.
         tables: 64-bit integers, one table after the other: for each channel of a segment the lanes
             that its copy takes its values from (16 of 32 bits), the same for no change, the steps
-            of the convolution and of the weight's gradient, filled up to whole ``STEPS``, those of
-            the input's gradient by residue, and how many of these each residue has. A step is the
-            distance to what it reads, and that of its weights, in bytes.
+            of the convolution by residue, how many each residue has, and in a backward pass the
+            elements of the weight, filled up to whole ``ELEMENTS``. A step is the distance to the
+            first position that it reads, and that of its first weights, in bytes. An element is
+            the distance to what it reads, and a 0.
     """
 
     sizes: Sizes
@@ -187,8 +194,12 @@ def _divide(
     plane = row * (rows + reach[0]) + _VECTOR_BYTES * (POSITIONS + reach[1] + 1)
     gradient_plane = plane + _VECTOR_BYTES * reach[1]
     out_plane = row * rows + _VECTOR_BYTES * POSITIONS
-    steps = kernel[0] * kernel[1] * copies
-    weight_rows = -(-steps // LANES) * LANES
+    elements = kernel[0] * kernel[1] * copies
+    reads_neighbours = stride[1] == dilation[1] == 1 and kernel[1] in TAPS
+    taps = kernel[1] if reads_neighbours else 1
+    # The gradient of the input reads them in reverse order.
+    tap_stride = -_VECTOR_BYTES if backward else _VECTOR_BYTES * (copies if weight_last else 1)
+    weight_rows = -(-elements // LANES) * LANES
     scratch = planes * plane + gradient_planes * gradient_plane + out_planes * out_plane
     in_bytes, out_bytes = (
         [dtype.itemsize * n for n in counts] for counts in (strides, out_strides)
@@ -224,7 +235,10 @@ def _divide(
         all_rows=all_rows,
         rows=rows,
         pitch=pitch,
-        steps=steps,
+        elements=elements,
+        taps=taps,
+        tap_stride=tap_stride,
+        steps=elements // taps,
         weight_rows=weight_rows,
         plane=plane,
         planes=planes,
@@ -237,33 +251,36 @@ def _divide(
     lane = np.arange(LANES)
     sources = [*(lane // copies * copies + j for j in range(copies)), lane]
     permutations = np.concatenate(sources).clip(0, LANES - 1).astype(np.int32).view(np.int64)
-    tables = (permutations, *_steps(sizes, kernel, dilation, weight_last, backward))
+    tables = (permutations, *_tables(sizes, kernel, dilation, weight_last, backward))
     return Division(sizes, np.concatenate([np.ravel(table) for table in tables]).astype(np.int64))
 
 
-def _steps(
+def _tables(
     sizes: Sizes, kernel: list[int], dilation: tuple[int, int], weight_last: bool, backward: bool
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[int]]:
-    """The tables of steps: of the convolution and of the input's gradient; the latter's counts."""
+) -> tuple[list[tuple[int, int]], list[int], list[tuple[int, int]]]:
+    """The tables of steps, of their counts, and of elements."""
     row = sizes.pitch * _VECTOR_BYTES
     residues = [*product(range(sizes.stride_y), range(sizes.stride_x))]
     forward: list[tuple[int, int]] = []
-    by_residue: dict[tuple[int, int], list[tuple[int, int]]] = {key: [] for key in residues}
+    gradient: dict[tuple[int, int], list[tuple[int, int]]] = {key: [] for key in residues}
+    elements: list[tuple[int, int]] = []
     for j, y, x in product(range(sizes.copies), *map(range, kernel)):
         rows, y_residue = divmod(y * dilation[0], sizes.stride_y)
         columns, x_residue = divmod(x * dilation[1], sizes.stride_x)
-        residue = (y_residue, x_residue)
-        plane = residues.index(residue) * sizes.copies + j
-        element = y * kernel[1] + x
-        place = element * sizes.copies + j if weight_last else len(forward)
-        weight = place * _VECTOR_BYTES
-        forward.append((plane * sizes.plane + rows * row + columns * _VECTOR_BYTES, weight))
-        # The gradient is read so many rows and columns before a position, from the first that is.
-        before = (sizes.reach_y - rows) * row
-        before += (sizes.reach_x + sizes.skip_x - columns) * _VECTOR_BYTES
-        by_residue[residue].append((j * sizes.gradient_plane + before, weight))
-    forward += [forward[0]] * (-len(forward) % STEPS)
+        plane = residues.index((y_residue, x_residue)) * sizes.copies + j
+        offset = plane * sizes.plane + rows * row + columns * _VECTOR_BYTES
+        place = (y * kernel[1] + x) * sizes.copies + j if weight_last else len(elements)
+        elements.append((offset, 0))
+        if x % sizes.taps == 0:
+            forward.append((offset, place * _VECTOR_BYTES))
+        if x % sizes.taps == sizes.taps - 1:
+            # The gradient is read so many rows and columns before a position.
+            before = (sizes.reach_y - rows) * row
+            before += (sizes.reach_x + sizes.skip_x - columns) * _VECTOR_BYTES
+            step = (j * sizes.gradient_plane + before, place * _VECTOR_BYTES)
+            gradient[y_residue, x_residue].append(step)
     if not backward:
-        return forward, [], []
-    counts = [len(by_residue[residue]) for residue in residues]
-    return forward, [step for residue in residues for step in by_residue[residue]], counts
+        return forward, [len(forward)], []
+    steps = [step for residue in residues for step in gradient[residue]]
+    elements += [elements[0]] * (-len(elements) % ELEMENTS)
+    return steps, [len(gradient[residue]) for residue in residues], elements

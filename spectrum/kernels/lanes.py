@@ -20,9 +20,9 @@ from spectrum.kernels.compiled import compile_kernel, run_kernel
 from spectrum.kernels.geometry import Geometry
 from spectrum.kernels.lane_sizes import Division, Sizes, divide
 from spectrum.kernels.lane_tiles import (
+    ELEMENTS,
     POSITIONS,
     REST,
-    STEPS,
     convolve_steps,
     correlate_steps,
     load_integer,
@@ -79,9 +79,9 @@ def lanes_backward(
     turned = turned.reshape(weight.shape).contiguous()
     call = divide(x, turned, gradient, geometry, backward=True)
     sizes = call.sizes
-    sums = torch.empty(sizes.parts, sizes.vectors, -(-sizes.steps // STEPS) * STEPS, LANES)
+    sums = torch.empty(sizes.parts, sizes.vectors, -(-sizes.elements // ELEMENTS) * ELEMENTS, LANES)
     _run(_backward_kernel, call, x, turned, out, gradient.data_ptr(), sums.data_ptr())
-    by_lane = sums.sum(0)[:, : sizes.steps, : sizes.lanes]  # (vectors, steps, lanes)
+    by_lane = sums.sum(0)[:, : sizes.elements, : sizes.lanes]  # (vectors, elements, lanes)
     return by_lane.transpose(1, 2).flatten(0, 1)[:channels].reshape(weight.shape)
 
 
@@ -210,28 +210,41 @@ def _pack_gradient(sizes, image, lines, mask, first, rows, planes, permutations,
 
 
 @njit
-def _convolve(x, weight, table, steps, out, positions):  # type: ignore[no-untyped-def]
+def _convolve(sizes, x, weight, table, steps, out, positions):  # type: ignore[no-untyped-def]
     """Compute ``convolve_steps`` at ``positions``, and at a few more."""
     tiles = positions // POSITIONS
-    convolve_steps((x, weight, table, steps, out, tiles), POSITIONS)
-    done = tiles * POSITIONS
-    rest = (positions - done + REST - 1) // REST
-    convolve_steps((x + done * 64, weight, table, steps, out + done * 64, rest), REST)
+    done = tiles * POSITIONS * 64
+    rest = (positions - tiles * POSITIONS + REST - 1) // REST
+    tile = (x, weight, table, steps, sizes.tap_stride, out, tiles)
+    small = (x + done, weight, table, steps, sizes.tap_stride, out + done, rest)
+    if sizes.taps == 3:
+        convolve_steps(tile, POSITIONS, 3)
+        convolve_steps(small, REST, 3)
+    elif sizes.taps == 5:
+        convolve_steps(tile, POSITIONS, 5)
+        convolve_steps(small, REST, 5)
+    elif sizes.taps == 7:
+        convolve_steps(tile, POSITIONS, 7)
+        convolve_steps(small, REST, 7)
+    else:
+        convolve_steps(tile, POSITIONS, 1)
+        convolve_steps(small, REST, 1)
 
 
 @njit
-def _input_gradient(sizes, planes, weight, table, counts, out, rows):  # type: ignore[no-untyped-def]
-    """Compute rows of the gradient with respect to the input, one residue after another."""
-    for _ in range(sizes.stride_y * sizes.stride_x):
+def _convolve_residues(sizes, residues, planes, weight, table, out, rows):  # type: ignore[no-untyped-def]
+    """Compute rows of outputs, or of the gradient of the input for one residue after another."""
+    counts = table + sizes.steps * 16
+    for _ in range(residues):
         steps = load_integer(counts)
-        _convolve(planes, weight, table, steps, out, rows * sizes.pitch)
+        _convolve(sizes, planes, weight, table, steps, out, rows * sizes.pitch)
         counts += 8
         table += steps * 16
         out += sizes.out_plane
 
 
-# All vectors of a position are copied together. If each were copied to all positions first, and these
-# lie a power of two apart, the lines would drive each other out of the cache.
+# All vectors of a position are copied together. If each were copied to all positions first, and
+# these lie a power of two apart, the lines would drive each other out of the cache.
 
 
 @njit
@@ -305,13 +318,12 @@ def _make_kernel(is_backward: bool) -> Callable[..., None]:
         gradients = planes + sizes.planes * sizes.plane
         outs = gradients + sizes.gradient_planes * sizes.gradient_plane
         weights = outs + sizes.out_planes * sizes.out_plane
-        out_plane = sizes.out_planes // sizes.task_vectors * sizes.out_plane
         table = permutations + (sizes.copies + 1) * 64
         own = gradients + (sizes.gradient_planes - 1) * sizes.gradient_plane
-        all_steps = (sizes.steps + STEPS - 1) // STEPS * STEPS
-        input_table = table + all_steps * 16
-        counts = input_table + sizes.steps * 16
-        weight_stride = sizes.steps * sizes.element_size
+        residues = sizes.out_planes // sizes.task_vectors
+        element_table = table + sizes.steps * 16 + residues * 8
+        elements = (sizes.elements + ELEMENTS - 1) // ELEMENTS * ELEMENTS
+        weight_stride = sizes.elements * sizes.element_size
         task = fetch_add(args, 0)
         while task < sizes.groups * sizes.parts:
             part = task // sizes.groups
@@ -323,13 +335,13 @@ def _make_kernel(is_backward: bool) -> Callable[..., None]:
                     weight + channel * weight_stride,
                     weight_stride,
                     min(sizes.lanes, sizes.channels - channel),
-                    sizes.steps,
+                    sizes.elements,
                     weights + v * sizes.weight_rows * 64,
                     args,
                 )
-            task_sums = sums + (part * sizes.vectors + first_vector) * all_steps * 64
+            task_sums = sums + (part * sizes.vectors + first_vector) * elements * 64
             if is_backward:
-                fill_zeros(task_sums, count * all_steps * 64)
+                fill_zeros(task_sums, count * elements * 64)
             for n in range(
                 part * sizes.batch // sizes.parts, (part + 1) * sizes.batch // sizes.parts
             ):
@@ -371,30 +383,21 @@ def _make_kernel(is_backward: bool) -> Callable[..., None]:
                                 (
                                     planes,
                                     own + row * 64,
-                                    table,
-                                    all_steps // STEPS,
-                                    task_sums + v * all_steps * 64,
+                                    element_table,
+                                    elements // ELEMENTS,
+                                    task_sums + v * elements * 64,
                                     rows * sizes.pitch,
                                 )
                             )
-                            _input_gradient(
-                                sizes,
-                                gradients,
-                                vector_weight,
-                                input_table,
-                                counts,
-                                outs + v * out_plane,
-                                rows,
-                            )
-                        else:
-                            _convolve(
-                                planes,
-                                vector_weight,
-                                table,
-                                sizes.steps,
-                                outs + v * out_plane,
-                                rows * sizes.pitch,
-                            )
+                        _convolve_residues(
+                            sizes,
+                            residues,
+                            gradients if is_backward else planes,
+                            vector_weight,
+                            table,
+                            outs + v * residues * sizes.out_plane,
+                            rows,
+                        )
                     channel = first_vector * sizes.lanes
                     shift = channel * sizes.element_size
                     channels = min(sizes.channels - channel, count * sizes.lanes)
