@@ -1,10 +1,8 @@
 """Which compiled kernel computes a convolution, and running it.
 
 - ``depthwise``: one channel per segment in channels_last, 3x3 with stride 1.
-- ``lanes``: up to 4 channels per segment in channels_last, and up to 16 where the size doesn't
-  stay, on a CPU with AVX-512.
-- ``planes``: any number of channels per segment in either layout, where the size stays. It is the
-  faster one from 5 on, since it reads each value once for several outputs.
+- ``lanes``: up to 16 channels per segment in channels_last, with any stride, on a CPU with AVX-512.
+- ``planes``: any number of channels per segment in either layout, where the size stays.
 """
 
 from __future__ import annotations
@@ -21,23 +19,37 @@ from spectrum.kernels.eligibility import channels_last
 from spectrum.kernels.geometry import Geometry, Pair, output_size
 
 _MOST_LANES = 16  # that a vector has
-_FASTER_IN_LANES = 4
-"""Up to so many channels per segment ``lanes`` is faster than ``planes``."""
+_MOST_IN_CACHE = 112
+"""Up to so many columns times channels per segment, the fastest cache holds the rows that ``lanes``
+reads again. Then it is faster than ``planes`` for few channels that fill a vector."""
 _MOST_BYTES = {torch.float32: 12 << 20, torch.bfloat16: 1 << 20}
 """Up to so many bytes of images the forward pass of ``depthwise`` is faster than torch's."""
 
 Kernel = Literal["depthwise", "lanes", "planes"]
 
 
-def kernel_of(weight: Tensor, geometry: Geometry, last: bool, alone: bool = True) -> Kernel | None:
-    """The kernel that computes a convolution; None if there is none.
+def kernel_of(
+    weight: Tensor, geometry: Geometry, last: bool, columns: int, alone: bool = True
+) -> Kernel | None:
+    """The fastest kernel that computes a convolution; None if there is none.
 
     Args:
         weight: (C, C / segments, k_h, k_w).
         geometry: of the convolution.
         last: whether the images are channels_last.
+        columns: of an image.
         alone: whether the convolution takes all channels of the images.
     """
+    kernels, width = _kernels_of(weight, geometry, last, alone), weight.shape[1]
+    if "lanes" not in kernels or "planes" not in kernels:
+        return kernels[0] if kernels else None
+    fills_vector = width in (3, 4, 5, 8)
+    in_cache = fills_vector and width * columns <= _MOST_IN_CACHE
+    return "lanes" if width <= 2 or in_cache else "planes"
+
+
+def _kernels_of(weight: Tensor, geometry: Geometry, last: bool, alone: bool) -> list[Kernel]:
+    """The kernels that may compute a convolution, of which the image's size selects one."""
     width, *kernel = weight.shape[1:]
     spans = [d * (k - 1) for d, k in zip(geometry.dilation, kernel, strict=True)]
     keeps_size = (
@@ -46,12 +58,14 @@ def kernel_of(weight: Tensor, geometry: Geometry, last: bool, alone: bool = True
         and [2 * p for p in geometry.padding] == spans
     )
     if last and alone and width == 1 and kernel == [3, 3] and spans == [2, 2] and keeps_size:
-        return "depthwise"
+        return ["depthwise"]
     pads_at_most_half = all(2 * p <= s for p, s in zip(geometry.padding, spans, strict=True))
-    most = _FASTER_IN_LANES if keeps_size else _MOST_LANES
-    if last and width <= most and pads_at_most_half and _targets_avx512():
-        return "lanes"
-    return "planes" if keeps_size else None
+    found: list[Kernel] = []
+    if last and width <= _MOST_LANES and pads_at_most_half and _targets_avx512():
+        found.append("lanes")
+    if keeps_size:
+        found.append("planes")
+    return found
 
 
 def _targets_avx512() -> bool:
@@ -92,7 +106,7 @@ def prepare_call(
         dtype: the type that they compute in, float32 or bfloat16.
     """
     last = channels_last(x) is True
-    found = [kernel_of(weight, geometry, last, len(weights) == 1) for weight in weights]
+    found = [kernel_of(weight, geometry, last, x.shape[3], len(weights) == 1) for weight in weights]
     kernels = tuple(kernel for kernel in found if kernel is not None)
     assert len(kernels) == len(weights)
     return Call(geometry, dtype, last, output_size(x, weights[0], geometry), kernels)
@@ -184,7 +198,7 @@ def _parts(weights: Sequence[Tensor], *images: Tensor) -> Iterator[tuple[Tensor,
 
 
 def compile_convolution(weight: Tensor, geometry: Geometry, dtype: torch.dtype, last: bool) -> None:
-    """Compile both passes of the kernel that computes a convolution, if there is one.
+    """Compile both passes of the kernels that may compute a convolution.
 
     Args:
         weight: (C, C / segments, k_h, k_w).
@@ -195,16 +209,16 @@ def compile_convolution(weight: Tensor, geometry: Geometry, dtype: torch.dtype, 
     Raises:
         KernelMissing: a kernel can't be compiled on this machine.
     """
-    kernel = kernel_of(weight, geometry, last)
-    if kernel == "depthwise":
-        from spectrum.kernels.depthwise import compile_depthwise
+    for kernel in _kernels_of(weight, geometry, last, alone=True):
+        if kernel == "depthwise":
+            from spectrum.kernels.depthwise import compile_depthwise
 
-        compile_depthwise(dtype)
-    elif kernel == "lanes":
-        from spectrum.kernels.lanes import compile_lanes
+            compile_depthwise(dtype)
+        elif kernel == "lanes":
+            from spectrum.kernels.lanes import compile_lanes
 
-        compile_lanes(dtype)
-    elif kernel == "planes":
-        from spectrum.kernels.segments import compile_segments
+            compile_lanes(dtype)
+        else:
+            from spectrum.kernels.segments import compile_segments
 
-        compile_segments(weight, dtype)
+            compile_segments(weight, dtype)

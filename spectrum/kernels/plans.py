@@ -165,6 +165,7 @@ def decide(convs: Sequence[nn.Conv2d], x: Tensor) -> Decision | None:
     if (
         (conv.groups == 1 and len(convs) == 1)
         or type(x) is not Tensor
+        or not (x.is_cpu or x.is_cuda)
         or x.layout != torch.strided
         or is_compiling()
         or _get_tracing_state() is not None  # while tracing, sizes are tensors
@@ -182,7 +183,7 @@ def decide(convs: Sequence[nn.Conv2d], x: Tensor) -> Decision | None:
         None if len(convs) == 1 else tuple(map(str, convs)),
         x.shape,
         x.stride(),
-        x.is_cpu or x.device,
+        x.device,
         autocast_type(x),
         is_grad_enabled(),
         get_num_threads(),
@@ -211,7 +212,6 @@ def _choose_for_all(convs: Sequence[nn.Conv2d], x: Tensor) -> Plan:
 def _choose(conv: nn.Conv2d, x: Tensor) -> Plan:
     if (
         conv.groups == 1
-        or not (x.is_cpu or x.is_cuda)
         or x.dim() != 4
         or autocast_type(x) not in _MERGED_TYPES
         or channels_last(x) is None
@@ -294,7 +294,8 @@ def _has_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
         and can_have_kernel(conv)
         and min(output_size(x, conv.weight, geometry_of(conv))) > 0
         and can_run_kernels()
-        and kernel_of(conv.weight, geometry_of(conv), channels_last(x) is True) is not None
+        and kernel_of(conv.weight, geometry_of(conv), channels_last(x) is True, x.shape[3])
+        is not None
     )
 
 

@@ -270,6 +270,12 @@ def test_the_native_plan_calls_the_operators_of_conv2d(
         assert _operators(layer, x) == _operators(plain, x)
 
 
+def test_other_devices_run_natively() -> None:
+    for segments in (12, 6, 5):
+        layer = _layer(12, segments).to("meta")
+        assert layer(torch.empty(2, 12, 6, 6, device="meta")).shape == (2, 12, 6, 6)
+
+
 def test_what_was_decided_in_a_special_call_holds_for_that_call_alone() -> None:
     layer, x = _layer(12, 6), torch.randn(2, 12, 6, 6)
     forget_plans()
