@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 from scipy import stats
 
 from spectrum.analysis.folder import load_results, read_rows
 from spectrum.analysis.statistics import Interval
 from spectrum.bench.config import StudyBenchConfig
 from spectrum.cli import CommandFailed
+from spectrum.layers.acceleration import compile_kernels
+from spectrum.networks import build
 from spectrum.study import StudyConfig
 from spectrum.study.plan import make_plan
 
@@ -46,6 +49,7 @@ def bench_study(bench: StudyBenchConfig, on_program: Callable[[str, int], None])
     Each is a process of its own that is timed from start to end. This includes imports, planning,
     and what each writes at its end, such as the figures and the page of the study. The order of
     the two changes with each repeat. The script gets the widths that the study's plan has solved.
+    Kernels are compiled before, because a machine does so once.
 
     Args:
         bench: how often they run, and the script. It takes ``--seeds``, ``--epochs``, ``--widths
@@ -61,6 +65,8 @@ def bench_study(bench: StudyBenchConfig, on_program: Callable[[str, int], None])
     """
     config = StudyConfig(segments=SEGMENTS, seeds=bench.seeds, epochs=bench.epochs, device="cpu")
     points = {point.network.segments: point for point in make_plan(config).points}
+    for point in points.values():
+        compile_kernels(build(point.network), torch.float32, channels_last=True)
     widths = ",".join(f"{name}={point.network.width:g}" for name, point in points.items())
     times: list[dict[str, Any]] = []
     found: dict[str, pd.DataFrame] = {}
