@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 from spectrum import __version__
@@ -13,6 +15,11 @@ _COMMANDS = {
     "report": "count what networks cost along the dial",
     "bench": "measure how fast layers, networks and studies are",
 }
+_COMPLETION = {
+    "--install-completion": "install completion for the current shell",
+    "--show-completion": "print the completion of the current shell",
+}
+_OPTIONS = {"--version": "print the version", **_COMPLETION, "--help": "print this"}
 
 
 def main() -> int:
@@ -29,18 +36,25 @@ def main() -> int:
 def _answer(name: str) -> int:
     from spectrum.terminal import print_error
 
+    if name in _COMPLETION or "_SPECTRUM_COMPLETE" in os.environ:
+        from spectrum.cli import complete
+
+        return complete(
+            {name: import_module(f"spectrum.{name}.__main__").make() for name in _COMMANDS}
+        )
     if name == "--version":
         print(f"spectrum {__version__}")
     elif name in ("--help", "-h"):
         print(_help())
     else:
         known = ", ".join(_COMMANDS)
-        return print_error(f"error: command (={name!r}) must be one of {known}", 2)
+        close = get_close_matches(name, [*_COMMANDS, *_OPTIONS], 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return print_error(f"error: command (={name!r}) must be one of {known}{hint}", 2)
     return 0
 
 
 def _help() -> str:
-    lines = [f"  {name:8}{text}" for name, text in _COMMANDS.items()]
     return "\n".join(
         [
             "Usage: spectrum COMMAND [ARGUMENTS]",
@@ -48,11 +62,10 @@ def _help() -> str:
             "How many channel-space segments should a convolution have? Each command has --help.",
             "",
             "Commands:",
-            *lines,
+            *(f"  {name:8}{text}" for name, text in _COMMANDS.items()),
             "",
             "Options:",
-            "  --version  print the version",
-            "  --help     print this",
+            *(f"  {name:22}{text}" for name, text in _OPTIONS.items()),
         ]
     )
 

@@ -123,6 +123,30 @@ def _run(app: typer.Typer, interrupted: str) -> int:
         return print_error(f"error: {error.strerror or error}{place}", 1)
 
 
+def complete(apps: Mapping[str, typer.Typer]) -> int:
+    """Complete a command line of ``spectrum``, or install or show what makes the shell ask.
+
+    The flags ``--install-completion`` and ``--show-completion`` are typer's. So are the environment
+    variables in which a shell hands over a command line that isn't finished.
+
+    Args:
+        apps: the application of each command.
+
+    Returns:
+        The exit status: 0 done, 1 for a shell that typer doesn't know.
+    """
+    root = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    root.callback()(lambda: None)
+    group = typer.main.get_command(root)
+    assert isinstance(group, typer.core.TyperGroup)
+    for name, app in apps.items():
+        group.add_command(typer.main.get_command(app), name)
+    try:
+        return int(group(standalone_mode=False, prog_name="spectrum") or 0)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
 def name_flag(error: FieldError, flags: Mapping[str, str]) -> FieldError:
     """The error with the flag in place of the field, if the field was given as a flag.
 

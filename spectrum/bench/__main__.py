@@ -101,14 +101,19 @@ def _flags_named(model: type[Config]) -> Iterator[None]:
         raise name_flag(error, flags) from None
 
 
-def main() -> int:
-    """Run the command and return the exit status: 0 done, 1 failed, 2 bad usage."""
+def make() -> typer.Typer:
+    """The application, which has the commands layer, network and study."""
     app = make_app()
     app.callback()(bench)
     app.command("layer")(make_command(LayerBenchConfig, layer))
     app.command("network")(make_command(NetworkBenchConfig, network, _NETWORKS))
     app.command("study")(make_command(StudyBenchConfig, study))
-    return run_app(app, "interrupted, nothing was written")
+    return app
+
+
+def main() -> int:
+    """Run the command and return the exit status: 0 done, 1 failed, 2 bad usage."""
+    return run_app(make(), "interrupted, nothing was written")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import typer
 from pydantic import BeforeValidator, Field
 
 from spectrum.cli import make_app, make_command, name_flag, run_app
@@ -194,11 +195,16 @@ def _print_costs(rows: pd.DataFrame, config: CostReportConfig) -> int:
     return 0
 
 
-def main() -> int:
-    """Runs the command and returns its exit status: 0 done, 1 output not written, 2 bad usage."""
+def make() -> typer.Typer:
+    """The application, which has the one command."""
     app = make_app()
     app.command()(make_command(CostReportConfig, report))
-    return run_app(app, "interrupted")
+    return app
+
+
+def main() -> int:
+    """Runs the command and returns its exit status: 0 done, 1 output not written, 2 bad usage."""
+    return run_app(make(), "interrupted")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 
+import typer
+
 from spectrum.errors import counted
 from spectrum.search.config import SearchConfig
-from spectrum.study.command import run_grid_command
+from spectrum.study.command import make_grid_app, run_grid_app
 from spectrum.terminal import make_console, print_error
 
 _SUMMARY = """Search where on the dial each part of a network is best, and check the winner.
@@ -72,9 +74,14 @@ def _print_plan(config: SearchConfig) -> int:
     return 0
 
 
+def make() -> typer.Typer:
+    """The application, which has the one command."""
+    return make_grid_app(SearchConfig, _SUMMARY, "SEARCH.toml", _run, _print_plan)
+
+
 def main() -> int:
     """Run the command and return the exit status: 0 done, 1 some runs failed, 2 bad usage."""
-    return run_grid_command(SearchConfig, _SUMMARY, "SEARCH.toml", _run, _print_plan)
+    return run_grid_app(make())
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 
+import typer
+
 from spectrum.errors import counted
-from spectrum.study.command import run_grid_command
+from spectrum.study.command import make_grid_app, run_grid_app
 from spectrum.study.config import StudyConfig
 from spectrum.terminal import make_console, print_error
 
@@ -59,9 +61,14 @@ def _print_plan(config: StudyConfig) -> int:
     return 0
 
 
+def make() -> typer.Typer:
+    """The application, which has the one command."""
+    return make_grid_app(StudyConfig, _SUMMARY, "STUDY.toml", _run, _print_plan)
+
+
 def main() -> int:
     """Runs the command and returns the exit status: 0 done, 1 some runs failed, 2 bad usage."""
-    return run_grid_command(StudyConfig, _SUMMARY, "STUDY.toml", _run, _print_plan)
+    return run_grid_app(make())
 
 
 if __name__ == "__main__":

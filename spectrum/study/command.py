@@ -20,14 +20,14 @@ _MAX_BYTES = 1_000_000  # of a file with fields
 _Config = TypeVar("_Config", bound=GridConfig)
 
 
-def run_grid_command(
+def make_grid_app(
     model: type[_Config],
     summary: str,
     metavar: str,
     run: Callable[[_Config, list[str]], int],
     print_plan: Callable[[_Config], int],
-) -> int:
-    """Run the command that is configured by a file, by flags, or by both.
+) -> typer.Typer:
+    """The application of a command that is configured by a file, by flags, or by both.
 
     Args:
         model: the configuration, whose fields are the flags.
@@ -66,6 +66,14 @@ def run_grid_command(
             ),
         )
     )
+    return app
+
+
+def run_grid_app(app: typer.Typer) -> int:
+    """Run an application of ``make_grid_app`` and return its exit status.
+
+    Of the processes that torchrun started, the first runs it.
+    """
     interrupted = "interrupted before training; run the same command to start again"
     if started_by_torchrun():
         from spectrum.executors.distributed import run_on_rank_zero

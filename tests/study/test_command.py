@@ -12,7 +12,7 @@ import pytest
 
 from spectrum import StudyConfig, load_results
 from spectrum.study.__main__ import main
-from spectrum.study.command import run_grid_command
+from spectrum.study.command import make_grid_app, run_grid_app
 from tests.forked import is_worker, start_forked, wait_for, workers_of
 from tests.held import Hold
 from tests.small_studies import TIMES, weights
@@ -175,7 +175,7 @@ def test_flags_win_over_the_file(small_toml: Path, monkeypatch: pytest.MonkeyPat
         found.append(config)
         return 0
 
-    assert run_grid_command(StudyConfig, "", "STUDY.toml", run, run) == 0
+    assert run_grid_app(make_grid_app(StudyConfig, "", "STUDY.toml", run, run)) == 0
     assert found == [
         StudyConfig(
             **flags | others | {"network": {"name": "small", "dropout": 0.3}, "tune_lr": True},
