@@ -1,4 +1,7 @@
-"""The name of the distribution: ours is segment-spectrum, "spectrum" is somebody else's."""
+"""The distribution: its name, which is segment-spectrum, and its wheel.
+
+The name "spectrum" is somebody else's.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,18 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
+from email import message_from_bytes
 from importlib import import_module
 from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+
+import spectrum
 
 ROOT = Path(__file__).parents[1]
 SUMMARY = "How many channel-space segments should a spatial convolution have?"
@@ -85,6 +93,57 @@ def test_it_is_imported_from_the_folder_that_holds_a_clone(tmp_path: Path) -> No
         env=environment,
     )
     assert (done.stdout, done.stderr) == ("8\n", "")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of what it is made of, without a network."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("LICENSE", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, source)
+    caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "spectrum", source / "spectrum", ignore=caches)
+    code = "from setuptools.build_meta import build_wheel; build_wheel('.')"
+    subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, check=True)
+    (found,) = source.glob("*.whl")
+    return found
+
+
+def test_the_wheel_has_all_files_of_the_package_and_what_an_index_shows(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (about,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        shown = message_from_bytes(archive.read(about))
+    folder = wheel.parent / "spectrum"
+    assert files == {
+        path.relative_to(wheel.parent).as_posix() for path in folder.rglob("*") if path.is_file()
+    }
+    assert (shown["License-Expression"], shown["Requires-Python"]) == ("MIT", ">=3.11")
+    links = [link.partition(", ")[0] for link in shown.get_all("Project-URL", [])]
+    assert links == ["Homepage", "Issues", "Changelog"]
+    assert shown.get_payload().startswith("# spectrum\n")
+
+
+def test_the_wheel_runs_where_there_is_no_clone(wheel: Path, tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    options = ["--no-index", "--no-deps", "--no-compile", "--target", str(tmp_path)]
+    subprocess.run([*pip, *options, str(wheel)], capture_output=True, check=True)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+
+    def run(*command: str) -> str:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+        ).stdout
+
+    command = str(tmp_path / "bin" / "spectrum")
+    place = run(sys.executable, "-c", "import spectrum; print(spectrum.__file__)")
+    assert Path(place.strip()).parent == tmp_path / "spectrum"
+    assert run(command, "--version") == f"spectrum {spectrum.__version__}\n"
+    assert run(command, "--help").startswith("Usage: spectrum COMMAND")
+    rows = run(
+        command, "report", "--network=tiny", "--segments=1,C", "--input=3x8x8", "--format=csv"
+    )
+    assert len(rows.splitlines()) == 3
 
 
 INSTALLS_OTHER = re.compile(r"\binstall\b[^\n]*?[\s'\"=/]spectrum(?=[\s'\"`\[=<>,;)]|$)")
