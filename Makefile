@@ -1,23 +1,37 @@
 # make study    set up .venv, then run the default study
 # make test     set up .venv, then run all that must pass: lint, types, tests and notebooks
+# make test-lowest  run some tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+# make test-newest  run all tests with the newest versions that pip finds, in .venv-newest
 # make counts   set up .venv-peers with Keras, torchvision and timm, then print all exact counts
 # make parity   set up .venv-peers, then print how far our logits are from those libraries'
 # make speed    set up .venv-peers, then time training of Xception and Inception V3, timm's and ours
 PYTHON ?= python3
 VENV := .venv
+CONSTRAINTS := constraints.txt
+TESTS :=
+LOWEST := $(patsubst %,tests/test_%.py,cli main numbers rooms segments terminal)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/.ready
 
-.PHONY: study test counts parity speed lint format clean
+.PHONY: study test pytest test-lowest test-newest counts parity speed lint format clean
 
 study: $(READY)
 	$(BIN)/python -m spectrum.study --segments 1,4,32,C
 
-test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+test: lint pytest
 	$(BIN)/python -m pytest --nbmake notebooks --numprocesses auto
+
+pytest: $(READY)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
+
+# Old libraries warn of what newer ones have, which is no error of ours.
+test-lowest:
+	$(MAKE) pytest VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt TESTS="-W default $(LOWEST)"
+
+test-newest:
+	$(MAKE) pytest VENV=.venv-newest CONSTRAINTS=/dev/null
 
 counts: $(PEERS_READY)
 	@$(PEERS)/bin/python benchmarks/exact_counts.py
@@ -41,15 +55,15 @@ format: $(READY)
 
 # Deletes what the set-up and the tools made. Results in outputs/ stay.
 clean:
-	rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch is installed first and alone, so that pip takes a CPU build of the pinned version if it finds one.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spectrum needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $(READY)
 
 $(PEERS_READY): pyproject.toml constraints.txt benchmarks/requirements.txt

@@ -72,6 +72,7 @@ def test_it_says_its_version_and_its_commands(
     names = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
     assert names[:4] == ["study", "search", "report", "bench"]
     assert names[4:] == ["--version", "--install-completion", "--show-completion", "--help"]
+    assert spectrum("report", "--help")[1].startswith("Usage: spectrum report ")
 
 
 @pytest.mark.parametrize(

@@ -149,26 +149,3 @@ def make(num_classes, in_channels):
     assert controls(shown) <= {"\n"}
     assert found.returncode == 0, shown
     assert shown.count("\\x1b]0;title") >= 2, shown  # the warning and the log
-
-
-def test_the_command_lists_its_commands() -> None:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        found = subprocess.run(
-            [sys.executable, "-m", "spectrum", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return found.returncode, found.stdout, found.stderr
-
-    status, shown, _ = run()
-    assert status == 0
-    for name in ("study", "search", "report", "bench", "--version"):
-        assert name in shown
-    assert run("--help")[1] == shown
-    assert run("--version")[1].startswith("spectrum 0.")
-    assert run("stud")[::2] == (
-        2,
-        "error: command (='stud') must be one of study, search, report, bench\n",
-    )
-    assert run("report", "--help")[1].startswith("Usage: spectrum report ")
