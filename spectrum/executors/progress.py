@@ -1,7 +1,15 @@
-"""The display of progress while runs are executed: bars on a terminal, plain lines elsewhere."""
+"""The display of progress while runs are executed: bars on a terminal, plain lines elsewhere.
+
+Both say how many epochs are trained, and when all runs will be done.
+"""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
+from datetime import datetime
+from statistics import mean
 from typing import Literal
 
 from rich.console import Console
@@ -12,11 +20,13 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from spectrum.analysis.measure import infer_measure_from_names
+from spectrum.executors.time_left import EpochClock, describe_time_left
 from spectrum.runs.events import RunEvent
+
+_PAUSE = 30.0  # seconds between two lines that say how far the runs are
 
 
 class ProgressDisplay:
@@ -31,6 +41,8 @@ class ProgressDisplay:
         split: the split whose result is shown for a finished run: ``"validation"`` where something
             is still chosen, otherwise ``"test"``.
         what: the plural noun for the runs, such as trials.
+        clock: returns the time in seconds.
+        now: returns the time of day.
     """
 
     def __init__(
@@ -40,19 +52,26 @@ class ProgressDisplay:
         done: int,
         split: Literal["validation", "test"] = "test",
         what: str = "runs",
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = datetime.now,
     ) -> None:
         self.console = console
         self.runs: dict[str, tuple[str, int]] = {}
         self.finished = done
         self.total = total
         self.split = split
+        self._what = what
+        self._clock = clock
+        self._now = now
+        self._epochs: dict[str, int] = {}  # that are trained, of runs that aren't finished
+        self._epoch_clock = EpochClock(clock)
+        self._last_line = -math.inf
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[value]}", markup=False),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
             console=console,
             expand=True,
             disable=not console.is_terminal,
@@ -63,14 +82,17 @@ class ProgressDisplay:
     def expect(self, run_id: str, name: str, epochs: int) -> None:
         """Register the name and the epochs of a run; call it before its first event."""
         self.runs[run_id] = name, epochs
+        self._epochs[run_id] = 0
 
     def report(self, event: RunEvent) -> None:
         """Show an event."""
+        self._epoch_clock.hear(event)
         name, epochs = self.runs[event.run_id]
         if event.kind == "started":
             if event.run_id not in self.bars:  # a retried run is started again
                 self.bars[event.run_id] = self.progress.add_task(name, total=epochs, value="")
         elif event.kind == "evaluation":
+            self._epochs[event.run_id] = event.values["epoch"]
             validation = infer_measure_from_names(event.values).validation_column
             self.progress.update(
                 self.bars[event.run_id],
@@ -81,9 +103,12 @@ class ProgressDisplay:
             self.note(f"{name}: {event.values['text']}")
         else:
             self._finish(event, name)
+        if event.kind in ("evaluation", "finished"):
+            self._show_time_left()
 
     def _finish(self, event: RunEvent, name: str) -> None:
         self.finished += 1
+        self._epochs.pop(event.run_id, None)
         if event.run_id in self.bars:
             self.progress.remove_task(self.bars.pop(event.run_id))
         self.progress.update(self.overall, completed=self.finished)
@@ -99,6 +124,31 @@ class ProgressDisplay:
                 f"[{self.finished}/{self.total}] {name}: {self.split} {measure.column_heading} "
                 f"{result[column]:.4f}, {result['train_seconds']:.1f} s"
             )
+
+    def _show_time_left(self) -> None:
+        """Show how far all runs are and when they end, if an epoch was trained.
+
+        A terminal shows it beside the bar of all runs. Elsewhere it is a line now and then.
+        """
+        trained, epochs_left = self._epoch_clock.epochs, self._epochs_left()
+        seconds = self._epoch_clock.seconds_left(epochs_left)
+        if seconds is None or not epochs_left:
+            return
+        of_epochs = f"{trained:,} of {trained + epochs_left:,} epochs"
+        text = f"{of_epochs}, {describe_time_left(seconds, self._now())}"
+        self.progress.update(self.overall, value=text)
+        if not self.console.is_terminal and self._clock() - self._last_line >= _PAUSE:
+            self._last_line = self._clock()
+            self.note(f"{self.finished:,} of {self.total:,} {self._what} done, {text}")
+
+    def _epochs_left(self) -> int:
+        """The epochs of all runs that aren't trained yet.
+
+        A search doesn't know its later runs yet. They are taken to be as long as the others.
+        """
+        known = sum(self.runs[run_id][1] - trained for run_id, trained in self._epochs.items())
+        later = max(self.total - self.finished - len(self._epochs), 0)
+        return known + round(later * mean(epochs for _, epochs in self.runs.values()))
 
     def note(self, line: str) -> None:
         """Print a line."""
