@@ -4,6 +4,7 @@ from .evidence import compare_pairs, compare_points, training_gains
 from .folder import load_curves, load_results
 from .front import pareto_front
 from .measure import Measure, infer_measure
+from .planned import MissingRuns
 from .published import load_published
 from .sentences import state_evidence
 from .statistics import mean_interval, summarize
@@ -11,6 +12,7 @@ from .trials import hypervolume, search_front, search_progress
 
 __all__ = [
     "Measure",
+    "MissingRuns",
     "compare",
     "compare_pairs",
     "compare_points",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from spectrum.errors import DamagedFile, FieldError
 from spectrum.files import as_path, read_file, write_atomic
@@ -54,6 +56,21 @@ def read_checked(path: Path) -> bytes:
             "else do the study or search again",
         )
     return content
+
+
+def read_json(path: Path) -> Any:
+    """Reads a file of JSON as ``read_checked`` does.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFile: as in ``read_checked``, or it isn't JSON.
+    """
+    try:
+        return json.loads(read_checked(path))
+    except DamagedFile:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"it isn't JSON ({error})") from error
 
 
 def is_missing(path: Path) -> bool:

@@ -146,7 +146,8 @@ def compare(
         - ``close_to``: the names of the points from which it differs by less than the margin
           (equal or slightly different).
         - ``seeds_to_settle``: about how many seeds would settle all pairs of the point whose
-          verdict is unknown; 0 if there is none, infinity if no number would, NaN for one seed.
+          verdict is unknown; 0 if there is none, infinity if no number would, NaN for one seed and
+          at look 0.
         - ``against``, ``equal_within``, ``look``: the criteria.
 
     Raises:
@@ -211,7 +212,9 @@ def compare_series(
 def _seeds_needed(pair: Estimate, verdict: Verdict, pairs: int, criteria: Criteria) -> float:
     if verdict != "unknown":
         return 0
-    return np.nan if pair.seeds == 1 else seeds_to_settle(pair, pairs, criteria)
+    if pair.seeds == 1 or criteria.look == 0:
+        return np.nan
+    return seeds_to_settle(pair, pairs, criteria)
 
 
 def _point_rows(

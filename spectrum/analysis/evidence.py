@@ -35,8 +35,9 @@ from spectrum.analysis.folder import (
 from spectrum.analysis.labels import point_name
 from spectrum.analysis.length import gains, state_length
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
+from spectrum.analysis.planned import Missing, find_missing
 from spectrum.analysis.schema import require_columns
-from spectrum.analysis.sentences import state_draws, state_evidence
+from spectrum.analysis.sentences import PRELIMINARY, state_draws, state_evidence
 from spectrum.analysis.statistics import (
     point_columns,
     pool_samples_as_seeds,
@@ -65,6 +66,7 @@ class StudyAnalysis(NamedTuple):
         sentences: what the evidence supports, in words.
         over: the field whose values are compared.
         gains: the rows of ``training_gains``; None if the folder has no curves.
+        missing: the runs that are still to come.
     """
 
     rows: pd.DataFrame
@@ -75,6 +77,7 @@ class StudyAnalysis(NamedTuple):
     sentences: list[str]
     over: str
     gains: pd.DataFrame | None
+    missing: Missing
 
 
 class StudyResults(NamedTuple):
@@ -86,6 +89,7 @@ class StudyResults(NamedTuple):
         over: the field whose values are compared.
         unit: what the runs of a point differ in, as ``state_evidence`` names it.
         criteria: which pairs claims are made about, and how surely.
+        missing: the runs that are still to come.
     """
 
     rows: pd.DataFrame
@@ -93,6 +97,7 @@ class StudyResults(NamedTuple):
     over: str
     unit: str
     criteria: Criteria
+    missing: Missing
 
 
 def read_results(folder: Path | str, over: str | None = None) -> StudyResults:
@@ -107,16 +112,16 @@ def read_results(folder: Path | str, over: str | None = None) -> StudyResults:
     """
     rows, study = load_results(folder), read_study(folder)
     compared = str(study.get("compare") or "segments")
-    over = over or compared
+    over, missing = over or compared, find_missing(folder, rows)
     criteria = Criteria(
         against=study.get("against") if over == compared else None,
         equal_within=study.get("equal_within", CRITERIA.equal_within),
-        look=max(len(read_looks(folder)), 1),
+        look=0 if missing.names else max(len(read_looks(folder)), 1),
     )
     if study.get("sample"):
         pooled = pool_samples_as_seeds(rows, over)
-        return StudyResults(rows, pooled, over, "sampled combination", criteria)
-    return StudyResults(rows, rows, over, "seed", criteria)
+        return StudyResults(rows, pooled, over, "sampled combination", criteria, missing)
+    return StudyResults(rows, rows, over, "seed", criteria, missing)
 
 
 def analyze_study(folder: Path | str) -> StudyAnalysis:
@@ -126,23 +131,28 @@ def analyze_study(folder: Path | str) -> StudyAnalysis:
         ValueError: the folder holds no study, or no results.
     """
     with read_together(folder):
-        rows, results, over, unit, criteria = read_results(folder)
+        rows, results, over, unit, criteria, missing = read_results(folder)
         gained = gains(results, load_curves(folder)) if has_curves(folder) else None
         try:
             evidence, pairs = gather_evidence(
                 results, _answers_of(folder, rows), over=over, criteria=criteria
             )
         except ValueError as error:  # the results are still good
-            sentences = [f"Nothing can be compared: {error}."]
+            reason = f"Nothing can be compared: {error}."
+            sentences = [PRELIMINARY if missing.names else reason]
             unknown = summarize(results).assign(test_low=math.nan, test_high=math.nan)
-            return StudyAnalysis(rows, results, None, None, unknown, sentences, over, gained)
-    sentences = [
-        *state_evidence(evidence, over, unit),
-        *([] if gained is None else state_length(gained, criteria.equal_within, over)),
-        *state_draws(rows),
-    ]
+            return StudyAnalysis(
+                rows, results, None, None, unknown, sentences, over, gained, missing
+            )
+    sentences = [PRELIMINARY]
+    if not missing.names:
+        sentences = [
+            *state_evidence(evidence, over, unit),
+            *([] if gained is None else state_length(gained, criteria.equal_within, over)),
+            *state_draws(rows),
+        ]
     summary = summarize(results, evidence)
-    return StudyAnalysis(rows, results, evidence, pairs, summary, sentences, over, gained)
+    return StudyAnalysis(rows, results, evidence, pairs, summary, sentences, over, gained, missing)
 
 
 def compare_points(
@@ -150,7 +160,8 @@ def compare_points(
 ) -> pd.DataFrame:
     """Compares the points of a study by what their runs answer to the test examples.
 
-    The combinations of a sampled study count as seeds.
+    The combinations of a sampled study count as seeds. While runs of the study are missing, all
+    verdicts are unknown and ``look`` is 0.
 
     Args:
         folder: the folder of the study, such as ``outputs/default``.
@@ -183,8 +194,9 @@ def compare_pairs(folder: Path | str, over: str | None = None) -> pd.DataFrame:
         ``other``; ``difference``, that of the first to the second, as a fraction, with the 95%
         interval ``difference_low`` to ``difference_high``; ``p_better``, the probability that the
         first beats the second with a new seed on these test examples, NaN for one seed;
-        ``verdict``: different, slightly different, equal or unknown; and ``seeds_to_settle``, about
-        how many seeds would settle a pair whose verdict is unknown, as ``compare`` explains.
+        ``verdict``: different, slightly different, equal or unknown, as all pairs are while runs of
+        the study are missing; and ``seeds_to_settle``, about how many seeds would settle a pair
+        whose verdict is unknown, as ``compare`` explains.
 
     Raises:
         ValueError: the folder holds no study, or its files are damaged.

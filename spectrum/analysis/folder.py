@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
-from spectrum.analysis.checksums import is_missing, path_in, read_checked
+from spectrum.analysis.checksums import is_missing, path_in, read_checked, read_json
 from spectrum.analysis.columns import CURVE, DRAWN, LATENCY, MULTI_LABEL, ORIGIN, ROW, Column
 from spectrum.analysis.measure import (
     ACCURACY,
@@ -21,6 +21,7 @@ from spectrum.analysis.measure import (
     infer_measure_from_names,
     mean_average_precision,
 )
+from spectrum.analysis.planned import MissingRuns, find_missing
 from spectrum.analysis.schema import check_cells, check_rows, refuse_rows
 from spectrum.errors import DamagedFile, FieldError
 from spectrum.fields import Stored, check_stored
@@ -64,6 +65,9 @@ def load_results(folder: Path | str) -> pd.DataFrame:
         ``test_map``, the mean average precision of the first ``map_at`` predictions, and
         ``map_at``. What a failed run didn't measure is missing (NaN).
 
+    Warns:
+        MissingRuns: the study isn't complete. The line says which runs are missing.
+
     Raises:
         ValueError: the folder holds no results, or they can't be read.
     """
@@ -93,6 +97,9 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     drawn = results.reindex(columns=[column.name for column in DRAWN])
     is_more = drawn.notna().any(axis=1) & ~(drawn["images_drawn"] <= drawn["drawn_from"])
     refuse_rows(path, drawn, "images_drawn", is_more, "must be at most drawn_from")
+    missing = find_missing(folder, results)
+    if missing.names:
+        warnings.warn(str(missing), MissingRuns, stacklevel=2)
     return results
 
 
@@ -188,7 +195,7 @@ def read_study(folder: Path | str) -> dict[str, Any]:
     """
     path = path_in(folder, STUDY)
     try:
-        study = _read_json(path)
+        study = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FieldError("folder", path.parent, f"must hold a study; no {STUDY}") from None
     if not isinstance(study, dict):
@@ -201,32 +208,24 @@ def read_study(folder: Path | str) -> dict[str, Any]:
 
 
 def read_looks(folder: Path | str) -> list[int]:
-    """Reads the numbers of runs at each look at the results of a study, of which the last is now.
+    """Reads the numbers of runs at each look at the results of a study.
 
     Returns:
-        The numbers; none if the results were written before looks were counted.
+        The numbers; none if the results were written before looks were counted, or the study isn't
+        complete and wasn't before. The results of a study that isn't complete are no look.
 
     Raises:
         ValueError: the file of the numbers is damaged, or missing although it was written.
     """
     path = path_in(folder, LOOKS)
     try:
-        return check_stored(_LOOKS, _read_json(path))
+        return check_stored(_LOOKS, read_json(path))
     except (FileNotFoundError, NotADirectoryError):
         if is_missing(path):
             raise DamagedFile(path, "it is missing; claims depend on it") from None
         return []
     except FieldError as error:
         raise DamagedFile(path, str(error)) from None
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(read_checked(path))
-    except DamagedFile:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise DamagedFile(path, f"it isn't JSON ({error})") from error
 
 
 def load_correct(folder: Path | str) -> dict[str, NDArray[np.bool_]]:

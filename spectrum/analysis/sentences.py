@@ -20,12 +20,16 @@ _MOST_NAMED = 3  # pairs that a sentence names
 _MOST_LISTED = 12  # points that it lists, where no point is worse than another
 _MOSTLY_SHARED = 0.5  # the share of training images beyond which draws are much the same
 
+PRELIMINARY = "Runs are missing, so all numbers are preliminary and nothing is claimed of them."
+"""What is said of a study that isn't complete."""
+
 
 def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "seed") -> list[str]:
     """State which points are better, equal or can't be told apart, and which runs were left out.
 
     The probability that the texts of a study claim any false difference is at most 5%, and so is
-    that of any false equality. Texts of a study that has grown say what else holds.
+    that of any false equality. Texts of a study that has grown say what else holds. While runs of a
+    study are missing, the only text says that nothing is claimed.
 
     Args:
         evidence: one row per point, as ``compare_points`` returns it.
@@ -40,6 +44,8 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
     criteria = ("against", "equal_within", "look", "seeds_to_settle")
     required = [over, measure.test_column, *known, *criteria]
     require_columns("evidence", evidence, required, "compare_points")
+    if (evidence.loc[evidence["runs"] > 0, "look"] == 0).any():
+        return [PRELIMINARY]
     columns = varied_columns(evidence, over)
     evidence = evidence.assign(
         point=[point_label(value, over) for value in evidence[over]],

@@ -22,7 +22,7 @@ class Criteria:
         against: the point that all others are compared with; None for all pairs.
         equal_within: points are equal if they differ by less than this, in percentage points.
         look: how often the results have been looked at, 1 for the first time. A study that has
-            grown is looked at again.
+            grown is looked at again. 0 while runs are missing, when nothing is claimed.
     """
 
     against: str | None = None
@@ -33,9 +33,10 @@ class Criteria:
     def error(self) -> float:
         """The probability of a false claim at this look. It sums to 10% over all looks.
 
-        The first look spends half of the 10%, and each further look half of what is left.
+        The first look spends half of the 10%, and each further look half of what is left. Look 0
+        spends nothing.
         """
-        return ERROR * 0.5 ** (self.look - 1)
+        return ERROR * 0.5 ** (self.look - 1) if self.look else 0.0
 
 
 CRITERIA = Criteria()
@@ -49,8 +50,10 @@ def judge(pairs: Sequence[Estimate], criteria: Criteria) -> list[Verdict]:
     pairs. They are equal if the interval at the level 1 - 2 error / pairs lies within the margin
     (two one-sided tests, with Bonferroni's correction). The probability of a false difference
     among all pairs is at most the error, and so is that of a false equality. With one seed nothing
-    is claimed to be equal, since other seeds may differ.
+    is claimed to be equal, since other seeds may differ. At look 0 all pairs are unknown.
     """
+    if criteria.error == 0:
+        return ["unknown"] * len(pairs)
     within = _are_within(pairs, criteria.equal_within, criteria.error)
     verdicts: list[Verdict] = []
     for pair, sign, is_within in zip(
