@@ -25,7 +25,7 @@ from spectrum.report.search.plots import front_costs, plot_search_front, plot_se
 from spectrum.report.search.settings import plot_importance, plot_schedules
 
 _MIN_POPULATION = 20  # runs from which their distribution is worth a figure
-_CAPTIONS = {
+CAPTIONS = {
     "accuracy_vs_segments": "Mean test {measure} of every point on the dial, with 95% intervals.",
     "differences": "How much {better} each point is than the reference with the same seeds and "
     "test images, with 95% intervals. An interval across the line leaves open which is better.",
@@ -50,6 +50,7 @@ _CAPTIONS = {
     "that hardly differ, say little.",
     "schedule": "The segments of every layer on the dial, in order of depth.",
 }
+"""What each figure of a study or search shows, by its file name without suffix."""
 
 
 def study_figures(
@@ -154,9 +155,9 @@ def figure_caption(stem: str, measure: Measure = ACCURACY) -> str:
     Raises:
         ValueError: If there is no such figure.
     """
-    if stem not in _CAPTIONS:
-        raise FieldError("stem", stem, f"must be one of {', '.join(_CAPTIONS)}")
-    return _CAPTIONS[stem].format(
+    if stem not in CAPTIONS:
+        raise FieldError("stem", stem, f"must be one of {', '.join(CAPTIONS)}")
+    return CAPTIONS[stem].format(
         measure=measure.short_name, better=measure.better, plural=measure.plural
     )
 

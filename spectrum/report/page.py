@@ -27,8 +27,9 @@ def render_page(
     configuration: Mapping[str, object] | None = None,
     command: str = "",
     versions: Mapping[str, str] | None = None,
+    reload_after: int | None = None,
 ) -> str:
-    """Renders a page of HTML that loads nothing and runs no script.
+    """Renders a page of HTML that loads nothing else and runs no script.
 
     The same arguments give the same text to the byte. Characters that control a terminal or reverse
     the order of the text are escaped, and so are those that UTF-8 can't hold. Empty arguments get
@@ -44,6 +45,7 @@ def render_page(
         configuration: the fields of a study or search. A mapping among the values is a group.
         command: the command that runs it again.
         versions: the versions of the software that was used, by its name.
+        reload_after: the seconds after which a browser loads the page again; None for never.
 
     Returns:
         The text of the page.
@@ -65,6 +67,7 @@ def render_page(
         configuration=_group_fields(configuration or {}),
         command=command,
         versions=_group_fields(versions or {}),
+        reload_after=reload_after,
     )
     return "\n".join(map(printable, page.split("\n")))
 

@@ -274,3 +274,9 @@ def test_no_character_of_a_name_breaks_the_page() -> None:
     assert "<b>" not in page
     assert "{{ 1 }}" in page
     assert r"\x00\x01" in page
+
+
+def test_a_page_reloads_itself_only_if_it_is_to() -> None:
+    refresh = ("meta", {"http-equiv": "refresh", "content": "30"})
+    assert refresh in Reader(page(reload_after=30)).tags
+    assert "refresh" not in page()
