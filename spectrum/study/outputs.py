@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from spectrum import __version__
-from spectrum.analysis.checksums import write_checksums
+from spectrum.analysis.checksums import CHECKSUMS, write_checksums
 from spectrum.analysis.columns import CURVE, GAIN
 from spectrum.analysis.evidence import StudyAnalysis, analyze_study
 from spectrum.analysis.folder import (
@@ -31,21 +32,23 @@ from spectrum.analysis.folder import (
     read_looks,
 )
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
+from spectrum.analysis.planned import PLANNED
 from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
-from spectrum.report.figures import figure_caption, study_figures
+from spectrum.report.figures import CAPTIONS, figure_caption, study_figures
 from spectrum.report.page import render_page
 from spectrum.report.tables import result_tables
 from spectrum.runs.store import Store
 from spectrum.study.config import StudyConfig
 from spectrum.study.grid import GridConfig
 from spectrum.study.plan import Plan
-from spectrum.study.results import make_row, varied_values
+from spectrum.study.results import describe_run, make_row, varied_values
 from spectrum.study.tune import RateCandidate
 
 FIGURE = "accuracy_vs_segments.png"
 PAGE = "report.html"
 TUNING = "tuning.csv"
+_RELOAD = 30  # seconds after which the page of a study that runs is loaded again
 
 
 def write_fields(config: StudyConfig) -> None:
@@ -77,17 +80,39 @@ def write_study(
     Returns:
         What the files say, as they are read back.
     """
-    config = plan.config
+    write_tables(plan, results, candidates)
+    return write_page(plan.config, results, notes, command)
+
+
+def write_tables(
+    plan: Plan, results: Mapping[str, Mapping[str, Any]], candidates: Sequence[RateCandidate]
+) -> None:
+    """Writes the files of a study that its page is drawn from.
+
+    The process may be killed at any time. The checksums are removed first and written last, so a
+    file never has the checksum of another content. The rows are written after their curves and
+    their answers. ``PLANNED`` lists the runs until all have a row. Till then there is no look at
+    the results.
+
+    Args:
+        plan: the plan, as ``write_study`` takes it.
+        results: the results of its runs, by run id. Runs may be missing.
+        candidates: the learning rates that were tried.
+    """
+    config, runs = plan.config, plan.runs()
     folder, store = config.out / config.name, Store(config.runs)
+    is_complete = all(run.id in results for _, run in runs)
     rows = pd.DataFrame(
-        [make_row(config, point, run, results[run.id]) for point, run in plan.runs()]
+        [make_row(config, point, run, results[run.id]) for point, run in runs if run.id in results]
     )
     measure = infer_measure(rows)
     done = list(dict.fromkeys(rows.loc[rows["status"] == "done", "run_id"]))
-    looks = _looks(folder, len(rows))
+    looks = _looks(folder, len(rows)) if is_complete else _earlier_looks(folder)
+    (folder / CHECKSUMS).unlink(missing_ok=True)
+    planned = [{"run_id": run.id, "name": describe_run(config, point, run)} for point, run in runs]
+    write_json(folder / PLANNED, planned)
     write_json(folder / STUDY, config.model_dump(mode="json"))
     write_json(folder / LOOKS, looks)
-    write_rows(folder / RESULTS, rows)
     curves = [{"run_id": run_id, **line} for run_id in done for line in store.curve(run_id)]
     columns = dict.fromkeys([*(column.name for column in CURVE), measure.validation_column])
     write_rows(folder / CURVES, pd.DataFrame(curves, columns=[*columns]), "%.6g")
@@ -96,22 +121,52 @@ def write_study(
         _write_answers(folder / AVERAGE_PRECISION, done, store.average_precision)
     if candidates:
         write_rows(folder / TUNING, _tuning_rows(config, candidates, measure))
-    write_checksums(folder, (STUDY, LOOKS, RESULTS, CURVES, CORRECT, AVERAGE_PRECISION, TUNING))
-    analysis = analyze_study(folder)
+    write_rows(folder / RESULTS, rows)
+    if is_complete:
+        (folder / PLANNED).unlink(missing_ok=True)
+    names = (PLANNED, STUDY, LOOKS, RESULTS, CURVES, CORRECT, AVERAGE_PRECISION, TUNING)
+    write_checksums(folder, names)
+
+
+def write_page(
+    config: StudyConfig,
+    results: Mapping[str, Mapping[str, Any]],
+    notes: Sequence[str],
+    command: str,
+) -> StudyAnalysis:
+    """Draws the figures and the page of a study from what the files of its folder say.
+
+    Args:
+        config: the configuration of the study.
+        results: the results of its runs, of which the page lists versions and devices.
+        notes: as ``write_study`` takes them.
+        command: as ``write_study`` takes it.
+
+    Returns:
+        What the files say, as they are read back.
+    """
+    analysis = analyze_study(config.out / config.name)
     _draw(config, analysis, notes, _versions(results.values()), command)
     return analysis
 
 
 def _looks(folder: Path, runs: int) -> list[int]:
     """The numbers of runs at each look at the results of a study, this one included."""
+    looks = _earlier_looks(folder)
+    return looks if looks[-1:] == [runs] else [*looks, runs]
+
+
+def _earlier_looks(folder: Path) -> list[int]:
+    """The numbers of runs at each earlier look at the results of a study."""
     if not (folder / RESULTS).exists():
-        return [runs]
-    looks: list[int] = []
+        return []
     with suppress(ValueError):  # what is damaged is written anew
         looks = read_looks(folder)
+        if looks or (folder / LOOKS).exists():
+            return looks
     with suppress(ValueError):
-        looks = looks or [len(load_results(folder))]
-    return looks if looks[-1:] == [runs] else [*looks, runs]
+        return [len(load_results(folder))]
+    return []
 
 
 def write_rows(path: Path, rows: pd.DataFrame, float_format: str | None = None) -> None:
@@ -174,35 +229,44 @@ def _draw(
     """Draws the figures and the page from what the files of the folder say."""
     folder = config.out / config.name
     measure, curves = infer_measure(analysis.rows), load_curves(folder)
+    missing, sentences = analysis.missing, analysis.sentences
+    runs = counted(
+        config.sample or config.seeds, "sampled combination" if config.sample else "seed"
+    )
+    if missing.names:
+        now = datetime.now()
+        sentences = [
+            f"This study is running: {missing.done} are done, as of {now:%Y-%m-%d %H:%M:%S}.",
+            *sentences,
+        ]
+        runs = f"{runs}, {missing.done} so far"
     figures = study_figures(
         analysis.results,
         analysis.summary,
         analysis.evidence,
         curves,
-        title=make_title(
-            config,
-            counted(config.sample, "sampled combination")
-            if config.sample
-            else counted(config.seeds, "seed"),
-        ),
+        title=make_title(config, runs),
         over=config.compare,
     )
+    for stem in CAPTIONS.keys() - figures.keys():  # of fewer rows
+        (folder / f"{stem}.png").unlink(missing_ok=True)
     page = render_page(
         config.name,
-        sentences=analysis.sentences,
+        sentences=sentences,
         figures=write_figures(folder, figures, measure),
         tables=result_tables(
             analysis.summary
             if analysis.gains is None
             else analysis.summary.join(analysis.gains[[*GAIN]]),
             analysis.rows[analysis.rows["status"] != "done"],
-            analysis.pairs,
+            None if missing.names else analysis.pairs,
             config.equal_within,
         ),
         configuration=config.model_dump(mode="json"),
         versions=versions,
         command=command,
         notes=notes,
+        reload_after=_RELOAD if missing.names else None,
     )
     write_atomic(folder / PAGE, lambda file: file.write(page.encode()))
 

@@ -48,6 +48,12 @@ def make_row(
     return row
 
 
+def describe_run(config: GridConfig, point: Point, run: RunConfig) -> str:
+    """The name of a run among those of its grid, such as ``"segments C, seed 1"``."""
+    parts = {**varied_values(config, point), "segments": run.network.segments, "seed": run.seed}
+    return ", ".join(f"{name} {value}" for name, value in parts.items())
+
+
 def varied_values(config: GridConfig, point: Point) -> dict[str, Any]:
     """The values, by column, that distinguish a point from others of its grid, except segments."""
     found = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ from spectrum.study.config import StudyConfig
 from spectrum.study.grid import GridConfig, shown_value
 from spectrum.study.outputs import TUNING, write_fields, write_study
 from spectrum.study.overwrite import check_not_another
+from spectrum.study.partial import PartialResults
 from spectrum.study.plan import Plan, make_plan
-from spectrum.study.results import make_row, varied_values
+from spectrum.study.results import describe_run, make_row, varied_values
 from spectrum.study.tune import RateCandidate, choose_learning_rates, edge_notes, tuning_runs
 from spectrum.terminal import make_console
 
@@ -42,10 +43,10 @@ class Interrupted(KeyboardInterrupt):
 def run_study(
     config: StudyConfig, *, console: Console | None = None, command: str = ""
 ) -> pd.DataFrame:
-    """Executes every run of a study that isn't done yet, then writes its results, figures and page.
+    """Executes every run of a study that isn't done yet, and writes its results, figures and page.
 
     Results that this study or another has already are taken from the store. Call it again to
-    continue an interrupted study.
+    continue an interrupted study. While it runs, its folder holds what there is so far.
 
     Args:
         config: the configuration of the study.
@@ -90,7 +91,9 @@ def _run(config: StudyConfig, engine: Engine, console: Console, command: str) ->
         of_tuning = _tuning_notes(config, candidates)
         _print_notes(console, of_tuning)
         notes += of_tuning
-    results = execute_all(config, plan.runs(), engine, console, plan.initial_weights)
+    partial = PartialResults(plan, candidates, notes, command, console)
+    runs = plan.runs()
+    results = execute_all(config, runs, engine, console, plan.initial_weights, partial.update)
     check_not_another(config, STUDY)  # another may have been done meanwhile
     with console.status("drawing the figures and the page"):
         return write_study(plan, results, candidates, notes, command)
@@ -214,8 +217,17 @@ def execute_all(
     engine: Engine,
     console: Console,
     initial_weights: Sequence[InitialWeights] = (),
+    on_event: Callable[[Mapping[str, Mapping[str, Any]]], None] = lambda results: None,
 ) -> dict[str, dict[str, Any]]:
     """Returns the result of every wanted run by its id, from the store or by training it.
+
+    Args:
+        config: the study or search.
+        wanted: the runs with their points.
+        engine: where they execute.
+        console: the console that shows progress.
+        initial_weights: the weights that runs start from.
+        on_event: called after each event of a run, with the results so far by run id.
 
     Raises:
         Interrupted: the work was interrupted. Everything finished is kept.
@@ -233,13 +245,14 @@ def execute_all(
         store.save_initial_weights(weights.fingerprint, weights.tensors)
     display = ProgressDisplay(console, len(found), len(results))
     for point, run in pending.values():
-        display.expect(run.id, _describe(config, point, run), point.recipe.epochs)
+        display.expect(run.id, describe_run(config, point, run), point.recipe.epochs)
     with display.progress:
 
         def report(event: RunEvent) -> None:
             if event.kind == "finished":
                 results[event.run_id] = event.values
             display.report(event)
+            on_event(results)
 
         try:
             execute_runs(runs, store, engine, report)
@@ -248,8 +261,3 @@ def execute_all(
                 f"interrupted, {len(results)} of {counted(len(found), 'run')} done"
             ) from None
     return results
-
-
-def _describe(config: GridConfig, point: Point, run: RunConfig) -> str:
-    parts = {**varied_values(config, point), "segments": run.network.segments, "seed": run.seed}
-    return ", ".join(f"{name} {value}" for name, value in parts.items())
