@@ -31,6 +31,12 @@ from spectrum.study.study import execute_all
 WINNER = "winner"
 UNIFORM = "best uniform"
 _FINALIST = "finalist"
+# What a number of each cost counts, and what a point has that costs less.
+_COST_WORDS: dict[Cost, tuple[str, str]] = {
+    "params": ("parameters", "fewer parameters"),
+    "macs": ("MACs", "fewer MACs"),
+    "latency": ("ms of latency", "a shorter latency"),
+}
 
 
 class Finalist(NamedTuple):
@@ -146,12 +152,15 @@ def check_finalists(
     uniform = finalists[chosen[WINNER]].is_uniform
     verdict = state_verdict(config, points, winner, uniform, measure)
     ahead = scores.loc[[*chosen.values()]]
-    if ahead.iloc[-1] > ahead.iloc[0]:
+    is_behind = bool(ahead.iloc[-1] > ahead.iloc[0])
+    if is_behind:
         verdict += (
             f" On the validation split the best uniform point is ahead, with {ahead.iloc[-1]:.4f} "
             f"against {ahead.iloc[0]:.4f}: the winner is the best of "
             f"{'the front' if config.minimize else 'those that the search found best'}."
         )
+    if UNIFORM in points and winner["difference"] < 0:
+        verdict += f" {_state_why(config, points, winner, is_behind, measure)}"
     return Check(rows, points, evidence, verdict)
 
 
@@ -232,14 +241,50 @@ def state_verdict(
     return f"{nothing or may_be_luck}{names[WINNER]} and {other}, {apart}: {by}."
 
 
+def _state_why(
+    config: SearchConfig,
+    points: Mapping[str, Point],
+    winner: Mapping[Any, Any],
+    is_behind: bool,
+    measure: Measure,
+) -> str:
+    """State why a point is called the winner although the test split puts it behind.
+
+    Args:
+        config: the configuration of the search.
+        points: the winner and the best uniform point, by role.
+        winner: the row of the winner, with the columns of ``compare_points``.
+        is_behind: whether it is behind on the validation split too.
+        measure: the measure that the points are compared by.
+    """
+    among = "the front" if config.minimize else "the points that the search found best"
+    validated = "the validation split alone chooses, where it isn't behind"
+    reasons = [f"it was chosen among {among} alone" if is_behind else validated]
+    reasons += [
+        f"it has {_COST_WORDS[cost][1]}"
+        for cost in config.minimize
+        if getattr(points[WINNER], cost) < getattr(points[UNIFORM], cost)
+    ]
+    if winner["difference_high"] >= 0:
+        reasons.append("the difference isn't shown to be more than chance")
+    *most, last = reasons
+    because = f"{', '.join(most)}, and {last}" if most else last
+    other = _distinguish(config, points[UNIFORM], points)
+    return (
+        f"The winner's test {measure.short_name} is lower than that of {other}. It is called the "
+        f"winner because {because}."
+    )
+
+
 def _compare_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
     """State the costs of the two points. Counts are exact, latencies measured."""
     parts = []
     for cost in costs:
         own, other = (getattr(points[role], cost) for role in (WINNER, UNIFORM))
-        name = {"params": "parameters", "macs": "MACs", "latency": "ms of latency"}[cost]
         figures = [f"{x:.3g}" if cost == "latency" else format_count(x) for x in (own, other)]
-        parts.append(f"{figures[0]} {name} against {figures[1]} ({own / other - 1:+.0%})")
+        parts.append(
+            f"{figures[0]} {_COST_WORDS[cost][0]} against {figures[1]} ({own / other - 1:+.0%})"
+        )
     return f"It has {' and '.join(parts)}"
 
 

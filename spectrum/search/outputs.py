@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 import optuna
@@ -14,6 +14,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from spectrum.analysis import search_front, summarize
 from spectrum.analysis.checksums import write_checksums
 from spectrum.analysis.folder import RESULTS
+from spectrum.analysis.labels import shorten_setting
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
@@ -24,7 +25,8 @@ from spectrum.report.page import render_page
 from spectrum.report.tables import result_tables
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
-from spectrum.search.check import UNIFORM, WINNER, Check, copy_winner
+from spectrum.search.check import UNIFORM, WINNER, Check, Finalist, copy_winner
+from spectrum.search.config import SearchConfig
 from spectrum.search.halving import with_means
 from spectrum.search.space import Space, segmented_layers
 from spectrum.search.storage import storage_url
@@ -36,6 +38,7 @@ from spectrum.study.overwrite import SEARCH
 FRONT = "front.csv"
 PAGE = "report.html"
 WINNER_FOLDER = "winner"
+_MOST_NAMED = 8  # finalists of a kind that a sentence names
 
 
 def write_search(
@@ -43,6 +46,7 @@ def write_search(
     study: optuna.Study,
     trials: pd.DataFrame,
     check: Check,
+    sentences: Sequence[str],
     command: str,
 ) -> None:
     """Write the files of a search, the page last.
@@ -52,6 +56,7 @@ def write_search(
         study: the Optuna study of the search.
         trials: the trials, as ``make_rows`` makes them.
         check: the check of its finalists.
+        sentences: what the search found, and how, for the page.
         command: the command line that asked for the search, for the page.
 
     Raises:
@@ -73,7 +78,7 @@ def write_search(
     figures = _draw(space, study, trials, check.points, measure)
     page = render_page(
         config.name,
-        sentences=[check.verdict, state_selection(trials, config.finalists)],
+        sentences=sentences,
         figures=write_figures(folder, figures, measure),
         tables=result_tables(_summary(check), check.results[check.results["status"] != "done"]),
         configuration=fields,
@@ -87,8 +92,16 @@ def write_search(
     write_atomic(folder / PAGE, lambda file: file.write(page.encode()))
 
 
-def state_selection(trials: pd.DataFrame, finalists: int) -> str:
-    """State how the winner was chosen, and from how many trials."""
+def state_selection(
+    trials: pd.DataFrame, finalists: Sequence[Finalist], config: SearchConfig
+) -> str:
+    """State how the winner was chosen, from how many trials, and what the finalists are.
+
+    Args:
+        trials: the trials, as ``make_rows`` makes them.
+        finalists: the points that were trained again.
+        config: the configuration of the search.
+    """
     states = trials["state"].value_counts().to_dict()
     done = states.get("done", 0)
     others = [f"{states[state]} {state}" for state in ("pruned", "failed") if state in states]
@@ -98,10 +111,54 @@ def state_selection(trials: pd.DataFrame, finalists: int) -> str:
     each = "each" if has_uniform else "them"
     seeds = int(trials["seeds"].max()) if "seeds" in trials else 1
     chosen_by = f"the mean over up to {seeds} seeds" if seeds > 1 else "one seed"
+    if config.minimize:
+        return _state_front_selection(trials, finalists, config, chosen_by, aside)
+    number = min(config.finalists, done)
     return (
-        f"The validation split alone chose: {chosen_by} chose the best {min(finalists, done)} of "
+        f"The validation split alone chose: {chosen_by} chose the best {number} of "
         f"{counted(done, 'point')}{aside}{uniform}, and new seeds chose one of {each}."
     )
+
+
+def _state_front_selection(
+    trials: pd.DataFrame,
+    finalists: Sequence[Finalist],
+    config: SearchConfig,
+    chosen_by: str,
+    aside: str,
+) -> str:
+    """State which points of the front were trained again, and which were not."""
+    measure = infer_measure(trials)
+    front = len(search_front(trials, config.goals(measure)))
+    best = [one.point for one in finalists if one.is_best]
+    uniform = [one.point for one in finalists if one.is_uniform]
+    done = int((trials["state"] == "done").sum())
+    rest = front - len(best)
+    sentences = [
+        f"The validation split alone chose. By {chosen_by}, {front} of {counted(done, 'point')}"
+        f"{aside} {'is' if front == 1 else 'are'} on the front.",
+        f"The finalists are {_count_points(best)} of the front with the highest {measure.name}"
+        + _name_points(best)
+        + (f", and {_count_points(uniform, 'best uniform ')}" if uniform else "")
+        + _name_points(uniform)
+        + f". They were trained again with {counted(config.seeds, 'new seed')}, which chose the "
+        + f"winner from the former{' and the best uniform point from the latter' * bool(uniform)}.",
+    ]
+    if rest == 1:
+        sentences.append("The other point of the front was not trained again.")
+    elif rest > 1:
+        sentences.append(f"The other {rest} points of the front were not trained again.")
+    return " ".join(sentences)
+
+
+def _count_points(points: Sequence[Point], kind: str = "") -> str:
+    return f"the {kind}point" if len(points) == 1 else f"the {len(points)} {kind}points"
+
+
+def _name_points(points: Sequence[Point]) -> str:
+    """The settings of a few points, in parentheses."""
+    named = dict.fromkeys(shorten_setting(point.network.segments) for point in points)
+    return f" ({', '.join(named)})" if 0 < len(named) <= _MOST_NAMED else ""
 
 
 def _summary(check: Check) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from spectrum.search.outputs import state_selection, write_search
 from spectrum.search.space import make_space
 from spectrum.search.storage import (
     StorageCaller,
+    name_goals,
     open_study,
     read_trials,
     silence_optuna,
@@ -94,6 +95,7 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
         call = StorageCaller(
             config, lambda line: console.print(line, highlight=False, markup=False)
         )
+        call(partial(name_goals, study, config, candidates.measure))
         load = partial(_load_trials, candidates, study, store, call)
         load()  # what samplers learn from is checked first
         is_over = optimize(candidates, study, store, engine, console)
@@ -106,12 +108,13 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
         finalists = choose_finalists(trials, candidates)
         first_seed = first_new_seed(stored, config.trial_seeds)
         checked = check_finalists(finalists, candidates, engine, console, first_seed)
+        sentences = [checked.verdict, state_selection(trials, finalists, config)]
         with console.status("drawing the figures and the page"):
-            write_search(candidates.space, study, trials, checked, command)
+            write_search(candidates.space, study, trials, checked, sentences, command)
     return SearchResult(
         load_trials(config.out / config.name),
         checked.results,
-        [checked.verdict, state_selection(trials, config.finalists)],
+        sentences,
     )
 
 

@@ -23,8 +23,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SAWarning, SQLAlchemyError
 
+from spectrum.analysis.measure import Measure
 from spectrum.errors import DamagedFile, FieldError, as_text
-from spectrum.search.config import SearchConfig
+from spectrum.search.config import Cost, SearchConfig
 from spectrum.search.storage_file import find_damage
 from spectrum.search.storage_url import (
     StorageUrl,
@@ -43,6 +44,12 @@ _T = TypeVar("_T")
 _SPACE = "spectrum.space"
 _MAX_OUTAGE = 600.0  # seconds that a storage may be unavailable
 _RETRY_PAUSE = 2.0  # seconds between two attempts
+
+_COST_NAMES: dict[Cost, str] = {
+    "params": "parameters",
+    "macs": "MACs",
+    "latency": "latency in ms",
+}
 
 # Results of SQLite that no waiting changes.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -135,6 +142,19 @@ def open_study(config: SearchConfig, space: dict[str, Any]) -> optuna.Study:
     if study.directions != directions:
         raise unusable(config, "it has other goals than it says")
     return study
+
+
+def name_goals(study: optuna.Study, config: SearchConfig, measure: Measure) -> None:
+    """Name the goals of a search in its storage, for the axes of Optuna's dashboard and plots.
+
+    Raises:
+        ValueError: the storage is damaged.
+        StorageInternalError, SQLAlchemyError: the storage is unavailable.
+    """
+    names = [measure.short_name, *(_COST_NAMES[cost] for cost in config.minimize)]
+    with naming_damage(config):
+        if study.metric_names != names:
+            study.set_metric_names(names)
 
 
 def read_trials(config: SearchConfig, study: optuna.Study) -> list[FrozenTrial]:

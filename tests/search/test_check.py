@@ -29,6 +29,7 @@ from spectrum.search.check import (
     copy_winner,
     state_verdict,
 )
+from spectrum.search.outputs import state_selection
 
 Search = Callable[..., SearchConfig]
 Points = Callable[..., Candidates]
@@ -250,6 +251,87 @@ def test_a_winner_that_is_behind_the_best_uniform_point_is_not_called_so_without
     assert result.verdict.partition(" On the ")[2].startswith(
         "validation split the best uniform point is ahead, with 0.8000 against 0.7000: the winner "
         f"is the best of {chosen_from}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("costs", "vals", "tests", "because"),
+    [
+        # The mixed point has fewer MACs than the uniform one.
+        (
+            "macs",
+            (0.8, 0.7),
+            (0.49, 0.5),
+            "the validation split alone chooses, where it isn't behind, it has fewer MACs, and the "
+            "difference isn't shown to be more than chance",
+        ),
+        (
+            "macs",
+            (0.7, 0.8),
+            (0.1, 0.9),
+            "it was chosen among the front alone, and it has fewer MACs",
+        ),
+        ((), (0.8, 0.7), (0.1, 0.9), "the validation split alone chooses, where it isn't behind"),
+        (
+            (),
+            (0.7, 0.8),
+            (0.49, 0.5),
+            "it was chosen among the points that the search found best alone, and the difference "
+            "isn't shown to be more than chance",
+        ),
+    ],
+)
+def test_a_winner_with_a_lower_test_accuracy_is_not_called_so_without_a_reason(
+    costs: Any,
+    vals: tuple[float, float],
+    tests: tuple[float, float],
+    because: str,
+    small_candidates: Points,
+    store: Store,
+) -> None:
+    candidates = small_candidates(minimize=costs)
+    found = [finalist_of(candidates, "C C 1", True), finalist_of(candidates, "1 1 1", False)]
+    assert found[0].point.macs < found[1].point.macs
+    for one, val, test in zip(found, vals, tests, strict=True):
+        finish(store, one, 1, val, test)
+    # Of 200 test examples, 98 against 100 are within chance, 20 against 180 are not.
+    assert checked(found, candidates).verdict.endswith(
+        " The winner's test accuracy is lower than that of 1. It is called the winner because "
+        f"{because}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "named", "others"),
+    [
+        (
+            1,
+            "the point of the front with the highest accuracy (entry=1+middle=C+exit=C), and the "
+            "best uniform point (1)",
+            " The other point of the front was not trained again.",
+        ),
+        (
+            2,
+            "the 2 points of the front with the highest accuracy (entry=1+middle=C+exit=C, C), and "
+            "the 2 best uniform points (C, 1)",
+            "",
+        ),
+    ],
+)
+def test_the_finalists_of_a_front_are_named(
+    number: int, named: str, others: str, small_candidates: Points
+) -> None:
+    candidates = small_candidates(minimize="params", finalists=number, seeds=3)
+    # Of these "1 1 1" costs most and is beaten, "C C C" costs least.
+    trials = trials_of(
+        candidates, {"1 1 1": 0.85, "C C C": 0.6, MIXED: 0.9, "C 1 1": 0.88, "1 1 C": 0.5}
+    )
+    trials.loc[4, "state"] = "pruned"
+    said = state_selection(trials, choose_finalists(trials, candidates), candidates.config)
+    assert said == (
+        "The validation split alone chose. By one seed, 2 of 4 points (1 pruned aside) are on the "
+        f"front. The finalists are {named}. They were trained again with 3 new seeds, which chose "
+        f"the winner from the former and the best uniform point from the latter.{others}"
     )
 
 

@@ -39,6 +39,7 @@ def test_the_goal_is_the_mean_average_precision(small_search: Callable[..., Sear
     for name in ("val_map", "val_top1"):
         assert trials[name].tolist() == [result[name] for result in results]
     study = optuna.load_study(study_name=None, storage=str(storage_url(config)))
+    assert study.metric_names == ["MAP@3"]
     assert [trial.value for trial in study.trials] == trials["val_map"].tolist()
     for trial, run_id in zip(study.trials, trials["run_id"], strict=True):
         curve = [line["val_map"] for line in store.curve(run_id)]
