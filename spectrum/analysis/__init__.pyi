@@ -1,6 +1,6 @@
 from .benchmark import load_benchmark
 from .comparison import compare, comparison_columns
-from .evidence import compare_pairs, compare_points, training_gains
+from .evidence import compare_pairs, training_gains
 from .folder import load_curves, load_results
 from .front import pareto_front
 from .measure import Measure, infer_measure
@@ -8,6 +8,7 @@ from .planned import MissingRuns
 from .published import load_published
 from .sentences import state_evidence
 from .statistics import mean_interval, summarize
+from .studies import compare_points
 from .trials import hypervolume, search_front, search_progress
 
 __all__ = [

@@ -135,7 +135,7 @@ def analyze_study(folder: Path | str) -> StudyAnalysis:
         gained = gains(results, load_curves(folder)) if has_curves(folder) else None
         try:
             evidence, pairs = gather_evidence(
-                results, _answers_of(folder, rows), over=over, criteria=criteria
+                results, read_answers(folder, rows), over=over, criteria=criteria
             )
         except ValueError as error:  # the results are still good
             reason = f"Nothing can be compared: {error}."
@@ -153,31 +153,6 @@ def analyze_study(folder: Path | str) -> StudyAnalysis:
         ]
     summary = summarize(results, evidence)
     return StudyAnalysis(rows, results, evidence, pairs, summary, sentences, over, gained, missing)
-
-
-def compare_points(
-    folder: Path | str, reference: str | None = None, over: str | None = None
-) -> pd.DataFrame:
-    """Compares the points of a study by what their runs answer to the test examples.
-
-    The combinations of a sampled study count as seeds. While runs of the study are missing, all
-    verdicts are unknown and ``look`` is 0.
-
-    Args:
-        folder: the folder of the study, such as ``outputs/default``.
-        reference: the value of ``over`` that differences are taken to; None for that of
-            ``StudyConfig.against``, or else ``"C"``, or the first value compared if ``"C"`` isn't
-            among them.
-        over: the field whose values are compared; None for ``StudyConfig.compare``.
-
-    Returns:
-        The rows of points that ``gather_evidence`` returns.
-
-    Raises:
-        ValueError: the folder holds no study, its files are damaged, or the reference isn't one of
-            the values compared.
-    """
-    return _read_evidence(folder, reference, over)[1].points
 
 
 def compare_pairs(folder: Path | str, over: str | None = None) -> pd.DataFrame:
@@ -201,7 +176,7 @@ def compare_pairs(folder: Path | str, over: str | None = None) -> pd.DataFrame:
     Raises:
         ValueError: the folder holds no study, or its files are damaged.
     """
-    return _read_evidence(folder, over=over)[1].pairs
+    return read_evidence(folder, over=over)[1].pairs
 
 
 def training_gains(folder: Path | str, over: str | None = None) -> pd.DataFrame:
@@ -226,12 +201,13 @@ def training_gains(folder: Path | str, over: str | None = None) -> pd.DataFrame:
         return gains(read_results(folder, over).results, load_curves(folder))
 
 
-def _read_evidence(
+def read_evidence(
     folder: Path | str, reference: str | None = None, over: str | None = None
 ) -> tuple[StudyResults, Compared]:
+    """Reads the results of a study and compares its points, as ``compare_points`` does."""
     with read_together(folder):
         read = read_results(folder, over)
-        answers_of = _answers_of(folder, read.rows)
+        answers_of = read_answers(folder, read.rows)
         found = gather_evidence(read.results, answers_of, reference, read.over, read.criteria)
         return read, found
 
@@ -248,7 +224,7 @@ def compare_study(study: Study, over: str | None = None) -> tuple[pd.DataFrame, 
         ValueError: the folder holds no study, its files are damaged, or the table is another one.
     """
     if not isinstance(study, pd.DataFrame):
-        read, found = _read_evidence(study, over=over)
+        read, found = read_evidence(study, over=over)
         return found.points, read.over
     over = over or "segments"
     columns = (over, "segments", "runs", "examples", "test_low", "reference", "difference")
@@ -269,7 +245,7 @@ def summarize_study(study: Study, evidence: pd.DataFrame | None = None) -> pd.Da
         ValueError: the folder holds no study, its files are damaged, or the table is another one.
     """
     if not isinstance(study, pd.DataFrame):
-        read, found = _read_evidence(study)
+        read, found = read_evidence(study)
         return summarize(read.results, found.points)
     if "run_id" in study:
         return summarize(study, evidence)
@@ -279,8 +255,13 @@ def summarize_study(study: Study, evidence: pd.DataFrame | None = None) -> pd.Da
     return study
 
 
-def _answers_of(folder: Path | str, rows: pd.DataFrame) -> AnswersOf:
-    """Reads the answers of a study's runs; those of a run are checked when they are asked for."""
+def read_answers(folder: Path | str, rows: pd.DataFrame) -> AnswersOf:
+    """Reads the answers of a study's runs; those of a run are checked when they are asked for.
+
+    Args:
+        folder: the folder of the study.
+        rows: its results, as ``load_results`` returns them.
+    """
     measure = infer_measure(rows)
     answers: Mapping[str, Answers] = (
         load_correct(folder) if measure == ACCURACY else load_average_precision(folder)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -34,8 +34,18 @@ CORRECT = "correct.npz"
 AVERAGE_PRECISION = "average_precision.npz"
 
 
+_Values: TypeAlias = Annotated[list[Any], Field(min_length=1)]
+
+
 class _StudyFields(Stored):
     """The fields of a study that this package reads. Earlier versions wrote fewer."""
+
+    network: dict[str, _Values] = Field(default={})
+    data: dict[str, _Values] = Field(default={})
+    recipe: dict[str, _Values] = Field(default={})
+    image_size: _Values | None = None
+    resplit: _Values | None = None
+    bad_images: _Values | None = None
 
     compare: Annotated[str, Field(min_length=1)] | None = None
     sample: Annotated[int, Field(gt=0)] | None = None

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -48,6 +49,9 @@ class StudyConfig(GridConfig):
     start: Annotated[UserPath | None, Facts(metavar="WEIGHTS", unset="random weights")] = None
     """File of weights to start from, in a format that load_weights reads. They are moved to each
     point of the dial by resegment. It needs the match none."""
+    compare_with: Annotated[tuple[UserPath, ...], Facts(metavar="FOLDERS")] = ()
+    """Folders of other studies of the same data, such as outputs/relu. Each point that this study
+    has in common with one of them is compared with it."""
     lengths: Annotated[
         tuple[Annotated[float, Field(gt=0)], ...], Facts(metavar="FACTORS", table="")
     ] = (1,)
@@ -62,6 +66,13 @@ class StudyConfig(GridConfig):
         if not isinstance(value, list | tuple):
             raise ValueError("must be true, false or a list of factors")
         return value
+
+    @field_validator("compare_with", mode="before")
+    @classmethod
+    def _parse_folders(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return value.split(",")
+        return (value,) if isinstance(value, Path) else value
 
     @field_validator("lengths")
     @classmethod

@@ -37,8 +37,9 @@ from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
 from spectrum.report.figures import CAPTIONS, figure_caption, study_figures
 from spectrum.report.page import render_page
-from spectrum.report.tables import result_tables
+from spectrum.report.tables import Table, pair_table, result_tables
 from spectrum.runs.store import Store
+from spectrum.study.comparisons import compare_with_others, comparison_file
 from spectrum.study.config import StudyConfig
 from spectrum.study.grid import GridConfig
 from spectrum.study.plan import Plan
@@ -48,6 +49,7 @@ from spectrum.study.tune import RateCandidate
 FIGURE = "accuracy_vs_segments.png"
 PAGE = "report.html"
 TUNING = "tuning.csv"
+_FILES = (PLANNED, STUDY, LOOKS, RESULTS, CURVES, CORRECT, AVERAGE_PRECISION, TUNING)
 _RELOAD = 30  # seconds after which the page of a study that runs is loaded again
 
 
@@ -124,8 +126,7 @@ def write_tables(
     write_rows(folder / RESULTS, rows)
     if is_complete:
         (folder / PLANNED).unlink(missing_ok=True)
-    names = (PLANNED, STUDY, LOOKS, RESULTS, CURVES, CORRECT, AVERAGE_PRECISION, TUNING)
-    write_checksums(folder, names)
+    write_checksums(folder, _FILES)
 
 
 def write_page(
@@ -145,8 +146,21 @@ def write_page(
     Returns:
         What the files say, as they are read back.
     """
-    analysis = analyze_study(config.out / config.name)
-    _draw(config, analysis, notes, _versions(results.values()), command)
+    folder = config.out / config.name
+    analysis = analyze_study(folder)
+    tables = {}
+    if not analysis.missing.names:
+        comparisons, said = compare_with_others(config)
+        analysis = analysis._replace(sentences=[*analysis.sentences, *said])
+        files = {comparison_file(name): found.points for name, found in comparisons.items()}
+        for file, points in files.items():
+            write_rows(folder / file, points)
+        write_checksums(folder, [*_FILES, *files])
+        tables = {
+            f"Compared with {name}": pair_table(found.points, found.equal_within)
+            for name, found in comparisons.items()
+        }
+    _draw(config, analysis, tables, notes, _versions(results.values()), command)
     return analysis
 
 
@@ -222,6 +236,7 @@ def _versions(results: Collection[Mapping[str, Any]]) -> dict[str, str]:
 def _draw(
     config: StudyConfig,
     analysis: StudyAnalysis,
+    comparisons: Mapping[str, Table],
     notes: Sequence[str],
     versions: Mapping[str, str],
     command: str,
@@ -254,14 +269,17 @@ def _draw(
         config.name,
         sentences=sentences,
         figures=write_figures(folder, figures, measure),
-        tables=result_tables(
-            analysis.summary
-            if analysis.gains is None
-            else analysis.summary.join(analysis.gains[[*GAIN]]),
-            analysis.rows[analysis.rows["status"] != "done"],
-            None if missing.names else analysis.pairs,
-            config.equal_within,
-        ),
+        tables={
+            **result_tables(
+                analysis.summary
+                if analysis.gains is None
+                else analysis.summary.join(analysis.gains[[*GAIN]]),
+                analysis.rows[analysis.rows["status"] != "done"],
+                None if missing.names else analysis.pairs,
+                config.equal_within,
+            ),
+            **comparisons,
+        },
         configuration=config.model_dump(mode="json"),
         versions=versions,
         command=command,

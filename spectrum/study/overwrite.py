@@ -25,6 +25,7 @@ _FREE = {
     "gpus",
     "storage",
     "heartbeat",
+    "compare_with",
 }
 _CRITERIA = ("compare", "against", "equal_within")  # in the order in which they are checked
 _MAY_GROW = {"seeds", "trials", "trial_seeds", "finalists"}

@@ -25,6 +25,7 @@ from spectrum.runs.events import RunEvent
 from spectrum.runs.initial_weights import InitialWeights
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
+from spectrum.study.comparisons import check_compared
 from spectrum.study.config import StudyConfig
 from spectrum.study.grid import GridConfig, shown_value
 from spectrum.study.outputs import TUNING, write_fields, write_study
@@ -73,6 +74,7 @@ def complete_study(config: StudyConfig, console: Console, command: str) -> Study
 
 def _run(config: StudyConfig, engine: Engine, console: Console, command: str) -> StudyAnalysis:
     check_not_another(config, STUDY)
+    check_compared(config)
     folder = config.out / config.name
     for field, needed in (("out", folder), ("runs", config.runs)):
         prepare_folder(field, needed)
@@ -115,6 +117,7 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
         A table of its points with their costs and how many of their runs are done, and notes.
     """
     check_not_another(config, STUDY)
+    check_compared(config)
     with open_engine(config):  # it raises a ValueError for a missing device or cluster
         pass
     plan = _make_plan(config, make_console(stderr=True))
