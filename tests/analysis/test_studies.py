@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from spectrum import compare_points
+from spectrum.analysis.planned import MissingRuns
 from spectrum.analysis.studies import compare_studies
 from spectrum.errors import DamagedFile, FieldError
 from tests.made_up_results import write_made_up_study
@@ -267,3 +268,17 @@ def test_images_that_have_changed_are_refused_if_the_stores_say_so(
     (run / "config.json").write_text(json.dumps({"fingerprint": "another"}))
     with pytest.raises(FieldError, match="of the same images; they have changed between the two"):
         compare_points([ours, theirs])
+
+
+def test_an_incomplete_study_is_not_compared(make_results: Any, tmp_path: Path) -> None:
+    folders = [
+        write(tmp_path, name, draw_answers("1,C", 2, 50), make_results) for name in ("one", "two")
+    ]
+    compare_points(folders)
+    planned = [{"run_id": f"two-{point}-2", "name": f"segments {point}, seed 2"} for point in "1C"]
+    (folders[1] / "planned.json").write_text(json.dumps(planned))
+    with (
+        pytest.warns(MissingRuns),
+        pytest.raises(FieldError, match="complete study: 2 of 2 runs are missing: segments 1, "),
+    ):
+        compare_points(folders)
