@@ -19,9 +19,10 @@ from spectrum.kernels.eligibility import channels_last
 from spectrum.kernels.geometry import Geometry, Pair, output_size
 
 _MOST_LANES = 16  # that a vector has
+_FILL_A_VECTOR = (3, 4, 5, 8)
 _MOST_IN_CACHE = 112
 """Up to so many columns times channels per segment, the fastest cache holds the rows that ``lanes``
-reads again. Then it is faster than ``planes`` for few channels that fill a vector."""
+reads again. Then it is faster than ``planes`` for widths that nearly fill a vector."""
 _MOST_BYTES = {torch.float32: 12 << 20, torch.bfloat16: 1 << 20}
 """Up to so many bytes of images the forward pass of ``depthwise`` is faster than torch's."""
 
@@ -40,12 +41,10 @@ def kernel_of(
         columns: of an image.
         alone: whether the convolution takes all channels of the images.
     """
-    kernels, width = _kernels_of(weight, geometry, last, alone), weight.shape[1]
-    if "lanes" not in kernels or "planes" not in kernels:
-        return kernels[0] if kernels else None
-    fills_vector = width in (3, 4, 5, 8)
-    in_cache = fills_vector and width * columns <= _MOST_IN_CACHE
-    return "lanes" if width <= 2 or in_cache else "planes"
+    kernels = _kernels_of(weight, geometry, last, alone)
+    if len(kernels) > 1:
+        return "lanes" if weight.shape[1] * columns <= _MOST_IN_CACHE else "planes"
+    return kernels[0] if kernels else None
 
 
 def _kernels_of(weight: Tensor, geometry: Geometry, last: bool, alone: bool) -> list[Kernel]:
@@ -60,12 +59,11 @@ def _kernels_of(weight: Tensor, geometry: Geometry, last: bool, alone: bool) -> 
     if last and alone and width == 1 and kernel == [3, 3] and spans == [2, 2] and keeps_size:
         return ["depthwise"]
     pads_at_most_half = all(2 * p <= s for p, s in zip(geometry.padding, spans, strict=True))
-    found: list[Kernel] = []
-    if last and width <= _MOST_LANES and pads_at_most_half and _targets_avx512():
-        found.append("lanes")
-    if keeps_size:
-        found.append("planes")
-    return found
+    if not (last and width <= _MOST_LANES and pads_at_most_half and _targets_avx512()):
+        return ["planes"] if keeps_size else []
+    if not keeps_size or width <= 2:
+        return ["lanes"]
+    return ["lanes", "planes"] if width in _FILL_A_VECTOR else ["planes"]
 
 
 def _targets_avx512() -> bool:
