@@ -5,8 +5,8 @@
 For each kind of call and plan, the logarithm of the library's time over the plan's is fitted by
 ridge regression. AMD's processor was measured on random shapes. Of Intel's there are four shapes,
 in training alone, so its fit starts from AMD's coefficients and shrinks what differs; its inference
-takes the same differences. Its times of kernels in channels_last are those of an earlier kernel,
-which was slower on AMD.
+takes the same differences. Its times of kernels in channels_last are those of the kernel of planes,
+which was the only one then.
 
 The table that is printed judges each fit by shapes that it hasn't seen: by how much faster than the
 library's the plans are that it chooses, how much faster the fastest ones are, and how many of the

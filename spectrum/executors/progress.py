@@ -86,7 +86,7 @@ class ProgressDisplay:
 
     def report(self, event: RunEvent) -> None:
         """Show an event."""
-        self._epoch_clock.hear(event)
+        self._epoch_clock.add(event)
         name, epochs = self.runs[event.run_id]
         if event.kind == "started":
             if event.run_id not in self.bars:  # a retried run is started again

@@ -26,7 +26,7 @@ class EpochClock:
         self._seconds = 0.0  # of all runs, from one event to the next
         self._running: dict[str, tuple[float, float]] = {}
 
-    def hear(self, event: RunEvent) -> None:
+    def add(self, event: RunEvent) -> None:
         """Take an event into account."""
         now = self._clock()
         last, trained = self._running.get(event.run_id, (now, 0.0))

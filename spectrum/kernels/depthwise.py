@@ -100,18 +100,14 @@ def _forward_tasks(args):  # type: ignore[no-untyped-def]
         _prefetch_rows(x + image, max(0, first - 1), min(height, last + 1), row_stride)
         for c in range(0, channels, 16):
             mask = first_lanes(channels - c)
-            address = weight + 4 * c
-            w0, w1, w2 = _load_three(address, 4 * channels, mask)
-            w3, w4, w5 = _load_three(address + 12 * channels, 4 * channels, mask)
-            w6, w7, w8 = _load_three(address + 24 * channels, 4 * channels, mask)
+            w0, w1, w2, w3, w4, w5, w6, w7, w8 = _load_nine(weight + 4 * c, 4 * channels, mask)
             for y in range(first, last):
                 offset = image + y * row_stride + c * size
-                # A row outside of the image is one vector of zeros, read at every column.
-                above = x + offset - row_stride if y > 0 else zero
                 here = x + offset
-                below = x + offset + row_stride if y < height - 1 else zero
-                stride_above = column_stride if y > 0 else 0
-                stride_below = column_stride if y < height - 1 else 0
+                # A row outside of the image is one vector of zeros, read at every column.
+                above, stride_above = (here - row_stride, column_stride) if y > 0 else (zero, 0)
+                is_last = y == height - 1
+                below, stride_below = (zero, 0) if is_last else (here + row_stride, column_stride)
                 a0, b0, c0 = zeros(), zeros(), zeros()
                 a1 = load(above, mask, args)
                 b1 = load(here, mask, args)
@@ -154,10 +150,7 @@ def _backward_tasks(args):  # type: ignore[no-untyped-def]
         _prefetch_rows(x + image, first, last, row_stride)
         for c in range(0, channels, 16):
             mask = first_lanes(channels - c)
-            address = weight + 4 * c
-            w0, w1, w2 = _load_three(address, 4 * channels, mask)
-            w3, w4, w5 = _load_three(address + 12 * channels, 4 * channels, mask)
-            w6, w7, w8 = _load_three(address + 24 * channels, 4 * channels, mask)
+            w0, w1, w2, w3, w4, w5, w6, w7, w8 = _load_nine(weight + 4 * c, 4 * channels, mask)
             s0, s1, s2, s3, s4, s5, s6, s7, s8 = (
                 zeros(),
                 zeros(),
@@ -171,12 +164,11 @@ def _backward_tasks(args):  # type: ignore[no-untyped-def]
             )
             for y in range(first, last):
                 offset = image + y * row_stride + c * size
-                # A row outside of the image is one vector of zeros, read at every column.
-                above = gradient + offset - row_stride if y > 0 else zero
                 here = gradient + offset
-                below = gradient + offset + row_stride if y < height - 1 else zero
-                stride_above = column_stride if y > 0 else 0
-                stride_below = column_stride if y < height - 1 else 0
+                # A row outside of the image is one vector of zeros, read at every column.
+                above, stride_above = (here - row_stride, column_stride) if y > 0 else (zero, 0)
+                is_last = y == height - 1
+                below, stride_below = (zero, 0) if is_last else (here + row_stride, column_stride)
                 # The window: the rows a above, b here and c below; columns 0 to 2.
                 a0, b0, c0 = zeros(), zeros(), zeros()
                 a1 = load(above, mask, args)
@@ -223,10 +215,16 @@ def _prefetch_rows(image, first, last, stride):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _load_three(address, stride, mask):  # type: ignore[no-untyped-def]
-    """Load three vectors of float32 that lie ``stride`` bytes apart."""
+def _load_nine(address, stride, mask):  # type: ignore[no-untyped-def]
+    """Load nine vectors of float32 that lie ``stride`` bytes apart."""
     return (
         load(address, mask, FLOAT),
         load(address + stride, mask, FLOAT),
         load(address + 2 * stride, mask, FLOAT),
+        load(address + 3 * stride, mask, FLOAT),
+        load(address + 4 * stride, mask, FLOAT),
+        load(address + 5 * stride, mask, FLOAT),
+        load(address + 6 * stride, mask, FLOAT),
+        load(address + 7 * stride, mask, FLOAT),
+        load(address + 8 * stride, mask, FLOAT),
     )

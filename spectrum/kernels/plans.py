@@ -180,7 +180,7 @@ def decide(convs: Sequence[nn.Conv2d], x: Tensor) -> Decision | None:
         conv.dilation,
         conv.groups,
         conv.padding_mode,
-        None if len(convs) == 1 else tuple(map(str, convs)),
+        tuple([(conv.in_channels, conv.out_channels, conv.groups) for conv in convs[1:]]),
         x.shape,
         x.stride(),
         x.device,

@@ -155,7 +155,8 @@ def write_page(
         files = {comparison_file(name): found.points for name, found in comparisons.items()}
         for file, points in files.items():
             write_rows(folder / file, points)
-        write_checksums(folder, [*_FILES, *files])
+        if files:
+            write_checksums(folder, [*_FILES, *files])
         tables = {
             f"Compared with {name}": pair_table(found.points, found.equal_within)
             for name, found in comparisons.items()

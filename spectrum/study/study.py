@@ -220,7 +220,7 @@ def execute_all(
     engine: Engine,
     console: Console,
     initial_weights: Sequence[InitialWeights] = (),
-    on_event: Callable[[Mapping[str, Mapping[str, Any]]], None] = lambda results: None,
+    on_results: Callable[[Mapping[str, Mapping[str, Any]]], None] = lambda results: None,
 ) -> dict[str, dict[str, Any]]:
     """Returns the result of every wanted run by its id, from the store or by training it.
 
@@ -230,7 +230,7 @@ def execute_all(
         engine: where they execute.
         console: the console that shows progress.
         initial_weights: the weights that runs start from.
-        on_event: called after each event of a run, with the results so far by run id.
+        on_results: called after each event of a run, with the results so far by run id.
 
     Raises:
         Interrupted: the work was interrupted. Everything finished is kept.
@@ -255,7 +255,7 @@ def execute_all(
             if event.kind == "finished":
                 results[event.run_id] = event.values
             display.report(event)
-            on_event(results)
+            on_results(results)
 
         try:
             execute_runs(runs, store, engine, report)

@@ -32,12 +32,12 @@ class Told:
         for run in runs:
             self.display.expect(run, f"run {run}", 10)
 
-    def hear(self, kind: Kind, run: str, **values: Any) -> None:
+    def send(self, kind: Kind, run: str, **values: Any) -> None:
         self.display.report(RunEvent(kind, run, values))
 
     def train(self, run: str, epoch: int, seconds: float) -> None:
         self.time += seconds
-        self.hear("evaluation", run, epoch=epoch, seconds=epoch * seconds, val_top1=0.5)
+        self.send("evaluation", run, epoch=epoch, seconds=epoch * seconds, val_top1=0.5)
 
     @property
     def lines(self) -> list[str]:
@@ -46,7 +46,7 @@ class Told:
 
 def test_a_line_is_printed_from_the_first_epoch_on_and_at_most_every_30_seconds() -> None:
     told = Told("ab", done=1)
-    told.hear("started", "a")
+    told.send("started", "a")
     told.train("a", 1, 8)
     first = "1 of 3 runs done, 1 of 20 epochs, 3 min left, ETA 12:02"
     assert told.lines == [first]
@@ -61,26 +61,26 @@ def test_a_line_is_printed_from_the_first_epoch_on_and_at_most_every_30_seconds(
 
 def test_a_finished_run_is_a_reason_for_a_line() -> None:
     told = Told("ab")
-    told.hear("started", "a")
+    told.send("started", "a")
     for epoch in range(1, 11):
         told.train("a", epoch, 1)
     told.time += 90  # to test and to write the run
     result = {"status": "done", "error": "", "test_top1": 0.9, "train_seconds": 10.0}
-    told.hear("finished", "a", **result)
+    told.send("finished", "a", **result)
     assert told.lines[1:] == [
         "[1/2] run a: test top-1 0.9000, 10.0 s",
         "1 of 2 runs done, 10 of 20 epochs, 2 min left, ETA 12:03",
     ]
-    told.hear("started", "b")
+    told.send("started", "b")
     told.train("b", 10, 100)
     assert len(told.lines) == 3  # nothing is left, so nothing is said
 
 
 def test_epochs_of_a_checkpoint_are_not_counted_as_trained_now() -> None:
     told = Told("a")
-    told.hear("started", "a")
+    told.send("started", "a")
     for epoch in range(1, 7):
-        told.hear("evaluation", "a", epoch=epoch, seconds=20.0 * epoch, val_top1=0.5)
+        told.send("evaluation", "a", epoch=epoch, seconds=20.0 * epoch, val_top1=0.5)
     assert told.lines == []
     told.train("a", 7, 20)
     assert told.lines == ["0 of 1 runs done, 1 of 4 epochs, 1 min left, ETA 12:01"]
@@ -91,19 +91,19 @@ def test_runs_side_by_side_share_the_time() -> None:
     epochs = EpochClock(lambda: clock)
     assert epochs.seconds_left(10) is None
     for run in "abcd":
-        epochs.hear(RunEvent("started", run))
+        epochs.add(RunEvent("started", run))
     clock = 10.0
-    epochs.hear(RunEvent("evaluation", "a", {"epoch": 1, "seconds": 9.0}))
+    epochs.add(RunEvent("evaluation", "a", {"epoch": 1, "seconds": 9.0}))
     assert epochs.seconds_left(39) == pytest.approx(39 * 10 / 4)
     for run in "bcd":
-        epochs.hear(RunEvent("finished", run))  # they failed, and their time was spent
+        epochs.add(RunEvent("finished", run))  # they failed, and their time was spent
     assert epochs.seconds_left(9) == pytest.approx(9 * 40)
 
 
 def test_later_runs_of_a_search_are_taken_to_be_as_long() -> None:
     told = Told("a")
     told.display.total = 4
-    told.hear("started", "a")
+    told.send("started", "a")
     told.train("a", 1, 3)
     assert told.lines == ["0 of 4 runs done, 1 of 40 epochs, 2 min left, ETA 12:02"]
 
@@ -111,7 +111,7 @@ def test_later_runs_of_a_search_are_taken_to_be_as_long() -> None:
 def test_a_terminal_shows_it_beside_the_bar() -> None:
     told = Told("ab", is_terminal=True)
     with told.display.progress:
-        told.hear("started", "a")
+        told.send("started", "a")
         told.train("a", 1, 8)
     text = told.file.getvalue()
     assert "1 of 20 epochs, 3 min left, ETA 12:02" in text
