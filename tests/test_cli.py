@@ -28,7 +28,7 @@ DEFAULTS = {
 }
 
 
-WITHOUT_DEFAULT = {"tune_lr", "minimize", "resplit", "compare_with"}  # off or none
+WITHOUT_DEFAULT = {"tune_lr", "minimize", "resplit", "compare_with", "track"}  # off or none
 
 
 @pytest.mark.parametrize("command", COMMANDS)

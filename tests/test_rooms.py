@@ -15,7 +15,7 @@ PACKAGE = Path(spectrum.__file__).parent
 BASE = {"copying", "errors", "fields", "files", "machine", "segments", "terminal", "user_code"}
 NETWORKS = BASE | {"kernels", "layers", "networks"}
 RUNS = NETWORKS | {"analysis", "costs", "data", "training", "runs"}
-STUDY = RUNS | {"cli", "executors", "report", "study"}
+STUDY = RUNS | {"cli", "executors", "report", "study", "tracking"}
 # What the modules of a room may import of the package; its own room is always allowed.
 MAY_IMPORT = {
     "__init__": set(),
@@ -49,6 +49,7 @@ MAY_IMPORT = {
     },
     "runs": RUNS - {"kernels"},
     "executors": RUNS - {"kernels"},
+    "tracking": {"errors"},
     "study": STUDY - {"kernels"},
     "search": STUDY - {"kernels"},
     "bench": STUDY - {"search"},
@@ -66,6 +67,9 @@ ONLY_IN = {
     "sklearn": {"data"},
     "jinja2": {"report"},
     "matplotlib": {"report", "bench", "study", "search"},
+    "mlflow": {"tracking"},
+    "tensorboard": {"tracking"},
+    "wandb": {"tracking"},
 }
 
 
@@ -179,6 +183,7 @@ PLAIN = "torch fvcore numba optuna ray"
 ABSENT = {
     "import spectrum, spectrum.segments, spectrum.files, spectrum.cli": READERS,
     CONFIGURATIONS: READERS,
+    "from spectrum.tracking import *; from spectrum.tracking import listeners": READERS,
     "from spectrum.analysis import *": f"{PLAIN} matplotlib",
     "from spectrum.report import *; from spectrum.report import page": f"{PLAIN} matplotlib.pyplot",
 }

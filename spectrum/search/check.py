@@ -27,6 +27,7 @@ from spectrum.search.candidates import Candidates
 from spectrum.search.config import Cost, SearchConfig
 from spectrum.study.results import make_row, varied_values
 from spectrum.study.study import execute_all
+from spectrum.tracking.events import OnStudyEvent
 
 WINNER = "winner"
 UNIFORM = "best uniform"
@@ -112,12 +113,13 @@ def check_finalists(
     engine: Engine,
     console: Console,
     first_seed: int = 1,
+    on_event: OnStudyEvent = lambda event: None,
 ) -> Check:
     """Train the finalists again with new seeds and compare the winner on the test split.
 
     The seeds begin above those that chose the finalists. The winner and the best uniform point are
     those with the highest mean on the validation split over the new seeds. The test split has no
-    part in the choice.
+    part in the choice. ``on_event`` is called with each event of a run.
 
     Raises:
         Interrupted: the check was interrupted. Everything finished is kept.
@@ -126,7 +128,7 @@ def check_finalists(
     seeds = range(first_seed, first_seed + config.seeds)
     runs = [(one.point, one.point.run(seed)) for seed in seeds for one in finalists]
     discard_damaged([run.id for _, run in runs], Store(config.runs), console)
-    results = execute_all(config, runs, engine, console)
+    results = execute_all(config, runs, engine, console, (), on_event)
     rows = pd.DataFrame([make_row(config, p, run, results[run.id]) for p, run in runs])
     measure = infer_measure(rows)
     numbers = rows.index % len(finalists)

@@ -24,6 +24,8 @@ from spectrum.search.heartbeat import HeartbeatThread
 from spectrum.search.storage import StorageLost
 from spectrum.search.trials import ActiveTrial, Trials
 from spectrum.study.results import varied_values
+from spectrum.study.run_events import RunEvents
+from spectrum.tracking.events import OnStudyEvent
 
 _POLL_SECONDS = 0.5  # the longest wait for an event
 _MAX_FAILURES_IN_A_ROW = 10  # failed trials in a row that end a search
@@ -34,7 +36,12 @@ class SearchFailed(RuntimeError):
 
 
 def optimize(
-    candidates: Candidates, study: optuna.Study, store: Store, engine: Engine, console: Console
+    candidates: Candidates,
+    study: optuna.Study,
+    store: Store,
+    engine: Engine,
+    console: Console,
+    on_event: OnStudyEvent = lambda event: None,
 ) -> bool:
     """Take part in a search until it is over.
 
@@ -48,6 +55,7 @@ def optimize(
         store: the store of runs.
         engine: the engine that executes runs.
         console: the console that shows progress.
+        on_event: called with each event of a run.
 
     Returns:
         Whether the search is over; False if it was interrupted.
@@ -65,7 +73,7 @@ def optimize(
         display.progress,
     ):
         trials = Trials(candidates, study, heartbeat, display.note, stopping.is_set)
-        loop = _Loop(trials, executor, store, display, stopping)
+        loop = _Loop(trials, executor, store, display, RunEvents(store, on_event), stopping)
         try:
             return loop.run()
         except (KeyboardInterrupt, SearchFailed):
@@ -107,12 +115,14 @@ class _Loop:
         executor: Executor[Any, Any],
         store: Store,
         display: ProgressDisplay,
+        events: RunEvents,
         stopping: threading.Event,
     ) -> None:
         self.trials = trials
         self.executor = executor
         self.store = store
         self.display = display
+        self.events = events
         self.stopping = stopping
         self.active: dict[str, ActiveTrial] = {}
         self.failures_in_a_row = 0
@@ -167,12 +177,14 @@ class _Loop:
             fields["seed"] = trial.run.seed
         name = ", ".join(field_label(field, value) for field, value in fields.items())
         self.display.expect(run_id, name, trial.point.recipe.epochs)
+        self.events.expect(name, trial.point, trial.run)
         if result is None:
             self.executor.submit(trial.run)
             return
         trial.never_pruned = True
         for line in self.store.curve(run_id):
             self.trials.report(trial, line)
+        self.events.replay(run_id, result)
         self._finish(trial, result)
 
     def _handle_next_event(self) -> None:
@@ -180,6 +192,7 @@ class _Loop:
         if event is None:
             return
         trial = self.active[event.run_id]
+        self.events.report(event)
         if event.kind == "evaluation" and not self.trials.report(trial, event.values):
             self.executor.stop(event.run_id)
         if event.kind == "finished":

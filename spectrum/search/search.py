@@ -34,9 +34,11 @@ from spectrum.search.storage import (
 )
 from spectrum.search.stored_trials import check_trials
 from spectrum.search.table import load_trials, make_rows
+from spectrum.study.outputs import study_finished
 from spectrum.study.overwrite import SEARCH, check_not_another
-from spectrum.study.study import Interrupted, prepare_folder
+from spectrum.study.study import Interrupted, open_tracking, prepare_folder
 from spectrum.terminal import make_console
+from spectrum.tracking.listeners import check_installed
 
 
 class SearchResult(NamedTuple):
@@ -80,6 +82,7 @@ def run_search(
         OSError: the results can't be written. The runs are kept.
     """
     console = console or make_console(stderr=True)
+    check_installed(config.track)
     with open_engine(config) as engine:
         return _run(config, engine, console, command)
 
@@ -98,19 +101,21 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
         call(partial(name_goals, study, config, candidates.measure))
         load = partial(_load_trials, candidates, study, store, call)
         load()  # what samplers learn from is checked first
-        is_over = optimize(candidates, study, store, engine, console)
-        stored = load()
-        trials = make_rows(stored, candidates.space)
-        if not is_over:
-            raise Interrupted(f"interrupted, {len(trials)} of {config.trials} trials are over")
-        if not (trials["state"] == "done").any():
-            raise SearchFailed(f"no trial is done; the last error: {trials['error'].iloc[-1]}")
-        finalists = choose_finalists(trials, candidates)
-        first_seed = first_new_seed(stored, config.trial_seeds)
-        checked = check_finalists(finalists, candidates, engine, console, first_seed)
-        sentences = [checked.verdict, state_selection(trials, finalists, config)]
-        with console.status("drawing the figures and the page"):
-            write_search(candidates.space, study, trials, checked, sentences, command)
+        with open_tracking(config, None, console) as on_event:
+            is_over = optimize(candidates, study, store, engine, console, on_event)
+            stored = load()
+            trials = make_rows(stored, candidates.space)
+            if not is_over:
+                raise Interrupted(f"interrupted, {len(trials)} of {config.trials} trials are over")
+            if not (trials["state"] == "done").any():
+                raise SearchFailed(f"no trial is done; the last error: {trials['error'].iloc[-1]}")
+            finalists = choose_finalists(trials, candidates)
+            first_seed = first_new_seed(stored, config.trial_seeds)
+            checked = check_finalists(finalists, candidates, engine, console, first_seed, on_event)
+            sentences = [checked.verdict, state_selection(trials, finalists, config)]
+            with console.status("drawing the figures and the page"):
+                write_search(candidates.space, study, trials, checked, sentences, command)
+            on_event(study_finished(config))
     return SearchResult(
         load_trials(config.out / config.name),
         checked.results,
@@ -172,6 +177,7 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
         A table of the uniform points with their costs, and notes on the space.
     """
     check_not_another(config, SEARCH, compare=config.storage is not None)
+    check_installed(config.track)
     with open_engine(config):  # it raises a ValueError for a missing device or cluster
         pass
     with silence_optuna():

@@ -144,6 +144,11 @@ class GridConfig(Config):
         float | None, Field(ge=0, le=1), Facts(metavar="N", unset="1 if it has any")
     ] = None
     """GPUs of the Ray cluster for each run, from 0 to 1; a fraction lets runs share a GPU."""
+    track: Annotated[
+        tuple[Literal["tensorboard", "mlflow", "wandb"], ...], Facts(metavar="NAMES")
+    ] = ()
+    """Trackers that get the learning curve, the result and the configuration of each run, and the
+    figures: tensorboard, mlflow or wandb."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -163,6 +168,11 @@ class GridConfig(Config):
                 "a letter, digit or _, and not be 'runs'"
             )
         return name
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _parse_track(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
 
     @field_validator("budget")
     @classmethod

@@ -45,6 +45,7 @@ from spectrum.study.grid import GridConfig
 from spectrum.study.plan import Plan
 from spectrum.study.results import describe_run, make_row, varied_values
 from spectrum.study.tune import RateCandidate
+from spectrum.tracking.events import StudyFinished
 
 FIGURE = "accuracy_vs_segments.png"
 PAGE = "report.html"
@@ -288,6 +289,13 @@ def _draw(
         reload_after=_RELOAD if missing.names else None,
     )
     write_atomic(folder / PAGE, lambda file: file.write(page.encode()))
+
+
+def study_finished(config: GridConfig) -> StudyFinished:
+    """The event that all files of a study or search are written."""
+    folder = config.out / config.name
+    figures = (folder / f"{stem}.png" for stem in CAPTIONS)
+    return StudyFinished(config.name, folder, tuple(path for path in figures if path.exists()))
 
 
 def write_figures(

@@ -26,6 +26,7 @@ _FREE = {
     "storage",
     "heartbeat",
     "compare_with",
+    "track",
 }
 _CRITERIA = ("compare", "against", "equal_within")  # in the order in which they are checked
 _MAY_GROW = {"seeds", "trials", "trial_seeds", "finalists"}

@@ -18,6 +18,7 @@ from spectrum.study.outputs import write_page, write_tables
 from spectrum.study.overwrite import check_not_another
 from spectrum.study.plan import Plan
 from spectrum.study.tune import RateCandidate
+from spectrum.tracking.events import RunFinished, StudyEvent
 
 _SHORTEST = 10.0  # seconds between the end of a writing and the next one
 _TABLES, _PAGE = 0.01, 0.04  # the shares of the time that writing the tables and the page may take
@@ -92,6 +93,13 @@ class PartialResults:
         self._tables = Pace(_TABLES, _FIRST_TABLES)
         self._page = Pace(_PAGE, _FIRST_PAGE)
         self._failures: set[str] = set()
+        self._results: dict[str, Mapping[str, Any]] = {}
+
+    def on_event(self, event: StudyEvent) -> None:
+        """Take in an event of the study, and write what is new if it is time to."""
+        if isinstance(event, RunFinished):
+            self._results[event.run_id] = event.result
+        self.update(self._results)
 
     def update(self, results: Mapping[str, Mapping[str, Any]]) -> None:
         """Write what is new if it is time to.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,16 @@ from spectrum.runs.store import Store
 from spectrum.study.comparisons import check_compared
 from spectrum.study.config import StudyConfig
 from spectrum.study.grid import GridConfig, shown_value
-from spectrum.study.outputs import TUNING, write_fields, write_study
+from spectrum.study.outputs import TUNING, study_finished, write_fields, write_study
 from spectrum.study.overwrite import check_not_another
 from spectrum.study.partial import PartialResults
 from spectrum.study.plan import Plan, make_plan
 from spectrum.study.results import describe_run, make_row, varied_values
+from spectrum.study.run_events import RunEvents
 from spectrum.study.tune import RateCandidate, choose_learning_rates, edge_notes, tuning_runs
 from spectrum.terminal import make_console
+from spectrum.tracking.events import OnStudyEvent, StudyEvent
+from spectrum.tracking.listeners import check_installed, open_listeners
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,7 +47,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 def run_study(
-    config: StudyConfig, *, console: Console | None = None, command: str = ""
+    config: StudyConfig,
+    *,
+    console: Console | None = None,
+    command: str = "",
+    on_event: OnStudyEvent | None = None,
 ) -> pd.DataFrame:
     """Executes every run of a study that isn't done yet, and writes its results, figures and page.
 
@@ -53,26 +62,38 @@ def run_study(
         config: the configuration of the study.
         console: the console that shows progress; None for standard error.
         command: the command line that asked for the study, shown on its page.
+        on_event: called in this thread with each event of the study: the start, each epoch and the
+            end of each run, those that are in the store already included, and the end of the study.
+            If it raises an exception, the study goes on without it.
 
     Returns:
         One row per run, as ``load_results`` reads it from ``config.out / config.name``.
 
     Raises:
-        ValueError: the study can't be planned, its device or cluster isn't available, or a folder
-            can't be written.
+        ValueError: the study can't be planned, its device or cluster isn't available, a folder
+            can't be written, or the package of a tracker isn't installed.
         Interrupted: the study was interrupted. Everything finished is kept.
         OSError: the results can't be written. The runs are kept.
     """
-    return complete_study(config, console or make_console(stderr=True), command).rows
+    return complete_study(config, console or make_console(stderr=True), command, on_event).rows
 
 
-def complete_study(config: StudyConfig, console: Console, command: str) -> StudyAnalysis:
+def complete_study(
+    config: StudyConfig, console: Console, command: str, on_event: OnStudyEvent | None = None
+) -> StudyAnalysis:
     """Does what ``run_study`` does, and returns all that the study's files say."""
+    check_installed(config.track)
     with open_engine(config) as engine:
-        return _run(config, engine, console, command)
+        return _run(config, engine, console, command, on_event)
 
 
-def _run(config: StudyConfig, engine: Engine, console: Console, command: str) -> StudyAnalysis:
+def _run(
+    config: StudyConfig,
+    engine: Engine,
+    console: Console,
+    command: str,
+    on_event: OnStudyEvent | None,
+) -> StudyAnalysis:
     check_not_another(config, STUDY)
     check_compared(config)
     folder = config.out / config.name
@@ -82,10 +103,23 @@ def _run(config: StudyConfig, engine: Engine, console: Console, command: str) ->
     notes = _collect_notes(plan)
     _print_notes(console, notes)
     write_fields(config)
+    with open_tracking(config, on_event, console) as listeners:
+        return _execute(plan, notes, engine, console, command, listeners)
+
+
+def _execute(
+    plan: Plan,
+    notes: list[str],
+    engine: Engine,
+    console: Console,
+    command: str,
+    on_event: OnStudyEvent,
+) -> StudyAnalysis:
+    config = plan.config
     candidates: list[RateCandidate] = []
     if config.tune_lr:
         runs = tuning_runs(plan.points, config.tune_lr, config.seeds)
-        tuning_results = execute_all(config, runs, engine, console, plan.initial_weights)
+        tuning_results = execute_all(config, runs, engine, console, plan.initial_weights, on_event)
         candidates = choose_learning_rates(
             plan.points, config.tune_lr, config.seeds, tuning_results
         )
@@ -93,12 +127,19 @@ def _run(config: StudyConfig, engine: Engine, console: Console, command: str) ->
         of_tuning = _tuning_notes(config, candidates)
         _print_notes(console, of_tuning)
         notes += of_tuning
-    partial = PartialResults(plan, candidates, notes, command, console)
+    partial_results = PartialResults(plan, candidates, notes, command, console)
+
+    def report(event: StudyEvent) -> None:
+        on_event(event)
+        partial_results.on_event(event)
+
     runs = plan.runs()
-    results = execute_all(config, runs, engine, console, plan.initial_weights, partial.update)
+    results = execute_all(config, runs, engine, console, plan.initial_weights, report)
     check_not_another(config, STUDY)  # another may have been done meanwhile
     with console.status("drawing the figures and the page"):
-        return write_study(plan, results, candidates, notes, command)
+        analysis = write_study(plan, results, candidates, notes, command)
+    on_event(study_finished(config))
+    return analysis
 
 
 def _make_plan(config: StudyConfig, console: Console) -> Plan:
@@ -118,6 +159,7 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
     """
     check_not_another(config, STUDY)
     check_compared(config)
+    check_installed(config.track)
     with open_engine(config):  # it raises a ValueError for a missing device or cluster
         pass
     plan = _make_plan(config, make_console(stderr=True))
@@ -162,7 +204,11 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
 
 def _print_notes(console: Console, notes: Sequence[str]) -> None:
     for note in notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        _print_note(console, note)
+
+
+def _print_note(console: Console, note: str) -> None:
+    console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _tuning_notes(config: StudyConfig, candidates: Sequence[RateCandidate]) -> list[str]:
@@ -214,13 +260,21 @@ def prepare_folder(field: str, folder: Path) -> None:
         raise FieldError(field, folder, f"can't be written: {error.strerror}") from error
 
 
+def open_tracking(
+    config: GridConfig, on_event: OnStudyEvent | None, console: Console
+) -> AbstractContextManager[OnStudyEvent]:
+    """What passes the events of a study or search to its trackers and to ``on_event``."""
+    folder, warn = config.out / config.name, partial(_print_note, console)
+    return open_listeners(config.track, config.name, folder, on_event, warn)
+
+
 def execute_all(
     config: GridConfig,
     wanted: Sequence[tuple[Point, RunConfig]],
     engine: Engine,
     console: Console,
     initial_weights: Sequence[InitialWeights] = (),
-    on_results: Callable[[Mapping[str, Mapping[str, Any]]], None] = lambda results: None,
+    on_event: OnStudyEvent = lambda event: None,
 ) -> dict[str, dict[str, Any]]:
     """Returns the result of every wanted run by its id, from the store or by training it.
 
@@ -230,7 +284,7 @@ def execute_all(
         engine: where they execute.
         console: the console that shows progress.
         initial_weights: the weights that runs start from.
-        on_results: called after each event of a run, with the results so far by run id.
+        on_event: called with each event of a run, those of runs in the store included.
 
     Raises:
         Interrupted: the work was interrupted. Everything finished is kept.
@@ -240,6 +294,11 @@ def execute_all(
     results = {run_id: result for run_id, result in found.items() if result is not None}
     for run_id in results:
         store.drop_checkpoint(run_id)  # a process killed right after its result leaves one behind
+    events = RunEvents(store, on_event)
+    for point, run in wanted:
+        events.expect(describe_run(config, point, run), point, run)
+    for run_id, result in results.items():
+        events.replay(run_id, result)
     pending = {run.id: (point, run) for point, run in wanted if run.id not in results}
     runs: list[RunConfig] = [run for _, run in pending.values()]
     if not runs:
@@ -255,7 +314,7 @@ def execute_all(
             if event.kind == "finished":
                 results[event.run_id] = event.values
             display.report(event)
-            on_results(results)
+            events.report(event)
 
         try:
             execute_runs(runs, store, engine, report)

@@ -16,6 +16,7 @@ from spectrum.search.optimize import _Loop
 from spectrum.search.storage import silence_optuna
 from spectrum.search.table import make_rows
 from spectrum.search.trials import ActiveTrial, Trials
+from spectrum.study.run_events import RunEvents
 from tests.search.processes import Sharing, an_hour_passes, change
 
 DONE = {"status": "done", "epochs": 2, "val_top1": 0.5}
@@ -307,7 +308,9 @@ def test_a_process_that_gets_its_own_lost_trial_trains_it_once(shared: Any) -> N
     processes, executor = shared(), Mock()
     trials, other = processes.join(), processes.join()
     display = ProgressDisplay(Console(quiet=True), 4, 0)
-    loop = _Loop(trials, executor, Store(processes.config.runs), display, threading.Event())
+    store = Store(processes.config.runs)
+    events = RunEvents(store, lambda event: None)
+    loop = _Loop(trials, executor, store, display, events, threading.Event())
     trials.study.enqueue_trial({"entry": "C", "middle": "C", "exit": "C"})
     lost = start_next(trials)
     loop._start(lost)
