@@ -2,12 +2,14 @@
 # make test     set up .venv, then run all that must pass: lint, types, tests and notebooks
 # make test-lowest  run some tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 # make test-newest  run all tests with the newest versions that pip finds, in .venv-newest
+# make test-trackers  set up .venv-trackers with MLflow and W&B, then run the tests of trackers
 # make counts   set up .venv-peers with Keras, torchvision and timm, then print all exact counts
 # make parity   set up .venv-peers, then print how far our logits are from those libraries'
 # make speed    set up .venv-peers, then time training of Xception and Inception V3, timm's and ours
 PYTHON ?= python3
 VENV := .venv
 CONSTRAINTS := constraints.txt
+EXTRAS := dev
 TESTS :=
 LOWEST := $(patsubst %,tests/test_%.py,cli main numbers rooms segments terminal)
 BIN := $(VENV)/bin
@@ -15,7 +17,7 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/.ready
 
-.PHONY: study test pytest test-lowest test-newest counts parity speed lint format clean
+.PHONY: study test pytest test-lowest test-newest test-trackers counts parity speed lint format clean
 
 study: $(READY)
 	$(BIN)/python -m spectrum.study --segments 1,4,32,C
@@ -32,6 +34,9 @@ test-lowest:
 
 test-newest:
 	$(MAKE) pytest VENV=.venv-newest CONSTRAINTS=/dev/null
+
+test-trackers:
+	$(MAKE) pytest VENV=.venv-trackers EXTRAS=dev,mlflow,wandb TESTS=tests/tracking
 
 counts: $(PEERS_READY)
 	@$(PEERS)/bin/python benchmarks/exact_counts.py
@@ -63,7 +68,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spectrum needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) torch
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $(READY)
 
 $(PEERS_READY): pyproject.toml constraints.txt benchmarks/requirements.txt
