@@ -3,7 +3,8 @@
 # make test-lowest  run some tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 # make test-newest  run all tests with the newest versions that pip finds, in .venv-newest
 # make test-trackers  set up .venv-trackers with MLflow and W&B, then run the tests of trackers
-# make counts   set up .venv-peers with Keras, torchvision and timm, then print all exact counts
+# make docs     set up .venv-docs, then build the site in build/site and check its links
+# make counts   set up .venv-peers with other libraries, then print all exact counts
 # make parity   set up .venv-peers, then print how far our logits are from those libraries'
 # make speed    set up .venv-peers, then time training of Xception and Inception V3, timm's and ours
 PYTHON ?= python3
@@ -17,7 +18,7 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/.ready
 
-.PHONY: study test pytest test-lowest test-newest test-trackers counts parity speed lint format clean
+.PHONY: study test pytest test-lowest test-newest test-trackers docs site counts parity speed lint format clean
 
 study: $(READY)
 	$(BIN)/python -m spectrum.study --segments 1,4,32,C
@@ -38,8 +39,17 @@ test-newest:
 test-trackers:
 	$(MAKE) pytest VENV=.venv-trackers EXTRAS=dev,mlflow,wandb TESTS=tests/tracking
 
+docs:
+	$(MAKE) site VENV=.venv-docs EXTRAS=docs
+
+site: $(READY)
+	$(BIN)/python docs/stage.py build/pages
+	$(BIN)/zensical build --clean --strict
+
 counts: $(PEERS_READY)
 	@$(PEERS)/bin/python benchmarks/exact_counts.py
+	@echo
+	@$(PEERS)/bin/python benchmarks/counters.py
 
 parity: $(PEERS_READY)
 	@$(PEERS)/bin/python benchmarks/parity.py

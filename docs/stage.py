@@ -21,7 +21,7 @@ from nbconvert.writers import FilesWriter
 ROOT = Path(__file__).parents[1]
 URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
 PAGES = ("*.md", "docs/**/*.md", "studies/*.md", "benchmarks/*.md")
-IMAGES = ("studies/**/*.png", "benchmarks/*.png")
+FILES = ("studies/**/*.png", "benchmarks/*.png", "docs/*.css")
 LINK = re.compile(r"(\]\()((?:\.\./)*[\w./-]+)((?:#[\w-]+)?\))")
 
 
@@ -47,24 +47,24 @@ def relink(text: str, page: Path, staged: set[Path]) -> str:
 
 
 def stage(folder: Path) -> None:
-    """Replace a folder by one with the pages and their images."""
+    """Replace a folder by one with the pages and what they show."""
     shutil.rmtree(folder, ignore_errors=True)
     pages = {path for pattern in PAGES for path in ROOT.glob(pattern)}
-    images = {path for pattern in IMAGES for path in ROOT.glob(pattern)}
-    for path in images:
+    files = {path for pattern in FILES for path in ROOT.glob(pattern)}
+    for path in files:
         place = folder / path.relative_to(ROOT)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
     for path in pages:
         place = folder / path.relative_to(ROOT)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(relink(path.read_text(), path, pages | images))
+        place.write_text(relink(path.read_text(), path, pages | files))
     for path in ROOT.glob("notebooks/*.ipynb"):
         text, resources = MarkdownExporter().from_filename(
             path, {"output_files_dir": f"{path.stem}_files"}
         )
         FilesWriter(build_directory=str(folder / "notebooks")).write(
-            relink(text, path, pages | images), resources, path.stem
+            relink(text, path, pages | files), resources, path.stem
         )
 
 
