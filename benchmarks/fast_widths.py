@@ -4,7 +4,7 @@
 
 The times are those of plan_times.csv: 3x3 convolutions of stride 1 on layers of random shapes. A
 number is nanoseconds of one core for each value of the output, the median over layers. At the same
-number of channels it is the time of the spatial convolution, up to a factor. ``default`` and ``last``
+number of channels it is the time of the convolution, up to a factor. ``default`` and ``last``
 are torch's convolution in its two memory layouts, ``ours`` is the plan that ``SegmentedConv`` takes
 in channels_last, and ``layers`` says of how many layers the medians are.
 """
