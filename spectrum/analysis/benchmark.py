@@ -29,9 +29,9 @@ def load_benchmark() -> pd.DataFrame:
         - ``run_id``, and ``studies``, the names of the studies that have the run, separated by
             commas;
         - what the run is: ``segments``, ``seed``, ``network``, ``data``, ``recipe``, ``width``,
-            ``params``, ``macs``, ``epochs`` and every other field that a study sets, such as ``lr``,
-            ``train_images`` or ``block``. A field that a study leaves at its default is missing
-            (NaN) there;
+            ``params``, ``macs``, ``epochs`` and every other field that a study sets, such as
+            ``lr``, ``train_images`` or ``block``. A field that a study leaves at its default is
+            missing (NaN) there;
         - its end: ``val_top1``, ``test_top1``, ``test_top5``, ``test_loss``, ``train_seconds``;
         - the evaluation: ``epoch``, ``samples`` (images seen so far), ``seconds``, and as
             ``curve_lr``, ``curve_train_loss``, ``curve_val_loss`` and ``curve_val_top1`` what the

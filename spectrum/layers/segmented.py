@@ -35,8 +35,8 @@ from spectrum.segments import Segments, SegmentsLike
 class SegmentedConv(SpatialModule):
     """A spatial convolution in channel-space segments, with a 1x1 that mixes all channels.
 
-    With segment sizes s_i and kernel size k, it has ``k*k*sum(s_i*s_i) + c_in*c_out`` weights. With one
-    segment it is a regular convolution next to a 1x1, and with one per channel a depthwise
+    With segment sizes s_i and kernel size k, it has ``k*k*sum(s_i*s_i) + c_in*c_out`` weights. With
+    one segment it is a regular convolution next to a 1x1, and with one per channel a depthwise
     separable convolution. ``pointwise_first`` with 3 or 4 segments is an Inception module without
     its pooling tower.
 
