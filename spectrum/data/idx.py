@@ -23,7 +23,7 @@ from PIL import Image
 
 from spectrum.data.arrays import check_arrays, concatenate
 from spectrum.data.config import DataConfig
-from spectrum.data.images import resize_and_center_crop, to_array
+from spectrum.data.images import resize_and_center_crop, resize_squares, to_array
 from spectrum.data.memory import decode_images
 from spectrum.data.records import read_hub
 from spectrum.data.source import TRAIN, UNASSIGNED, Source, listed, split_of
@@ -33,6 +33,7 @@ from spectrum.files import cache_folder, read_file
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_DIMENSIONS = 4
 _MAX_BYTES = 2**32  # of a file, of its values, and of images after resizing
+_CHUNK = 1000  # images that are resized together
 _CHANNELS = ((), (1,), (3,))  # the shape of an image's pixels after height and width
 _GZIP = b"\x1f\x8b"
 _EXAMPLES = "train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz"
@@ -221,11 +222,16 @@ def _resize(pixels: Pixels, size: int | None) -> Pixels:
     images = pixels[..., None] if pixels.ndim == 3 else pixels
     if size is None or images.shape[1:3] == (size, size):
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    n, _, _, channels = images.shape
+    n, height, width, channels = images.shape
     if n * channels * size**2 > _MAX_BYTES:
         allowed = f"must be smaller: {n:,} images of this size have more than {_MAX_BYTES:,} bytes"
         raise FieldError("image_size", size, allowed)
     resized = np.empty((n, channels, size, size), np.uint8)
+    if height == width:
+        for first in range(0, n, _CHUNK):
+            chunk = slice(first, first + _CHUNK)
+            resized[chunk] = resize_squares(images[chunk], size).transpose(0, 3, 1, 2)
+        return resized
     for image, target in zip(images, resized, strict=True):
         opened = Image.fromarray(image[..., 0] if channels == 1 else image)
         target[:] = to_array(resize_and_center_crop(opened, size))

@@ -137,6 +137,32 @@ def resize_and_center_crop(image: Image.Image, size: int, share: float = 1.0) ->
     return _resize_box(image, size, box)
 
 
+def resize_squares(images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """Do what ``resize_and_center_crop`` does, with many square images in much less time.
+
+    Pillow resizes along the width, rounds, and then resizes along the height. So all images are
+    resized as one tall image, and then as one wide image.
+
+    Args:
+        images: (N, S, S, C), of 1 or 3 channels.
+        size: height and width of the results.
+
+    Returns:
+        (N, size, size, C).
+    """
+    n, side, _, channels = images.shape
+    tall = _resize_to(images.reshape(n * side, side, channels), n * side, size)
+    wide = tall.reshape(n, side, size, channels).swapaxes(0, 1).reshape(side, n * size, channels)
+    return _resize_to(wide, size, n * size).reshape(size, n, size, channels).swapaxes(0, 1)
+
+
+def _resize_to(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Resize pixels (H, W, C)."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return resized.reshape(height, width, -1)
+
+
 def random_crop_box(width: int, height: int, area: float, rng: np.random.Generator) -> Box:
     """Draw a random part of an image (Szegedy et al., arXiv:1409.4842), as torchvision does.
 

@@ -20,6 +20,7 @@ from spectrum.data.images import (
     random_crop_box,
     random_resized_crop,
     resize_and_center_crop,
+    resize_squares,
     to_array,
 )
 from tests.data.pictures import encoded, noise, resized
@@ -111,6 +112,16 @@ def test_the_centre_is_that_of_the_resized_image(height: int, width: int, share:
     x, y = width / new_width, height / new_height
     slow = resized(pixels, size, (left * x, upper * y, (left + size) * x, (upper + size) * y))
     assert np.abs(found - slow).max() <= 1.5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [7, 14, 28, 33])
+def test_square_images_are_resized_as_one_by_one(size: int, channels: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, channels), np.uint8)
+    one_by_one = [
+        to_array(resize_and_center_crop(Image.fromarray(image.squeeze()), size)) for image in images
+    ]
+    assert np.array_equal(resize_squares(images, size).transpose(0, 3, 1, 2), one_by_one)
 
 
 def test_an_image_of_the_size_stays() -> None:
