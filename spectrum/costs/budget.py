@@ -24,6 +24,7 @@ from spectrum.networks import (
     is_user_code,
     takes_argument,
 )
+from spectrum.networks.options import record_scaled
 from spectrum.segments import Segments, parse_setting
 
 TOLERANCE = 0.002  # of the miss
@@ -100,9 +101,7 @@ def match_budget(
     budget = check_int(name, given)
     count = _count_params if macs is None else _mac_counter(config, shape)
 
-    @cache
-    def cost(width: float) -> int:
-        return count(config.model_copy(update={"width": width}))
+    cost = _count_once(config, count)
 
     def refuse(width: float) -> NoReturn:
         allowed = f"must be near what a width can reach: the nearest network has {cost(width)}"
@@ -126,6 +125,29 @@ def match_budget(
     if abs(miss) > LARGEST_MISS:
         refuse(best)
     return Match(config.model_copy(update={"width": best}), miss)
+
+
+def _count_once(
+    config: NetworkConfig, count: Callable[[NetworkConfig], int]
+) -> Callable[[float], int]:
+    """A function that counts a network of any width, once for all widths that give the same."""
+    if is_user_code(config.name):
+        return cache(lambda width: count(config.model_copy(update={"width": width})))
+    counts: dict[tuple[int, ...], int] = {}
+    scaled: set[tuple[int, float]] = set()
+
+    def cost(width: float) -> int:
+        at_width = config.model_copy(update={"width": width})
+        channels = tuple(at_width.scale(*arguments) for arguments in sorted(scaled))
+        if channels not in counts:
+            with record_scaled() as found:
+                counted = count(at_width)
+            scaled.update(found)
+            channels = tuple(at_width.scale(*arguments) for arguments in sorted(scaled))
+            counts[channels] = counted
+        return counts[channels]
+
+    return cost
 
 
 def check_width_solvable(config: NetworkConfig) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
@@ -13,6 +16,22 @@ MAX_WIDTH = 1000
 Channels: TypeAlias = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 Pooling: TypeAlias = Literal["symmetric", "keras"]
 """How a pooling pads: the same on both sides, or as Keras does for ``"same"``."""
+
+_scaled: ContextVar[set[tuple[int, float]]] = ContextVar("scaled")
+
+
+@contextmanager
+def record_scaled() -> Iterator[set[tuple[int, float]]]:
+    """Collect the arguments of all calls of ``Options.scale`` in a ``with`` block.
+
+    Networks of one family that differ in their width alone have the same calls. They are the same
+    network if all calls return the same.
+    """
+    token = _scaled.set(set())
+    try:
+        yield _scaled.get()
+    finally:
+        _scaled.reset(token)
 
 
 def _parse_activation(value: Any) -> Any:
@@ -54,5 +73,7 @@ class Options(Config):
             channels: the number at width 1.
             factor: another multiplier beside the width.
         """
+        if (scaled := _scaled.get(None)) is not None:
+            scaled.add((channels, factor))
         multiples = channels * (self.width * factor) / self.channel_multiple
         return max(int(multiples + 0.5), 1) * self.channel_multiple

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from spectrum.costs import LatencyConditions
 from spectrum.data import DataConfig, Dataset, load_data
@@ -17,6 +18,8 @@ from spectrum.runs.point import Point, for_dataset, make_point
 from spectrum.runs.solve import Solved, reference_cost, solve
 from spectrum.study.grid import Combination, GridConfig
 from spectrum.training import check_recipe
+
+_Solvable: TypeAlias = tuple[NetworkConfig, tuple[int, int, int], LatencyConditions | None]
 
 
 class PointSolver:
@@ -46,7 +49,7 @@ class PointSolver:
         self.budget: float | None = config.budget
         self.latencies: LatencyCache | None = None
         self.initial_weights: dict[bool, InitialWeights] = {}
-        self._solved: dict[tuple[NetworkConfig, DataConfig, LatencyConditions | None], Solved] = {}
+        self._solved: dict[_Solvable, Solved] = {}
 
     def point(self, combination: Combination) -> Point:
         """Make the point of a combination, at the budget.
@@ -62,7 +65,7 @@ class PointSolver:
             weights = self._read_weights(self.start, network)
             network = weights.configure(network)
         match, latencies = self.config.match, self.latencies
-        key = network, data, latencies.conditions if latencies else None
+        key = network, dataset.shape, latencies.conditions if latencies else None
         if key not in self._solved:
             budget = self.config.budget if match == "latency" else self.budget
             with self._name_fields_in_errors(combination):

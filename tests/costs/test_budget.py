@@ -96,6 +96,33 @@ def test_only_the_width_changes_and_it_does_not_depend_on_the_one_given() -> Non
     assert match.config.width == float(f"{match.config.width:.4g}")
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("tiny", {"channel_multiple": 4, "hidden": (7, 30)}),
+        ("inception_v3_small", {}),
+        ("inception_v2", {}),
+        ("vgg_small", {}),
+        ("resnet50", {}),
+        ("resnext50_32x4d", {}),
+    ],
+)
+def test_widths_are_counted_as_if_each_network_were_built(name: str, fields: Any) -> None:
+    config = NetworkConfig(name=name, segments="C/8", **fields)
+
+    def count(at_width: NetworkConfig) -> int:
+        counted.append(at_width.width)
+        with torch.device("meta"):
+            return sum(p.numel() for p in build(at_width).parameters())
+
+    counted: list[float] = []
+    widths = [0.02, 0.02001, 0.1, 0.1001, 0.02]
+    cost = budgets._count_once(config, count)
+    found = [cost(width) for width in widths]
+    assert len(counted) < len(widths)
+    assert found == [count(config.model_copy(update={"width": width})) for width in widths]
+
+
 def test_both_budgets_are_refused() -> None:
     with pytest.raises(FieldError, match=r"\Aparams \(=5\) must not be given with macs \(=6\)\Z"):
         match_budget(tiny(), (3, 8, 8), params=5, macs=6)
