@@ -10,15 +10,19 @@ import io
 import logging
 import os
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from spectrum.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_PAUSE = 10.0  # seconds between two lines that say how much is done
+_T = TypeVar("_T")
 
 
 class _Stream(io.TextIOBase):
@@ -173,3 +177,31 @@ def make_console(*, stderr: bool = False) -> Console:
     if not stderr and not console.is_terminal:
         console.width = 120  # instead of the 80 that rich assumes
     return console
+
+
+def shown_progress(
+    items: Sequence[_T],
+    what: str,
+    console: Console | None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[_T]:
+    """Yield items, and show how many are done.
+
+    Args:
+        items: what is worked on, one after another.
+        what: the noun for an item and what is done to it, such as ``"points planned"``.
+        console: shows a bar if it is a terminal, else a line every ten seconds; None for nothing.
+        clock: returns the time in seconds.
+    """
+    from rich.progress import Progress
+
+    is_terminal = console is not None and console.is_terminal
+    last = clock()
+    with Progress(console=console, transient=True, disable=not is_terminal) as bar:
+        task = bar.add_task(what, total=len(items))
+        for done, item in enumerate(items, 1):
+            yield item
+            bar.advance(task)
+            if console is not None and not is_terminal and clock() - last >= _PAUSE:
+                last = clock()
+                console.print(f"{what}: {done:,} of {len(items):,}")

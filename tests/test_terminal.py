@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 from rich.table import Table
 
 from spectrum.errors import DamagedFile, FieldError, printable
-from spectrum.terminal import make_console, print_error, print_text, safe_streams
+from spectrum.terminal import make_console, print_error, print_text, safe_streams, shown_progress
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07\r\n\u202eb\x9b31m[red]c[/] :smile: \ufeff"
 
@@ -70,6 +71,17 @@ def test_a_terminal_keeps_its_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     console.print("a\x1b[2J", style="bold")
     assert console.file.getvalue().count("\x1b") == 2  # bold, and its end
     assert "\\x1b[2J" in console.file.getvalue()
+
+
+def test_progress_is_a_line_every_ten_seconds_and_a_bar_on_a_terminal() -> None:
+    times = iter([0, 4, 8, 12, 16, 30])
+    console = Console(file=io.StringIO(), width=80)
+    assert [*shown_progress("abcde", "planning", console, times.__next__)] == [*"abcde"]
+    assert console.file.getvalue().splitlines() == ["planning: 3 of 5", "planning: 5 of 5"]
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+    assert [*shown_progress("abc", "planning", terminal)] == [*"abc"]
+    assert "100%" in terminal.file.getvalue()
+    assert [*shown_progress("abc", "planning", None)] == [*"abc"]
 
 
 REPORT = "report --network=tiny --input=3x8x8 --segments=1,C"

@@ -51,7 +51,7 @@ def _run(config: StudyConfig, arguments: list[str]) -> int:
 
 
 def _print_plan(config: StudyConfig) -> int:
-    from spectrum.study.study import dry_run
+    from spectrum.study.dry_run import dry_run
 
     console = make_console()
     table, notes = dry_run(config)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+
+from rich.console import Console
 
 from spectrum.runs.config import RunConfig
 from spectrum.runs.initial_weights import InitialWeights
 from spectrum.runs.point import Point
 from spectrum.study.config import StudyConfig
 from spectrum.study.solver import PointSolver
+from spectrum.terminal import shown_progress
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,28 @@ class Plan:
         """Lists every run with its point, seed by seed, so that early results cover all points."""
         return [(p, p.run(seed)) for seed in range(self.config.seeds) for p in self.points]
 
+    def notes(self) -> list[str]:
+        """What the user should know about the points, such as layers that saturate."""
+        return list(dict.fromkeys(note for point in self.points for note in point.notes))
 
-def make_plan(config: StudyConfig, on_point: Callable[[int], None] | None = None) -> Plan:
+
+def make_plan(config: StudyConfig, console: Console | None = None) -> Plan:
     """Loads the data, solves every width and counts every cost. Nothing is trained.
 
     Latencies are measured, and kept in the store.
 
     Args:
         config: the configuration of the study.
-        on_point: called after each point, with the number of points so far.
+        console: where progress is shown: a bar on a terminal, else a line now and then. None for
+            nowhere.
 
     Raises:
         ValueError: a point can't be built, or its data can't be split.
     """
     solver = PointSolver(config, measures_latency=config.match == "latency", start=config.start)
-    points: list[Point] = []
-    for combination in config.combinations():
-        points.append(solver.point(combination))
-        if on_point:
-            on_point(len(points))
+    combinations = list(config.combinations())
+    points = [
+        solver.point(combination)
+        for combination in shown_progress(combinations, "planning", console)
+    ]
     return Plan(config, tuple(points), solver.budget, tuple(solver.initial_weights.values()))

@@ -12,12 +12,9 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from spectrum.analysis.evidence import StudyAnalysis
 from spectrum.analysis.folder import STUDY
-from spectrum.analysis.power import state_power
-from spectrum.analysis.verdicts import Criteria
 from spectrum.errors import FieldError, counted
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import execute_runs, open_engine
@@ -29,14 +26,20 @@ from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.study.comparisons import check_compared
 from spectrum.study.config import StudyConfig
-from spectrum.study.grid import GridConfig, shown_value
+from spectrum.study.grid import GridConfig
 from spectrum.study.outputs import TUNING, study_finished, write_fields, write_study
 from spectrum.study.overwrite import check_not_another
 from spectrum.study.partial import PartialResults
 from spectrum.study.plan import Plan, make_plan
-from spectrum.study.results import describe_run, make_row, varied_values
+from spectrum.study.results import describe_run
 from spectrum.study.run_events import RunEvents
-from spectrum.study.tune import RateCandidate, choose_learning_rates, edge_notes, tuning_runs
+from spectrum.study.tune import (
+    RateCandidate,
+    choose_learning_rates,
+    chosen_points,
+    edge_notes,
+    tuning_runs,
+)
 from spectrum.terminal import make_console
 from spectrum.tracking.events import OnStudyEvent, StudyEvent
 from spectrum.tracking.listeners import check_installed, open_listeners
@@ -99,8 +102,8 @@ def _run(
     folder = config.out / config.name
     for field, needed in (("out", folder), ("runs", config.runs)):
         prepare_folder(field, needed)
-    plan = _make_plan(config, console)
-    notes = _collect_notes(plan)
+    plan = make_plan(config, console)
+    notes = plan.notes()
     _print_notes(console, notes)
     write_fields(config)
     with open_tracking(config, on_event, console) as listeners:
@@ -123,7 +126,7 @@ def _execute(
         candidates = choose_learning_rates(
             plan.points, config.tune_lr, config.seeds, tuning_results
         )
-        plan = _use_chosen_rates(plan, candidates)
+        plan = replace(plan, points=chosen_points(candidates))
         of_tuning = _tuning_notes(config, candidates)
         _print_notes(console, of_tuning)
         notes += of_tuning
@@ -140,66 +143,6 @@ def _execute(
         analysis = write_study(plan, results, candidates, notes, command)
     on_event(study_finished(config))
     return analysis
-
-
-def _make_plan(config: StudyConfig, console: Console) -> Plan:
-    if not console.is_terminal:
-        return make_plan(config)
-    with console.status("solving widths and counting costs") as status:
-        return make_plan(
-            config, lambda n: status.update(f"{counted(n, 'point')} solved and counted")
-        )
-
-
-def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
-    """Plans a study without training.
-
-    Returns:
-        A table of its points with their costs and how many of their runs are done, and notes.
-    """
-    check_not_another(config, STUDY)
-    check_compared(config)
-    check_installed(config.track)
-    with open_engine(config):  # it raises a ValueError for a missing device or cluster
-        pass
-    plan = _make_plan(config, make_console(stderr=True))
-    store, notes, tuned = Store(config.runs), _collect_notes(plan), True
-    notes.append(_state_power(config, plan))
-    if config.tune_lr:
-        wanted = tuning_runs(plan.points, config.tune_lr, config.seeds)
-        found = {run.id: store.result(run.id) for _, run in wanted}
-        done = {run_id: result for run_id, result in found.items() if result is not None}
-        tuned = len(done) == len(found)
-        notes.append(
-            f"tuning of the learning rates: {len(done)} of {counted(len(found), 'run')} done"
-        )
-        if tuned:
-            plan = _use_chosen_rates(
-                plan, choose_learning_rates(plan.points, config.tune_lr, config.seeds, done)
-            )
-    columns = [c for c in varied_values(config, plan.points[0]) if tuned or c != "tuned_lr"]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (*columns, "segments"):
-        table.add_column(name, overflow="fold")
-    latency_column = [] if plan.points[0].latency is None else ["ms"]
-    for name in ("width", "params", "MACs", *latency_column, "miss", "done"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for point in plan.points:
-        runs = [point.run(seed) for seed in range(config.seeds)]
-        row = make_row(config, point, runs[0], {})
-        table.add_row(
-            *(str(row[name]) for name in columns),
-            row["segments"],
-            f"{row['width']:.4g}",
-            f"{row['params']:,}",
-            f"{row['macs']:,}",
-            *([] if point.latency is None else [f"{point.latency:.4g}"]),
-            "" if point.miss is None else f"{point.miss:+.2%}",
-            f"{sum(store.result(run.id) is not None for run in runs)} of {len(runs)}"
-            if tuned
-            else "to be tuned",
-        )
-    return table, notes
 
 
 def _print_notes(console: Console, notes: Sequence[str]) -> None:
@@ -222,27 +165,6 @@ def _tuning_notes(config: StudyConfig, candidates: Sequence[RateCandidate]) -> l
         )
     rates = len(set(config.tune_lr))
     return notes + (edge_notes(candidates, rates) if rates > 1 else [])
-
-
-def _state_power(config: StudyConfig, plan: Plan) -> str:
-    """What the planned seeds and test images can show."""
-    table, field = config.compared_axis()
-    values = len({str(shown_value(point, table, field)) for point in plan.points})
-    series = len(plan.points) // values
-    seeds = config.seeds
-    if config.sample is not None:
-        series, seeds = 1, series
-    images = min(point.test_images for point in plan.points)
-    criteria = Criteria(config.against, config.equal_within)
-    return state_power(values, series, seeds, images, criteria)
-
-
-def _use_chosen_rates(plan: Plan, candidates: Sequence[RateCandidate]) -> Plan:
-    return replace(plan, points=tuple(rate.point for rate in candidates if rate.chosen))
-
-
-def _collect_notes(plan: Plan) -> list[str]:
-    return list(dict.fromkeys(note for point in plan.points for note in point.notes))
 
 
 def prepare_folder(field: str, folder: Path) -> None:

@@ -71,6 +71,11 @@ def choose_learning_rates(
     return candidates
 
 
+def chosen_points(candidates: Sequence[RateCandidate]) -> tuple[Point, ...]:
+    """The points at the learning rates that were chosen."""
+    return tuple(rate.point for rate in candidates if rate.chosen)
+
+
 def edge_notes(candidates: Sequence[RateCandidate], rates: int) -> list[str]:
     """Notes on points whose chosen rate is the lowest or the highest of those tried.
 

@@ -20,8 +20,8 @@ from spectrum.costs import LatencyConditions
 from spectrum.machine import device_name
 from spectrum.networks import NetworkConfig
 from spectrum.runs.latency import LatencyCache, make_latency_cache
+from spectrum.study.dry_run import dry_run
 from spectrum.study.plan import Plan, make_plan
-from spectrum.study.study import dry_run
 from tests.damage import damaged
 from tests.forked import start_forked, wait_for
 from tests.timing_machine import SHAPE, SimulatedMachine

@@ -13,7 +13,8 @@ import pytest
 from spectrum import StudyConfig, compare_points, load_results, run_study
 from spectrum.analysis.folder import load_correct
 from spectrum.errors import FieldError
-from spectrum.study.study import complete_study, dry_run
+from spectrum.study.dry_run import dry_run
+from spectrum.study.study import complete_study
 from spectrum.terminal import make_console
 
 Make = Callable[..., StudyConfig]

@@ -19,10 +19,10 @@ from spectrum.analysis.folder import LOOKS, RESULTS, STUDY
 from spectrum.analysis.sentences import state_evidence
 from spectrum.analysis.verdicts import Criteria
 from spectrum.errors import DamagedFile, FieldError
+from spectrum.study.dry_run import dry_run
 from spectrum.study.outputs import _looks, write_rows
 from spectrum.study.plan import make_plan
 from spectrum.study.results import make_row
-from spectrum.study.study import dry_run
 from tests.made_up_results import make_answers, make_results, write_made_up_study
 
 __all__ = ["make_results"]

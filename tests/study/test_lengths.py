@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from spectrum import Recipe, StudyConfig, compare_points, run_study, training_gains
 from spectrum.errors import FieldError
 from spectrum.runs.store import Store
+from spectrum.study.dry_run import dry_run
 from spectrum.study.plan import make_plan
-from spectrum.study.study import dry_run
 
 BASES: dict[str, dict[str, Any]] = {
     "default": {},

@@ -14,9 +14,9 @@ from spectrum import SearchConfig, StudyConfig, run_study
 from spectrum.analysis.folder import RESULTS, STUDY
 from spectrum.errors import DamagedFile, FieldError
 from spectrum.files import write_json
+from spectrum.study.dry_run import dry_run
 from spectrum.study.overwrite import SEARCH, check_not_another
 from spectrum.study.plan import make_plan
-from spectrum.study.study import dry_run
 
 NETWORK = {"name": "tiny", "width": 0.1}
 CHANGES: dict[str, dict[str, Any]] = {

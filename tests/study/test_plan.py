@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from spectrum import StudyConfig
 from spectrum.runs.config import RunConfig
+from spectrum.study.command import read_toml
 from spectrum.study.plan import make_plan
+
+STUDIES = Path(__file__).parents[2] / "studies"
 
 
 @pytest.mark.parametrize(("name", "match"), [("pointwise_stem", "params"), ("no_stem", "macs")])
@@ -67,3 +72,11 @@ def test_the_number_of_processes_is_in_an_id_if_it_changes_the_result(
     assert [run.processes for run in together] == [1, 2]
     assert alone[0].id == together[0].id
     assert alone[1].id != together[1].id
+
+
+@pytest.mark.parametrize("name", ["default", "families", "planted_rank"])
+def test_committed_studies_get_the_widths_of_their_results(name: str) -> None:
+    config = StudyConfig(name=name, **read_toml(STUDIES / f"{name}.toml"))
+    committed = pd.read_csv(STUDIES / name / "results.csv")
+    points = make_plan(config).points
+    assert {p.network.width for p in points} == set(committed["width"])

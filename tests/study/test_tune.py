@@ -11,8 +11,8 @@ import pytest
 from spectrum import StudyConfig, run_study
 from spectrum.runs import execute as execute_module
 from spectrum.runs.store import Store
+from spectrum.study.dry_run import dry_run
 from spectrum.study.plan import Plan, make_plan
-from spectrum.study.study import dry_run
 from spectrum.study.tune import choose_learning_rates, edge_notes, tuning_runs
 
 # With so large a decay the last of the rates diverges.
