@@ -13,7 +13,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from spectrum.errors import printable
@@ -177,6 +178,16 @@ def make_console(*, stderr: bool = False) -> Console:
     if not stderr and not console.is_terminal:
         console.width = 120  # instead of the 80 that rich assumes
     return console
+
+
+def can_animate(console: Console) -> bool:
+    """Whether a console can show a bar that moves: a terminal, or a notebook with ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+
+
+def show_status(console: Console, text: str) -> AbstractContextManager[object]:
+    """Show on a terminal, for a ``with`` block, what is done."""
+    return console.status(text) if console.is_terminal else nullcontext()
 
 
 def shown_progress(

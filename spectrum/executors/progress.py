@@ -1,4 +1,4 @@
-"""The display of progress while runs are executed: bars on a terminal, plain lines elsewhere.
+"""The display of progress while runs are executed: bars if they can move, else plain lines.
 
 Both say how many epochs are trained, and when all runs will be done.
 """
@@ -25,6 +25,7 @@ from rich.progress import (
 from spectrum.analysis.measure import infer_measure_from_names
 from spectrum.executors.time_left import EpochClock, describe_time_left
 from spectrum.runs.events import RunEvent
+from spectrum.terminal import can_animate
 
 _PAUSE = 30.0  # seconds between two lines that say how far the runs are
 
@@ -74,7 +75,7 @@ class ProgressDisplay:
             TimeElapsedColumn(),
             console=console,
             expand=True,
-            disable=not console.is_terminal,
+            disable=not can_animate(console),
         )
         self.overall = self.progress.add_task(what, total=total, completed=done, value="")
         self.bars: dict[str, TaskID] = {}
@@ -112,10 +113,12 @@ class ProgressDisplay:
         if event.run_id in self.bars:
             self.progress.remove_task(self.bars.pop(event.run_id))
         self.progress.update(self.overall, completed=self.finished)
+        if self.finished == self.total:
+            self.progress.refresh()  # a notebook isn't drawn again when the display ends
         result = event.values
         if result["status"] != "done":
             self.note(f"{name}: {result['status']}: {result['error']}")
-        elif not self.console.is_terminal:
+        elif self.progress.disable:
             measure = infer_measure_from_names(result)
             column = measure.test_column
             if self.split == "validation":
@@ -137,7 +140,7 @@ class ProgressDisplay:
         of_epochs = f"{trained:,} of {trained + epochs_left:,} epochs"
         text = f"{of_epochs}, {describe_time_left(seconds, self._now())}"
         self.progress.update(self.overall, value=text)
-        if not self.console.is_terminal and self._clock() - self._last_line >= _PAUSE:
+        if self.progress.disable and self._clock() - self._last_line >= _PAUSE:
             self._last_line = self._clock()
             self.note(f"{self.finished:,} of {self.total:,} {self._what} done, {text}")
 

@@ -37,7 +37,7 @@ from spectrum.search.table import load_trials, make_rows
 from spectrum.study.outputs import study_finished
 from spectrum.study.overwrite import SEARCH, check_not_another
 from spectrum.study.study import Interrupted, open_tracking, prepare_folder
-from spectrum.terminal import make_console
+from spectrum.terminal import make_console, show_status
 from spectrum.tracking.listeners import check_installed
 
 
@@ -113,7 +113,7 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
             first_seed = first_new_seed(stored, config.trial_seeds)
             checked = check_finalists(finalists, candidates, engine, console, first_seed, on_event)
             sentences = [checked.verdict, state_selection(trials, finalists, config)]
-            with console.status("drawing the figures and the page"):
+            with show_status(console, "drawing the figures and the page"):
                 write_search(candidates.space, study, trials, checked, sentences, command)
             on_event(study_finished(config))
     return SearchResult(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -51,7 +52,16 @@ FIGURE = "accuracy_vs_segments.png"
 PAGE = "report.html"
 TUNING = "tuning.csv"
 _FILES = (PLANNED, STUDY, LOOKS, RESULTS, CURVES, CORRECT, AVERAGE_PRECISION, TUNING)
+_LOCK = ".lock"
 _RELOAD = 30  # seconds after which the page of a study that runs is loaded again
+
+
+def lock_folder(folder: Path) -> FileLock:
+    """The lock under which the files of a study that has results are written.
+
+    Processes that run the same study at the same time share its runs, and each writes its folder.
+    """
+    return FileLock(folder / _LOCK)
 
 
 def write_fields(config: StudyConfig) -> None:
@@ -253,7 +263,8 @@ def _draw(
     if missing.names:
         now = datetime.now()
         sentences = [
-            f"This study is running: {missing.done} are done, as of {now:%Y-%m-%d %H:%M:%S}.",
+            f"As of {now:%Y-%m-%d %H:%M:%S}, {missing.done} are done. If that is long ago, the "
+            "study has stopped, and the same command continues it.",
             *sentences,
         ]
         runs = f"{runs}, {missing.done} so far"

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from spectrum.analysis.folder import STUDY, load_results
 from spectrum.analysis.planned import MissingRuns
-from spectrum.study.outputs import write_page, write_tables
+from spectrum.study.outputs import lock_folder, write_page, write_tables
 from spectrum.study.overwrite import check_not_another
 from spectrum.study.plan import Plan
 from spectrum.study.tune import RateCandidate
@@ -128,7 +128,8 @@ class PartialResults:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", MissingRuns)
-                pace.do(work)
+                with lock_folder(self._folder):
+                    pace.do(work)
         except Exception as error:  # training goes on, whatever is wrong with what it has so far
             failure = next(iter(str(error).splitlines()), type(error).__name__)
             if failure not in self._failures:

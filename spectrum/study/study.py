@@ -27,7 +27,13 @@ from spectrum.runs.store import Store
 from spectrum.study.comparisons import check_compared
 from spectrum.study.config import StudyConfig
 from spectrum.study.grid import GridConfig
-from spectrum.study.outputs import TUNING, study_finished, write_fields, write_study
+from spectrum.study.outputs import (
+    TUNING,
+    lock_folder,
+    study_finished,
+    write_fields,
+    write_study,
+)
 from spectrum.study.overwrite import check_not_another
 from spectrum.study.partial import PartialResults
 from spectrum.study.plan import Plan, make_plan
@@ -40,13 +46,17 @@ from spectrum.study.tune import (
     edge_notes,
     tuning_runs,
 )
-from spectrum.terminal import make_console
+from spectrum.terminal import make_console, show_status
 from spectrum.tracking.events import OnStudyEvent, StudyEvent
 from spectrum.tracking.listeners import check_installed, open_listeners
 
 
 class Interrupted(KeyboardInterrupt):
     """A study or search was interrupted. The message says how much is done."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows."""
+        return [f"{self}; make the same call again to continue"]
 
 
 def run_study(
@@ -86,8 +96,13 @@ def complete_study(
 ) -> StudyAnalysis:
     """Does what ``run_study`` does, and returns all that the study's files say."""
     check_installed(config.track)
-    with open_engine(config) as engine:
-        return _run(config, engine, console, command, on_event)
+    try:
+        with open_engine(config) as engine:
+            return _run(config, engine, console, command, on_event)
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted, what is done is kept") from None
 
 
 def _run(
@@ -122,6 +137,11 @@ def _execute(
     candidates: list[RateCandidate] = []
     if config.tune_lr:
         runs = tuning_runs(plan.points, config.tune_lr, config.seeds)
+        console.print(
+            f"tuning learning rates first, by {counted(len(runs), 'run')}; the results of the "
+            "study, and its page, come after",
+            soft_wrap=True,
+        )
         tuning_results = execute_all(config, runs, engine, console, plan.initial_weights, on_event)
         candidates = choose_learning_rates(
             plan.points, config.tune_lr, config.seeds, tuning_results
@@ -138,8 +158,9 @@ def _execute(
 
     runs = plan.runs()
     results = execute_all(config, runs, engine, console, plan.initial_weights, report)
-    check_not_another(config, STUDY)  # another may have been done meanwhile
-    with console.status("drawing the figures and the page"):
+    drawing = show_status(console, "drawing the figures and the page")
+    with lock_folder(config.out / config.name), drawing:
+        check_not_another(config, STUDY)  # another may have been done meanwhile
         analysis = write_study(plan, results, candidates, notes, command)
     on_event(study_finished(config))
     return analysis
@@ -242,6 +263,6 @@ def execute_all(
             execute_runs(runs, store, engine, report)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"interrupted, {len(results)} of {counted(len(found), 'run')} done"
+                f"interrupted, {len(results)} of {counted(len(found), 'run')} done and kept"
             ) from None
     return results

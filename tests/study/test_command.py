@@ -232,7 +232,7 @@ def test_a_stopped_command_keeps_checkpoints_and_leaves_no_worker(
     if sent == signal.SIGINT:
         assert process.exitcode == 130
         assert (tmp_path / "said").read_text().splitlines()[-1] == (
-            "interrupted, 0 of 2 runs done; run the same command to continue"
+            "interrupted, 0 of 2 runs done and kept; run the same command to continue"
         )
     wait_for(lambda: not any(map(is_worker, workers)))
     assert "Traceback" not in (tmp_path / "said").read_text()
