@@ -52,7 +52,6 @@ FIGURE = "accuracy_vs_segments.png"
 PAGE = "report.html"
 TUNING = "tuning.csv"
 _FILES = (PLANNED, STUDY, LOOKS, RESULTS, CURVES, CORRECT, AVERAGE_PRECISION, TUNING)
-_LOCK = ".lock"
 _RELOAD = 30  # seconds after which the page of a study that runs is loaded again
 
 
@@ -61,7 +60,7 @@ def lock_folder(folder: Path) -> FileLock:
 
     Processes that run the same study at the same time share its runs, and each writes its folder.
     """
-    return FileLock(folder / _LOCK)
+    return FileLock(folder.with_name(f".{folder.name}.lock"))  # beside the folder, not in it
 
 
 def write_fields(config: StudyConfig) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 import spectrum.study.outputs
 import spectrum.study.partial
+import spectrum.study.study
 from spectrum import (
     StudyConfig,
     compare_pairs,
@@ -35,10 +37,10 @@ from spectrum.executors.engines import execute_runs
 from spectrum.executors.local import LocalEngine
 from spectrum.runs.events import RunEvent
 from spectrum.runs.store import Store
-from spectrum.study.outputs import write_study, write_tables
+from spectrum.study.outputs import lock_folder, write_study, write_tables
 from spectrum.study.partial import Pace, PartialResults
 from spectrum.study.plan import Plan, make_plan
-from tests.forked import start_forked
+from tests.forked import start_forked, wait_for
 from tests.held import Hold, hold_training
 from tests.small_studies import FIELDS, TIMES
 
@@ -281,3 +283,41 @@ def test_writing_takes_a_share_of_the_time_at_most() -> None:
     while not quick.is_due():
         time += 1
     assert time - start == 10
+
+
+def write_alone(meeting: Path) -> None:
+    """Lets this process write only once another one wants to, and fails if both do so at once."""
+    spectrum.study.partial._SHORTEST = 0
+    spectrum.study.partial._TABLES = 1e9
+    lock, write, inside = lock_folder, write_tables, meeting / "inside"
+
+    def lock_wanted(folder: Path) -> FileLock:
+        (meeting / f"wanted-{os.getpid()}").touch()
+        return lock(folder)
+
+    def write_where_alone(*arguments: Any) -> None:
+        wait_for(lambda: len([*meeting.glob("wanted-*")]) == 2)
+        inside.mkdir()
+        write(*arguments)
+        inside.rmdir()
+
+    for module in (spectrum.study.partial, spectrum.study.study):
+        module.lock_folder = lock_wanted  # type: ignore[attr-defined]
+    for module in (spectrum.study.partial, spectrum.study.outputs):
+        module.write_tables = write_where_alone
+
+
+def test_two_processes_share_a_study_and_write_its_folder_one_at_a_time(
+    small_toml: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "meeting").mkdir()
+    before = partial(write_alone, tmp_path / "meeting")
+    logs = [tmp_path / "first", tmp_path / "second"]
+    processes = [start_forked("spectrum.study", log, small_toml, before=before) for log in logs]
+    for process, log in zip(processes, logs, strict=True):
+        process.join(300)
+        assert process.exitcode == 0, log.read_text()
+        assert "can't be written" not in log.read_text()
+    folder = tmp_path / "out" / "tested"
+    assert load_results(folder)["status"].tolist() == ["done", "done"]
+    assert RESULTS in check_sums(folder)
