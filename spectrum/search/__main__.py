@@ -10,7 +10,7 @@ import typer
 from spectrum.errors import counted
 from spectrum.search.config import SearchConfig
 from spectrum.study.command import make_grid_app, run_grid_app
-from spectrum.terminal import make_console, print_error
+from spectrum.terminal import make_console, print_error, show_status
 
 _SUMMARY = """Search where on the dial each part of a network is best, and check the winner.
 
@@ -64,7 +64,8 @@ def _run(config: SearchConfig, arguments: list[str]) -> int:
 
 
 def _print_plan(config: SearchConfig) -> int:
-    from spectrum.search.search import dry_run
+    with show_status(make_console(stderr=True), "loading torch"):
+        from spectrum.search.search import dry_run
 
     console = make_console()
     table, notes = dry_run(config)

@@ -10,7 +10,7 @@ import typer
 from spectrum.errors import counted
 from spectrum.study.command import make_grid_app, run_grid_app
 from spectrum.study.config import StudyConfig
-from spectrum.terminal import make_console, print_error
+from spectrum.terminal import make_console, print_error, show_status
 
 _SUMMARY = """Train a network at several points of the dial and compare their accuracy.
 
@@ -20,10 +20,11 @@ tables [network], [data] and [recipe].
 
 
 def _run(config: StudyConfig, arguments: list[str]) -> int:
-    from spectrum.analysis.folder import RESULTS
-    from spectrum.report import render_summary
-    from spectrum.study.outputs import FIGURE, PAGE
-    from spectrum.study.study import Interrupted, complete_study
+    with show_status(make_console(stderr=True), "loading torch"):
+        from spectrum.analysis.folder import RESULTS
+        from spectrum.report import render_summary
+        from spectrum.study.outputs import FIGURE, PAGE
+        from spectrum.study.study import Interrupted, complete_study
 
     command = shlex.join(["python", "-m", "spectrum.study", *arguments])
     try:
@@ -51,7 +52,8 @@ def _run(config: StudyConfig, arguments: list[str]) -> int:
 
 
 def _print_plan(config: StudyConfig) -> int:
-    from spectrum.study.dry_run import dry_run
+    with show_status(make_console(stderr=True), "loading torch"):
+        from spectrum.study.dry_run import dry_run
 
     console = make_console()
     table, notes = dry_run(config)
