@@ -20,7 +20,8 @@ Rows: TypeAlias = Callable[..., pd.DataFrame]
 Answers: TypeAlias = dict[str, NDArray[Any]]
 
 
-def _results(accuracies: Mapping[str, Sequence[float]], **fields: Any) -> pd.DataFrame:
+def results_of(accuracies: Mapping[str, Sequence[float]], **fields: Any) -> pd.DataFrame:
+    """One row per run."""
     rows = [
         {
             "run_id": f"{fields}{point}{seed}",
@@ -89,7 +90,7 @@ def _evidence(differences: Mapping[str, float], **fields: Any) -> pd.DataFrame:
 @pytest.fixture
 def make_results() -> Rows:
     """Makes one row per run from each point's accuracies by seed (NaN: failed) and other fields."""
-    return _results
+    return results_of
 
 
 @pytest.fixture

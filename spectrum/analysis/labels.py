@@ -51,6 +51,21 @@ def wrap_setting(segments: str) -> str:
     return "\n".join(parts)
 
 
+def schedule_parts(segments: str) -> list[tuple[str, str]]:
+    """The flow or layer and the segments of each part of a schedule; none for other settings.
+
+    Layers are named by their numbers, and sizes of segments by how many there are.
+    """
+    parts = printable(segments).split("+")
+    if len(parts) == 1 and "=" not in segments:
+        return []
+    named = [part.rpartition("=") for part in parts]
+    return [
+        (name or str(i), f"{setting.count(':') + 1} sizes" if ":" in setting else setting)
+        for i, (name, _, setting) in enumerate(named, start=1)
+    ]
+
+
 def shorten_setting(segments: str) -> str:
     """A setting of the dial on one line, shortened where it has many parts."""
     has_many = segments.count("+") > 3

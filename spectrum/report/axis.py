@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from spectrum.analysis.labels import wrap_setting
+from spectrum.analysis.labels import schedule_parts, wrap_setting
 from spectrum.errors import FieldError
 
 # The sections of the axis, from left to right: whole counts, settings relative to C, and settings
@@ -26,6 +26,9 @@ _FONT = 9.0  # size of the labels, in points
 _CHARACTER = 0.64 / 72  # width of a character in inches, per point of the font size
 _GAP = 0.8  # characters between two labels on one line
 _NOTES = "notes"  # the id of the names of the rows of notes
+LINE_HEIGHT = 10.3
+"""The height of a line of these labels, in points."""
+_MOST_NAMES = 4  # parts of a schedule that are named beside its strip
 _MAX_LINES = 2  # a row of notes that needs more lines is left out
 
 
@@ -132,7 +135,8 @@ def draw_segment_axis(
 ) -> None:
     """Turns the x axis into the dial: ticks with settings, breaks, and rows of notes below.
 
-    Labels that would touch stand on different lines. A row of notes that would need more than two
+    Labels that would touch stand on different lines. A schedule has no label: ``draw_strips`` draws
+    it in the room that is left below its tick. A row of notes that would need more than two
     lines for that is left out. On axes that show the dial already there are no notes, because they
     would be of one drawing alone.
 
@@ -155,7 +159,10 @@ def draw_segment_axis(
     x = list(positions.values())
     span = x[-1] - x[0] + 2 * _MARGIN
     character = span / (ax.bbox.width / root_figure(ax).dpi) * _FONT * _CHARACTER
-    header, labels = _lay_out_row("", [wrap_setting(point) for point in positions], x, character)
+    names = strip_names(points)
+    shown_texts = ["\n" * len(names) if schedule_parts(p) else wrap_setting(p) for p in positions]
+    header, labels = _lay_out_row("", shown_texts, x, character)
+    header[: len(names)] = names
     for name, texts in (notes or {}).items():
         cells = [texts.get(point, "") for point in positions]
         name_lines, cell_lines = _lay_out_row(name, cells, x, character)
@@ -168,7 +175,7 @@ def draw_segment_axis(
     ax.xaxis.set_major_formatter(_DialFormatter(list(positions), ticks))
     ax.tick_params(axis="x", labelsize=_FONT)
     ax.set_xlabel("segments of the spatial convolution")
-    if notes:
+    if any(header):
         below = rcParams["xtick.major.size"] + rcParams["xtick.major.pad"]
         ax.annotate(
             "\n".join(header),
@@ -185,6 +192,20 @@ def draw_segment_axis(
     for left, right in pairwise(positions):
         if _section(left) != _section(right):
             _draw_break(ax, (positions[left] + positions[right]) / 2)
+
+
+def strip_names(points: Sequence[str]) -> list[str]:
+    """The text beside each line of the strips that stand for schedules below the axis.
+
+    Args:
+        points: the settings along the axis. Without a schedule among them there is no line.
+    """
+    schedules = [[name for name, _ in parts] for parts in map(schedule_parts, points) if parts]
+    if not schedules:
+        return []
+    first, *others = schedules
+    is_named = not first[0].isdigit() and len(first) <= _MOST_NAMES
+    return first if is_named and all(other == first for other in others) else ["layers", "", "", ""]
 
 
 def draw_connecting_lines(

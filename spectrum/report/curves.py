@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -104,20 +105,24 @@ def plot_learning_curves(
     return ax
 
 
-def learning_curve_figure(curves: pd.DataFrame) -> Figure:
+def learning_curve_figure(
+    curves: pd.DataFrame, names: Mapping[str, str], *, for_page: bool = False
+) -> Figure:
     """Draws learning curves in a new figure, with one panel per combination of the other fields.
 
     Args:
         curves: one row per point and epoch, as ``learning_curves`` returns it.
+        names: the names of settings that don't name themselves.
+        for_page: whether the figure is as narrow as those of a page.
     """
     styles, measure = segment_styles(list(curves["segments"])), infer_measure(curves)
 
     def draw(ax: Axes, rows: pd.DataFrame) -> None:
-        _draw_curves(ax, rows, styles, measure)
+        _draw_curves(ax, rows, styles, measure, names=names)
         _set_up_axes(ax, curves, measure)
         style_axes(ax, "segments")
 
-    return draw_panels(_split_by_other_fields(curves), draw)
+    return draw_panels(_split_by_other_fields(curves), draw, for_page=for_page)
 
 
 def _curves_of_folder(folder: Path | str) -> pd.DataFrame:
@@ -137,12 +142,13 @@ def _draw_curves(
     measure: Measure,
     name: str = "",
     label: str | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Draws the curves of all points that share the other fields; ``name`` says which those are."""
     for point in segment_positions(list(rows["segments"])):
         curve = rows[rows["segments"] == point].sort_values("epoch")
         color, dashes = styles[point]
-        setting = wrap_setting(point).replace("\n", " ")
+        setting = names.get(point) or wrap_setting(point).replace("\n", " ")
         ax.fill_between(
             curve["epoch"],
             curve["val_low"],

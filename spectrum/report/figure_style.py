@@ -12,6 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from spectrum.analysis.labels import format_count
@@ -19,6 +20,7 @@ from spectrum.analysis.statistics import Curve
 from spectrum.errors import FieldError
 from spectrum.report.axis import draw_connecting_lines, draw_segment_axis, segment_positions
 from spectrum.report.figure_text import show_text_as_it_is, wrap_text
+from spectrum.report.schedules import draw_strips
 
 # Okabe and Ito's colours, which colour-blind readers tell apart. The markers differ in grey too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -32,6 +34,10 @@ COST_LABELS = {
     "latency": "latency of a batch of 32 images in inference, ms",
 }
 _LOG_SPAN = 4.0  # costs whose largest is more than this many times the smallest have a log axis
+PAGE_WIDTH = 3.35
+"""The width in inches of a figure on a page. A phone shows it in its own size, so that its text of
+9 points has 12 pixels."""
+_PAGE_FONT = 9.0  # the size of all text in such a figure, in points
 _LEGEND_WIDTH = 26  # characters per line of a legend beside the axes
 _CHARACTER = 0.075  # width of a character in a legend, in inches
 _LINE = 0.18  # height of a line of text in a legend or below a tick, in inches
@@ -100,6 +106,7 @@ def draw_curves_along_dial(
     """
     check_single_curve(len(curves), color, label)
     draw_segment_axis(ax, points, notes)
+    draw_strips(ax, points)
     positions = segment_positions(points)
     for offset, curve in zip(curve_offsets(points, len(curves)), curves, strict=True):
         settings = list(curve.rows["segments"])
@@ -123,6 +130,7 @@ def draw_intervals(
     index: int,
     color: str | None = None,
     dashes: Dashes = "",
+    is_faint: bool = False,
 ) -> None:
     """Draws the marks of a curve with their intervals; a missing bound draws no interval.
 
@@ -136,6 +144,7 @@ def draw_intervals(
         index: the number of the curve, which selects its colour and marker.
         color: the colour instead.
         dashes: the style of the lines between the marks; without any there are none.
+        is_faint: whether the intervals are thin, because many stand close to each other.
     """
     ax.errorbar(
         x,
@@ -146,9 +155,9 @@ def draw_intervals(
         marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
         linestyle=dashes,
         linewidth=1.6,
-        elinewidth=1.4,
-        capsize=4,
-        markersize=6,
+        elinewidth=0.5 if is_faint else 1.4,
+        capsize=0 if is_faint else 4,
+        markersize=4 if is_faint else 6,
     )
 
 
@@ -227,16 +236,25 @@ def make_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
-def draw_panels(groups: Sequence[Curve], draw: Callable[[Axes, pd.DataFrame], None]) -> Figure:
+def draw_panels(
+    groups: Sequence[Curve],
+    draw: Callable[[Axes, pd.DataFrame], None],
+    *,
+    for_page: bool = False,
+) -> Figure:
     """Draws a new figure with one panel per group, whose axes have the same limits.
 
     Args:
         groups: the rows of each panel, with its title.
         draw: draws rows into axes, and their labels.
+        for_page: whether the figure is as narrow as those of a page.
     """
-    across = min(len(groups), 2)
+    across = 1 if for_page else min(len(groups), 2)
     down = -(-len(groups) // across)
-    figure = make_figure(6.4 if across == 1 else 7.4, 3.6 if down == 1 else 2.9 * down)
+    if for_page:
+        figure = make_figure(PAGE_WIDTH, 3.0 if down == 1 else 0.5 + 1.7 * down)
+    else:
+        figure = make_figure(6.4 if across == 1 else 7.4, 3.6 if down == 1 else 2.9 * down)
     panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
     for (i, name, rows), ax in zip(groups, panels, strict=False):
         draw(ax, rows)
@@ -257,6 +275,15 @@ def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
     return make_figure(width, height).subplots() if ax is None else ax
 
 
+def lay_out_for_page(figure: Figure) -> None:
+    """Lays out a figure of ``PAGE_WIDTH`` without a title, all its text in the one size."""
+    lay_out_figure(figure, "")
+    for ax in figure.axes:
+        ax.tick_params(labelsize=_PAGE_FONT)
+    for text in figure.findobj(Text):
+        text.set_fontsize(_PAGE_FONT)
+
+
 def lay_out_figure(figure: Figure, title: str) -> None:
     """Writes a title above a figure, and replaces the legends of all axes by one below them.
 
@@ -265,7 +292,7 @@ def lay_out_figure(figure: Figure, title: str) -> None:
 
     Args:
         figure: the figure, whose axes are drawn already.
-        title: the title.
+        title: the title; empty for none.
     """
     found: dict[str, Artist] = {}
     legend_title = ""
@@ -280,9 +307,10 @@ def lay_out_figure(figure: Figure, title: str) -> None:
         tick_labels = (tick.get_text() for tick in ax.get_xticklabels())
         lines_below += max((text.count("\n") for text in tick_labels), default=0)
     width, height = figure.get_size_inches()
-    title = wrap_text(title, int(13 * width))
-    figure.suptitle(title, fontsize="medium")
-    lines_below += title.count("\n")
+    if title:
+        title = wrap_text(title, int(13 * width))
+        figure.suptitle(title, fontsize="medium")
+        lines_below += title.count("\n")
     if found:
         columns = int(width / (0.6 + _CHARACTER * max(map(len, found))))
         rows = -(-len(found) // max(columns, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectrum.analysis.front import Cost
@@ -16,14 +17,21 @@ from spectrum.errors import FieldError
 from spectrum.report.axis import root_figure
 from spectrum.report.curves import learning_curve_figure, learning_curves
 from spectrum.report.differences import difference_curves, plot_differences
-from spectrum.report.figure_style import lay_out_figure, make_figure
+from spectrum.report.figure_style import (
+    PAGE_WIDTH,
+    lay_out_figure,
+    lay_out_for_page,
+    make_figure,
+)
 from spectrum.report.heat_maps import plot_heat_map
 from spectrum.report.lengths import accuracy_by_length, length_figure
 from spectrum.report.plots import plot_accuracy, plot_accuracy_vs_segments
 from spectrum.report.populations import plot_error_distribution
+from spectrum.report.schedules import number_settings
 from spectrum.report.search.plots import front_costs, plot_search_front, plot_search_progress
 from spectrum.report.search.settings import plot_importance, plot_schedules
 
+_PAGE_HEIGHT = 3.0  # of a figure on a page, in inches
 _MIN_POPULATION = 20  # runs from which their distribution is worth a figure
 CAPTIONS = {
     "accuracy_vs_segments": "Mean test {measure} of every point on the dial, with 95% intervals.",
@@ -61,6 +69,7 @@ def study_figures(
     *,
     title: str,
     over: str = "segments",
+    for_page: bool = False,
 ) -> dict[str, Figure]:
     """Draws the figures of a study that have something to show.
 
@@ -72,6 +81,8 @@ def study_figures(
         curves: one row per evaluation of a run, as ``load_curves`` returns it.
         title: the title above every figure.
         over: the field whose values are compared in ``evidence``.
+        for_page: whether to draw them as narrow as a phone, with text of one size and without the
+            title, for a page that shows them two abreast where it has room.
 
     Returns:
         New figures in reading order, by their file names without suffix:
@@ -86,24 +97,28 @@ def study_figures(
         - ``learning_curves``.
     """
     require_columns("results", results, ["run_id", "status", over], "load_results")
-    drawn = {"accuracy_vs_segments": root_figure(plot_accuracy_vs_segments(summary))}
+    names = number_settings(summary)
+
+    def axes(height: float = _PAGE_HEIGHT) -> Axes | None:
+        return make_figure(PAGE_WIDTH, height).subplots() if for_page else None
+
+    drawn = {"accuracy_vs_segments": root_figure(plot_accuracy_vs_segments(summary, axes()))}
     finished = summary[infer_measure(summary).test_column].notna().any()
     if evidence is not None and difference_curves(evidence, over):
-        drawn["differences"] = root_figure(plot_differences(evidence, over=over))
+        drawn["differences"] = root_figure(plot_differences(evidence, axes(), over=over))
     if finished and len(varied_columns(summary)) == 1 and summary["segments"].nunique() > 1:
-        drawn["heat_map"] = root_figure(plot_heat_map(summary))
+        drawn["heat_map"] = root_figure(plot_heat_map(summary, axes()))
     lengths = accuracy_by_length(summary)
     if len(lengths):
-        drawn["accuracy_vs_length"] = length_figure(lengths)
+        drawn["accuracy_vs_length"] = length_figure(lengths, names, for_page=for_page)
     if finished:
-        drawn["accuracy_vs_costs"] = _cost_figure(summary)
+        drawn["accuracy_vs_costs"] = _cost_figure(summary, for_page)
     if results.groupby(over, dropna=False).size().min() >= _MIN_POPULATION:
-        drawn["error_distribution"] = root_figure(plot_error_distribution(results, by=over))
+        drawn["error_distribution"] = root_figure(plot_error_distribution(results, axes(), over))
     mean_curves = learning_curves(results, curves)
     if len(mean_curves):
-        drawn["learning_curves"] = learning_curve_figure(mean_curves)
-    for figure in drawn.values():
-        lay_out_figure(figure, title)
+        drawn["learning_curves"] = learning_curve_figure(mean_curves, names, for_page=for_page)
+    _lay_out(drawn, title, for_page)
     return drawn
 
 
@@ -114,6 +129,7 @@ def search_figures(
     schedules: Mapping[str, pd.DataFrame],
     *,
     title: str,
+    for_page: bool = False,
 ) -> dict[str, Figure]:
     """Draws the figures of a search that have something to show.
 
@@ -123,6 +139,7 @@ def search_figures(
         importances: the importance of each setting, as ``plot_importance`` takes it.
         schedules: the schedules by name, as ``plot_schedules`` takes them.
         title: the title above every figure.
+        for_page: as in ``study_figures``.
 
     Returns:
         New figures in reading order, by their file names without suffix: ``front``, with one panel
@@ -132,16 +149,21 @@ def search_figures(
         ValueError: If no trial has finished, or a goal is missing, unknown or given twice.
     """
     costs = front_costs(trials, goals)
-    front = make_figure(6.4, 0.4 + 3.1 * len(costs))
+    width = PAGE_WIDTH if for_page else 6.4
+    front = make_figure(width, 0.4 + 3.1 * len(costs))
     for cost, ax in zip(costs, front.subplots(len(costs), squeeze=False).flat, strict=True):
         plot_search_front(trials, goals, cost, ax)
-    drawn = {"front": front, "progress": root_figure(plot_search_progress(trials, goals))}
+
+    def axes(height: float = _PAGE_HEIGHT) -> Axes | None:
+        return make_figure(width, height).subplots() if for_page else None
+
+    drawn = {"front": front, "progress": root_figure(plot_search_progress(trials, goals, axes()))}
     if importances:
-        drawn["importance"] = root_figure(plot_importance(importances))
+        height = 1.1 + 0.24 * len(importances)
+        drawn["importance"] = root_figure(plot_importance(importances, axes(height)))
     if schedules:
-        drawn["schedule"] = root_figure(plot_schedules(schedules))
-    for figure in drawn.values():
-        lay_out_figure(figure, title)
+        drawn["schedule"] = root_figure(plot_schedules(schedules, axes()))
+    _lay_out(drawn, title, for_page)
     return drawn
 
 
@@ -162,11 +184,19 @@ def figure_caption(stem: str, measure: Measure = ACCURACY) -> str:
     )
 
 
-def _cost_figure(summary: pd.DataFrame) -> Figure:
+def _lay_out(figures: Mapping[str, Figure], title: str, for_page: bool) -> None:
+    for figure in figures.values():
+        if for_page:
+            lay_out_for_page(figure)
+        else:
+            lay_out_figure(figure, title)
+
+
+def _cost_figure(summary: pd.DataFrame, for_page: bool) -> Figure:
     costs: list[Cost] = [cost for cost in ("params", "macs") if not nearly_equal(summary[cost])]
     panels = [*costs, "train_seconds"]
     # The panels are stacked, so that they stay legible on a narrow screen.
-    figure = make_figure(6.4, 0.4 + 2.9 * len(panels))
+    figure = make_figure(PAGE_WIDTH if for_page else 6.4, 0.4 + 2.9 * len(panels))
     for cost, ax in zip(panels, figure.subplots(len(panels), squeeze=False).flat, strict=True):
         plot_accuracy(summary, cost, ax)
     return figure

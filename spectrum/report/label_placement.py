@@ -8,16 +8,16 @@ from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
 from spectrum.report.axis import root_figure
 
 Floats: TypeAlias = NDArray[np.float64]
 
-_FONT = 8.5  # size of the labels, in points
+_FONT = 9.0  # size of the labels, in points
 _LABEL_OVERLAP = 20.0  # how much worse it is to cover a label than to cover a point
-_DISTANCES = (5, 14, 26)  # of a label from its point, in points
+_DISTANCES = (5, 14, 26, 40, 56)  # of a label from its point, in points
+_LINKED = 10.0  # a label further away than this has a line to its point
 # Where a label may be: right (1), left (-1) or in the middle, and above, below or in the middle.
 _SIDES = [np.array(side) for side in product((1, -1, 0), (1, -1, 0)) if side != (0, 0)]
 _RANK_COST = 1.0  # square points of overlap that the next candidate has to save
@@ -85,6 +85,8 @@ def label_points(
     frame = np.array(ax.bbox.extents) * to_points
     boxes = place_labels(anchors, np.reshape(sizes, (-1, 2)), obstacles, frame)
     for text, anchor, point, box in zip(texts, anchors, points, boxes, strict=True):
+        nearest = np.clip(anchor, box[:2], box[2:])
+        is_far = np.abs(nearest - anchor).max() > _LINKED
         ax.annotate(
             text,
             point,
@@ -92,7 +94,8 @@ def label_points(
             textcoords="offset points",
             fontsize=_FONT,
             zorder=5,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
+            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "0.5"} if is_far else None,
         )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -87,18 +90,22 @@ def plot_accuracy_vs_length(
     return ax
 
 
-def length_figure(rows: pd.DataFrame) -> Figure:
+def length_figure(
+    rows: pd.DataFrame, names: Mapping[str, str], *, for_page: bool = False
+) -> Figure:
     """Draws lengths of training in a new figure, with one panel per combination of other fields.
 
     Args:
         rows: one row per point, as ``accuracy_by_length`` returns it.
+        names: the names of settings that don't name themselves.
+        for_page: whether the figure is as narrow as those of a page.
     """
 
     def draw(ax: Axes, of_panel: pd.DataFrame) -> None:
-        _draw_lines(ax, Curve(0, "", of_panel), rows)
+        _draw_lines(ax, Curve(0, "", of_panel), rows, names=names)
         _set_up_axes(ax, rows, "segments")
 
-    return draw_panels(split_into_curves(rows, _other_fields(rows)), draw)
+    return draw_panels(split_into_curves(rows, _other_fields(rows)), draw, for_page=for_page)
 
 
 def _other_fields(rows: pd.DataFrame) -> list[str]:
@@ -112,6 +119,7 @@ def _draw_lines(
     rows: pd.DataFrame,
     color: str | None = None,
     label: str | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Draws the lines of the points that share the other fields, in the style that all rows set."""
     test, styles = infer_measure(rows).test_column, segment_styles(list(rows["segments"]))
@@ -122,7 +130,7 @@ def _draw_lines(
         mark = i
         if group.name:  # the colour then shows the point, and line and mark the other fields
             mark, dashes = group.number, DASHES[group.number % len(DASHES)]
-        setting = wrap_setting(point).replace("\n", " ")
+        setting = names.get(point) or wrap_setting(point).replace("\n", " ")
         shift = _STEP * octaves * (i - (len(styles) - 1) / 2)
         draw_intervals(
             ax,

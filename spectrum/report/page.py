@@ -8,11 +8,15 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from spectrum.analysis.labels import schedule_parts
 from spectrum.errors import printable
+from spectrum.report.schedules import setting_colours
 from spectrum.report.tables import Table
 
+_STRIP, _CELL = 112, 18  # the largest widths of a strip and of its cells, in pixels
 # The name of each group, empty for none, with the names and texts of its entries.
 _Groups = list[tuple[str, list[tuple[str, str]]]]
 
@@ -21,6 +25,7 @@ def render_page(
     title: str,
     *,
     sentences: Sequence[str] = (),
+    setup: str = "",
     figures: Mapping[str, tuple[Figure, str]] | None = None,
     tables: Mapping[str, Table] | None = None,
     notes: Sequence[str] = (),
@@ -39,8 +44,9 @@ def render_page(
     Args:
         title: the title of the page.
         sentences: what the evidence supports, as ``state_evidence`` returns it. It comes first.
+        setup: the data, the network and the runs, in a few words.
         figures: each figure and its caption, by the title of the figure, in reading order.
-        tables: each table by its title.
+        tables: each table by its title. The first stands before the figures.
         notes: further notes for the reader, one or two sentences each.
         configuration: the fields of a study or search. A mapping among the values is a group.
         command: the command that runs it again.
@@ -58,9 +64,20 @@ def render_page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    named = [
+        cell
+        for table in (tables or {}).values()
+        for column in table.columns
+        if column.names_row
+        for cell in column.cells
+    ]
+    colours = setting_colours(named)
+    environment.filters["strip"] = lambda segments: _strip(segments, colours)
     page = environment.get_template("page.html").render(
         title=title,
         sentences=sentences,
+        setup=setup,
+        colours=colours,
         figures=[(name, _data_uri(drawn), text) for name, (drawn, text) in (figures or {}).items()],
         tables=tables or {},
         notes=notes,
@@ -70,6 +87,22 @@ def render_page(
         reload_after=reload_after,
     )
     return "\n".join(map(printable, page.split("\n")))
+
+
+def _strip(segments: str, colours: Mapping[str, str]) -> Markup:
+    """A schedule as a strip with a cell for each flow or layer; empty for another setting."""
+    parts = schedule_parts(segments)
+    if not parts:
+        return Markup("")
+    cell = min(_STRIP / len(parts), _CELL)
+    cells = Markup().join(
+        Markup('<rect x="{}" width="{}" height="14" fill="{}"><title>{}: {}</title></rect>').format(
+            f"{i * cell:.4g}", f"{cell:.4g}", colours[setting], name, setting
+        )
+        for i, (name, setting) in enumerate(parts)
+    )
+    drawing = '<svg class="strip" role="img" aria-label="{}" width="{:.4g}" height="14">{}</svg>'
+    return Markup(drawing).format(segments, cell * len(parts), cells)
 
 
 def _data_uri(figure: Figure) -> str:

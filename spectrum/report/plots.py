@@ -26,6 +26,9 @@ from spectrum.report.figure_style import (
     style_axes,
 )
 from spectrum.report.label_placement import label_points
+from spectrum.report.schedules import number_settings
+
+_MANY = 12  # points from which their intervals against costs are faint
 
 
 def plot_accuracy_vs_segments(
@@ -94,6 +97,7 @@ def plot_accuracy(
     """Draws the mean test accuracy of each point with its 95% interval, against a cost.
 
     Each point is labelled with its segments; points with the same setting and cost share one label.
+    Where a setting is a schedule, settings are numbered by accuracy instead (``number_settings``).
     A dashed line is the Pareto front (see ``pareto_front``), if all points classify the same data.
     Images with several labels have mean average precision instead of accuracy. The intervals are
     those of ``plot_accuracy_vs_segments``.
@@ -132,6 +136,7 @@ def plot_accuracy(
             label=label or name,
             index=number,
             color=color,
+            is_faint=len(summary) > _MANY,
         )
     set_cost_axis(ax, cost, summary[cost])
     style_accuracy_axes(ax, summary)
@@ -139,9 +144,10 @@ def plot_accuracy(
     # The highest of the points with one setting and cost carries the label for all of them.
     labelled = known.sort_values(test, ascending=False).drop_duplicates(["segments", cost])
     bars = known.dropna(subset=["test_low", "test_high"])
+    names = number_settings(summary)
     label_points(
         ax,
-        [wrap_setting(point) for point in labelled["segments"]],
+        [names.get(point) or wrap_setting(point) for point in labelled["segments"]],
         list(zip(labelled[cost], labelled[test], strict=True)),
         list(zip(bars[cost], bars["test_low"], bars["test_high"], strict=True)),
     )

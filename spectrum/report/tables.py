@@ -18,8 +18,6 @@ from spectrum.analysis.statistics import interval_source, varied_columns
 from spectrum.analysis.trials import finished_trials, search_front
 from spectrum.errors import printable
 
-_MOST_PAIRS = 100
-
 
 class Column(NamedTuple):
     """A column of a table.
@@ -49,11 +47,13 @@ class Table(NamedTuple):
         caption: what all rows have in common.
         columns: its columns, each with a cell for every row.
         legend: what the columns mean.
+        marks: ``"best"``, ``"equal"`` or nothing for each row, which a page shows; none for none.
     """
 
     caption: str
     columns: Sequence[Column]
     legend: str = ""
+    marks: Sequence[str] = ()
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -131,7 +131,7 @@ def setting_and_cost_columns(rows: pd.DataFrame, fields: Sequence[str]) -> list[
     return columns
 
 
-def _measure_column(rows: pd.DataFrame, split: str) -> Column:
+def measure_column(rows: pd.DataFrame, split: str) -> Column:
     """The column of the measure on the split ``"val"`` or ``"test"``."""
     measure = infer_measure(rows)
     name = measure.validation_column if split == "val" else measure.test_column
@@ -168,8 +168,8 @@ def point_table(summary: pd.DataFrame) -> Table:
     columns = [
         # The width always has its own column.
         *setting_and_cost_columns(summary, [c for c in varied_columns(summary) if c != "width"]),
-        _measure_column(summary, "val"),
-        _measure_column(summary, "test"),
+        measure_column(summary, "val"),
+        measure_column(summary, "test"),
         Column(
             f"95% interval{', ' * bool(source)}{source}",
             intervals,
@@ -262,33 +262,6 @@ def failure_table(failures: pd.DataFrame, fields: Sequence[str]) -> Table:
     return Table("Runs without a result. Means and intervals are those of the other runs.", columns)
 
 
-def result_tables(
-    summary: pd.DataFrame,
-    failures: pd.DataFrame,
-    pairs: pd.DataFrame | None = None,
-    equal_within: float = 1.0,
-) -> dict[str, Table]:
-    """Describes the tables of a study's or a search's page that have a row, by their headings.
-
-    Args:
-        summary: one row per point, as ``summarize`` returns it.
-        failures: the rows of ``load_results`` whose runs failed.
-        pairs: one row per pair, as ``compare_pairs`` returns it; None for none. More pairs than
-            anyone reads are left out.
-        equal_within: the margin of equality of the pairs, in percentage points.
-    """
-    tables = {}
-    if len(summary):
-        tables["Points"] = point_table(summary)
-    if pairs is not None and 0 < len(pairs) <= _MOST_PAIRS:
-        tables["Pairs"] = pair_table(pairs, equal_within)
-    if len(failures):
-        varied = [name for name in varied_columns(summary) if name != "width"]
-        sampled = [name for name in varied_columns(failures) if name not in summary]
-        tables["Failed runs"] = failure_table(failures, [*varied, *sampled])
-    return tables
-
-
 def render_summary(summary: pd.DataFrame) -> rich.table.Table:
     """Renders the summary of a study for the terminal, with one line per point.
 
@@ -314,5 +287,5 @@ def render_trials(
         done = finished_trials(trials, goals)
         rows = done.sort_values(goals[0], ascending=False, kind="stable").head(most)
     numbers = Column("trial", make_cells(rows["trial"]), is_number=True)
-    columns = [*setting_and_cost_columns(rows, fields), _measure_column(rows, "val"), numbers]
+    columns = [*setting_and_cost_columns(rows, fields), measure_column(rows, "val"), numbers]
     return as_rich(Table("", columns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 
 import optuna
@@ -22,17 +23,17 @@ from spectrum.layers import segmented_channels
 from spectrum.networks import NetworkConfig
 from spectrum.report import search_figures
 from spectrum.report.page import render_page
-from spectrum.report.tables import result_tables
+from spectrum.report.ranking import front_table, result_tables
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
-from spectrum.search.check import UNIFORM, WINNER, Check, Finalist, copy_winner
+from spectrum.search.check import WINNER, Check, Finalist, copy_winner
 from spectrum.search.config import SearchConfig
 from spectrum.search.halving import with_means
 from spectrum.search.space import Space, segmented_layers
 from spectrum.search.storage import storage_url
 from spectrum.search.storage_url import StorageUrl
 from spectrum.search.table import TRIALS
-from spectrum.study.outputs import make_title, write_figures, write_rows
+from spectrum.study.outputs import captioned, make_title, write_figures, write_rows
 from spectrum.study.overwrite import SEARCH
 
 FRONT = "front.csv"
@@ -75,12 +76,19 @@ def write_search(
     write_json(folder / SEARCH, fields)
     write_checksums(folder, (SEARCH, TRIALS, FRONT, RESULTS))
     copy_winner(check, Store(config.runs), folder / WINNER_FOLDER)
-    figures = _draw(space, study, trials, check.points, measure)
+    title = make_title(config, f"{counted(len(trials), 'trial')} ({config.sampler})")
+    draw = partial(_draw, space, study, trials, check.points, measure, title)
+    write_figures(folder, draw(False))
+    tables = result_tables(_summary(check), check.results[check.results["status"] != "done"])
+    if config.minimize:
+        searched = [name for name in config.searched_axes() if name not in ("segments", "width")]
+        tables["Front"] = front_table(trials, config.goals(measure), searched)
     page = render_page(
         config.name,
         sentences=sentences,
-        figures=write_figures(folder, figures, measure),
-        tables=result_tables(_summary(check), check.results[check.results["status"] != "done"]),
+        setup=title,
+        figures=captioned(draw(True), measure),
+        tables=tables,
         configuration=fields,
         versions={
             "spectrum": version("segment-spectrum"),
@@ -162,15 +170,13 @@ def _name_points(points: Sequence[Point]) -> str:
 
 
 def _summary(check: Check) -> pd.DataFrame:
-    """Summarize the finalists, one row each, with the winner and the best uniform point named."""
+    """Summarize the finalists, one row each."""
     summary = summarize(check.results)
     if check.evidence is not None:
         known = check.evidence.set_index("role").assign(seeds=check.evidence["runs"].to_numpy())
         for name in ("seeds", "examples", "test_low", "test_high"):
             summary[name] = summary["role"].map(known[name]).fillna(summary[name])
-    named = summary["role"].isin([WINNER, UNIFORM])
-    names = summary["segments"] + " (" + summary["role"] + ")"
-    return summary.assign(segments=summary["segments"].mask(named, names))
+    return summary
 
 
 def _failures(trials: pd.DataFrame) -> list[str]:
@@ -187,6 +193,8 @@ def _draw(
     trials: pd.DataFrame,
     points: Mapping[str, Point],
     measure: Measure,
+    title: str,
+    for_page: bool,
 ) -> dict[str, Figure]:
     labels = {role: f"{role}: {point.network.segments}" for role, point in points.items()}
     schedules = {
@@ -198,7 +206,8 @@ def _draw(
         space.config.goals(measure),
         parameter_importances(study, space),
         schedules,
-        title=make_title(space.config, f"{counted(len(trials), 'trial')} ({space.config.sampler})"),
+        title=title,
+        for_page=for_page,
     )
 
 

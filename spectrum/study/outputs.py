@@ -38,7 +38,8 @@ from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
 from spectrum.report.figures import CAPTIONS, figure_caption, study_figures
 from spectrum.report.page import render_page
-from spectrum.report.tables import Table, pair_table, result_tables
+from spectrum.report.ranking import add_standings, result_tables
+from spectrum.report.tables import Table, pair_table
 from spectrum.runs.store import Store
 from spectrum.study.comparisons import compare_with_others, comparison_file
 from spectrum.study.config import StudyConfig
@@ -267,25 +268,33 @@ def _draw(
             *sentences,
         ]
         runs = f"{runs}, {missing.done} so far"
-    figures = study_figures(
+    title = make_title(config, runs)
+    draw = partial(
+        study_figures,
         analysis.results,
         analysis.summary,
         analysis.evidence,
         curves,
-        title=make_title(config, runs),
+        title=title,
         over=config.compare,
     )
+    figures = draw()
     for stem in CAPTIONS.keys() - figures.keys():  # of fewer rows
         (folder / f"{stem}.png").unlink(missing_ok=True)
+    write_figures(folder, figures)
+    summary = analysis.summary
+    if analysis.gains is not None:
+        summary = summary.join(analysis.gains[[*GAIN]])
+    if analysis.evidence is not None and not missing.names:
+        summary = add_standings(summary, analysis.evidence, analysis.over)
     page = render_page(
         config.name,
         sentences=sentences,
-        figures=write_figures(folder, figures, measure),
+        setup=title,
+        figures=captioned(draw(for_page=True), measure),
         tables={
             **result_tables(
-                analysis.summary
-                if analysis.gains is None
-                else analysis.summary.join(analysis.gains[[*GAIN]]),
+                summary,
                 analysis.rows[analysis.rows["status"] != "done"],
                 None if missing.names else analysis.pairs,
                 config.equal_within,
@@ -308,21 +317,14 @@ def study_finished(config: GridConfig) -> StudyFinished:
     return StudyFinished(config.name, folder, tuple(path for path in figures if path.exists()))
 
 
-def write_figures(
-    folder: Path, figures: Mapping[str, Figure], measure: Measure
-) -> dict[str, tuple[Figure, str]]:
-    """Writes figures as PNG files.
-
-    Args:
-        folder: the folder of a study or search.
-        figures: the figures by their file names without suffix.
-        measure: the measure of the study or search.
-
-    Returns:
-        Each figure with its caption, by its heading on the page.
-    """
+def write_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
+    """Writes figures as PNG files, by their names without suffix."""
     for stem, figure in figures.items():
         write_atomic(folder / f"{stem}.png", partial(figure.savefig, format="png"))
+
+
+def captioned(figures: Mapping[str, Figure], measure: Measure) -> dict[str, tuple[Figure, str]]:
+    """Each figure of a study or search with its caption, by its heading on the page."""
     return {
         _heading(stem, measure): (figure, figure_caption(stem, measure))
         for stem, figure in figures.items()

@@ -38,7 +38,8 @@ from spectrum.report import (
 )
 from spectrum.report.figures import figure_caption
 from spectrum.report.page import render_page
-from spectrum.report.tables import render_trials, result_tables
+from spectrum.report.ranking import result_tables
+from spectrum.report.tables import render_trials
 from tests.report.search.test_search_plots import trials as made_up_trials
 from tests.report.test_curves import evaluations
 

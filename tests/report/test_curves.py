@@ -108,7 +108,7 @@ def test_other_fields_differ_in_line_style_on_one_axis(make_results) -> None:
 def test_a_figure_has_a_panel_per_other_field_and_one_legend(make_results, values: int) -> None:
     parts = [make_results({"1": [0.8], "C": [0.9]}, lr=lr) for lr in range(values)]
     results = pd.concat([*parts[:-1], parts[-1][parts[-1]["segments"] == "C"]])
-    figure = learning_curve_figure(learning_curves(results, evaluations(results)))
+    figure = learning_curve_figure(learning_curves(results, evaluations(results)), {})
     lay_out_figure(figure, "made up")
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == ([f"lr {lr}" for lr in range(values)] if values > 1 else [""])

@@ -85,7 +85,7 @@ def test_other_fields_have_panels_of_one_scale_or_marks_of_their_own(make_result
     for i, part in enumerate(rows):
         part["test_top1"] -= 0.2 * i
     summary = summarize(pd.concat(rows, ignore_index=True))
-    figure = length_figure(accuracy_by_length(summary))
+    figure = length_figure(accuracy_by_length(summary), {})
     lay_out_figure(figure, "made up")
     assert [ax.get_title(loc="left") for ax in figure.axes] == [f"order {name}" for name in orders]
     (legend,) = figure.legends

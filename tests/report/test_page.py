@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from spectrum.analysis.statistics import summarize
 from spectrum.report.page import render_page
-from spectrum.report.tables import result_tables
+from spectrum.report.ranking import result_tables
 
 HOSTILE = "<script>alert(1)</script> \"&' <b>"
 VOID = {"meta", "img", "wbr"}
@@ -120,11 +120,11 @@ def test_what_the_evidence_supports_comes_first() -> None:
     in_order = (
         "<h1>Which point is best?",
         "4 is better than C.",
+        "<h2>Points",
         "<h2>Figures",
         "Along the dial",
         "data:image/svg+xml",
         "Means and intervals.",
-        "<h2>Points",
         "<h2>Failed runs",
         "loss is nan",
         "4 saturates.",
@@ -185,13 +185,14 @@ def test_every_text_is_escaped() -> None:
     )
     reader = Reader(text)
     assert not {"script", "b"} & {tag for tag, _ in reader.tags}
-    assert reader.texts["title", ""] == reader.texts["h1", ""] == [HOSTILE]
+    assert reader.texts["title", ""][:1] == reader.texts["h1", ""] == [HOSTILE]
     assert reader.texts["h3", ""] == reader.texts["figcaption", ""] == [HOSTILE]
-    assert reader.texts["code", ""] == reader.texts["li", ""] == [HOSTILE]
+    assert reader.texts["code", ""] == reader.texts["li", ""][-1:] == [HOSTILE]
     assert [a["alt"] for tag, a in reader.tags if tag == "img"] == [HOSTILE]
     cells = [cell for table in range(4) for row in reader.cells(table) for cell in row]
     assert cells.count(HOSTILE) == 4 + 3 + 4 + 2  # the field, the failure, configuration, versions
-    assert cells.count(f"C+{HOSTILE}") == 2 + 1
+    drawn = [a["aria-label"] for tag, a in reader.tags if tag == "svg" and "aria-label" in a]
+    assert drawn == [f"C+{HOSTILE}"] * (2 + 1)
     assert text.count("alert(1)") == text.count("&lt;script&gt;alert(1)&lt;/script&gt;")
 
 

@@ -23,8 +23,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from spectrum.analysis.statistics import summarize
+from spectrum.report.figures import study_figures
 from spectrum.report.page import render_page
-from spectrum.report.tables import result_tables
+from spectrum.report.ranking import result_tables
+from tests.made_up_results import results_of
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(
@@ -42,6 +44,8 @@ FRAMES = {
     "dark": ("page.html", 390, "dark"),
     "kept": ("kept.html", 390, "light"),
     "open": ("open.html", 390, "light"),
+    "study on a screen": ("study.html", 1280, "light"),
+    "study on a phone": ("study.html", 390, "light"),
 }
 FRAME = (
     '<iframe id="{}" src="/{}" style="width:{}px;height:500px;border:0;color-scheme:{}"></iframe>'
@@ -61,6 +65,14 @@ function contrast(window, element) {
     window.getComputedStyle(behind).backgroundColor].map(luminance);
   return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
 }
+function smallestText(image) {  // in pixels: matplotlib scales outlines of 100 units to the size
+  const svg = new DOMParser().parseFromString(atob(image.src.split(",")[1]), "image/svg+xml");
+  const sizes = [...svg.querySelectorAll("[id^=text_] g[transform*=scale]")].map((glyphs) =>
+    100 * Number(glyphs.getAttribute("transform").match(/scale\\(([\\d.]+)/)[1]));
+  const style = image.ownerDocument.defaultView.getComputedStyle(image);
+  const shown = image.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  return Math.min(...sizes) * shown / svg.documentElement.viewBox.baseVal.width;
+}
 function measure(frame) {
   const window = frame.contentWindow, page = frame.contentDocument;
   const texts = [...page.body.querySelectorAll("*")].filter((element) =>
@@ -77,6 +89,15 @@ function measure(frame) {
     contrasts: texts.map((element) => contrast(window, element)),
     card: page.images[0] && window.getComputedStyle(page.images[0]).backgroundColor,
     text: page.body.innerText,
+    smallest: frame.id.startsWith("study") ? [...page.images].map(smallestText) : [],
+    tops: [...page.images].map((image) => image.getBoundingClientRect().top),
+    lefts: [...page.images].map((image) => image.getBoundingClientRect().left),
+    rows: [...page.querySelectorAll("#table-1")].flatMap((caption) =>
+      [...caption.closest("table").tBodies[0].rows].map((row) => ({
+        mark: row.className,
+        strips: row.querySelectorAll("svg rect").length,
+        cells: [...row.cells].map((cell) => [cell.innerText, cell.getBoundingClientRect().right]),
+      }))),
   };
 }
 onload = () => {
@@ -126,6 +147,21 @@ def made_up_page() -> str:
     )
 
 
+def study_page() -> str:
+    """A page of a study with two schedules, its figures drawn as those of studies are."""
+    accuracies = {"1": 0.7, "entry=1+middle=C+exit=C": 0.9, "+".join(["C", "4"] * 17): 0.8}
+    rows = results_of({point: [mean, mean + 0.01] for point, mean in accuracies.items()})
+    curves = rows.assign(epoch=1)[["run_id", "epoch", "val_top1"]]
+    summary = summarize(rows)
+    drawn = study_figures(rows, summary, None, curves, title="", for_page=True)
+    return render_page(
+        "A study",
+        sentences=["It is known."],
+        figures={stem: (figure, "Its caption.") for stem, figure in drawn.items()},
+        tables=result_tables(summary.assign(standing=["", "highest", "equal"]), rows[:0]),
+    )
+
+
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The measurements in the frames, and the paths that were requested."""
@@ -135,6 +171,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     policy = re.compile(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>")
     files = {
         "page.html": text,
+        "study.html": study_page(),
         "kept.html": text.replace("<main>", bare.replace("{name}", "kept")),
         "open.html": policy.sub("", text.replace("<main>", bare.replace("{name}", "open"))),
         "frames.html": SURROUNDINGS
@@ -206,8 +243,41 @@ def test_figures_load_and_fit(seen: dict[str, Any], frame: str) -> None:
     measured = seen["frames"][frame]
     ((natural, shown),) = measured["images"]
     assert natural == pytest.approx(20 * 96, abs=1)
-    assert 0.8 * min(measured["width"], 1000) < shown < measured["width"]
+    abreast = 2 if frame == "screen" else 1
+    assert 0.8 * min(measured["width"], 1000) < abreast * shown < measured["width"]
     assert measured["card"] == "rgb(255, 255, 255)"
+
+
+def test_figures_stand_two_abreast_on_a_screen_and_one_on_a_phone(seen: dict[str, Any]) -> None:
+    screen, phone = (seen["frames"][f"study on a {kind}"] for kind in ("screen", "phone"))
+    assert len(screen["lefts"]) == len(phone["lefts"]) == 3
+    assert len(set(screen["lefts"])) == 2
+    assert screen["tops"][0] == screen["tops"][1]
+    assert len(set(phone["lefts"])) == 1
+    assert phone["scrollWidth"] == phone["width"]
+
+
+def test_the_text_of_figures_is_legible(seen: dict[str, Any]) -> None:
+    for kind in ("screen", "phone"):
+        smallest = seen["frames"][f"study on a {kind}"]["smallest"]
+        assert len(smallest) == 3
+        assert min(smallest) >= 12
+        assert max(smallest) < 20
+
+
+def test_the_best_comes_first_and_a_phone_shows_both_accuracies(seen: dict[str, Any]) -> None:
+    phone = seen["frames"]["study on a phone"]
+    assert [row["mark"] for row in phone["rows"]] == ["best", "equal", ""]
+    assert [row["strips"] for row in phone["rows"]] == [3, 34, 0]
+    texts = [[text for text, _ in row["cells"][:4]] for row in phone["rows"]]
+    assert [row[2:] for row in texts] == [
+        ["0.9050", "0.8950"],
+        ["0.8050", "0.7950"],
+        ["0.7050", "0.6950"],
+    ]
+    assert texts[2][:2] == ["3", "1"]
+    for row in phone["rows"]:
+        assert all(right < phone["width"] for _, right in row["cells"][:4])
 
 
 def test_names_appear_unchanged(seen: dict[str, Any]) -> None:
@@ -216,7 +286,7 @@ def test_names_appear_unchanged(seen: dict[str, Any]) -> None:
 
 
 def test_the_page_requests_nothing(seen: dict[str, Any]) -> None:
-    pages = {"/frames.html", "/page.html", "/kept.html", "/open.html"}
+    pages = {f"/{name}.html" for name in ("frames", "page", "study", "kept", "open")}
     assert set(seen["requested"]) == pages | {f"/open.{kind}" for kind in ("png", "css", "js")}
 
 

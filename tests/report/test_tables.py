@@ -13,7 +13,8 @@ from rich.console import Console
 
 from spectrum.analysis import search_front, summarize
 from spectrum.report import render_summary, render_trials
-from spectrum.report.tables import Table, point_table, result_tables
+from spectrum.report.ranking import result_tables
+from spectrum.report.tables import Table, point_table
 
 POINTS = {"4": [0.899, 0.901], "C": [0.799, 0.801]}
 
@@ -89,12 +90,15 @@ def test_fields_that_vary_have_their_own_columns(make_results) -> None:
     tables = result_tables(summarize(rows), rows[31:])
     header, *cells = shown(tables["Points"])
     # The width varies too, because no budget solves it, but it always has a column.
-    assert header[:5] == ("lr", "hidden", "segments", "width", "params")
-    assert [row[:4] for row in cells] == [
+    assert header[:3] == ("segments", "test top-1", "val top-1")
+    fields = [header.index(name) for name in ("lr", "hidden", "segments", "width")]
+    assert sorted(tuple(row[i] for i in fields) for row in cells) == sorted(
         (f"{lr}", hidden or "none", segments, f"{w:g}")
         for w, lr, hidden in grid
         for segments in POINTS
-    ]
+    )
+    accuracies = [float(row[1]) for row in cells]
+    assert accuracies == sorted(accuracies, reverse=True)
     assert shown(tables["Failed runs"]) == [
         ("lr", "hidden", "segments", "seed", "status", "reason"),
         ("0.5", "64", "C", "1", "failed", "too large"),

@@ -27,6 +27,7 @@ from spectrum.report.label_placement import label_points
 
 _MARK = 0.01  # half the height of a mark that labels avoid, as a share of the axis
 _UNIFORM_COLOUR = COLOURS[1]
+_FRONT_COLOUR = "0.15"
 _LABEL_COLOUR = "#9A4400"  # a darker shade of the same, for small letters
 
 
@@ -35,7 +36,8 @@ def plot_search_front(
 ) -> Axes:
     """Draws validation accuracy against a cost, with one mark per trial and rings on the front.
 
-    With several goals, a dashed line joins the trials with the best accuracy up to a cost. The axis
+    With several goals, the trials on the front are numbered, the most accurate first, and a dashed
+    line joins those with the best accuracy up to a cost. The axis
     starts at the lowest accuracy of a finished trial, and the legend says how many pruned trials
     lie below it. Values are those of single runs on the validation split, so there are no
     intervals. Images with several labels have mean average precision instead of accuracy.
@@ -84,7 +86,7 @@ def plot_search_front(
     set_cost_axis(ax, cost, done[cost])
     ax.set_ylabel(f"validation {measure.axis_label}")
     style_axes(ax)
-    _label_uniform_points(ax, done, cost)
+    _label_points(ax, done, front if len(goals) > 1 else front[:0], cost)
     return ax
 
 
@@ -213,19 +215,24 @@ def _draw_best_uniform(ax: Axes, uniform: pd.DataFrame) -> None:
         )
 
 
-def _label_uniform_points(ax: Axes, done: pd.DataFrame, cost: str) -> None:
-    """Writes its segments beside each uniform point."""
+def _label_points(ax: Axes, done: pd.DataFrame, front: pd.DataFrame, cost: str) -> None:
+    """Writes the segments of each uniform point beside it, and the number of each on the front."""
     low, high = ax.get_ylim()
     half, measured = _MARK * (high - low), infer_measure(done).validation_column
-    uniform = done[done["uniform"]]
+    ranked = front.sort_values(measured, ascending=False, kind="stable").index
+    names = {trial: f"#{i}" for i, trial in enumerate(ranked, start=1)}
+    for trial, row in done[done["uniform"]].iterrows():
+        setting = _uniform_name(row["segments"])
+        names[trial] = f"{names[trial]}: {setting}" if trial in names else setting
+    labelled = done.loc[[*names]]
     label_points(
         ax,
-        [_uniform_name(segments) for segments in uniform["segments"]],
-        list(zip(uniform[cost], uniform[measured], strict=True)),
+        [*names.values()],
+        list(zip(labelled[cost], labelled[measured], strict=True)),
         [(x, y - half, y + half) for x, y in zip(done[cost], done[measured], strict=True)],
     )
-    for text in ax.texts:
-        text.set_color(_LABEL_COLOUR)
+    for text, is_uniform in zip(ax.texts, labelled["uniform"], strict=True):
+        text.set_color(_LABEL_COLOUR if is_uniform else _FRONT_COLOUR)
 
 
 def _uniform_name(segments: str) -> str:

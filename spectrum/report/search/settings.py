@@ -49,7 +49,7 @@ def plot_importance(importances: Mapping[str, float], ax: Axes | None = None) ->
     ax.bar_label(bars, [f"{share:.2f}" for share in shares.values()], padding=3, fontsize=_FONT)
     ax.set_yticks(range(len(names)), names, fontsize=_FONT)
     ax.set(
-        xlabel="importance, as a share of that of all settings",
+        xlabel="share of all importance",
         xlim=(0, 1.12 * max(*shares.values(), 0.05)),
         ylim=(-0.6, len(names) - 0.4),
     )

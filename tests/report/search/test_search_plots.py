@@ -86,7 +86,12 @@ def test_every_cost_has_a_panel_of_its_trials_and_their_front(goals: list[str]) 
             step = lines["best up to a cost"]
             np.testing.assert_array_equal(step.get_xydata(), xy(best, cost))
             assert step.get_drawstyle() == "steps-post"
-        assert sorted(text.get_text() for text in ax.texts) == ["1", "2", "3", "4"]
+        shown = {text.get_text() for text in ax.texts}
+        front = search_front(table, goals) if len(goals) > 1 else table[:0]
+        named_uniform = {text.rpartition(": ")[2] for text in shown}
+        assert {"1", "2", "3", "4"} <= named_uniform
+        ranked = sorted(int(text[1:].partition(":")[0]) for text in shown if text[0] == "#")
+        assert ranked == list(range(1, len(front) + 1))
         assert ax.get_ylabel() == "validation top-1 accuracy"
     assert set(legend_of(figure)) == set(named(figure.axes[0]))
 
