@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from spectrum.executors import base, local, ray_worker
+from spectrum.executors import base, local, ray_worker, slurm_worker
 
 
 class Hold:
@@ -87,6 +87,7 @@ def hold_training(folder: Path) -> None:
     torch.nn.utils.clip_grad_norm_ = step
     base.execute_until_stopped = execute_held
     ray_worker.execute_until_stopped = execute_held
+    slurm_worker.execute_until_stopped = execute_held
 
 
 class HeldRayWorker(ray_worker.RayWorker):
@@ -95,6 +96,12 @@ class HeldRayWorker(ray_worker.RayWorker):
     def __init__(self, *arguments: Any) -> None:
         hold_training(Path(os.environ["HELD"]))
         super().__init__(*arguments)
+
+
+def execute_held_job(*arguments: Any) -> None:
+    """The function of a Slurm job that is held by the folder in ``HELD``."""
+    hold_training(Path(os.environ["HELD"]))
+    slurm_worker.execute_job(*arguments)
 
 
 def _is_alive(process: str) -> bool:

@@ -62,6 +62,7 @@ ONLY_IN = {
     "numba": {"kernels"},
     "optuna": {"search"},
     "ray": {"executors"},
+    "submitit": {"executors"},
     "typer": {"cli", "study", "search", "report/__main__", "bench"},
     "pyarrow": {"data"},
     "sklearn": {"data"},

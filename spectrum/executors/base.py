@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 from spectrum.executors.retry import RetryPolicy
+from spectrum.executors.slurm_config import SlurmConfig
 from spectrum.runs.config import RunConfig
 from spectrum.runs.events import OnEvent, RunEvent, execute_run
 from spectrum.runs.execute import RunStopped, status_and_reason
@@ -43,6 +44,8 @@ class EngineConfig(Protocol):
     def address(self) -> str | None: ...  # noqa: D102
     @property
     def gpus(self) -> float | None: ...  # noqa: D102
+    @property
+    def slurm(self) -> SlurmConfig | None: ...  # noqa: D102
 
 
 class Engine(Protocol):
@@ -76,6 +79,7 @@ class Worker(ABC):
 
     Attributes:
         run: the run that it executes; None if it has none.
+        is_queued: whether the run waits for a place on a cluster, maybe for ever.
 
     Args:
         output: receives its messages: events of its runs and, at its death, the cause as text.
@@ -83,6 +87,7 @@ class Worker(ABC):
 
     def __init__(self, output: Output) -> None:
         self.run: RunConfig | None = None
+        self.is_queued = False
         self._output = output
         self._listener = threading.Thread(target=self._listen, daemon=True)
 
@@ -160,6 +165,10 @@ class Executor(ABC, Generic[_Engine, _Worker]):
         It finishes with the status ``stopped``, unless it is already in its last epoch. A run that
         waits for a worker finishes at once.
         """
+        for worker in list(self._pool):
+            if worker.run is not None and worker.run.id == run_id and worker.is_queued:
+                self._postpone(worker.run, 0)
+                self._remove(worker)
         self._to_stop.add(run_id)
         for run in [run for run in self._queue if run.id == run_id]:
             self._queue.remove(run)
@@ -223,6 +232,7 @@ class Executor(ABC, Generic[_Engine, _Worker]):
     def _receive(self, worker: _Worker, message: Any) -> None:
         """Process a message of a worker of the pool: an event, or the cause of its death."""
         run = worker.run
+        worker.is_queued = False
         if isinstance(message, str):
             self._remove(worker)
             if run is not None:

@@ -10,6 +10,7 @@ from spectrum.executors.base import Engine, EngineConfig
 from spectrum.executors.distributed import open_torchrun
 from spectrum.executors.local import LocalEngine, available_devices, worker_count
 from spectrum.executors.ray_cluster import open_ray
+from spectrum.executors.slurm import open_slurm
 from spectrum.machine import cpu_threads, started_by_torchrun
 from spectrum.runs.config import RunConfig
 from spectrum.runs.events import OnEvent, execute_run
@@ -34,6 +35,8 @@ def open_engine(config: EngineConfig) -> Iterator[Engine]:
     elif config.engine == "ray":
         with open_ray(config) as engine:
             yield engine
+    elif config.engine == "slurm":
+        yield open_slurm(config)
     else:
         devices = available_devices(config.device)
         workers = worker_count(config.workers, devices, config.threads)

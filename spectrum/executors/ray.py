@@ -88,18 +88,6 @@ class RayExecutor(Executor[RayEngine, "_ActorWorker"]):
             for lock in self._locks.values():
                 lock.release()
 
-    def stop(self, run_id: str) -> None:
-        """Stop a run at the end of its current epoch and keep its checkpoint.
-
-        It finishes with the status ``stopped``, unless it is already in its last epoch. A run that
-        hasn't started finishes at once: its worker may wait for a place on the cluster for ever.
-        """
-        for worker in list(self._pool):
-            if worker.run is not None and worker.run.id == run_id and not worker.run_has_started:
-                self._postpone(worker.run, 0)
-                self._remove(worker)
-        super().stop(run_id)
-
     def _on_silence(self) -> None:
         for worker in [worker for worker in self._pool if worker.run is None]:
             self._remove(worker)
@@ -149,7 +137,7 @@ class RayExecutor(Executor[RayEngine, "_ActorWorker"]):
         if isinstance(message, RunUpdate):
             run = worker.run
             assert run is not None
-            worker.has_started = worker.run_has_started = True
+            worker.has_started, worker.is_queued = True, False
             try:
                 for name, content in message.files.items():
                     path = self._store.folder(run.id) / name
@@ -180,7 +168,6 @@ class _ActorWorker(Worker):
 
     Attributes:
         has_started: whether it has sent an update, so that its process exists.
-        run_has_started: whether it has sent an update of its current run.
         shutdown: the pending call that shuts it down, if there is one.
 
     Args:
@@ -196,7 +183,6 @@ class _ActorWorker(Worker):
         self._actor = actor
         self._task = task
         self.has_started = False
-        self.run_has_started = False
         self.shutdown: Any = None
         self._listener.start()
 
@@ -209,7 +195,7 @@ class _ActorWorker(Worker):
             self._send(_cause_of_death(error))
 
     def execute(self, run: RunConfig) -> None:
-        self.run_has_started = False
+        self.is_queued = True
         self._actor.execute.remote(*self._task(run))
 
     def stop(self, run_id: str) -> None:

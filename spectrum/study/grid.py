@@ -24,6 +24,7 @@ from pydantic import (
 from spectrum.costs.choices import Matching
 from spectrum.data.config import DataConfig
 from spectrum.errors import FieldError, as_text
+from spectrum.executors.slurm_config import SlurmConfig
 from spectrum.fields import Config, Facts, UserPath, field_facts
 from spectrum.networks.config import NetworkConfig
 from spectrum.segments import format_setting, parse_points
@@ -131,11 +132,15 @@ class GridConfig(Config):
     """CPU threads for each run."""
     workers: Annotated[
         Annotated[int, Field(gt=0, le=_MAX_PARALLEL)] | None,
-        Facts(metavar="N", unset="one per --threads cores, one per GPU, or what a cluster holds"),
+        Facts(
+            metavar="N",
+            unset="one per --threads cores, one per GPU, what a Ray cluster holds, or 16 jobs",
+        ),
     ] = None
-    """Number of worker processes."""
-    engine: Annotated[Literal["local", "ray"], Facts(metavar="NAME")] = "local"
-    """Where runs execute: local, on this machine, or ray, on a Ray cluster."""
+    """Number of worker processes, or of jobs of Slurm."""
+    engine: Annotated[Literal["local", "ray", "slurm"], Facts(metavar="NAME")] = "local"
+    """Where runs execute: local, on this machine, ray, on a Ray cluster, or slurm, each in a job of
+    a Slurm cluster."""
     address: Annotated[
         str | None, Facts(metavar="HOST:PORT", unset="RAY_ADDRESS, or this machine's, or a new one")
     ] = None
@@ -149,6 +154,11 @@ class GridConfig(Config):
     ] = ()
     """Trackers that get the learning curve, the result and the configuration of each run, and the
     figures: tensorboard, mlflow or wandb."""
+    slurm: Annotated[
+        SlurmConfig | None, Facts(metavar="FIELDS", unset="four hours of the cluster's defaults")
+    ] = None
+    """What each job asks of Slurm: partition, account, qos, constraint, timeout_min, cpus_per_task,
+    mem_gb and gres, such as partition=gpu,timeout_min=600; in a file also setup and options."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -178,6 +188,11 @@ class GridConfig(Config):
     @classmethod
     def _to_int(cls, budget: float | None) -> float | None:
         return int(budget) if isinstance(budget, float) and budget.is_integer() else budget
+
+    @field_validator("slurm", mode="before")
+    @classmethod
+    def _parse_slurm(cls, value: Any) -> Any:
+        return None if value is None else SlurmConfig.parse(value)
 
     @field_validator("device")
     @classmethod
@@ -280,12 +295,15 @@ class GridConfig(Config):
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
-        for field in ("address", "gpus"):
+        for field, engine in (("address", "ray"), ("gpus", "ray"), ("slurm", "slurm")):
             value = getattr(self, field)
-            if value is not None and self.engine != "ray":
-                raise FieldError(field, value, f"needs engine 'ray', not {self.engine!r}")
+            if value is not None and self.engine != engine:
+                raise FieldError(field, value, f"needs engine {engine!r}, not {self.engine!r}")
         if self.engine == "ray" and self.device.startswith("cuda:"):
             allowed = "must be auto, cpu or cuda with engine 'ray', which chooses the GPU"
+            raise FieldError("device", self.device, allowed)
+        if self.engine == "slurm" and self.device not in ("cpu", "cuda"):
+            allowed = "must be cpu or cuda with engine 'slurm', whose jobs get what they ask for"
             raise FieldError("device", self.device, allowed)
         if self.device == "cpu" and self.gpus:
             raise FieldError("gpus", self.gpus, "must be 0 with device (='cpu')")

@@ -23,6 +23,7 @@ _FREE = {
     "engine",
     "address",
     "gpus",
+    "slurm",
     "storage",
     "heartbeat",
     "compare_with",
