@@ -1,8 +1,9 @@
 # make study    set up .venv, then run the default study
 # make test     set up .venv, then run all that must pass: lint, types, tests and notebooks
-# make test-lowest  run some tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+# make test-lowest  run tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 # make test-newest  run all tests with the newest versions that pip finds, in .venv-newest
 # make test-trackers  set up .venv-trackers with MLflow and W&B, then run the tests of trackers
+# make dist     build the source distribution and the wheel in dist/, and check what an index would show
 # make docs     set up .venv-docs, then build the site in build/site and check its links
 # make counts   set up .venv-peers with other libraries, then print all exact counts
 # make parity   set up .venv-peers, then print how far our logits are from those libraries'
@@ -12,13 +13,13 @@ VENV := .venv
 CONSTRAINTS := constraints.txt
 EXTRAS := dev
 TESTS :=
-LOWEST := $(patsubst %,tests/test_%.py,cli main numbers rooms segments terminal)
+LOWEST := $(wildcard tests/test_*.py) $(patsubst %,tests/%,analysis costs layers networks report training)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/.ready
 
-.PHONY: study test pytest test-lowest test-newest test-trackers docs site counts parity speed lint format clean
+.PHONY: study test pytest test-lowest test-newest test-trackers dist docs site counts parity speed lint format clean
 
 study: $(READY)
 	$(BIN)/python -m spectrum.study --segments 1,4,32,C
@@ -45,6 +46,12 @@ docs:
 site: $(READY)
 	$(BIN)/python docs/stage.py build/pages
 	$(BIN)/zensical build --clean --strict
+
+dist: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) build twine
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 counts: $(PEERS_READY)
 	@$(PEERS)/bin/python benchmarks/exact_counts.py

@@ -1,4 +1,4 @@
-"""The distribution: its name, which is segment-spectrum, and its wheel.
+"""The distribution: its name, which is segment-spectrum, and its files.
 
 The name "spectrum" is somebody else's.
 """
@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email import message_from_bytes
 from importlib import import_module
@@ -97,16 +98,25 @@ def test_it_is_imported_from_the_folder_that_holds_a_clone(tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what it is made of, without a network."""
+    """The wheel, built without a network from the source distribution, as ``make dist`` does."""
     source = tmp_path_factory.mktemp("source")
     for name in ("LICENSE", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, source)
     caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "spectrum", source / "spectrum", ignore=caches)
-    code = "from setuptools.build_meta import build_wheel; build_wheel('.')"
-    subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, check=True)
-    (found,) = source.glob("*.whl")
-    return found
+
+    def build(kind: str, folder: Path) -> Path:
+        code = (
+            f"from setuptools.build_meta import build_{kind}; print(build_{kind}({str(source)!r}))"
+        )
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        return source / done.stdout.splitlines()[-1]
+
+    with tarfile.open(build("sdist", source)) as archive:
+        archive.extractall(source / "unpacked", filter="data")
+    (unpacked,) = (source / "unpacked").iterdir()
+    return build("wheel", unpacked)
 
 
 def test_the_wheel_has_all_files_of_the_package_and_what_an_index_shows(wheel: Path) -> None:

@@ -85,7 +85,7 @@ def test_the_workflow_tests_the_versions_of_python_that_are_claimed() -> None:
         if "with" in step
     }
     assert others == {claimed[0], claimed[-1]}
-    assert CALLED == ["test", "docs", "test-lowest", "test-trackers", "test-newest"]
+    assert CALLED == ["test", "docs", "test-lowest", "test-trackers", "test-newest", "dist"]
 
 
 def test_the_hooks_are_the_commands_of_make_lint() -> None:
