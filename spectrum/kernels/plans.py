@@ -213,6 +213,7 @@ def _choose(conv: nn.Conv2d, x: Tensor) -> Plan:
     if (
         conv.groups == 1
         or x.dim() != 4
+        or 0 in x.shape
         or autocast_type(x) not in _MERGED_TYPES
         or channels_last(x) is None
     ):

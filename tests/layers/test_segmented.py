@@ -218,3 +218,12 @@ def test_an_image_without_a_batch_is_taken(segments: int) -> None:
     layer = SegmentedConv(12, 12, segments=segments, order="spatial_only")
     x = torch.randn(2, 12, 7, 7)
     torch.testing.assert_close(layer(x[0]), layer(x)[0])
+
+
+@pytest.mark.parametrize("segments", [1, 4, 5, "C"])
+def test_an_empty_batch_is_taken_as_torch_takes_it(segments: int | str) -> None:
+    layer = SegmentedConv(12, 16, segments=segments, stride=2)
+    y = layer(torch.zeros(0, 12, 7, 7, requires_grad=True))
+    assert y.shape == (0, 16, 4, 4)
+    y.sum().backward()
+    assert all(not p.grad.any() for p in layer.parameters() if p.grad is not None)
