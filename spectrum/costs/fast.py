@@ -44,14 +44,10 @@ def count_config(config: NetworkConfig, input_shape: Sequence[int]) -> Costs:
 
 
 def _count_on_meta(network: nn.Module, shape: tuple[int, int, int]) -> Costs:
-    """Count a network on the meta device, which can't be used again."""
+    """Count a network on the meta device."""
     counted = [module for module in network.modules() if isinstance(module, _COUNTED)]
     covered = sum(p.numel() for module in counted for p in module.parameters())
     assert covered == sum(p.numel() for p in network.parameters()), "parameters of unknown cost"
-    for layer in counted:
-        if isinstance(layer, nn.BatchNorm2d):
-            # It keeps the shape, and torch decomposes it on the meta device, which is slow.
-            layer.forward = nn.Identity().forward  # type: ignore[method-assign]
     macs: Counter[str] = Counter()
     activations: Counter[str] = Counter()
     others = 0  # fvcore's counts of batch normalisation and pooling

@@ -122,6 +122,9 @@ def record_calls(
 ) -> list[ModuleCall]:
     """Run a network once on an image of zeros, in eval mode, and record the calls of its modules.
 
+    A network on the meta device runs on an empty batch on the CPU instead, with weights that take
+    no memory: on the meta device, torch imports its compiler first, which takes seconds.
+
     Args:
         network: the network.
         shape: the shape of the image, (C, H, W).
@@ -133,7 +136,9 @@ def record_calls(
     Raises:
         FieldError: the network can't process the image.
     """
-    example = make_example(network, shape)
+    example, run = make_example(network, shape), network
+    if example.is_meta:
+        example, run = torch.zeros(0, *shape, dtype=example.dtype), _with_empty_weights(network)
     calls: list[ModuleCall] = []
     recorded = 0  # multiply-adds of these calls
     before: dict[nn.Module, int] = {}  # those that weren't recorded when the module started
@@ -159,13 +164,20 @@ def record_calls(
         handles.append(module.register_forward_hook(make_hook(name)))
     try:
         with eval_mode(network):
-            network(example)
+            run(example)
     except Exception as error:  # a user's module may raise any exception
         raise input_shape_error(network, shape, error) from error
     finally:
         for handle in handles:
             handle.remove()
     return calls
+
+
+def _with_empty_weights(network: nn.Module) -> Callable[[Tensor], object]:
+    """Calls a network with tensors of the same shapes that share one value each, on the CPU."""
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    state = {name: torch.zeros((), dtype=t.dtype).expand(t.shape) for name, t in tensors}
+    return lambda images: functional_call(network, state, (images,))
 
 
 def path_and_parents(path: str) -> tuple[str, ...]:
