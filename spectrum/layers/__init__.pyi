@@ -2,6 +2,7 @@ from .arguments import ACTIVATIONS, ORDERS, Activation, Order, Pair, check_int
 from .batch_norm import BatchNorm2d, BatchNormReLU
 from .resegment import from_conv2d, fuse_pointwise, resegment_layer
 from .segmented import SegmentedConv, segmented_channels
+from .shared import SharedConv
 from .spatial import UnevenConv2d, match_memory_format, spatial_conv
 from .towers import Towers
 
@@ -14,6 +15,7 @@ __all__ = [
     "Order",
     "Pair",
     "SegmentedConv",
+    "SharedConv",
     "Towers",
     "UnevenConv2d",
     "check_int",
