@@ -17,6 +17,7 @@ from .errors import FieldError
 from .layers import SegmentedConv
 from .networks import (
     NetworkConfig,
+    Supernet,
     build,
     convert,
     inception_v2,
@@ -65,6 +66,7 @@ __all__ = [
     "Segments",
     "Split",
     "StudyConfig",
+    "Supernet",
     "build",
     "compare_pairs",
     "compare_points",

@@ -6,6 +6,7 @@ from .inception import Inception, Logits, inception_v2, inception_v3
 from .options import MAX_WIDTH
 from .resegment import projection_loss, resegment
 from .resnet import ResNet, resnet
+from .supernet import Supernet
 from .vgg import VGG, vgg
 from .weights import load_weights, preprocessing
 from .xception import PRESETS, Xception, xception
@@ -19,6 +20,7 @@ __all__ = [
     "Logits",
     "NetworkConfig",
     "ResNet",
+    "Supernet",
     "Xception",
     "build",
     "build_on_meta",
