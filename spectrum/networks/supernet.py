@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from spectrum.copying import copy_module
-from spectrum.errors import FieldError, counted
+from spectrum.errors import FieldError
 from spectrum.layers import SegmentedConv, from_conv2d
-from spectrum.layers.shared import Ranges, SharedConv, detached
+from spectrum.layers.shared import SharedConv, detached
 from spectrum.networks.build import build, build_on_meta
-from spectrum.networks.channels import Slice, input_sources, slice_channels
-from spectrum.networks.config import NetworkConfig, is_user_code
-from spectrum.networks.replace import assign_segments, display_name, select, weight_owners
-from spectrum.networks.resegment import resegment
-from spectrum.segments import Segments, SegmentsLike, Setting, format_setting
-
-
-class _Width(NamedTuple):
-    """What the networks of a width have in common.
-
-    Attributes:
-        layers: for each candidate its segmented convolutions by name, on the meta device.
-        slices: of each parameter and buffer that is narrower, but for those of these layers.
-        inputs: the input channels of these layers; empty if they have all.
-    """
-
-    layers: Mapping[Segments, Mapping[str, SegmentedConv]]
-    slices: Mapping[str, Slice]
-    inputs: Mapping[str, Ranges]
+from spectrum.networks.channels import Slice
+from spectrum.networks.config import NetworkConfig
+from spectrum.networks.members import Members, with_segments
+from spectrum.networks.replace import display_name, weight_owners
+from spectrum.segments import SegmentsLike, Setting, format_setting
 
 
 class Supernet(nn.Module):
@@ -73,23 +59,9 @@ class Supernet(nn.Module):
         widths: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        candidates = _check_candidates(segments)
-        self.widths = _check_widths(config, widths)
-        networks = {value: _on_meta(config, value, self.widths[0]) for value in candidates}
-        self.segments = tuple(sorted(candidates, key=lambda value: -_size(networks[value])))
-        widest = networks[self.segments[0]]
-        selected, _ = select(widest, lambda _name, _conv: None)
-        self._names = [name for name, conv in selected.items() if isinstance(conv, SegmentedConv)]
-        if not self._names:
-            raise FieldError("config", _describe(config), "must have layers that segments divide")
-        self.layer_count = len(self._names)
-        self._config = config if _can_be_narrower(config) else None
-        self._widest = (widest, input_sources(widest)) if len(self.widths) > 1 else None
-        self._widths = {self.widths[0]: self._at_width(networks)}
-        for width in self.widths[1:]:
-            at = self._at_width({value: _on_meta(config, value, width) for value in candidates})
-            self._check_channels(width, at)
-            self._widths[width] = at
+        self._members = Members(config, segments, widths)
+        self.segments, self.widths = self._members.segments, self._members.widths
+        self.layer_count = len(self._members.names)
         self.network = self._initialise(config)
         self.training = self.network.training
         self.set(self.segments[0])
@@ -106,19 +78,19 @@ class Supernet(nn.Module):
         Args:
             schedule: one candidate for all layers, a mapping by flow, or a list with one candidate
                 per layer.
-            width: any from the narrowest to the widest; None for the widest. Networks of a width
-                that isn't one of ``widths`` are made for this call, which takes some tens of
-                milliseconds.
+            width: any from the narrowest to the widest; None for the widest. For a width that
+                isn't one of ``widths`` the shapes of its layers are computed first, which takes
+                some tens of milliseconds.
 
         Raises:
             FieldError: the schedule has segments that are no candidates, or doesn't name each flow
                 or layer, or the width is out of the range.
         """
-        settings = self._settings(schedule)
-        width, at = self._choose(settings, width)
-        for name, value in settings.items():
-            self._layer(name).set(at.layers[value][name], at.inputs.get(name))
-        self.schedule, self.width, self._slices = format_setting(schedule), width, at.slices
+        member = self._members.member(schedule, width)
+        for name, layer in member.layers.items():
+            self._layer(name).set(layer, member.inputs.get(name))
+        self.schedule, self.width = format_setting(schedule), member.width
+        self._slices = member.slices
 
     def extract(self, schedule: Setting, width: float | None = None) -> nn.Module:
         """Make the plain network of a schedule, with copies of its weights.
@@ -136,19 +108,16 @@ class Supernet(nn.Module):
         Raises:
             FieldError: as in ``set``.
         """
-        settings = self._settings(schedule)
-        width, at = self._choose(settings, width)
-        chosen = {name: at.layers[value][name] for name, value in settings.items()}
-        if self._config is None:
+        member, config = self._members.member(schedule, width), self._members.config
+        if config is None:
             layers: dict[nn.Module, nn.Module] = {}
-            for name, layer in chosen.items():
+            for name, layer in member.layers.items():
                 layers[self._layer(name)] = self._layer(name).extract(layer)
             return copy_module(self.network, layers)
-        plain = _on_meta(self._config, schedule, width)
-        tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
-        tensors |= self._sliced(at.slices)
-        for name, layer in chosen.items():
-            weights = self._layer(name).weights(layer, at.inputs.get(name))
+        plain = build_on_meta(with_segments(config, schedule, member.width))
+        tensors = self._tensors() | self._sliced(member.slices)
+        for name, layer in member.layers.items():
+            weights = self._layer(name).weights(layer, member.inputs.get(name))
             tensors |= {f"{name}.{kind}": weight for kind, weight in weights.items()}
         plain.load_state_dict(detached({n: tensors[n] for n in plain.state_dict()}), assign=True)
         return plain.train(self.training)
@@ -163,73 +132,24 @@ class Supernet(nn.Module):
         assert isinstance(layer, SharedConv)
         return layer
 
-    def _settings(self, schedule: Setting) -> dict[str, Segments]:
-        """The candidate of each layer."""
-        try:
-            settings = assign_segments(self._names, schedule)
-        except FieldError as error:
-            raise error.renamed("schedule") from None
-        unknown = next((value for value in settings.values() if value not in self.segments), None)
-        if unknown is not None:
-            known = ", ".join(map(str, self.segments))
-            raise FieldError("schedule", str(unknown), f"must be of the candidates {known}")
-        return settings
-
-    def _choose(
-        self, settings: Mapping[str, Segments], width: float | None
-    ) -> tuple[float, _Width]:
-        """A width, if it is possible, and its networks."""
-        narrowest, widest = self.widths[-1], self.widths[0]
-        width = widest if width is None else width
-        if not narrowest <= width <= widest:
-            raise FieldError("width", width, f"must be in {narrowest:g}..{widest:g}")
-        if width not in self._widths:
-            assert self._config is not None  # other models have one width
-            values = dict.fromkeys(settings.values())
-            networks = {value: _on_meta(self._config, value, width) for value in values}
-            return width, self._at_width(networks)
-        return width, self._widths[width]
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
 
     def _sliced(self, slices: Mapping[str, Slice]) -> dict[str, Tensor]:
-        """The parameters and buffers of a narrower network, but for those of its layers."""
-        tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        tensors = self._tensors()
         return {name: part.of(tensors[name]) for name, part in slices.items()}
-
-    def _at_width(self, networks: Mapping[Segments, nn.Module]) -> _Width:
-        """What networks with the candidates, on the meta device, have in common."""
-        layers: dict[Segments, dict[str, Any]] = {
-            value: {name: network.get_submodule(name) for name in self._names}
-            for value, network in networks.items()
-        }
-        first = next(iter(networks.values()))
-        if self._widest is None or first is self._widest[0]:
-            return _Width(layers, {}, {})
-        return _Width(layers, *slice_channels(self._widest[0], first, self._widest[1]))
-
-    def _check_channels(self, width: float, at: _Width) -> None:
-        """Raise a FieldError if the segments of a layer are too many at a width alone."""
-        for value, layers in at.layers.items():
-            for name, layer in layers.items():
-                wide = self._widths[self.widths[0]].layers[value][name]
-                if layer.segment_count < wide.segment_count == value.value:
-                    raise FieldError(
-                        "widths",
-                        width,
-                        f"must leave one channel per segment: {name} has "
-                        f"{counted(layer.segment_count, 'channel')} for {value} segments",
-                    )
 
     def _initialise(self, config: NetworkConfig | nn.Module) -> nn.Module:
         """The widest network with new weights, or a user's model, with layers that share theirs."""
-        all_layers = self._widths[self.widths[0]].layers.values()
-        shared = {name: SharedConv([layers[name] for layers in all_layers]) for name in self._names}
+        names = self._members.names
+        shared = {name: SharedConv(self._members.wide_layers(name)) for name in names}
         if isinstance(config, nn.Module):
             network = config
             _fill(shared, network)
         else:
             # The first candidate, which has the most parameters, is the last to set its weights.
             for value in reversed(self.segments):
-                network = build(_with(config, value, self.widths[0]))
+                network = build(with_segments(config, value, self.widths[0]))
                 _fill(shared, network)
         return copy_module(network, {network.get_submodule(n): c for n, c in shared.items()})
 
@@ -243,58 +163,3 @@ def _fill(shared: Mapping[str, SharedConv], network: nn.Module) -> None:
             allowed = f"must have no layers that share weights, as {display_name(name)} does"
             raise FieldError("config", type(network).__name__, allowed)
         conv.fill(layer if isinstance(layer, SegmentedConv) else from_conv2d(layer))
-
-
-def _check_candidates(segments: Sequence[SegmentsLike]) -> tuple[Segments, ...]:
-    if isinstance(segments, str) or not isinstance(segments, Sequence) or not segments:
-        raise FieldError("segments", segments, "must be a list of candidates, such as [1, 4, 'C']")
-    candidates = tuple(map(Segments, segments))
-    if len(set(candidates)) < len(candidates):
-        raise FieldError("segments", segments, "must name each candidate once")
-    return candidates
-
-
-def _check_widths(
-    config: NetworkConfig | nn.Module, widths: Sequence[float] | None
-) -> tuple[float, ...]:
-    """The widths, the widest first."""
-    if not isinstance(config, NetworkConfig | nn.Module):
-        raise FieldError("config", config, "must be a NetworkConfig or a converted model")
-    if widths is None:
-        return (config.width if isinstance(config, NetworkConfig) else 1.0,)
-    if not _can_be_narrower(config):
-        raise FieldError("widths", widths, "must not be given for a user's own model")
-    if not isinstance(widths, Sequence) or not widths:
-        raise FieldError("widths", widths, "must be a list of widths, such as [0.5, 1.0]")
-    checked = []
-    for width in widths:
-        try:
-            checked.append(NetworkConfig.checked({"width": width}).width)
-        except FieldError as error:
-            raise error.renamed("widths") from None
-    return tuple(sorted(set(checked), reverse=True))
-
-
-def _can_be_narrower(config: NetworkConfig | nn.Module) -> TypeGuard[NetworkConfig]:
-    return isinstance(config, NetworkConfig) and not is_user_code(config.name)
-
-
-def _with(config: NetworkConfig, segments: Setting, width: float) -> NetworkConfig:
-    return config.model_copy(update={"segments": format_setting(segments), "width": width})
-
-
-def _on_meta(config: NetworkConfig | nn.Module, segments: Setting, width: float) -> nn.Module:
-    """The plain network with these segments, on the meta device."""
-    if _can_be_narrower(config):
-        return build_on_meta(_with(config, segments, width))
-    if isinstance(config, NetworkConfig):
-        return build(_with(config, segments, width)).to("meta")
-    return resegment(config, segments).to("meta")
-
-
-def _size(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _describe(config: NetworkConfig | nn.Module) -> str:
-    return config.name if isinstance(config, NetworkConfig) else type(config).__name__

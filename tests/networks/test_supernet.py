@@ -127,7 +127,7 @@ def masked(network: Supernet, order: str, segments: str, narrow: nn.Module, x: T
     Which channels a layer takes is seen in a pass in which each layer puts out one for the channels
     that the narrow network has too, and zero for the others.
     """
-    wide = build(network._config.model_copy(update={"segments": "1"})).eval()  # type: ignore[union-attr]
+    wide = build(network._members.config.model_copy(update={"segments": "1"})).eval()  # type: ignore[union-attr]
     state = network.network.state_dict()
     for name in segmented_convs(wide):
         kernel, pointwise = state.pop(f"{name}.kernel"), state.pop(f"{name}.pointwise", None)
@@ -447,12 +447,13 @@ def test_bad_arguments_get_one_clear_line(arguments: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("8",), "schedule (='8') must be of the candidates 1, 3, C/4, C"),
-        ((["1"] * 8 + ["2"],), "schedule (='2') must be of the candidates"),
+        (("8",), "schedule (='8') must be one of the candidates 1, 3, C/4, C"),
+        ((["1"] * 8 + ["2"],), "schedule (='2') must be one of the candidates"),
         ((["1"] * 3,), "must be 9 values, one per layer, not 3"),
         (({"entry": "C"},), "schedule (='entry=C') must name every flow once: entry, middle, exit"),
         (("C", 0.1), "width (=0.1) must be in 0.21..0.3"),
         (("C", 0.4), "width (=0.4) must be in 0.21..0.3"),
+        (("C", "wide"), "width (='wide') must be a valid number"),
     ],
     ids=str,
 )
