@@ -67,7 +67,9 @@ class SharedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``x`` (N, C_in, H, W) to (N, C_out, H', W') by the chosen layer."""
         layer, inputs = self._chosen
-        return functional_call(layer, self.weights(layer, inputs), (x,))  # type: ignore[no-any-return]
+        weights = self.weights(layer, inputs)
+        # None of them is tied to another, and to look for such takes time.
+        return functional_call(layer, weights, (x,), tie_weights=False)  # type: ignore[no-any-return]
 
     def weights(self, layer: SegmentedConv, inputs: Ranges | None = None) -> dict[str, Tensor]:
         """The weights of a layer, by their names in it; arguments are those of ``set``."""

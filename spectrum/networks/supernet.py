@@ -70,7 +70,8 @@ class Supernet(nn.Module):
         """Compute what the network of the schedule and width that are set does of ``x``."""
         if not self._slices:
             return self.network(x)
-        return functional_call(self.network, self._sliced(self._slices), (x,))
+        tensors = self._sliced(self._slices)
+        return functional_call(self.network, tensors, (x,), tie_weights=False)
 
     def set(self, schedule: Setting, width: float | None = None) -> None:
         """Choose the network that is executed.
