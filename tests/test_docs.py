@@ -94,7 +94,8 @@ def commands(text: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["data", "installation", "models", "reading_results", "scale", "speed", "studies"]
+    "name",
+    ["data", "installation", "models", "reading_results", "scale", "speed", "studies", "supernet"],
 )
 def test_a_page_runs_from_top_to_bottom(
     name: str,

@@ -7,7 +7,6 @@ import random
 import re
 import warnings
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -343,15 +342,6 @@ def test_a_training_with_averaged_weights_and_precise_statistics() -> None:
     assert result.curve[-1]["val_loss"] < result.curve[0]["val_loss"]
     x = dataset().validation.images
     torch.testing.assert_close(averaged.eval().extract("C")(x), averaged(x))
-
-
-def test_the_example_of_its_page_prints_what_stands_there(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "supernet.md").read_text()
-    code, printed = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)
-    exec(code, {})
-    assert capsys.readouterr().out == printed
 
 
 class Small(nn.Module):
