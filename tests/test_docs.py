@@ -71,7 +71,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def call(command: str, arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Call a command of the package; studies and searches are planned, a few carried out."""
     words = shlex.split(arguments, comments=True)
-    if command in ("study", "search") and TRAINED.isdisjoint(words):
+    if command in ("study", "search") and TRAINED.isdisjoint(words) and "--dry-run" not in words:
         words.append("--dry-run")
     if command == "bench":  # measuring takes minutes
         for name in ("run_layer", "run_shapes", "run_network", "run_study"):
@@ -125,6 +125,29 @@ def test_a_page_runs_from_top_to_bottom(
             capsys.readouterr()
             exec(compile(text, f"docs/{name}.md", "exec"), {"__name__": "__main__"})
             assert capsys.readouterr().out == after
+
+
+# What README's placeholders stand for here.
+PLACEHOLDERS = {
+    "PHOTOS": "photos",
+    "PACKAGE.MODULE:CALLABLE": "small:small_net",
+    "STUDY.toml": "studies/default.toml",
+    "outputs/FIRST": "studies/default",
+}
+
+
+def test_the_commands_of_readme_run(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "README.md").read_text()
+    found = re.findall(r"^\| .*? \| `(spectrum .*?)` \|", text, re.MULTILINE)
+    (model,) = (text for _, text in blocks("models") if text.startswith("# mypackage/"))
+    (workplace / "small.py").write_text(model)
+    for placeholder, value in PLACEHOLDERS.items():
+        assert placeholder in "\n".join(found)
+        found = [line.replace(placeholder, value) for line in found]
+    assert {line.split()[1] for line in found} == {"report", "study", "search", "bench"}
+    for line in found:
+        ((command, arguments),) = commands(line)
+        call(command, f"{arguments} --dry-run" if "photos" in line else arguments, monkeypatch)
 
 
 def test_the_table_of_widths_is_what_the_benchmark_prints(

@@ -1,26 +1,17 @@
 """The code of the README and of the studies' pages runs, and prints the text below it."""
 
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 
-from spectrum import NetworkConfig, Segments, StudyConfig, compare_pairs
+from spectrum import Segments, compare_pairs
 from spectrum.analysis.evidence import analyze_study
-from spectrum.costs import count_config
 from spectrum.report import render_summary
-from spectrum.study.command import merge_flags
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    """Return the README's code blocks in a language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def execute(code: str) -> None:
@@ -29,7 +20,7 @@ def execute(code: str) -> None:
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    api, _, _ = blocks("python")
+    (api,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     # In this process and without figures, which other tests draw.
     monkeypatch.setattr("spectrum.executors.local.cpu_count", lambda: 1)
@@ -37,55 +28,6 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     execute(api)
     assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 4
     assert len([line for line in api.splitlines() if line]) == 11
-
-
-def test_the_example_of_networks_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    _, code, _ = blocks("python")
-    execute(code)
-    exact, lost = capsys.readouterr().out.split()
-    assert exact == "tensor(True)"
-    assert 0 < float(lost) < 0.1
-
-
-def test_the_table_of_counts_is_printed_by_the_code_above_it(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    _, _, code = blocks("python")
-    table, _ = blocks("text")
-    with torch.device("meta"):  # counts need shapes only; 184 million weights take long
-        execute(code.replace('(1, 4, 32, "C")', '("C",)'))  # a trace takes seconds
-    head, *rows = table.splitlines()
-    assert capsys.readouterr().out.splitlines() == [head, rows[-1]]
-    for segments, *numbers in map(str.split, rows):
-        costs = count_config(NetworkConfig(segments=segments), (3, 299, 299))
-        found = (costs.params, costs.macs, costs.fvcore_total)
-        assert numbers == [f"{number:,}" for number in found]
-
-
-def test_the_counts_of_other_libraries_match_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    benchmark = import_module("exact_counts")
-    _, tables = blocks("text")
-    params, macs = (
-        {line[:24].strip(): line[24:].split() for line in table.splitlines()}
-        for table in tables.split("\n\n")
-    )
-    for row in benchmark.ROWS:
-        side = 299 if row.config.name in ("paper", "inception_v3") else 224
-        costs = count_config(row.config, (3, side, side))
-        assert params[row.title.strip()][0] == f"{costs.params:,}"
-        if not row.config.aux_logits:  # MACs leave the auxiliary head out
-            assert macs[row.title][0] == f"{costs.macs:,}"
-    for title, name in (("Xception", "Xception"), ("Inception V3", "InceptionV3")):
-        assert params[title][1] == f"{benchmark.keras_parameters(name):,}"
-
-
-def test_the_largest_error_is_the_largest_in_parity_txt() -> None:
-    (stated,) = re.findall(r"differ from those libraries' by (\S+) of the largest", README)
-    lines = (ROOT / "benchmarks" / "parity.txt").read_text().splitlines()[1:]
-    assert float(stated) == max(float(line.split()[-1]) for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -98,23 +40,6 @@ def test_the_table_of_the_dial_is_correct(setting: str, sizes: str) -> None:
         pairs = re.findall(r"(\d+) (?:segments? )?of (\d+)", sizes)
         expected = [int(size) for n, size in pairs for _ in range(int(n))]
     assert list(Segments(setting).sizes(728)) == expected
-
-
-def test_the_toml_files_and_the_flags_are_valid() -> None:
-    import shlex
-    import tomllib
-
-    dial, planted = (StudyConfig(**tomllib.loads(text)) for text in blocks("toml"))
-    assert len(list(dial.combinations())) == 4 * 2 * 2
-    assert len(list(planted.combinations())) == len(planted.segments) * 3
-    commands = next(
-        block for block in blocks("sh") if block.startswith(".venv/bin/python -m spectrum.study")
-    )
-    first = shlex.split(commands.splitlines()[0])[3:]
-    flags = {
-        name.removeprefix("--"): value for name, value in zip(first[::2], first[1::2], strict=True)
-    }
-    assert len(list(StudyConfig(**merge_flags({}, flags)).combinations())) == 6 * 2
 
 
 STUDIES = ROOT / "studies"
