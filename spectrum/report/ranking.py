@@ -81,6 +81,8 @@ def ranked_table(summary: pd.DataFrame) -> Table:
     first = [f"{kind} {measure.column_heading}" for kind in ("test", "val")]
     costs = ("params", "MACs", "latency, ms")
     by_heading = {column.heading: column for column in others}
+    if not summary["failed"].any():
+        del by_heading["failed runs"]
     numbers = [names[point].lstrip("#") for point in rows["segments"]] if names else []
     columns = [
         *([Column("#", numbers, is_number=True)] if names else []),
