@@ -136,7 +136,8 @@ def record_calls(
     Raises:
         FieldError: the network can't process the image.
     """
-    example, run = make_example(network, shape), network
+    example = make_example(network, shape)
+    run: Callable[[Tensor], object] = network
     if example.is_meta:
         example, run = torch.zeros(0, *shape, dtype=example.dtype), _with_empty_weights(network)
     calls: list[ModuleCall] = []
