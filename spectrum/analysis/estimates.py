@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import scipy  # its parts are imported when they are first used
 from numpy.typing import NDArray
-from scipy import stats
 
 LEVEL = 0.95
 DRAWS = 2000
@@ -72,7 +72,7 @@ class Estimate(NamedTuple):
         scale = math.sqrt(self.seed_variance * (self.seeds + 1))
         if scale == 0:
             return 0.5 + 0.5 * float(np.sign(self.value))
-        return float(stats.t.cdf(self.value / scale, self.seed_df))
+        return float(scipy.stats.t.cdf(self.value / scale, self.seed_df))
 
 
 def estimate(values: Floats, drawn: Floats) -> Estimate:
@@ -109,7 +109,7 @@ def _degrees_of_freedom(values: Floats) -> float:
 
     Two networks that differ on 5 of 360 examples leave about 10, not 359.
     """
-    excess = float(stats.kurtosis(values)) if np.ptp(values) > 0 else 0.0
+    excess = float(scipy.stats.kurtosis(values)) if np.ptp(values) > 0 else 0.0
     return 2 / (max(excess, 0.0) / len(values) + 2 / (len(values) - 1))
 
 
@@ -117,7 +117,7 @@ def bounds(estimates: Sequence[Estimate], level: float = LEVEL) -> Floats:
     """The low and high ends of the intervals, of shape (estimates, 2)."""
     columns = np.array(estimates, float).reshape(-1, len(Estimate._fields)).T
     value, seed_variance, example_variance, noise, *dfs, share_below, _ = columns
-    t_seeds, t_examples = (stats.t.ppf((1 + level) / 2, df) for df in dfs)
+    t_seeds, t_examples = (scipy.stats.t.ppf((1 + level) / 2, df) for df in dfs)
     squares = t_seeds**2 * seed_variance + t_examples**2 * (example_variance - noise).clip(min=0)
     # A few seeds may agree by chance. The interval is never narrower than examples alone make it.
     width = 2 * np.sqrt(np.maximum(squares, t_examples**2 * example_variance))

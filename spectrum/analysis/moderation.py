@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, special
+import scipy  # its parts are imported when they are first used
 
 from spectrum.analysis.estimates import Estimate, Floats
 
@@ -58,10 +58,12 @@ def moderate(estimates: Sequence[Estimate], independent: float) -> list[Estimate
 
 def _fit_prior(variances: Floats, dfs: Floats) -> tuple[float, float]:
     """The degrees of freedom and the variance of the prior, by the moments of the logarithms."""
-    logs = np.log(variances) - special.digamma(dfs / 2) + np.log(dfs / 2)
+    logs = np.log(variances) - scipy.special.digamma(dfs / 2) + np.log(dfs / 2)
     mean = float(logs.mean())
-    spread = float(logs.var(ddof=1)) - float(special.polygamma(1, dfs / 2).mean())
-    if spread <= special.polygamma(1, _LARGEST / 2):
+    spread = float(logs.var(ddof=1)) - float(scipy.special.polygamma(1, dfs / 2).mean())
+    if spread <= scipy.special.polygamma(1, _LARGEST / 2):
         return _LARGEST, float(np.exp(mean))
-    half = optimize.brentq(lambda x: float(special.polygamma(1, x)) - spread, 1e-8, _LARGEST / 2)
-    return 2 * half, float(np.exp(mean + special.digamma(half) - np.log(half)))
+    half = scipy.optimize.brentq(
+        lambda x: float(scipy.special.polygamma(1, x)) - spread, 1e-8, _LARGEST / 2
+    )
+    return 2 * half, float(np.exp(mean + scipy.special.digamma(half) - np.log(half)))

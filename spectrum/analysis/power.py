@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 import numpy as np
-from scipy import optimize, stats
+from scipy.special import gammaincinv, ndtr, stdtrit
 
 from spectrum.analysis.estimates import Estimate, bounds
 from spectrum.analysis.verdicts import CRITERIA, Criteria
@@ -13,6 +14,7 @@ from spectrum.errors import counted
 
 _MOST_SEEDS = 10_000
 _POWER = 0.8
+_STEPS = 1_000_000  # between 0 and a difference that is sure to be shown
 _VARIANCES = 500  # equally likely ones, over which the power is averaged
 # What a study is assumed to find, about as in the committed ones.
 _SEED_DEVIATION = 0.003  # of the difference of two points, from seed to seed, without test images
@@ -111,12 +113,14 @@ def _in_standard_errors(own: int, weight: float, error: float, ends: int) -> flo
         ends: the ends of the interval that count: 1 to show a difference, 2 to show that a
             difference of 0 is less than this one.
     """
-    seen = stats.chi2.ppf((np.arange(_VARIANCES) + 0.5) / _VARIANCES, own) / own
+    # The quantiles of chi-squared and t, without scipy.stats, whose import takes planning long.
+    seen = 2 / own * gammaincinv(own / 2, (np.arange(_VARIANCES) + 0.5) / _VARIANCES)
     moderated = np.sqrt(np.maximum((weight + own * seen) / (weight + own), seen))
-    widths = stats.t.ppf(1 - error * ends / 2, own + weight) * moderated
+    widths = stdtrit(own + weight, 1 - error * ends / 2) * moderated
 
     def chance(difference: float) -> float:
-        of_one_end = stats.norm.cdf(difference - widths)
+        of_one_end = ndtr(difference - widths)
         return float((ends * of_one_end - (ends - 1)).clip(min=0).mean())
 
-    return float(optimize.brentq(lambda x: chance(x) - _POWER, 0, widths.max() + 10))
+    step = (widths.max() + 10) / _STEPS
+    return float(step * bisect_left(range(_STEPS), _POWER, key=lambda i: chance(i * step)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
-from scipy import stats
+import scipy  # its parts are imported when they are first used
 
 from spectrum.analysis.columns import NOT_OF_POINT, TASK_COLUMNS
 from spectrum.analysis.labels import field_label
@@ -39,7 +39,7 @@ def mean_interval(values: Sequence[float] | pd.Series, level: float = 0.95) -> I
     """
     known = pd.Series(values, dtype=float).dropna()
     # Both factors are missing (NaN) for fewer than two values.
-    half = float(stats.t.ppf((1 + level) / 2, len(known) - 1) * known.sem())
+    half = float(scipy.stats.t.ppf((1 + level) / 2, len(known) - 1) * known.sem())
     mean = float(known.mean())
     return Interval(mean, mean - half, mean + half)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import train_test_split
 
 from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION, Numbers
 from spectrum.errors import FieldError
@@ -111,8 +110,52 @@ def _split_in_two(
     if strata.ndim == 2:
         drawn, order = _stratify_iteratively(np.asarray(strata, bool), size, seed)
         return indices[order[~drawn[order]]], indices[order[drawn[order]]]
-    first, second = train_test_split(indices, test_size=size, stratify=strata, random_state=seed)
-    return np.asarray(first), np.asarray(second)
+    first, second = _draw_by_class(strata, size, seed)
+    return indices[first], indices[second]
+
+
+def _draw_by_class(classes: Numbers, size: int, seed: int) -> tuple[Numbers, Numbers]:
+    """Draw positions of images so that each class is drawn in proportion.
+
+    The draw is that of ``sklearn.model_selection.train_test_split`` with ``stratify``, which a test
+    compares it with. It is part of what a run is, so it follows no other library's versions.
+
+    Args:
+        classes: (N,) the class of each image.
+        size: the number of images to draw.
+        seed: of the draw.
+
+    Returns:
+        The positions that are left and those that are drawn, each in random order.
+    """
+    rng = np.random.RandomState(seed)
+    _, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    left = _share_out(counts, len(classes) - size, rng)
+    drawn = _share_out(counts - left, size, rng)
+    firsts, seconds = [], []
+    for number, (n_left, n_drawn) in enumerate(zip(left, drawn, strict=True)):
+        (members,) = np.nonzero(numbers == number)
+        members = members[rng.permutation(len(members))]
+        firsts.append(members[:n_left])
+        seconds.append(members[n_left : n_left + n_drawn])
+    return rng.permutation(np.concatenate(firsts)), rng.permutation(np.concatenate(seconds))
+
+
+def _share_out(counts: Numbers, total: int, rng: np.random.RandomState) -> Numbers:
+    """Share out a total over classes in proportion to their counts.
+
+    What rounding down leaves goes to the largest remainders, by lot where these are equal.
+    """
+    exact = counts / counts.sum() * total
+    shares = np.floor(exact).astype(np.int64)
+    remainders = exact - shares
+    for remainder in np.unique(remainders)[::-1]:
+        missing = total - shares.sum()
+        if missing == 0:
+            break
+        (tied,) = np.nonzero(remainders == remainder)
+        shares[rng.choice(tied, min(len(tied), missing), replace=False)] += 1
+    return shares
 
 
 def _stratify_iteratively(

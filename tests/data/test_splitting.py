@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from spectrum.data.source import TEST, TRAIN, UNASSIGNED, VALIDATION
-from spectrum.data.splitting import draw_seed, split_indices, split_notes
+from spectrum.data.splitting import _draw_by_class, draw_seed, split_indices, split_notes
 
 Parts = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 LABELS = np.repeat(np.arange(3), (120, 60, 20)).astype(np.int64)
@@ -40,6 +42,19 @@ def test_unassigned_images_are_drawn_in_proportion_test_first() -> None:
     rest, expected = train_test_split(rest, test_size=40, stratify=LABELS[rest], random_state=3)
     assert (train.tolist(), validation.tolist()) == (rest.tolist(), expected.tolist())
     assert np.bincount(LABELS[test]).tolist() == [12, 6, 2]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(3, 40), min_size=1, max_size=12), st.data())
+def test_every_draw_is_that_of_scikit_learn(counts: list[int], data: st.DataObject) -> None:
+    classes = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    size = data.draw(st.integers(len(counts), len(classes) - len(counts)))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    expected = train_test_split(
+        np.arange(len(classes)), test_size=size, stratify=classes, random_state=seed
+    )
+    found = _draw_by_class(classes, size, seed)
+    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
 
 
 def test_a_training_split_alone_is_split_like_unassigned_images() -> None:
