@@ -21,7 +21,7 @@ from nbconvert.writers import FilesWriter
 ROOT = Path(__file__).parents[1]
 URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
 PAGES = ("*.md", "docs/**/*.md", "studies/*.md", "benchmarks/*.md")
-FILES = ("studies/**/*.png", "benchmarks/*.png", "docs/*.css")
+FILES = ("studies/**/*.png", "benchmarks/*.png", "docs/images/*", "docs/*.css")
 LINK = re.compile(r"(\]\()((?:\.\./)*[\w./-]+)((?:#[\w-]+)?\))")
 
 
