@@ -88,7 +88,9 @@ def commands(text: str) -> list[tuple[str, str]]:
         (command, arguments.replace("/shared", "shared"))
         for command, arguments in found
         if "hub:" not in arguments  # it would be downloaded
-        and "HEAD:" not in arguments  # it needs a cluster, which tests/executors/ starts
+        # These need a cluster, which tests/executors/ starts.
+        and "HEAD:" not in arguments
+        and "--engine slurm" not in arguments
         and ("fashion_mnist" not in arguments or FASHION_MNIST.is_dir())
     ]
 

@@ -86,7 +86,8 @@ def open_slurm(config: EngineConfig) -> SlurmEngine:
     if test.returncode:
         reason = test.stderr.strip().splitlines()[0].removeprefix("sbatch: ")
         given = slurm.model_dump(exclude_defaults=True)
-        raise FieldError("slurm", given, f"isn't accepted by sbatch: {reason}")
+        field, value = ("slurm", given) if given else ("engine", "slurm")
+        raise FieldError(field, value, f"isn't accepted by sbatch: {reason}")
     workers = config.workers or _DEFAULT_WORKERS
     return SlurmEngine(workers, config.threads, config.device, parameters)
 

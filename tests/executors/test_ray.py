@@ -278,7 +278,7 @@ def test_the_result_of_a_run_that_another_process_trains_is_awaited(
 WRONG = [
     (["--address", "head:6379"], "--address (='head:6379') needs engine 'ray', not 'local'"),
     (["--gpus", "0.5"], "--gpus (=0.5) needs engine 'ray', not 'local'"),
-    (["--engine", "slurm"], "--engine (='slurm') must be 'local' or 'ray'"),
+    (["--engine", "dask"], "--engine (='dask') must be 'local', 'ray' or 'slurm'"),
     (["--engine", "ray", "--gpus", "2"], "--gpus (='2') must be less than or equal to 1"),
     (
         ["--engine", "ray", "--device", "cuda:1"],

@@ -11,7 +11,7 @@ import pytest
 
 from spectrum import FieldError, StudyConfig, run_study
 from spectrum.runs.store import Store
-from spectrum.study.study import dry_run
+from spectrum.study.dry_run import dry_run
 from spectrum.tracking import (
     RunEvaluated,
     RunFinished,
