@@ -213,6 +213,6 @@ def shown_progress(
         for done, item in enumerate(items, 1):
             yield item
             bar.advance(task)
-            if console is not None and not is_terminal and clock() - last >= _PAUSE:
-                last = clock()
+            if console is not None and not is_terminal and (now := clock()) - last >= _PAUSE:
+                last = now
                 console.print(f"{what}: {done:,} of {len(items):,}")
