@@ -69,6 +69,11 @@ def all_gather(value: _T) -> list[_T]:
     return values
 
 
+def own_share(batches: Tensor) -> Tensor:
+    """This process's share of every batch: (steps, batch) to (n,)."""
+    return batches.chunk(world_size(), dim=1)[rank()].flatten()
+
+
 def all_gather_rows(rows: Tensor, total: int) -> Tensor:
     """Gather the rows of a tensor from all ranks, on every rank.
 

@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch import nn
 
 from spectrum.data import Augmentation, Dataset, Examples
 from spectrum.errors import FieldError, as_text
@@ -23,10 +23,13 @@ from spectrum.training.distributed import (
     all_reduce_mean,
     average_buffers,
     on_rank_zero,
+    own_share,
     rank,
     world_size,
 )
-from spectrum.training.metrics import autocast, evaluate
+from spectrum.training.method import Batch, Method, Plain
+from spectrum.training.metrics import Metrics, evaluate
+from spectrum.training.precise_bn import recompute_batch_norm
 from spectrum.training.recipe import Precision, Recipe
 from spectrum.training.seeding import get_random_state, seeded, set_random_state
 from spectrum.training.state import TrainState, init_train_state
@@ -57,6 +60,7 @@ class FitResult(NamedTuple):
 
 
 _DEFAULT = Recipe()
+_PLAIN = Plain()
 
 
 def fit(
@@ -70,6 +74,7 @@ def fit(
     checkpoint: Path | str | None = None,
     identity: str = "",
     on_evaluation: Callable[[Evaluation], None] | None = None,
+    method: Method = _PLAIN,
 ) -> FitResult:
     """Train a classifier on the training split; the test split is never read.
 
@@ -106,6 +111,8 @@ def fit(
             isn't continued.
         on_evaluation: called with each line of the learning curve, those of the checkpoint
             included.
+        method: what a step and an evaluation do; ``Sandwich`` trains a ``Supernet`` so that each
+            of its networks can be used.
 
     Returns:
         The learning curve and the network to use, as said above.
@@ -130,6 +137,7 @@ def fit(
         "recipe": recipe.model_dump(),
         "seed": seed,
         "precision": precision,
+        **method.identify(network, dataset, recipe),
     }
     path = as_path(checkpoint) if checkpoint else None
     saved = on_rank_zero(lambda: load_checkpoint(path)) if path else None
@@ -152,9 +160,24 @@ def fit(
             parts = {"origin": origin, "plans": plans, **state.state_dict(), **progress}
             save_checkpoint(path, parts)
 
+    def measure() -> Metrics:
+        if recipe.precise_bn:
+            # Averaged running statistics aren't the statistics of the averaged weights.
+            recompute_batch_norm(
+                state.eval_network, train, augmentation, recipe, batch, precision, seed
+            )
+        return evaluate(
+            state.eval_network,
+            validation,
+            precision=precision,
+            class_weights=dataset.class_weights,
+            map_at=dataset.map_at,
+        )
+
     if device.type == "cpu":
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        compile_kernels(network, dtype, recipe.channels_last)  # not within the first epoch's time
+        # Not within the first epoch's time.
+        compile_kernels(method.layers(network), dtype, recipe.channels_last)
     with keep_plans(plans) as plans:
         for epoch in range(len(curve) + 1, recipe.epochs + 1):
             loss, seconds = _train_epoch(
@@ -165,40 +188,27 @@ def fit(
                 precision,
                 steps,
                 batch,
-                seed=seed * 1_000_003 + epoch,
+                method,
+                seed=seed,
+                epoch=epoch,
                 partial_epoch=partial_epoch,
                 save=save if path else None,
             )
             partial_epoch = {}
-            if recipe.precise_bn:
-                # Averaged running statistics aren't the statistics of the averaged weights.
-                # Dropout draws random numbers here too.
-                with seeded(seed), torch.no_grad(), autocast(device, precision):
-                    n = min(max(recipe.precise_bn, batch), len(train)) // batch * batch
-                    own = _own_share(torch.arange(n).view(-1, batch))
-                    batches = train.batches(batch // world_size(), own, augmentation, seed)
-                    images_only = (images for images, _ in batches)
-                    update_bn(images_only, state.eval_network)
-                if recipe.batch_norm == "local":
-                    average_buffers(state.eval_network)
-            metrics = evaluate(
-                state.eval_network,
-                validation,
-                precision=precision,
-                class_weights=dataset.class_weights,
-                map_at=dataset.map_at,
-            )
+            judged = method.validate(state.eval_network, measure)
+            val_loss = fmean(metrics.loss for metrics in judged)
+            maps = [metrics.map for metrics in judged if metrics.map is not None]
             line = {
                 "epoch": epoch,
                 "samples": epoch * steps * batch,
                 "lr": float(state.schedule.get_last_lr()[0]),
                 "train_loss": loss,
-                "val_loss": metrics.loss,
-                "val_top1": metrics.top1,
-                **({} if metrics.map is None else {"val_map": metrics.map}),
+                "val_loss": val_loss,
+                "val_top1": fmean(metrics.top1 for metrics in judged),
+                **({"val_map": fmean(maps)} if maps else {}),
                 "seconds": seconds + (curve[-1]["seconds"] if curve else 0.0),
             }
-            for split, value in (("training", loss), ("validation", metrics.loss)):
+            for split, value in (("training", loss), ("validation", val_loss)):
                 if not math.isfinite(value):
                     raise Diverged(f"{split} loss is {value} in epoch {epoch} of {recipe.epochs}")
             curve.append(line)
@@ -223,9 +233,9 @@ def _restore(
     saved_origin = saved["origin"]
     recipe = Recipe(**saved_origin["recipe"]).model_dump()  # with fields added since
     found, expected = {**saved_origin, **recipe}, {**origin, **origin["recipe"]}
-    for field in expected.keys() - {"recipe"}:
-        if found[field] != expected[field]:
-            raise FieldError(field, found[field], f"must be {as_text(expected[field])}")
+    for field in {**expected, **found}:
+        if field != "recipe" and found.get(field) != expected.get(field):
+            raise FieldError(field, found.get(field), f"must be {as_text(expected.get(field))}")
     curve, unfinished = saved["curve"], saved["unfinished"]
     check_curve(curve)
     if len(curve) > origin["recipe"]["epochs"]:
@@ -268,8 +278,10 @@ def _train_epoch(
     precision: Precision,
     steps: int,
     batch: int,
+    method: Method,
     *,
     seed: int,
+    epoch: int,
     partial_epoch: dict[str, Any],
     save: Callable[[dict[str, Any]], None] | None,
 ) -> tuple[float, float]:
@@ -283,7 +295,9 @@ def _train_epoch(
         precision: of the forward pass.
         steps: batches per epoch.
         batch: images per batch, over all processes.
-        seed: of this epoch.
+        method: what a step does.
+        seed: of the training.
+        epoch: the number of the epoch, from 1.
         partial_epoch: what ``save`` was given within this epoch; empty to start at its beginning.
         save: saves the progress within the epoch to the checkpoint; None if there is none.
 
@@ -295,16 +309,18 @@ def _train_epoch(
     first_step, spent = partial_epoch.get("step", 0), partial_epoch.get("seconds", 0.0)
     total_loss = partial_epoch.get("loss", torch.zeros(())).to(device)
     started = last_saved = time.perf_counter()
-    with seeded(seed):
+    epoch_seed = seed * 1_000_003 + epoch
+    with seeded(epoch_seed):
         order = torch.randperm(len(train))[: steps * batch].view(steps, batch)
         if rank():
-            torch.manual_seed(seed + rank() * 1_000_000_007)  # for dropout of its own
+            torch.manual_seed(epoch_seed + rank() * 1_000_000_007)  # for dropout of its own
         if len(partial_epoch.get("random", [])) == world_size():
             set_random_state(partial_epoch["random"][rank()], device)
-        own = _own_share(order[first_step:])
-        batches = train.batches(batch // world_size(), own, augmentation, seed)
+        own = own_share(order[first_step:])
+        batches = train.batches(batch // world_size(), own, augmentation, epoch_seed)
         for step, (images, labels) in enumerate(batches, first_step + 1):
-            total_loss += state.step(images, labels, recipe, precision)
+            number = (epoch - 1) * steps + step - 1
+            total_loss += state.step(method, Batch(images, labels, recipe, precision, seed, number))
             if save and step < steps and _should_save(step, last_saved):
                 progress = {
                     "step": step,
@@ -320,11 +336,6 @@ def _train_epoch(
         if state.averaged is not None:
             average_buffers(state.averaged)
     return total_loss.item() / steps, spent + time.perf_counter() - started
-
-
-def _own_share(batches: Tensor) -> Tensor:
-    """This process's share of every batch: (steps, batch) to (n,)."""
-    return batches.chunk(world_size(), dim=1)[rank()].flatten()
 
 
 def _should_save(step: int, last_saved: float) -> bool:

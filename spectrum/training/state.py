@@ -14,12 +14,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from spectrum.copying import copy_module
 from spectrum.training.distributed import parallelize
-from spectrum.training.metrics import autocast, criterion
+from spectrum.training.method import Batch, Method
 from spectrum.training.optimizer import make_optimizer, make_schedule
-from spectrum.training.recipe import Precision, Recipe
+from spectrum.training.recipe import Recipe
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
-_AUXILIARY_WEIGHT = 0.4  # of an auxiliary head's loss, as in Inception V3's own training code
 
 
 @dataclass(frozen=True)
@@ -63,22 +62,17 @@ class TrainState:
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
 
-    def step(self, images: Tensor, labels: Tensor, recipe: Recipe, precision: Precision) -> Tensor:
+    def step(self, method: Method, batch: Batch) -> Tensor:
         """Train on one batch and return its loss, on the device."""
-        with autocast(images.device, precision):
-            output = self.parallel_network(images)  # logits, or a tuple with auxiliary heads'
-        heads = output if isinstance(output, tuple) else (output,)
-        losses = [criterion(logits.float(), labels, recipe.label_smoothing) for logits in heads]
-        loss = losses[0] + _AUXILIARY_WEIGHT * sum(losses[1:])
         self.optimizer.zero_grad()
-        loss.backward()
-        if recipe.clip:
-            nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
+        loss = method.backward(self.parallel_network, batch)
+        if batch.recipe.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), batch.recipe.clip)
         self.optimizer.step()
         self.schedule.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
-        return loss.detach()
+        return loss
 
 
 def init_train_state(
