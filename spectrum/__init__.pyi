@@ -42,7 +42,7 @@ from .report import (
     plot_heat_map,
     plot_learning_curves,
 )
-from .runs import load_run
+from .runs import Sandwich, load_run, score
 from .search import SearchConfig, load_trials, run_search
 from .segments import Segments
 from .study import StudyConfig, run_study
@@ -61,6 +61,7 @@ __all__ = [
     "Metrics",
     "NetworkConfig",
     "Recipe",
+    "Sandwich",
     "SearchConfig",
     "SegmentedConv",
     "Segments",
@@ -104,6 +105,7 @@ __all__ = [
     "resnet",
     "run_search",
     "run_study",
+    "score",
     "state_evidence",
     "summarize",
     "training_gains",

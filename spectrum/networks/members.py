@@ -110,6 +110,11 @@ class Members:
         """A layer of the widest network, once with each candidate."""
         return [layers[name] for layers in self._widths[self.widths[0]].layers.values()]
 
+    def all_layers(self) -> list[SegmentedConv]:
+        """The layers of all candidates at all widths."""
+        at = [layers for width in self._widths.values() for layers in width.layers.values()]
+        return [layer for layers in at for layer in layers.values()]
+
     def _layers(self, network: nn.Module) -> dict[str, Any]:
         return {name: network.get_submodule(name) for name in self.names}
 

@@ -123,6 +123,10 @@ class Supernet(nn.Module):
         plain.load_state_dict(detached({n: tensors[n] for n in plain.state_dict()}), assign=True)
         return plain.train(self.training)
 
+    def member_layers(self) -> nn.ModuleList:
+        """The segmented convolutions of all candidates and ``widths``, on the meta device."""
+        return nn.ModuleList(self._members.all_layers())
+
     def extra_repr(self) -> str:
         """The candidates and what is executed."""
         candidates = ",".join(map(str, self.segments))

@@ -1,11 +1,14 @@
 from .config import RunConfig
 from .load import load_run
 from .point import Point
+from .sandwich import Sandwich, score
 from .store import Store
 
 __all__ = [
     "Point",
     "RunConfig",
+    "Sandwich",
     "Store",
     "load_run",
+    "score",
 ]
