@@ -9,6 +9,7 @@ everything that the result of the run depends on:
 - the recipe, the seed and the precision;
 - a fingerprint of the initial weights, if training starts from given ones;
 - the number of processes that share a batch, if it changes the result;
+- the networks that share their weights, if the run trains a ``Supernet``;
 - ``FORMAT``.
 
 The name of the study, the device, the threads, the number of workers and the way in which a layer
@@ -19,13 +20,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt, model_validator
 
 from spectrum.data.config import DataConfig
+from spectrum.errors import FieldError
 from spectrum.fields import Config, field_facts
 from spectrum.networks.config import NetworkConfig
+from spectrum.runs.shared_training import SharedTraining
 from spectrum.training.recipe import Precision, Recipe
 
 FORMAT = 2
@@ -47,6 +50,8 @@ class RunConfig(Config):
         start: a fingerprint of the weights that training starts from; "" for random ones.
         processes: the number of processes that share each batch if each normalises its own part
             of it, since the number then changes the result; otherwise 1.
+        shared: the networks that share their weights, if the run trains a ``Supernet`` of
+            ``network``, whose own segments aren't used then; otherwise None.
     """
 
     # Parts may be unvalidated copies, so they are validated again before their hash names a run.
@@ -61,6 +66,13 @@ class RunConfig(Config):
     code: str = ""
     start: str = ""
     processes: PositiveInt = 1
+    shared: SharedTraining | None = None
+
+    @model_validator(mode="after")
+    def _check_shared(self) -> Self:
+        if self.shared is not None and self.start:
+            raise FieldError("start", self.start, "must not be given to train a Supernet")
+        return self
 
     def stored(self) -> dict[str, Any]:
         """The configuration as plain values, with ``FORMAT``, as ``config.json`` holds it."""

@@ -27,9 +27,10 @@ from spectrum.data import load_data
 from spectrum.errors import FieldError
 from spectrum.layers.acceleration import keep_plans, name_plans
 from spectrum.machine import device_name, is_out_of_memory, keep_freed_memory
-from spectrum.networks import build, code_modules
+from spectrum.networks import Supernet, build, code_modules
 from spectrum.runs.config import RunConfig
 from spectrum.runs.initial_weights import build_with_weights
+from spectrum.runs.sandwich import Sandwich
 from spectrum.runs.store import Store
 from spectrum.training import (
     CheckpointMismatch,
@@ -41,6 +42,7 @@ from spectrum.training import (
     fit,
 )
 from spectrum.training.distributed import broadcast, on_rank_zero, rank, world_size
+from spectrum.training.method import Plain
 from spectrum.training.seeding import seeded
 
 log = logging.getLogger(__name__)
@@ -190,6 +192,8 @@ def train_and_test(
             f"{dataset.fingerprint}, not {run.fingerprint}{advice}",
         )
 
+    shared = run.shared
+
     def train() -> FitResult:
         return fit(
             _build(run, store),
@@ -201,6 +205,7 @@ def train_and_test(
             checkpoint=store.checkpoint_path(run.id),
             identity=run.id,
             on_evaluation=on_evaluation,
+            method=Sandwich(shared.members, shared.distill) if shared else Plain(),
         )
 
     try:
@@ -226,6 +231,8 @@ def _build(run: RunConfig, store: Store) -> nn.Module:
     """The network of a run, with the weights that training starts from."""
     with seeded(run.seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plan has already warned of layers that saturate
+        if run.shared is not None:
+            return Supernet(run.network, run.shared.segments, run.shared.widths)
         if run.start:
             weights = on_rank_zero(lambda: store.load_initial_weights(run.start))
             return build_with_weights(run.network, weights)

@@ -16,16 +16,21 @@ from spectrum.errors import FieldError
 from spectrum.files import as_path
 from spectrum.networks import (
     NetworkConfig,
+    Supernet,
     build_on_meta,
     code_fingerprint,
     is_user_code,
 )
 from spectrum.runs.result import CONFIG, RESULT, WEIGHTS, FinishedRun, read_finished_run
+from spectrum.runs.shared_training import SharedTraining
 from spectrum.user_code import hash_sources
 
 
 def load_run(folder: Path | str, *, trust_code: bool | Literal["changed"] = False) -> nn.Module:
     """Load the trained network of a run, in eval mode on the CPU.
+
+    That of a run that trained a ``Supernet`` is one, set to the candidate with the most parameters
+    at the largest width, of which it has batch normalisation's statistics.
 
     Args:
         folder: the folder of the run, such as ``outputs/runs/<id>``.
@@ -48,6 +53,7 @@ def load_run(folder: Path | str, *, trust_code: bool | Literal["changed"] = Fals
     with _damage_named(folder):
         fields = json.loads(run.read(CONFIG))
         config, code = NetworkConfig.checked(fields["network"]), str(fields.get("code", ""))
+        shared = SharedTraining.checked(fields["shared"]) if fields.get("shared") else None
     if is_user_code(config.name):
         _check_code(run, config.name, code, trust_code)
     with _damage_named(folder):
@@ -55,6 +61,8 @@ def load_run(folder: Path | str, *, trust_code: bool | Literal["changed"] = Fals
     if code and trust_code != "changed" and code != code_fingerprint(config.name, network):
         raise _changed(folder, config.name)
     with _damage_named(folder):
+        if shared is not None:
+            network = Supernet(config, shared.segments, shared.widths)
         weights = safetensors.torch.load(run.read(WEIGHTS))
         network.load_state_dict(weights, assign=True)
     return network.eval()

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from spectrum import DataConfig, NetworkConfig, Recipe
 from spectrum.fields import field_facts
 from spectrum.runs.config import FORMAT, RunConfig
+from spectrum.runs.shared_training import SharedTraining
 
 MODELS: dict[str, type[BaseModel]] = {
     "": RunConfig,
@@ -76,6 +77,7 @@ CHANGES: dict[str, dict[str, tuple[dict[str, Any], Any]]] = {
         "code": ({}, "of the model"),
         "start": ({}, "of the weights"),
         "processes": ({}, 2),
+        "shared": ({}, SharedTraining(segments=("1", "C"))),
     },
     "network": {
         "name": ({}, "tiny"),
