@@ -110,7 +110,7 @@ def _split_in_two(
     if strata.ndim == 2:
         drawn, order = _stratify_iteratively(np.asarray(strata, bool), size, seed)
         return indices[order[~drawn[order]]], indices[order[drawn[order]]]
-    first, second = _draw_by_class(strata, size, seed)
+    first, second = _draw_by_class(np.asarray(strata, np.int64), size, seed)
     return indices[first], indices[second]
 
 
@@ -147,7 +147,7 @@ def _share_out(counts: Numbers, total: int, rng: np.random.RandomState) -> Numbe
     What rounding down leaves goes to the largest remainders, by lot where these are equal.
     """
     exact = counts / counts.sum() * total
-    shares = np.floor(exact).astype(np.int64)
+    shares: Numbers = np.floor(exact).astype(np.int64)
     remainders = exact - shares
     for remainder in np.unique(remainders)[::-1]:
         missing = total - shares.sum()
