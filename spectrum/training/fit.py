@@ -120,18 +120,16 @@ def fit(
     Raises:
         Diverged: the training or validation loss is not finite after an epoch.
         RankZeroFailed: rank zero has ended the run; the other processes raise this.
-        CheckpointMismatch: the checkpoint is of another network, recipe, seed, precision or
-            identity.
-        ValueError: the precision is unknown, the processes can't share a batch evenly, or the
-            augmentation needs images that are streamed.
+        CheckpointMismatch: the checkpoint is of another network, recipe, seed, precision, method
+            or identity.
+        ValueError: the precision is unknown, the processes can't share a batch evenly, the
+            augmentation needs images that are streamed, or the method can't train the network.
     """
     device = torch.device(device)
     train = dataset.train.to(device, channels_last=recipe.channels_last)
     validation = dataset.validation.to(device, channels_last=recipe.channels_last)
     augmentation, batch = check_recipe(recipe, dataset)
     steps = len(train) // batch
-    state = init_train_state(network, recipe, device, steps, batch)
-    curve: list[Evaluation] = []
     origin = {
         "identity": identity,
         "recipe": recipe.model_dump(),
@@ -139,6 +137,8 @@ def fit(
         "precision": precision,
         **method.identify(network, dataset, recipe),
     }
+    state = init_train_state(network, recipe, device, steps, batch)
+    curve: list[Evaluation] = []
     path = as_path(checkpoint) if checkpoint else None
     saved = on_rank_zero(lambda: load_checkpoint(path)) if path else None
     partial_epoch: dict[str, Any] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,6 +20,7 @@ from spectrum.networks import NetworkConfig
 from spectrum.training import CheckpointMismatch
 from spectrum.training.method import Batch
 from tests.training.conftest import dataset, same
+from tests.training.together import several_labels
 
 CONFIG = NetworkConfig(name="tiny", width=0.15, num_classes=3, in_channels=2)
 SEGMENTS = ["1", "3", "C/4", "C"]
@@ -205,14 +205,6 @@ def test_a_checkpoint_of_one_schedule_is_refused(tmp_path: Path) -> None:
     fit(supernet(), dataset(), short, checkpoint=path)
     with pytest.raises(CheckpointMismatch, match=r"segments \(=None\) must be 1,3,C/4,C"):
         fit(supernet(), dataset(), short, method=Sandwich(), checkpoint=path)
-
-
-def several_labels() -> Any:
-    splits = {
-        name: replace(split, labels=nn.functional.one_hot(split.labels, 3).bool())
-        for name, split in dataset()._splits().items()
-    }
-    return replace(dataset(), **splits)
 
 
 @pytest.mark.parametrize(

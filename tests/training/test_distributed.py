@@ -71,6 +71,11 @@ def test_a_batch_must_be_shared_evenly(found: list[dict[str, Any]]) -> None:
         )
 
 
+def test_a_supernet_is_trained_by_one_process(found: list[dict[str, Any]]) -> None:
+    for process in found:
+        assert process["shared"] == "processes (=2) must be 1 to train a Supernet"
+
+
 def test_a_run_that_rank_zero_ends_ends_everywhere_and_resumes(found: list[dict[str, Any]]) -> None:
     assert [process["stopped"] for process in found] == ["KeyboardInterrupt", "RankZeroFailed"]
     assert found[0]["seen"] == [1, 1, 2]

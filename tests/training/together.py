@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from spectrum import Dataset, Recipe, Split, fit
+from spectrum import Dataset, NetworkConfig, Recipe, Sandwich, Split, Supernet, fit
 from spectrum.layers import BatchNorm2d, BatchNormReLU
 from spectrum.training.distributed import parallelize, rank, world_size
 from tests.training.conftest import RECIPE, dataset, network
@@ -91,6 +91,11 @@ def main(folder: Path) -> None:
         fit(network(), dataset(), Recipe(batch_size=15))
     except ValueError as error:
         found["odd"] = str(error)
+    shared = Supernet(NetworkConfig(name="tiny", width=0.15, num_classes=3, in_channels=2), [1])
+    try:
+        fit(shared, dataset(), Recipe(precise_bn=16), method=Sandwich())
+    except ValueError as error:
+        found["shared"] = str(error)
     seen: list[float] = []
     checkpoint = folder / "checkpoint.pt"
 
