@@ -26,6 +26,8 @@ def main() -> int:
     """Run the command that the first argument names, and return its exit status."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in _COMMANDS:
+        if os.getcwd() not in sys.path:  # for the user's own code, as with python -m
+            sys.path.insert(0, os.getcwd())
         sys.argv = [f"spectrum {name}", *arguments]
         return int(import_module(f"spectrum.{name}.__main__").main())
     from spectrum.terminal import run_safely

@@ -29,6 +29,7 @@ def spectrum(
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["spectrum", *arguments])
+        monkeypatch.setattr(sys, "path", [*sys.path])
         return main(), *capsys.readouterr()
 
     return call
@@ -121,3 +122,13 @@ def test_completion_is_installed_for_the_next_shell(
     assert said.startswith(f"bash completion installed in {script}\n")
     hook = HOOK.format(words="spectrum study --segm", last=2)
     assert bash(f"source ~/.bashrc; {hook}") == "--segments\n"
+
+
+def test_a_model_of_the_users_is_found_in_the_folder_of_the_call(
+    bash: Callable[[str], str], tmp_path: Path
+) -> None:
+    (tmp_path / "mynet.py").write_text(
+        "from torch import nn\n\n\ndef my_net():\n    return nn.Conv2d(3, 8, 3)\n"
+    )
+    printed = bash("spectrum report --network mynet:my_net --segments 1 --input 3x8x8")
+    assert "mynet:my_net" in printed

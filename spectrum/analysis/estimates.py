@@ -91,15 +91,20 @@ def estimate(values: Floats, drawn: Floats) -> Estimate:
         seed_variance = float(seed_sums.var(ddof=1)) / examples**2 / seeds
         residuals = values - seed_sums[:, None] / examples - example_sums / seeds + value
         noise = float((residuals**2).sum()) / ((seeds - 1) * (examples - 1)) / (seeds * examples)
+    example_variance = float(example_sums.var(ddof=1)) / seeds**2 / examples
+    if example_variance == 0:
+        # That a few examples all agree, or are all right, doesn't show that others would be. This
+        # is the variance with half an answer more in each cell (Agresti and Min, 2005).
+        example_variance = 1 / (examples + 2) ** 2
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(
         value,
         seed_variance,
-        float(example_sums.var(ddof=1)) / seeds**2 / examples,
+        example_variance,
         noise,
         max(seeds - 1, 1),
         _degrees_of_freedom(example_sums),
-        float((value - low) / (high - low)) if high > low else 0.5,
+        float((value - low) / (high - low)) if high > low else 1.0 if value == 1 else 0.5,
         seeds,
     )
 

@@ -280,6 +280,9 @@ def lay_out_for_page(figure: Figure) -> None:
     lay_out_figure(figure, "")
     for ax in figure.axes:
         ax.tick_params(labelsize=_PAGE_FONT)
+        for axis, length in ((ax.xaxis, 34), (ax.yaxis, 30)):
+            lines = axis.get_label_text().splitlines()
+            axis.set_label_text("\n".join(wrap_text(line, length) for line in lines))
     for text in figure.findobj(Text):
         text.set_fontsize(_PAGE_FONT)
 

@@ -12,7 +12,7 @@ from spectrum.analysis.labels import format_value, wrap_setting
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.schema import require_columns
 from spectrum.analysis.statistics import interval_source, varied_columns
-from spectrum.report.axis import segment_positions
+from spectrum.report.axis import root_figure, segment_positions
 from spectrum.report.figure_style import axes_or_new
 from spectrum.report.figure_text import show_text_as_it_is, wrap_text
 
@@ -77,6 +77,8 @@ def plot_heat_map(
     rows, columns = means.shape
     ax = axes_or_new(ax, min(max(6.4, 1.9 + 0.66 * columns), 10.0), 1.3 + 0.55 * rows)
     ax.patch.set(hatch="///", facecolor="0.95", edgecolor="0.7", linewidth=0)  # behind no result
+    figure = root_figure(ax)
+    is_narrow = figure.get_figwidth() < 0.6 * columns + 1.5  # text is turned where it wouldn't fit
     image = ax.imshow(means.to_numpy(), cmap="viridis", aspect="auto")
     for y, value in enumerate(means.index):
         for x, point in enumerate(means.columns):
@@ -90,6 +92,7 @@ def plot_heat_map(
                 ha="center",
                 va="center",
                 fontsize=_FONT,
+                rotation=90 if is_narrow else 0,
             )
     ax.set_xticks(range(len(means.columns)), list(map(wrap_setting, means.columns)))
     ax.set_yticks(
@@ -98,8 +101,7 @@ def plot_heat_map(
     ax.set(xlabel="segments of the spatial convolution", ylabel=str(means.index.name))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    figure = ax.get_figure()
-    if figure is not None and means.notna().to_numpy().any():
+    if means.notna().to_numpy().any():
         source = interval_source(summary)
         half = f",\n\N{PLUS-MINUS SIGN} {source}" if source else ""
         figure.colorbar(image, ax=ax, label=f"test {measure.axis_label}{half}", pad=0.02)

@@ -125,8 +125,9 @@ def test_where_seeds_alone_differ_the_width_is_that_of_the_textbook() -> None:
     correct[0, :2] = True
     table = compare(correct, ["1", "C"])
     _, low, high = mean_interval([1.0, 1.0, 0.0])
-    assert width(table) == pytest.approx(high - low)
-    assert width(table) == pytest.approx(2 * 4.30265 / 3, abs=1e-4)
+    # The variance over examples that all agree, 1 / 42^2, is added to it.
+    assert width(table) == pytest.approx(high - low, rel=1e-3)
+    assert width(table) == pytest.approx(2 * 4.30265 / 3, abs=3e-3)
     assert table["difference"].tolist() == pytest.approx([2 / 3, 0])
 
 
@@ -180,6 +181,17 @@ def test_seeds_that_agree_by_chance_leave_the_width_over_examples() -> None:
     df = 2 / (stats.kurtosis(of_examples) / 90 + 2 / 89)
     half = stats.t.ppf(0.975, df) * stats.sem(of_examples)
     assert width(table) == pytest.approx(2 * half)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_few_examples_that_all_agree_show_no_equality(right: bool) -> None:
+    for images, verdict in ((36, "unknown"), (10_000, "equal")):
+        table = compare(np.full((2, 2, images), right), ["1", "C"])
+        assert table["verdict"].tolist() == [verdict, ""]
+        row = table.iloc[0]
+        # 1.96 / (n + 2) is a little more than half of 3 / n, which the rule of three gives.
+        assert row["difference_high"] == pytest.approx(1.96 / images, rel=0.1)
+        assert row["test_high"] - row["test_low"] > 1.9 / (images + 2)
 
 
 def test_an_interval_of_accuracy_stays_in_0_to_1() -> None:
@@ -260,8 +272,8 @@ def test_the_order_of_seeds_examples_and_points_does_not_matter(
 def test_equal_points_have_equal_results(rng: int, seeds: int) -> None:
     one = any_study(rng, points=1, seeds=seeds)
     table = compare(np.repeat(one, 4, axis=0), ["1", "4", "32", "C"], draws=200)
-    for name in ("difference", "difference_low", "difference_high"):
-        assert table[name].tolist() == [0] * 4
+    assert table["difference"].tolist() == [0] * 4
+    assert (-table["difference_low"]).tolist() == table["difference_high"].tolist()
     assert table["p_best"].tolist() == [0.25] * 4
     assert table["worse_than"].tolist() == [""] * 4
 
