@@ -13,7 +13,9 @@ VENV := .venv
 CONSTRAINTS := constraints.txt
 EXTRAS := dev
 TESTS :=
-LOWEST := $(wildcard tests/test_*.py) $(patsubst %,tests/%,analysis costs layers networks report training)
+# Without the tests of documents and of the distribution.
+LOWEST := $(filter-out %_docs.py %_readme.py %_distribution.py,$(wildcard tests/test_*.py)) \
+	$(patsubst %,tests/%,analysis costs data layers networks report runs study training)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .venv-peers

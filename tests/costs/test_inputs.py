@@ -29,7 +29,7 @@ def valid(*kernels: int) -> nn.Module:
 def test_the_smallest_side_is_named(kernels: tuple[int, ...], side: int) -> None:
     network = valid(*kernels)
     assert f", which needs at least {side}x{side}: " in refusal(network, 3, 1, 1)
-    if torch.__version__ >= (2, 13):  # the meta device of torch 2.11 takes sides of which one fits
+    if torch.__version__ >= (2, 13):  # torch 2.11's meta device takes sides of which one fits
         assert f" {side}x{side}: " in refusal(network, 3, side - 1, side + 90)
     assert count_costs(network, (3, side, side)).macs > 0
 
