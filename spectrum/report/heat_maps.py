@@ -78,7 +78,8 @@ def plot_heat_map(
     ax = axes_or_new(ax, min(max(6.4, 1.9 + 0.66 * columns), 10.0), 1.3 + 0.55 * rows)
     ax.patch.set(hatch="///", facecolor="0.95", edgecolor="0.7", linewidth=0)  # behind no result
     figure = root_figure(ax)
-    is_narrow = figure.get_figwidth() < 0.6 * columns + 1.5  # text is turned where it wouldn't fit
+    # Where means and intervals wouldn't fit, means alone are written, upwards.
+    is_narrow = figure.get_figwidth() < 0.6 * columns + 1.5
     image = ax.imshow(means.to_numpy(), cmap="viridis", aspect="auto")
     for y, value in enumerate(means.index):
         for x, point in enumerate(means.columns):
@@ -87,7 +88,7 @@ def plot_heat_map(
             ax.text(
                 x,
                 y,
-                _cell_text(mean, half),
+                _cell_text(mean, np.nan if is_narrow else half),
                 color="white" if is_dark else "black",
                 ha="center",
                 va="center",
