@@ -15,12 +15,11 @@ import pytest
 from spectrum import SearchConfig, StudyConfig, run_search, run_study
 from spectrum.executors.engines import open_engine
 from spectrum.executors.ray_cluster import _make_engine
-from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
 from spectrum.runs.execute import execute_safely
 from spectrum.runs.result import FILES_OF
 from spectrum.runs.store import Store
-from spectrum.study.plan import make_plan
+from tests.executors.planned_runs import planned, train_undisturbed
 from tests.forked import wait_for
 from tests.held import HeldRayWorker, Hold
 from tests.small_studies import FIELDS, weights
@@ -87,14 +86,7 @@ def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hold:
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a longer run that wasn't disturbed."""
-    runs = tmp_path_factory.mktemp("undisturbed")
-    (run,) = planned(StudyConfig(**{**FIELDS, "segments": "C", "epochs": EPOCHS}))
-    assert execute_safely(run, Store(runs), "cpu", lambda _: None)["status"] == "done"
-    return runs
-
-
-def planned(config: StudyConfig) -> list[RunConfig]:
-    return [run for _, run in make_plan(config).runs()]
+    return train_undisturbed(tmp_path_factory.mktemp("undisturbed"), EPOCHS)
 
 
 def worker_processes(cluster: Cluster) -> dict[int, Any]:

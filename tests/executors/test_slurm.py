@@ -17,14 +17,12 @@ from spectrum.executors import slurm
 from spectrum.executors.base import Executor
 from spectrum.executors.engines import open_engine
 from spectrum.executors.slurm_config import SlurmConfig
-from spectrum.runs.config import RunConfig
 from spectrum.runs.events import RunEvent
-from spectrum.runs.execute import execute_safely
 from spectrum.runs.store import Store
-from spectrum.study.plan import make_plan
+from tests.executors.planned_runs import planned, train_undisturbed
 from tests.forked import start_forked, wait_for
 from tests.held import Hold, execute_held_job
-from tests.small_studies import FIELDS, weights
+from tests.small_studies import weights
 
 FIGURES = ["run_id", "val_top1", "test_top1", "test_top5", "test_loss", "epochs", "status"]
 EPOCHS = 6
@@ -128,14 +126,7 @@ def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hold:
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a longer run that wasn't disturbed."""
-    runs = tmp_path_factory.mktemp("undisturbed")
-    (run,) = planned(StudyConfig(**{**FIELDS, "segments": "C", "epochs": EPOCHS}))
-    assert execute_safely(run, Store(runs), "cpu", lambda _: None)["status"] == "done"
-    return runs
-
-
-def planned(config: StudyConfig) -> list[RunConfig]:
-    return [run for _, run in make_plan(config).runs()]
+    return train_undisturbed(tmp_path_factory.mktemp("undisturbed"), EPOCHS)
 
 
 def events_until(executor: Executor[Any, Any], kind: str, epoch: int = 0) -> list[RunEvent]:
