@@ -280,9 +280,10 @@ def lay_out_for_page(figure: Figure) -> None:
     lay_out_figure(figure, "")
     for ax in figure.axes:
         ax.tick_params(labelsize=_PAGE_FONT)
-        for axis, length in ((ax.xaxis, 34), (ax.yaxis, 30 if len(figure.axes) == 1 else 20)):
-            lines = axis.get_label_text().splitlines()
-            axis.set_label_text("\n".join(wrap_text(line, length) for line in lines))
+        lines = ax.get_xlabel().splitlines()
+        ax.set_xlabel("\n".join(wrap_text(line, 34) for line in lines))
+        label = " ".join(ax.get_ylabel().splitlines())
+        ax.set_ylabel(wrap_text(label, 30 if len(figure.axes) == 1 else 20))
     for text in figure.findobj(Text):
         text.set_fontsize(_PAGE_FONT)
 
