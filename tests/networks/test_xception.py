@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spectrum.layers import SegmentedConv
 from spectrum.networks import xception
+from spectrum.networks.blocks import conv1x1
 from spectrum.networks.xception import MaxPool
 from tests.networks.parts import images, norms, on_meta, segmented_convs, size
 
@@ -102,3 +103,15 @@ def test_a_middle_module_adds_three_layers(repeats: int) -> None:
     network = on_meta(xception, repeats=repeats)
     assert size(network) - size(on_meta(xception, repeats=8)) == (repeats - 8) * module
     assert len(segmented_convs(network)) == 10 + 3 * repeats
+
+
+@pytest.mark.parametrize(("channels", "size"), [(2, 8), (5, 8), (5, 7), (8, 8)])
+def test_a_strided_1x1_convolution_equals_its_definition(channels: int, size: int) -> None:
+    conv = conv1x1(channels, 6, stride=2)
+    x = torch.randn(64, channels, size, size).to(memory_format=torch.channels_last)
+    x.requires_grad_()
+    expected = torch.einsum("nchw,oc->nohw", x[:, :, ::2, ::2], conv.weight[:, :, 0, 0])
+    torch.testing.assert_close(conv(x), expected)
+    (grad,) = torch.autograd.grad(conv(x).square().sum(), x)
+    (expected_grad,) = torch.autograd.grad(expected.square().sum(), x)
+    torch.testing.assert_close(grad, expected_grad)
