@@ -1,4 +1,5 @@
 from .analysis import (
+    compare_orders,
     compare_pairs,
     compare_points,
     load_benchmark,
@@ -69,6 +70,7 @@ __all__ = [
     "StudyConfig",
     "Supernet",
     "build",
+    "compare_orders",
     "compare_pairs",
     "compare_points",
     "convert",

@@ -4,6 +4,7 @@ from .evidence import compare_pairs, training_gains
 from .folder import load_curves, load_results
 from .front import pareto_front
 from .measure import Measure, infer_measure
+from .order import compare_orders
 from .planned import MissingRuns
 from .published import load_published
 from .sentences import state_evidence
@@ -15,6 +16,7 @@ __all__ = [
     "Measure",
     "MissingRuns",
     "compare",
+    "compare_orders",
     "compare_pairs",
     "compare_points",
     "comparison_columns",

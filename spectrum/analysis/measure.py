@@ -1,6 +1,7 @@
 """The measure that points are chosen and compared by: top-1 accuracy or mean average precision.
 
-The columns of a table of results tell which of the two it holds.
+Points of a search may also be chosen by a substitute: their accuracy with shared weights, or a
+count. The columns of a table of results tell which of them it holds.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Measure:
         column_heading: its name in the heading of a printed column.
         better: the phrase for a point with a higher value, as in "is more accurate".
         worse: the phrase for a point with a lower value.
+        is_share: whether it is measured on images, and so between 0 and 1; otherwise it is counted.
     """
 
     validation_column: str
@@ -43,6 +45,12 @@ class Measure:
     column_heading: str
     better: str
     worse: str
+    is_share: bool = True
+
+    @property
+    def validation_label(self) -> str:
+        """Its name on the axis of values by which points are chosen."""
+        return f"validation {self.axis_label}" if self.is_share else self.axis_label
 
     @property
     def name_with_article(self) -> str:
@@ -83,12 +91,48 @@ def mean_average_precision(k: int | None = None) -> Measure:
     )
 
 
+SHARED_ACCURACY = Measure(
+    validation_column="shared_top1",
+    test_column=ACCURACY.test_column,
+    name="accuracy with shared weights",
+    short_name="accuracy with shared weights",
+    plural="accuracies with shared weights",
+    axis_label="top-1 accuracy\nwith shared weights",
+    column_heading="top-1, shared",
+    better="more accurate with shared weights",
+    worse="less accurate with shared weights",
+)
+"""The accuracy of a network whose weights are those of a ``Supernet``."""
+
+
+def _counted(cost: str, name: str) -> Measure:
+    return Measure(
+        validation_column=f"proxy_{cost}",
+        test_column=ACCURACY.test_column,
+        name=f"number of {name}",
+        short_name=f"number of {name}",
+        plural=f"numbers of {name}",
+        axis_label=name,
+        column_heading=name,
+        better=f"has more {name}",
+        worse=f"has fewer {name}",
+        is_share=False,
+    )
+
+
+COUNTS = {"params": _counted("params", "parameters"), "macs": _counted("macs", "MACs")}
+"""The measures that stand in for accuracy by counting, by the cost that they count."""
+
+
 def infer_measure_from_names(names: Container[str]) -> Measure:
     """The measure that some column names or keys belong to.
 
     Args:
         names: the columns of a table, or the keys of a result or of an evaluation.
     """
+    for measure in (SHARED_ACCURACY, *COUNTS.values()):
+        if measure.validation_column in names:
+            return measure
     precision = mean_average_precision()
     found = precision.validation_column in names or precision.test_column in names
     return precision if found else ACCURACY

@@ -107,6 +107,13 @@ class ProgressDisplay:
         if event.kind in ("evaluation", "finished"):
             self._show_time_left()
 
+    def show_finished(self) -> None:
+        """Show how many runs are over, if they are too short for a bar or line each."""
+        self.progress.update(self.overall, completed=self.finished, total=self.total)
+        if self.progress.disable and self._clock() - self._last_line >= _PAUSE:
+            self._last_line = self._clock()
+            self.note(f"{self.finished:,} of {self.total:,} {self._what} done")
+
     def _finish(self, event: RunEvent, name: str) -> None:
         self.finished += 1
         self._epochs.pop(event.run_id, None)

@@ -150,15 +150,17 @@ def front_table(trials: pd.DataFrame, goals: Sequence[str], fields: Sequence[str
     """
     front = search_front(trials, goals).sort_values(goals[0], ascending=False, kind="stable")
     costs = setting_and_cost_columns(front, fields)
+    is_measured = infer_measure(front).is_share  # a count that judges trials is among the costs
     columns = [
         Column("#", [str(i + 1) for i in range(len(front))], is_number=True),
         *(column for column in costs if column.names_row),
-        measure_column(front, "val"),
+        *([measure_column(front, "val")] if is_measured else []),
         *(column for column in costs if not column.names_row),
         Column("trial", make_cells(front["trial"]), is_number=True),
     ]
     return Table(
-        "The trials that no other trial beats in all goals, the most accurate first. The figure of "
+        "The trials that no other trial beats in all goals, "
+        f"those with the highest {infer_measure(front).name} first. The figure of "
         "the front names them by the numbers in the first column.",
         columns,
     )

@@ -287,5 +287,8 @@ def render_trials(
         done = finished_trials(trials, goals)
         rows = done.sort_values(goals[0], ascending=False, kind="stable").head(most)
     numbers = Column("trial", make_cells(rows["trial"]), is_number=True)
-    columns = [*setting_and_cost_columns(rows, fields), measure_column(rows, "val"), numbers]
+    columns = setting_and_cost_columns(rows, fields)  # a count that judges trials is among them
+    if infer_measure(rows).is_share:
+        columns.append(measure_column(rows, "val"))
+    columns.append(numbers)
     return as_rich(Table("", columns))

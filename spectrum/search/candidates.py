@@ -9,7 +9,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import get_args
 
-from spectrum.analysis.measure import ACCURACY, Measure, mean_average_precision
+from spectrum.analysis.measure import (
+    ACCURACY,
+    COUNTS,
+    SHARED_ACCURACY,
+    Measure,
+    mean_average_precision,
+)
 from spectrum.data import Dataset
 from spectrum.errors import FieldError
 from spectrum.runs.point import Point
@@ -41,14 +47,18 @@ class Candidates:
     @property
     def measure(self) -> Measure:
         """The measure that trials are judged by."""
+        if self.config.evaluate == "shared":
+            return SHARED_ACCURACY
+        if self.config.counted_proxy is not None:
+            return COUNTS[self.config.counted_proxy]
         return (
             mean_average_precision(self.dataset.map_at) if self.dataset.is_multi_label else ACCURACY
         )
 
     @property
     def epochs(self) -> int:
-        """The number of epochs of each run."""
-        return next(self.config.combinations()).recipe.epochs
+        """The number of epochs of a trial's run."""
+        return self.config.proxy_epochs or next(self.config.combinations()).recipe.epochs
 
     def point(self, params: Params) -> Point:
         """Make a point of the space, at the budget.
@@ -66,6 +76,15 @@ class Candidates:
         if isinstance(known, ValueError):
             raise known.with_traceback(None)
         return known
+
+    def trial_point(self, params: Params) -> Point:
+        """As ``point``, with the number of epochs of a trial.
+
+        Raises:
+            ValueError: the point can't be built.
+        """
+        point = self.point(params)
+        return replace(point, recipe=point.recipe.model_copy(update={"epochs": self.epochs}))
 
     def _make(self, params: Params) -> Point:
         point = self.solver.point(self.space.combination(params))

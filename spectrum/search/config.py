@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Any, Literal, Self, TypeAlias, cast, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -20,6 +21,11 @@ Sampler: TypeAlias = Literal["gp", "tpe", "nsga2", "random", "grid"]
 Pruner: TypeAlias = Literal["none", "median", "hyperband", "rungs"]
 
 MAX_TRIAL_SEEDS = 100
+
+_EVALUATIONS = ("alone", "shared", "proxy:params", "proxy:macs")
+_PROXY_EPOCHS = re.compile(r"proxy:epochs=([1-9][0-9]{0,5})")
+# Fields in which points with shared weights may differ.
+_SHARED_AXES = {("network", "segments"), ("network", "width")}
 
 # Fields that must be the same for all trials, besides the data.
 _NOT_SEARCHED = {
@@ -59,6 +65,14 @@ class SearchConfig(GridConfig):
     trials: Annotated[int, Field(gt=0, le=1_000_000), Facts(metavar="N")] = 30
     """Number of distinct points to train in all, those of earlier calls and of other processes on
     the same storage included. Further seeds of a point don't count."""
+    evaluate: Annotated[str, Facts(metavar="HOW")] = "alone"
+    """How a trial is judged: alone (its network is trained), shared (with the weights of one
+    training of all points), proxy:params or proxy:macs (by a count), or proxy:epochs=N (trained for
+    N epochs). The finalists are always trained alone."""
+    shared_epochs: Annotated[
+        int | None, Field(gt=0, le=1_000_000), Facts(metavar="N", unset="the recipe's")
+    ] = None
+    """Epochs of the training that all points share, in which a step trains several networks."""
     trial_seeds: Annotated[int, Field(gt=0, le=MAX_TRIAL_SEEDS), Facts(metavar="N")] = 1
     """Largest number of seeds of a point during the search. With more than 1, the best third of all
     points get a second seed, the best third of those a third and so on, and a point is judged by
@@ -119,6 +133,13 @@ class SearchConfig(GridConfig):
             for name, value in fields.items()
         }
 
+    @field_validator("evaluate")
+    @classmethod
+    def _check_evaluate(cls, value: str) -> str:
+        if value not in _EVALUATIONS and not _PROXY_EPOCHS.fullmatch(value):
+            raise ValueError(f"must be one of {', '.join(_EVALUATIONS)} and proxy:epochs=N")
+        return value
+
     @field_validator("minimize", mode="before")
     @classmethod
     def _parse_minimize(cls, value: Any) -> Any:
@@ -169,10 +190,42 @@ class SearchConfig(GridConfig):
         if self.trial_seeds > 1 and True in self.axes().get(("data", "resplit"), ()):
             allowed = "must be 1 with resplit: seeds would be judged by other validation images"
             raise FieldError("trial_seeds", self.trial_seeds, allowed)
+        self._check_evaluation()
         if len(self.searched_axes()) == 1 and len(self.segments) == 1:
             allowed = "must be several candidates, or another field must have several values"
             raise FieldError("segments", self.segments[0], allowed)
         return self
+
+    def _check_evaluation(self) -> None:
+        """Raise a FieldError if trials can't be judged as ``evaluate`` says."""
+        if self.evaluate != "shared" and self.shared_epochs is not None:
+            allowed = f"must not be given with evaluate (={self.evaluate!r})"
+            raise FieldError("shared_epochs", self.shared_epochs, allowed)
+        epochs = next(self.combinations()).recipe.epochs
+        if self.proxy_epochs is not None and self.proxy_epochs >= epochs:
+            allowed = f"must have fewer epochs than the finalists' {epochs}"
+            raise FieldError("evaluate", self.evaluate, allowed)
+        if self.trains_trials:
+            return
+        with_evaluate = f"with evaluate (={self.evaluate!r})"
+        if self.trial_seeds > 1:
+            allowed = f"must be 1 {with_evaluate}, which trains no trial"
+            raise FieldError("trial_seeds", self.trial_seeds, allowed)
+        if self.pruner not in (None, "none"):
+            allowed = f"must be none {with_evaluate}, which trains no trial"
+            raise FieldError("pruner", self.pruner, allowed)
+        if self.counted_proxy is not None:
+            if self.counted_proxy in (self.match, *self.minimize):
+                allowed = f"must be another proxy where {self.counted_proxy} is equal or a goal"
+                raise FieldError("evaluate", self.evaluate, allowed)
+            return
+        if self.match == "latency":
+            allowed = f"must be params, macs or none {with_evaluate}"
+            raise FieldError("match", self.match, allowed)
+        for axis in self.searched_axes().values():
+            if axis not in _SHARED_AXES:
+                allowed = f"must be one value {with_evaluate}, whose points share their weights"
+                raise FieldError(qualified_name(*axis), self.axes()[axis], allowed)
 
     def shown(self) -> dict[str, Any]:
         """The fields as plain values without secrets, to be stored and shown."""
@@ -200,4 +253,22 @@ class SearchConfig(GridConfig):
     @property
     def resolved_pruner(self) -> Pruner:
         """The pruner, with None replaced by the default."""
-        return self.pruner or ("none" if self.minimize else "median")
+        unset: Pruner = "none" if self.minimize or not self.trains_trials else "median"
+        return self.pruner or unset
+
+    @property
+    def trains_trials(self) -> bool:
+        """Whether each trial trains a network of its own."""
+        return self.evaluate == "alone" or self.proxy_epochs is not None
+
+    @property
+    def proxy_epochs(self) -> int | None:
+        """The epochs of a trial, if they are fewer than those of the finalists."""
+        found = _PROXY_EPOCHS.fullmatch(self.evaluate)
+        return int(found[1]) if found else None
+
+    @property
+    def counted_proxy(self) -> Literal["params", "macs"] | None:
+        """The cost that stands in for accuracy, if one does."""
+        cost = self.evaluate.removeprefix("proxy:")
+        return cast(Literal["params", "macs"], cost) if cost in ("params", "macs") else None

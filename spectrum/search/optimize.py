@@ -6,9 +6,9 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 import optuna
 from rich.console import Console
@@ -18,6 +18,7 @@ from spectrum.errors import counted
 from spectrum.executors.base import Engine, Executor
 from spectrum.executors.progress import ProgressDisplay
 from spectrum.runs.events import RunEvent
+from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates
 from spectrum.search.heartbeat import HeartbeatThread
@@ -26,6 +27,9 @@ from spectrum.search.trials import ActiveTrial, Trials
 from spectrum.study.results import varied_values
 from spectrum.study.run_events import RunEvents
 from spectrum.tracking.events import OnStudyEvent
+
+Scorer: TypeAlias = Callable[[Point], dict[str, Any]]
+"""Makes the result of a trial from its point: ``status`` and, if done, the measure's value."""
 
 _POLL_SECONDS = 0.5  # the longest wait for an event
 _MAX_FAILURES_IN_A_ROW = 10  # failed trials in a row that end a search
@@ -42,6 +46,7 @@ def optimize(
     engine: Engine,
     console: Console,
     on_event: OnStudyEvent = lambda event: None,
+    scorer: Scorer | None = None,
 ) -> bool:
     """Take part in a search until it is over.
 
@@ -56,6 +61,7 @@ def optimize(
         engine: the engine that executes runs.
         console: the console that shows progress.
         on_event: called with each event of a run.
+        scorer: judges a trial from its point; None to train each trial.
 
     Returns:
         Whether the search is over; False if it was interrupted.
@@ -73,7 +79,8 @@ def optimize(
         display.progress,
     ):
         trials = Trials(candidates, study, heartbeat, display.note, stopping.is_set)
-        loop = _Loop(trials, executor, store, display, RunEvents(store, on_event), stopping)
+        events = RunEvents(store, on_event)
+        loop = _Loop(trials, executor, store, display, events, stopping, scorer)
         try:
             return loop.run()
         except (KeyboardInterrupt, SearchFailed):
@@ -117,6 +124,7 @@ class _Loop:
         display: ProgressDisplay,
         events: RunEvents,
         stopping: threading.Event,
+        scorer: Scorer | None,
     ) -> None:
         self.trials = trials
         self.executor = executor
@@ -124,6 +132,7 @@ class _Loop:
         self.display = display
         self.events = events
         self.stopping = stopping
+        self.scorer = scorer
         self.active: dict[str, ActiveTrial] = {}
         self.failures_in_a_row = 0
         self.last_look = -math.inf
@@ -159,7 +168,18 @@ class _Loop:
             new_trial = self.trials.next_trial()
             if new_trial is None:
                 return
-            self._start(new_trial)
+            if self.scorer is None:
+                self._start(new_trial)
+            else:
+                self._score(new_trial, self.scorer)
+                self._look_for_lost()
+
+    def _score(self, trial: ActiveTrial, scorer: Scorer) -> None:
+        result = scorer(trial.point)
+        self.trials.finish(trial, result)
+        self._count_failure(result)
+        self.display.finished, self.display.total = self.trials.count_finished()
+        self.display.show_finished()
 
     def _start(self, trial: ActiveTrial) -> None:
         run_id = trial.run.id
@@ -211,7 +231,10 @@ class _Loop:
             epochs = int(trial.last["epoch"])
             result = {**result, "error": f"pruned after {counted(epochs, 'epoch')}"}
         self.display.report(RunEvent("finished", trial.run.id, dict(result)))
-        has_failed = status not in ("done", "stopped", "diverged")
+        self._count_failure(result)
+
+    def _count_failure(self, result: Mapping[str, Any]) -> None:
+        has_failed = result["status"] not in ("done", "stopped", "diverged")
         self.failures_in_a_row = self.failures_in_a_row + 1 if has_failed else 0
         if self.failures_in_a_row == _MAX_FAILURES_IN_A_ROW:
             raise SearchFailed(

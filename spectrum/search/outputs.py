@@ -16,7 +16,7 @@ from spectrum.analysis import search_front, summarize
 from spectrum.analysis.checksums import write_checksums
 from spectrum.analysis.folder import RESULTS
 from spectrum.analysis.labels import shorten_setting
-from spectrum.analysis.measure import Measure, infer_measure
+from spectrum.analysis.measure import COUNTS, Measure, infer_measure
 from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
 from spectrum.layers import segmented_channels
@@ -119,13 +119,30 @@ def state_selection(
     each = "each" if has_uniform else "them"
     seeds = int(trials["seeds"].max()) if "seeds" in trials else 1
     chosen_by = f"the mean over up to {seeds} seeds" if seeds > 1 else "one seed"
+    if config.evaluate != "alone":
+        chosen_by = _state_substitute(config)
     if config.minimize:
         return _state_front_selection(trials, finalists, config, chosen_by, aside)
     number = min(config.finalists, done)
     return (
-        f"The validation split alone chose: {chosen_by} chose the best {number} of "
+        f"{_state_split(config)}: {chosen_by} chose the best {number} of "
         f"{counted(done, 'point')}{aside}{uniform}, and new seeds chose one of {each}."
     )
+
+
+def _state_split(config: SearchConfig) -> str:
+    if config.counted_proxy is not None:  # no image chose the finalists
+        return "The test split had no part in the choice"
+    return "The validation split alone chose"
+
+
+def _state_substitute(config: SearchConfig) -> str:
+    """What trials were judged by, if it isn't the accuracy of networks trained as the finalists."""
+    if config.proxy_epochs is not None:
+        return f"one seed after {counted(config.proxy_epochs, 'epoch')}"
+    if config.counted_proxy is not None:
+        return f"the {COUNTS[config.counted_proxy].name}"
+    return "the accuracy with shared weights"
 
 
 def _state_front_selection(
@@ -143,7 +160,7 @@ def _state_front_selection(
     done = int((trials["state"] == "done").sum())
     rest = front - len(best)
     sentences = [
-        f"The validation split alone chose. By {chosen_by}, {front} of {counted(done, 'point')}"
+        f"{_state_split(config)}. By {chosen_by}, {front} of {counted(done, 'point')}"
         f"{aside} {'is' if front == 1 else 'are'} on the front.",
         f"The finalists are {_count_points(best)} of the front with the highest {measure.name}"
         + _name_points(best)

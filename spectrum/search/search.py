@@ -23,6 +23,7 @@ from spectrum.search.config import SearchConfig
 from spectrum.search.halving import first_new_seed
 from spectrum.search.optimize import SearchFailed, optimize
 from spectrum.search.outputs import state_selection, write_search
+from spectrum.search.scoring import describe_shared, make_scorer, plan_shared
 from spectrum.search.space import make_space
 from spectrum.search.storage import (
     StorageCaller,
@@ -102,7 +103,8 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
         load = partial(_load_trials, candidates, study, store, call)
         load()  # what samplers learn from is checked first
         with open_tracking(config, None, console) as on_event:
-            is_over = optimize(candidates, study, store, engine, console, on_event)
+            scorer = make_scorer(candidates, engine, console, on_event)
+            is_over = optimize(candidates, study, store, engine, console, on_event, scorer)
             stored = load()
             trials = make_rows(stored, candidates.space)
             if not is_over:
@@ -165,9 +167,18 @@ def _describe_search(candidates: Candidates) -> dict[str, object]:
         "recipe": recipe.model_dump(mode="json"),
         "precision": precision,
         "heartbeat": config.heartbeat,
+        **_describe_evaluation(candidates),
         **({"code": code} if code else {}),
         **({"processor": device_name(latencies.conditions.device)} if latencies else {}),
     }
+
+
+def _describe_evaluation(candidates: Candidates) -> dict[str, object]:
+    evaluate = candidates.config.evaluate
+    if evaluate == "alone":
+        return {}
+    shared = {"shared": plan_shared(candidates)[1].id} if evaluate == "shared" else {}
+    return {"evaluate": evaluate, **shared}
 
 
 def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
@@ -191,6 +202,7 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
         f"{counted(space.size, 'point')}, of which {config.trials} will be tried",
         *(f"{name}: {', '.join(values)}" for name, values in space.choices.items()),
         *_describe_seeds(config),
+        *([describe_shared(candidates)] if config.evaluate == "shared" else []),
     ]
     return as_rich(Table("", [setting._replace(heading="uniform point"), *costs, *others])), notes
 

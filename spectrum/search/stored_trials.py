@@ -29,6 +29,9 @@ class _Attributes(Stored):  # Optuna's dashboard may write further ones
     epochs: PositiveInt | None = None
     val_top1: Share | None = None
     val_map: Share | None = None
+    shared_top1: Share | None = None
+    proxy_params: PositiveInt | None = None
+    proxy_macs: PositiveInt | None = None
     error: str = ""
     twin: bool | int = False
 
@@ -106,7 +109,7 @@ def _check_point(trial: FrozenTrial, candidates: Candidates) -> None:
     if candidates.config.match == "latency":
         return  # a point depends on measurements, which another machine may have made
     try:
-        point = candidates.point(trial.params)
+        point = candidates.trial_point(trial.params)
     except (ValueError, LookupError) as error:
         raise FieldError("point", dict(trial.params), f"can't be built: {error}") from None
     network = point.network
@@ -125,6 +128,11 @@ def _check_result(trial: FrozenTrial, candidates: Candidates, store: Store) -> N
     _compare(attributes, dict(zip(goals, values, strict=True)), "as its values say")
     if ERROR in attributes or RUN_ID not in attributes:
         raise FieldError(RUN_ID, attributes.get(RUN_ID), "must be that of a run without an error")
+    if not candidates.config.trains_trials:
+        counted = candidates.config.counted_proxy
+        if counted is not None:
+            _compare(attributes, {goals[0]: attributes[counted]}, f"as its {counted} say")
+        return
     result = store.result(attributes[RUN_ID])
     if result is not None:  # else the run may have been removed
         reached = {name: result.get(name) for name in ("val_top1", "epochs", goals[0])}

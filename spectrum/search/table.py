@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spectrum.analysis.columns import LATENCY, Column
 from spectrum.analysis.folder import read_rows
-from spectrum.analysis.measure import MAP_AT, mean_average_precision
-from spectrum.analysis.schema import check_rows
+from spectrum.analysis.measure import COUNTS, MAP_AT, SHARED_ACCURACY, mean_average_precision
+from spectrum.analysis.schema import check_rows, refuse_rows
 from spectrum.errors import DamagedFile
 from spectrum.files import as_path
 from spectrum.search.halving import SeededPoint, group_by_point
@@ -28,16 +28,22 @@ _STATES = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.
 # These columns exist only if images have several labels.
 _MULTI_LABEL = (mean_average_precision().validation_column, MAP_AT)
 _MEASURES = ("val_top1", _MULTI_LABEL[0])
+# One of these exists if trials aren't trained.
+_SHARED = SHARED_ACCURACY.validation_column
+_PROXIES = tuple(measure.validation_column for measure in COUNTS.values())
 _SEEDS = "seeds"  # this column exists only if points may have several
-_NUMERIC = ("width", "params", "macs", "val_top1", "epochs", LATENCY, *_MULTI_LABEL, _SEEDS)
+_NUMERIC = (
+    *("width", "params", "macs", "val_top1", "epochs"),
+    *(LATENCY, *_MULTI_LABEL, _SHARED, *_PROXIES, _SEEDS),
+)
 _SCHEMA = (
     Column("trial", "cost", low=0, high=1e15, is_whole=True),
     Column("width", "cost", low=0),
     *(
         Column(name, "cost", low=1, high=1e18, is_whole=True)
-        for name in ("params", "macs", "epochs", MAP_AT)
+        for name in ("params", "macs", "epochs", MAP_AT, *_PROXIES)
     ),
-    *(Column(name, "cost", low=0, high=1) for name in _MEASURES),
+    *(Column(name, "cost", low=0, high=1) for name in (*_MEASURES, _SHARED)),
     Column(_SEEDS, "cost", low=0, high=1e15, is_whole=True),
     Column(LATENCY, "cost", low=0),
 )
@@ -59,6 +65,9 @@ def make_rows(trials: Sequence[FrozenTrial], space: Space) -> pd.DataFrame:
         names.append(LATENCY)
     if any(MAP_AT in trial.user_attrs for trial in trials):
         names += _MULTI_LABEL
+    if not space.config.trains_trials:
+        cost = space.config.counted_proxy
+        names.append(_SHARED if cost is None else COUNTS[cost].validation_column)
     if space.config.trial_seeds > 1 or any(map(seed_of, trials)):
         names.append(_SEEDS)
     rows = [_make_row(point, space) for point in group_by_point(select_over(trials), space)]
@@ -114,7 +123,10 @@ def load_trials(folder: Path | str) -> pd.DataFrame:
         missing_if_empty=_NUMERIC,
     )
     path = as_path(folder) / TRIALS
-    check_rows(path, trials, _SCHEMA, "state", [*_STATES.values()])
+    columns = [column for column in _SCHEMA if column.name not in _not_measured(trials)]
+    check_rows(path, trials, columns, "state", [*_STATES.values()])
+    for name in _not_measured(trials):
+        refuse_rows(path, trials, name, trials[name].notna(), "must be empty: no trial is trained")
     for row, value in enumerate(trials["uniform"], start=1):
         if value not in ("True", "False"):
             raise DamagedFile(path, f"row {row} has uniform (={value!r}), which must be a boolean")
@@ -123,3 +135,10 @@ def load_trials(folder: Path | str) -> pd.DataFrame:
     return trials.assign(
         trial=trials["trial"].astype(float).astype(int), uniform=trials["uniform"] == "True"
     )
+
+
+def _not_measured(trials: pd.DataFrame) -> tuple[str, ...]:
+    """The columns without values, since the trials were judged by something else."""
+    if _SHARED in trials:
+        return ("val_top1",)
+    return ("val_top1", "epochs") if {*_PROXIES} & {*trials} else ()

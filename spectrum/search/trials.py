@@ -192,7 +192,7 @@ class Trials:
     def _activate(self, trial: optuna.Trial, seed: int) -> ActiveTrial | None:
         """Make the run of a trial; None if its point can't be built, as only a queued one can."""
         try:
-            point = self.candidates.point(trial.params)
+            point = self.candidates.trial_point(trial.params)
         except ValueError as error:
             self._fail(trial, str(error))
             return None

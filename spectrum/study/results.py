@@ -50,6 +50,8 @@ def make_row(
 
 def describe_run(config: GridConfig, point: Point, run: RunConfig) -> str:
     """The name of a run among those of its grid, such as ``"segments C, seed 1"``."""
+    if run.shared is not None:
+        return "one training of all points"
     parts = {**varied_values(config, point), "segments": run.network.segments, "seed": run.seed}
     return ", ".join(f"{name} {value}" for name, value in parts.items())
 

@@ -84,7 +84,7 @@ def plot_search_front(
     if len(goals) > 1 and len(best) > 1:
         draw_best_up_to_cost(ax, best[cost], best[measured], "best up to a cost")
     set_cost_axis(ax, cost, done[cost])
-    ax.set_ylabel(f"validation {measure.axis_label}")
+    ax.set_ylabel(measure.validation_label)
     style_axes(ax)
     _label_points(ax, done, front if len(goals) > 1 else front[:0], cost)
     return ax
@@ -135,7 +135,7 @@ def plot_search_progress(
     if single:
         _draw_trials(ax, rows, done, rows.index.to_series() + 1)
         _draw_best_uniform(ax, done[done["uniform"]])
-        ax.set_ylabel(f"validation {infer_measure(rows).axis_label}")
+        ax.set_ylabel(infer_measure(rows).validation_label)
     else:
         hypervolume = "hypervolume of the front so far,\nshare of the box of all goals"
         ax.set(ylabel=hypervolume, ylim=(0, 1.03))
@@ -173,12 +173,15 @@ def _draw_trials(ax: Axes, trials: pd.DataFrame, done: pd.DataFrame, x: pd.Serie
         done: the finished trials among them.
         x: the position of each trial on the x axis, by its index.
     """
-    measured = infer_measure(trials).validation_column
+    measure = infer_measure(trials)
+    measured = measure.validation_column
     pruned = trials[trials["state"] == "pruned"].dropna(subset=[measured])
     lowest, best = min(done[measured]), max([*done[measured], *pruned[measured]])
     margin = max(0.08 * (best - lowest), 0.004)
-    low = max(lowest - margin, -0.01)
-    ax.set_ylim(low, min(best + margin, 1.01))
+    low, high = lowest - margin, best + margin
+    if measure.is_share:
+        low, high = max(low, -0.01), min(high, 1.01)
+    ax.set_ylim(low, high)
     shown = pruned[pruned[measured] >= low]
     below = len(pruned) - len(shown)
     uniform = done["uniform"]
