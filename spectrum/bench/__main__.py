@@ -15,6 +15,7 @@ from spectrum.bench.config import (
     LayerBenchConfig,
     NetworkBenchConfig,
     StudyBenchConfig,
+    SupernetBenchConfig,
     parse_case,
 )
 from spectrum.cli import make_app, make_command, name_flag, run_app
@@ -40,6 +41,14 @@ _NETWORKS = inspect.Parameter(
             "timm.models:legacy_xception@float32@contiguous.",
         ),
     ],
+)
+
+
+_FAMILIES = _NETWORKS.replace(
+    annotation=Annotated[
+        list[str],
+        typer.Argument(metavar="NETWORK", help="tiny, small, vgg_small and others."),
+    ]
 )
 
 
@@ -78,6 +87,18 @@ def network(flags: dict[str, Any], networks: list[str]) -> None:
         run_network(config, cases)
 
 
+def supernet(flags: dict[str, Any], networks: list[str]) -> None:
+    """Time a step that trains all networks of a supernet, beside the steps of its networks alone.
+
+    Prints the ratio of the times, and the memory beside that of the dense network.
+    """
+    with _flags_named(SupernetBenchConfig):
+        config = SupernetBenchConfig.checked(flags)
+        from spectrum.bench.run import run_supernet
+
+        run_supernet(config, networks)
+
+
 def study(flags: dict[str, Any]) -> None:
     """Time the default study, compared with a plain script.
 
@@ -102,11 +123,12 @@ def _flags_named(model: type[Config]) -> Iterator[None]:
 
 
 def make() -> typer.Typer:
-    """The application, which has the commands layer, network and study."""
+    """The application, which has the commands layer, network, supernet and study."""
     app = make_app()
     app.callback()(bench)
     app.command("layer")(make_command(LayerBenchConfig, layer))
     app.command("network")(make_command(NetworkBenchConfig, network, _NETWORKS))
+    app.command("supernet")(make_command(SupernetBenchConfig, supernet, _FAMILIES))
     app.command("study")(make_command(StudyBenchConfig, study))
     return app
 

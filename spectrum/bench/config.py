@@ -30,6 +30,10 @@ def _parse_points(text: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parse_points(text)))
 
 
+def _parse_numbers(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) else value
+
+
 def _file_like(example: str) -> AfterValidator:
     def check(path: Path) -> Path:
         if not os.path.isfile(path):  # a name that is too long is no error here
@@ -165,6 +169,34 @@ class NetworkBenchConfig(_Machine):
         """Training, inference or both; both if neither was asked for."""
         chosen = [mode for mode in ("training", "inference") if getattr(self, mode)]
         return chosen or ["training", "inference"]
+
+
+class SupernetBenchConfig(_Machine):
+    """Supernets whose steps are timed beside those of their networks."""
+
+    segments: Annotated[
+        tuple[str, ...], BeforeValidator(_parse_points), Facts(metavar="POINTS")
+    ] = ("1", "4", "C/4", "C")
+    """Candidates of each layer."""
+    widths: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...],
+        BeforeValidator(_parse_numbers),
+        Facts(metavar="X"),
+    ] = (0.5, 0.75, 1.0)
+    """Widths that are trained together."""
+    members: Annotated[int, Field(ge=0, le=1000), Facts(metavar="N")] = 2
+    """Random networks in a step, beside the densest and the sparsest."""
+    input: ImageShape = "1x14x14"
+    """Channels, height and width."""
+    classes: Count = 10
+    """Outputs of the network."""
+    batch: Count = 64
+    """Images per step."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The channels, height and width of an image."""
+        return parse_shape(self.input)
 
 
 class StudyBenchConfig(_Output):

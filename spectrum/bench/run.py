@@ -21,6 +21,7 @@ from spectrum.bench.config import (
     NetworkBenchConfig,
     NetworkCase,
     StudyBenchConfig,
+    SupernetBenchConfig,
 )
 from spectrum.bench.figures import (
     figure_of_layer,
@@ -42,12 +43,14 @@ from spectrum.bench.summary import (
     time_increases,
     varied_settings,
 )
+from spectrum.bench.supernet import bench_supernets
 from spectrum.bench.tables import (
     format_number,
     layer_table,
     network_table,
     shape_table,
     study_table,
+    supernet_table,
 )
 from spectrum.costs.timing import checked_device
 from spectrum.errors import counted
@@ -216,6 +219,30 @@ def run_network(bench: NetworkBenchConfig, typed: Sequence[NetworkCase]) -> None
     _print([title, machine], network_table(rows), remarks, bench.folder / "network")
 
 
+def run_supernet(bench: SupernetBenchConfig, networks: Sequence[str]) -> None:
+    """Time supernets beside their networks, and write ``supernet.csv``.
+
+    Raises:
+        FieldError: ``bench_supernet`` raises one, this machine doesn't have the device, or the
+            folder can't be written.
+    """
+    checked_device(bench.device)
+    prepare_folder("out", bench.folder)
+    with (
+        benchmark_settings(bench.threads),
+        _show_status(f"timing {counted(len(networks), 'supernet')}", bench.seconds),
+    ):
+        machine = describe_machine(bench.device)
+        rows = bench_supernets(networks, bench)
+    title = (
+        f"segments {', '.join(bench.segments)}, widths {', '.join(map(str, bench.widths))}, input "
+        f"{bench.input}, batch {bench.batch}, {counted(bench.members, 'random network')} in a step"
+    )
+    common = {"machine": machine, "device": bench.device, "input": bench.input}
+    _write(bench.folder / "supernet", rows, common)
+    _print([title, machine], supernet_table(rows), [], bench.folder / "supernet", has_figure=False)
+
+
 def run_study(bench: StudyBenchConfig) -> None:
     """Time the default study and a script; write ``study.csv``, ``study_runs.csv``, ``study.png``.
 
@@ -255,14 +282,24 @@ def _show_status(text: str, seconds: float) -> Status:
     return make_console(stderr=True).status(f"{text}, for {seconds:g} s or longer")
 
 
-def _write(stem: Path, rows: pd.DataFrame, common: Mapping[str, object], figure: Figure) -> None:
-    """Write the rows, with the columns that all of them share, and the figure."""
+def _write(
+    stem: Path, rows: pd.DataFrame, common: Mapping[str, object], figure: Figure | None = None
+) -> None:
+    """Write the rows, with the columns that all of them share, and the figure if there is one."""
     shared = pd.DataFrame([common] * len(rows), index=rows.index)
     write_rows(stem.with_suffix(".csv"), pd.concat([shared, rows], axis=1), "%.6g")
-    write_atomic(stem.with_suffix(".png"), partial(figure.savefig, format="png"))
+    if figure is not None:
+        write_atomic(stem.with_suffix(".png"), partial(figure.savefig, format="png"))
 
 
-def _print(header: Sequence[str], table: Table, remarks: Sequence[str], stem: Path) -> None:
+def _print(
+    header: Sequence[str],
+    table: Table,
+    remarks: Sequence[str],
+    stem: Path,
+    *,
+    has_figure: bool = True,
+) -> None:
     console = make_console()
     for line in header:
         console.print(line, markup=False, soft_wrap=True)
@@ -273,5 +310,7 @@ def _print(header: Sequence[str], table: Table, remarks: Sequence[str], stem: Pa
     console.print()
     for line in remarks:
         console.print(line, markup=False, soft_wrap=True)
-    files = f"rows:    {stem.with_suffix('.csv')}\nfigure:  {stem.with_suffix('.png')}"
+    files = f"rows:    {stem.with_suffix('.csv')}"
+    if has_figure:
+        files += f"\nfigure:  {stem.with_suffix('.png')}"
     console.print(files, markup=False, soft_wrap=True)

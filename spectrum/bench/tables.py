@@ -95,6 +95,24 @@ def network_table(rows: pd.DataFrame) -> rich.table.Table:
     )
 
 
+def supernet_table(rows: pd.DataFrame) -> rich.table.Table:
+    """The steps of supernets beside those of their networks, one line per supernet.
+
+    Args:
+        rows: the rows of ``bench_supernets``.
+    """
+    return _render(
+        Column("network", make_cells(rows["network"])),
+        _numbers("ms\na step", rows["step_ms"]),
+        _numbers("its networks\nalone", rows["alone_ms"]),
+        _numbers("ratio", rows["ratio"], "{:.2f}x".format),
+        _interval(rows, "ratio", "{:.2f}".format),
+        _numbers("memory", rows["step_memory"], lambda count: f"{format_count(count)}B"),
+        _numbers("of the dense\nnetwork", rows["dense_memory"], lambda n: f"{format_count(n)}B"),
+        _numbers("ratio", rows["memory_ratio"], "{:.2f}x".format),
+    )
+
+
 def study_table(rows: pd.DataFrame) -> rich.table.Table:
     """The rates of the study and of the plain script, one line for each time that one ran.
 
