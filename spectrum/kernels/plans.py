@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, get_num_threads, is_grad_enabled, nn
 from torch._C import _get_tracing_state
+from torch._C._functorch import peek_interpreter_stack
 from torch.compiler import is_compiling
 
 from spectrum.errors import FieldError
@@ -169,6 +170,7 @@ def decide(convs: Sequence[nn.Conv2d], x: Tensor) -> Decision | None:
         or x.layout != torch.strided
         or is_compiling()
         or _get_tracing_state() is not None  # while tracing, sizes are tensors
+        or peek_interpreter_stack() is not None  # vmap doesn't know how its tensors lie in memory
     ):
         return None
     key = (
