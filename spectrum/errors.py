@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,15 @@ class FieldError(ValueError):
     def renamed(self, field: str) -> FieldError:
         """The same error about a field of another name."""
         return FieldError(field, self.value, self.allowed)
+
+
+@contextmanager
+def errors_about(field: str) -> Iterator[None]:
+    """Gives FieldErrors that are raised in a ``with`` block the name of a field."""
+    try:
+        yield
+    except FieldError as error:
+        raise error.renamed(field) from None
 
 
 class DamagedFile(ValueError):

@@ -46,8 +46,12 @@ class Match(NamedTuple):
 
 
 def reference_config(config: NetworkConfig) -> NetworkConfig:
-    """The configuration whose cost is the default budget: one segment per channel, at width 1."""
-    return config.model_copy(update={"segments": "C", "width": 1.0})
+    """The configuration whose cost is the default budget: one segment per channel, at width 1.
+
+    Its 1x1 convolutions are in one segment. So all points of both dials have the same budget.
+    """
+    plain = {"segments": "C", "width": 1.0, "pointwise_segments": "1", "shuffle": False}
+    return config.model_copy(update=plain)
 
 
 def count_reference(config: NetworkConfig, input_shape: Sequence[int], match: Matching) -> int:
@@ -152,14 +156,15 @@ def _count_once(
 
 def check_width_solvable(config: NetworkConfig) -> None:
     """Raise a FieldError if a network's width can't be solved: explicit sizes, or no width."""
-    setting = parse_setting(config.segments)
-    if isinstance(setting, Segments):
-        setting = (setting,)
-    elif isinstance(setting, dict):
-        setting = tuple(setting.values())
-    if any(isinstance(segments.value, tuple) for segments in setting):
-        allowed = "must not be explicit sizes where a width is solved"
-        raise FieldError("segments", config.segments, allowed)
+    for field in ("segments", "pointwise_segments"):
+        setting = parse_setting(getattr(config, field))
+        if isinstance(setting, Segments):
+            setting = (setting,)
+        elif isinstance(setting, dict):
+            setting = tuple(setting.values())
+        if any(isinstance(segments.value, tuple) for segments in setting):
+            allowed = "must not be explicit sizes where a width is solved"
+            raise FieldError(field, getattr(config, field), allowed)
     if is_user_code(config.name) and not takes_argument(config.name, "width"):
         allowed = "must take an argument width for its cost to be matched"
         raise FieldError("network", config.name, allowed)

@@ -225,7 +225,7 @@ def _segment_count(module: nn.Module) -> int | None:
 def _conv_part(module: nn.Module) -> str:
     """``"spatial"`` or ``"pointwise"`` for a convolution, ``""`` for any other module."""
     if isinstance(module, UnevenConv2d):
-        return "spatial"
+        return _conv_part(module.convs[0])
     if not isinstance(module, _ConvNd):
         return ""
     return "spatial" if max(module.kernel_size) > 1 else "pointwise"

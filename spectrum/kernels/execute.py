@@ -66,7 +66,8 @@ def pointwise_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
         (N, C_out, H, W), or None where torch's own convolution is to run.
     """
     if not (
-        type(x) is Tensor
+        conv.groups == 1
+        and type(x) is Tensor
         and x.is_cpu
         and autocast_type(x) == torch.bfloat16
         and can_use_kernel(conv, nn.Conv2d, x)

@@ -1,8 +1,15 @@
 from .arguments import ACTIVATIONS, ORDERS, Activation, Order, Pair, check_int
 from .batch_norm import BatchNorm2d, BatchNormReLU
-from .resegment import from_conv2d, fuse_pointwise, resegment_layer
+from .resegment import (
+    from_conv2d,
+    fuse_pointwise,
+    pointwise_weight,
+    resegment_layer,
+    resegment_pointwise,
+)
 from .segmented import SegmentedConv, segmented_channels
 from .shared import SharedConv
+from .shuffle import interleave, separate
 from .spatial import UnevenConv2d, match_memory_format, spatial_conv
 from .towers import Towers
 
@@ -21,8 +28,12 @@ __all__ = [
     "check_int",
     "from_conv2d",
     "fuse_pointwise",
+    "interleave",
     "match_memory_format",
+    "pointwise_weight",
     "resegment_layer",
+    "resegment_pointwise",
     "segmented_channels",
+    "separate",
     "spatial_conv",
 ]

@@ -43,6 +43,8 @@ def compile_kernels(network: nn.Module, dtype: torch.dtype, channels_last: bool)
             convs += plain_convs(module)
         elif isinstance(module, nn.Conv2d) and module.groups > 1:
             convs.append(module)
+    # As the second convolution of a layer, a 1x1 in segments is executed by no kernel.
+    convs = [conv for conv in convs if conv.kernel_size != (1, 1)]
     kernels.compile_kernels(convs, dtype, channels_last)
 
 
@@ -57,9 +59,11 @@ def convolve(spatial: nn.Conv2d | UnevenConv2d, x: Tensor) -> Tensor:
     return spatial(x) if y is None else y
 
 
-def pointwise_conv(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def pointwise_conv(conv: nn.Conv2d | UnevenConv2d, x: Tensor) -> Tensor:
     """Compute ``conv(x)``, a 1x1 convolution: (N, C_in, H, W) to (N, C_out, H, W)."""
-    y = kernels.pointwise_conv(conv, x) if kernels is not None else None
+    y = None
+    if kernels is not None and isinstance(conv, nn.Conv2d):
+        y = kernels.pointwise_conv(conv, x)
     return conv(x) if y is None else y
 
 

@@ -124,6 +124,7 @@ class SharedConv(nn.Module):
         if layer.pointwise is not None:
             assert self.pointwise is not None
             own = layer.pointwise
+            assert isinstance(own, nn.Conv2d)  # Members refuses a 1x1 in segments
             weight = take(take(self.pointwise, 0, outputs), 1, inputs)
             factor = fan_in_factor(self.pointwise, own.weight)
             yield "pointwise.weight", weight, own.weight.shape, factor

@@ -81,7 +81,13 @@ def _build(config: NetworkConfig) -> nn.Module:
             in_channels=config.in_channels,
             width=config.width,
         )
-        return convert(module, config.segments, config.order)
+        return convert(
+            module,
+            config.segments,
+            config.order,
+            pointwise_segments=config.pointwise_segments,
+            shuffle=config.shuffle,
+        )
     named = NAMED_NETWORKS[config.name]
     fields = {field: getattr(config, field) for field in named.fields}
     return _FUNCTIONS[named.function](**named.arguments, **fields)

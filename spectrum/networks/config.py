@@ -33,11 +33,15 @@ class NamedNetwork:
 
 
 _USER_CODE = ("segments", "num_classes", "in_channels", "width", "order")
+_POINTWISE = ("pointwise_segments", "shuffle")
 _NO_BATCH_NORM = (*_USER_CODE, "activation", "dropout", "channel_multiple")
 _BATCH_NORM = (*_NO_BATCH_NORM, "bn_eps", "bn_momentum")
 _POOLING = (*_BATCH_NORM, "pooling")
-_AUXILIARY = (*_POOLING, "aux_logits")
-_XCEPTION = (*_POOLING, "residual", "hidden", "repeats")
+_VGG = (*_NO_BATCH_NORM, *_POINTWISE)
+_VGG_BN = (*_BATCH_NORM, *_POINTWISE)
+_INCEPTION = (*_POOLING, *_POINTWISE)
+_AUXILIARY = (*_INCEPTION, "aux_logits")
+_XCEPTION = (*_INCEPTION, "residual", "hidden", "repeats")
 _SPATIAL_FIRST = {"order": "spatial_first"}
 _SPATIAL_ONLY = {"order": "spatial_only"}
 _BN_EPS = {"bn_eps": 1e-3}
@@ -49,13 +53,13 @@ NAMED_NETWORKS: dict[str, NamedNetwork] = {
     },
     "inception_v2": NamedNetwork("inception_v2", _AUXILIARY, {}, _BN_EPS),
     "inception_v3": NamedNetwork("inception_v3", _AUXILIARY, {}, _BN_EPS),
-    "inception_v3_small": NamedNetwork("inception_v3", _POOLING, {"preset": "small"}, _BN_EPS),
-    "inception_v3_tiny": NamedNetwork("inception_v3", _POOLING, {"preset": "tiny"}, _BN_EPS),
-    "vgg16": NamedNetwork("vgg", _NO_BATCH_NORM, {"depth": 16}),
-    "vgg19": NamedNetwork("vgg", _NO_BATCH_NORM, {"depth": 19}),
-    "vgg16_bn": NamedNetwork("vgg", _BATCH_NORM, {"depth": 16, "batch_norm": True}),
-    "vgg19_bn": NamedNetwork("vgg", _BATCH_NORM, {"depth": 19, "batch_norm": True}),
-    "vgg_small": NamedNetwork("vgg", _BATCH_NORM, {"preset": "small", "batch_norm": True}),
+    "inception_v3_small": NamedNetwork("inception_v3", _INCEPTION, {"preset": "small"}, _BN_EPS),
+    "inception_v3_tiny": NamedNetwork("inception_v3", _INCEPTION, {"preset": "tiny"}, _BN_EPS),
+    "vgg16": NamedNetwork("vgg", _VGG, {"depth": 16}),
+    "vgg19": NamedNetwork("vgg", _VGG, {"depth": 19}),
+    "vgg16_bn": NamedNetwork("vgg", _VGG_BN, {"depth": 16, "batch_norm": True}),
+    "vgg19_bn": NamedNetwork("vgg", _VGG_BN, {"depth": 19, "batch_norm": True}),
+    "vgg_small": NamedNetwork("vgg", _VGG_BN, {"preset": "small", "batch_norm": True}),
     "resnet50": NamedNetwork("resnet", _BATCH_NORM, {"depth": 50}, _SPATIAL_ONLY),
     "resnet101": NamedNetwork("resnet", _BATCH_NORM, {"depth": 101}, _SPATIAL_ONLY),
     "resnet152": NamedNetwork("resnet", _BATCH_NORM, {"depth": 152}, _SPATIAL_ONLY),
@@ -90,14 +94,15 @@ class NetworkConfig(Options, _Point):
     field that the network doesn't have is refused. ``segments`` is stored as canonical text.
     ``order`` is None for the network's own order: ``"spatial_first"`` for ``xception``,
     ``"spatial_only"`` for ``resnet``, and for the others a plain convolution at one segment and
-    ``"spatial_first"`` at more.
+    ``"spatial_first"`` at more. ``pointwise_segments`` is stored as ``segments`` is. ``shuffle``
+    becomes False where ``pointwise_segments`` is one, since it then moves nothing.
     """
 
     @staticmethod
     def fields_of(name: str) -> set[str]:
         """The fields that a network with this name has."""
         named = NAMED_NETWORKS.get(name)
-        return {"name", *(named.fields if named else _USER_CODE)}
+        return {"name", *(named.fields if named else (*_USER_CODE, *_POINTWISE))}
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
@@ -108,6 +113,8 @@ class NetworkConfig(Options, _Point):
                 raise FieldError(
                     name, value, f"must not be given for {self.name}, which doesn't take it"
                 )
+        if self.pointwise_segments == "1":
+            object.__setattr__(self, "shuffle", False)
         named = NAMED_NETWORKS.get(self.name)
         for name, default in named.defaults.items() if named else ():
             if name not in self.model_fields_set or getattr(self, name) is None:

@@ -11,19 +11,20 @@ import torch
 from torch import nn
 
 from spectrum.copying import copy_module
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, errors_about
 from spectrum.layers import (
     ORDERS,
     Order,
     SegmentedConv,
     from_conv2d,
     match_memory_format,
+    pointwise_weight,
     resegment_layer,
     segmented_channels,
 )
 from spectrum.layers.arguments import check_choice
-from spectrum.layers.spatial import UnevenConv2d, plain_convs
-from spectrum.networks.factory import order_for, warn_saturated
+from spectrum.layers.spatial import UnevenConv2d, copy_parameters, plain_convs
+from spectrum.networks.factory import order_for, warn_pointwise, warn_saturated
 from spectrum.networks.gradients import check_gradients
 from spectrum.networks.replace import (
     assign_segments,
@@ -44,6 +45,8 @@ def convert(
     order: Order | None = "spatial_first",
     where: Callable[[str, nn.Module], bool] | None = None,
     *,
+    pointwise_segments: Setting = 1,
+    shuffle: bool = False,
     check: Any = None,
 ) -> nn.Module:
     """Copy a model with its k x k convolutions in segments.
@@ -67,6 +70,10 @@ def convert(
             ``"spatial_first"`` at more.
         where: called with the name and the module of each k x k convolution; those for which it
             returns False are skipped. None converts all.
+        pointwise_segments: the segments of the 1x1 that dense convolutions get, given like
+            ``segments``, with one per channel of the narrower side where there are more. Layers
+            that get none, and those that are a ``SegmentedConv`` already, don't use them.
+        shuffle: whether these layers move channels, as ``SegmentedConv`` does.
         check: an input that the model takes, or a tuple of several. With it both models are run
             once, to see that gradients reach what they should (see below).
 
@@ -84,6 +91,8 @@ def convert(
     if where is not None and not callable(where):
         raise FieldError("where", where, "must be callable with a name and a module")
     setting = parse_setting(segments)
+    with errors_about("pointwise_segments"):
+        pointwise_setting = parse_setting(pointwise_segments)
 
     def reason(name: str, conv: nn.Module) -> str | None:
         return None if where is None or where(name, conv) else "not chosen by where"
@@ -93,13 +102,18 @@ def convert(
     if not first_layers:
         warnings.warn(f"no convolution of module is converted{_main_reason(skipped)}", stacklevel=2)
         return copy_module(module)
-    settings = assign_segments(list(dict.fromkeys(first_layers.values())), setting)
+    names = list(dict.fromkeys(first_layers.values()))
+    settings = assign_segments(names, setting)
+    with errors_about("pointwise_segments"):
+        pointwise_settings = assign_segments(names, pointwise_setting)
     layers: dict[nn.Module, SegmentedConv] = {}
-    saturated = 0
+    saturated = narrow = without = 0
     for name, first in first_layers.items():
         conv, layer_setting = selected[name], settings[first]
         with naming_layer(name):
-            layer, kept = _convert_layer(conv, layer_setting, order)
+            layer, kept = _convert_layer(
+                conv, layer_setting, order, pointwise_settings[first], shuffle
+            )
         layers[conv] = layer
         origin = "carried over" if kept else "new"
         if name != first:
@@ -107,6 +121,9 @@ def convert(
             origin = f"shared with {first}"
         channels = segmented_channels(layer.in_channels, layer.out_channels, layer.order)
         saturated += layer_setting.saturated(channels) != layer_setting
+        without += layer.pointwise is None
+        if isinstance(conv, nn.Conv2d) and layer.pointwise is not None:
+            narrow += layer.pointwise_segments != pointwise_settings[first]
         log.info(
             "%s: %s, now %s, segments %d of %d channels, weights %s",
             display_name(name),
@@ -117,6 +134,7 @@ def convert(
             origin,
         )
     warn_saturated(setting, saturated, len(layers), stacklevel=3)
+    warn_pointwise(pointwise_setting, narrow, without, len(layers), stacklevel=3)
     converted = copy_module(module, layers)
     if check is not None:
         check_gradients(module, converted, check)
@@ -170,12 +188,17 @@ def _geometry(conv: nn.Module) -> tuple[object, ...]:
 
 
 def _convert_layer(
-    conv: nn.Module, segments: Segments, order: Order | None
+    conv: nn.Module,
+    segments: Segments,
+    order: Order | None,
+    pointwise_segments: Segments,
+    shuffle: bool,
 ) -> tuple[SegmentedConv, bool]:
     """The layer that replaces ``conv``, and whether it is the same function."""
     if isinstance(conv, nn.Conv2d):
-        if conv.groups == 1 and order_for(segments, conv.in_channels, order) != "spatial_only":
-            return _add_pointwise(conv, segments, order_for(segments, conv.in_channels, order))
+        own_order = order_for(segments, conv.in_channels, order)
+        if conv.groups == 1 and own_order != "spatial_only":
+            return _add_pointwise(conv, segments, own_order, pointwise_segments, shuffle)
         conv = from_conv2d(conv)
     assert isinstance(conv, SegmentedConv)
     layer, dropped = resegment_layer(conv, segments)
@@ -184,11 +207,17 @@ def _convert_layer(
     return layer, dropped == 0
 
 
-def _add_pointwise(conv: nn.Conv2d, segments: Segments, order: Order) -> tuple[SegmentedConv, bool]:
+def _add_pointwise(
+    conv: nn.Conv2d,
+    segments: Segments,
+    order: Order,
+    pointwise_segments: Segments,
+    shuffle: bool,
+) -> tuple[SegmentedConv, bool]:
     """The layer with a 1x1 that replaces a dense convolution, and whether it is the same function.
 
     With one segment the spatial convolution is dense. It can hold the weights of ``conv`` if its
-    channels are at least as many; the 1x1 then copies the channels.
+    channels are at least as many; the 1x1 then copies the channels, each within its segment.
     """
     plain = from_conv2d(conv)
     c_in, c_out = conv.in_channels, conv.out_channels
@@ -203,6 +232,8 @@ def _add_pointwise(conv: nn.Conv2d, segments: Segments, order: Order) -> tuple[S
             padding=plain.padding,
             dilation=plain.dilation,
             bias=plain.bias,
+            pointwise_segments=pointwise_segments.saturated(min(c_in, c_out)),
+            shuffle=shuffle,
         )
     layer.to(conv.weight.dtype).train(conv.training)
     match_memory_format(layer, conv.weight)
@@ -211,19 +242,23 @@ def _add_pointwise(conv: nn.Conv2d, segments: Segments, order: Order) -> tuple[S
         return layer, False
     assert isinstance(layer.spatial, nn.Conv2d)
     assert layer.pointwise is not None
-    last = layer.pointwise if order == "spatial_first" else layer.spatial
     with torch.no_grad():
+        parts = plain_convs(layer.pointwise)
+        drawn = [part.weight.clone() for part in parts]
+        for part in parts:
+            nn.init.dirac_(part.weight, part.groups)
+        copied = (pointwise_weight(layer).flatten(1) != 0).int()  # (c_out, c_in)
         if order == "spatial_first":  # the 1x1 ignores the other rows, which stay random
-            layer.spatial.weight[:c_out] = conv.weight
+            layer.spatial.weight[copied.argmax(1)] = conv.weight
         else:
             nn.init.zeros_(layer.spatial.weight)
-            layer.spatial.weight[:, :c_in] = conv.weight
-        nn.init.dirac_(layer.pointwise.weight[:c_in])
+            layer.spatial.weight[:, copied.argmax(0)] = conv.weight
+        for part, weight in zip(parts, drawn, strict=True):  # rows that copy nothing stay random
+            part.weight.copy_(torch.where(part.weight.any(1, keepdim=True), part.weight, weight))
     layer.requires_grad_(conv.weight.requires_grad)
-    if conv.bias is not None and last.bias is not None:
-        with torch.no_grad():
-            last.bias.copy_(conv.bias)
-        last.bias.requires_grad_(conv.bias.requires_grad)
+    if conv.bias is not None:
+        last = layer.pointwise if order == "spatial_first" else layer.spatial
+        copy_parameters([conv], plain_convs(last), ["bias"])
     return layer, True
 
 

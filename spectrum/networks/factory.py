@@ -8,9 +8,16 @@ from typing import TypeVar
 
 from torch import nn
 
+from spectrum.errors import errors_about
 from spectrum.layers import Order, Pair, SegmentedConv, segmented_channels
 from spectrum.networks.options import Options
-from spectrum.segments import Segments, Setting, format_setting, layer_segments
+from spectrum.segments import (
+    Segments,
+    Setting,
+    format_setting,
+    layer_segments,
+    parse_setting,
+)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -23,10 +30,13 @@ class SegmentedConvFactory:
     Args:
         segments: the network's setting.
         flows: the flow of each segmented convolution, in order of depth.
-        options: the network's order, None as in ``order_for``, and its activation.
+        options: the network's order, None as in ``order_for``, its activation, and the segments and
+            the shuffle of its 1x1 convolutions.
 
     Attributes:
         saturated: how many of the layers made so far have fewer channels than segments.
+        narrow: how many have fewer channels than segments of their 1x1.
+        without: how many have no 1x1.
     """
 
     def __init__(
@@ -39,8 +49,12 @@ class SegmentedConvFactory:
         self.flows = flows
         self.order = options.order
         self.activation = options.activation
-        self.saturated = 0
+        self.pointwise_segments = options.pointwise_segments
+        self.shuffle = options.shuffle
+        self.saturated = self.narrow = self.without = 0
         self._segments_of_layers = iter(layer_segments(segments, flows))
+        with errors_about("pointwise_segments"):
+            self._pointwise_of_layers = iter(layer_segments(self.pointwise_segments, flows))
 
     def conv(
         self,
@@ -58,18 +72,27 @@ class SegmentedConvFactory:
         channels = segmented_channels(in_channels, out_channels, order)
         fitting = segments.saturated(channels)
         self.saturated += fitting != segments
-        return SegmentedConv(
+        pointwise = next(self._pointwise_of_layers)
+        # A plain convolution has no place for an activation, and no 1x1 to divide.
+        is_plain = self.order is None and order == "spatial_only"
+        if is_plain:
+            pointwise = Segments(1)
+        layer = SegmentedConv(
             in_channels,
             out_channels,
             kernel_size,
             segments=fitting,
             order=order,
-            # A plain convolution has no place for an activation.
-            activation=None if self.order is None and order == "spatial_only" else self.activation,
+            activation=None if is_plain else self.activation,
             stride=stride,
             padding=padding,
             bias=bias,
+            pointwise_segments=pointwise.saturated(min(in_channels, out_channels)),
+            shuffle=self.shuffle and not is_plain,
         )
+        self.narrow += layer.pointwise_segments != pointwise
+        self.without += layer.pointwise is None
+        return layer
 
     def finish(self, network: Network, options: Options) -> Network:
         """Set a network's batch normalisation, and warn of layers with too few channels.
@@ -85,16 +108,41 @@ class SegmentedConvFactory:
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = options.bn_eps
                 module.momentum = options.bn_momentum
-        warn_saturated(self.segments, self.saturated, len(self.flows), stacklevel=4)
+        layers = len(self.flows)
+        warn_saturated(self.segments, self.saturated, layers, stacklevel=4)
+        warn_pointwise(self.pointwise_segments, self.narrow, self.without, layers, stacklevel=4)
         return network
 
 
-def warn_saturated(segments: Setting, saturated: int, layers: int, stacklevel: int) -> None:
+def warn_saturated(
+    segments: Setting, saturated: int, layers: int, stacklevel: int, field: str = "segments"
+) -> None:
     """Warn that ``saturated`` of a network's layers have fewer channels than segments, if any."""
     if saturated:
         warnings.warn(
-            f"segments (={format_setting(segments)}): {saturated} of {layers} layers have "
+            f"{field} (={format_setting(segments)}): {saturated} of {layers} layers have "
             "fewer channels and get one segment per channel",
+            stacklevel=stacklevel,
+        )
+
+
+def warn_pointwise(
+    segments: Setting, narrow: int, without: int, layers: int, stacklevel: int
+) -> None:
+    """Warn of layers whose 1x1 can't have as many segments as it should, if any.
+
+    Args:
+        segments: the network's setting of its 1x1 convolutions.
+        narrow: how many layers have fewer channels than such segments.
+        without: how many have no 1x1.
+        layers: how many layers there are.
+        stacklevel: as in ``warnings.warn``.
+    """
+    warn_saturated(segments, narrow, layers, stacklevel + 1, "pointwise_segments")
+    if without and parse_setting(segments) != Segments(1):
+        warnings.warn(
+            f"pointwise_segments (={format_setting(segments)}): {without} of {layers} layers have "
+            "no 1x1 convolution, which it divides",
             stacklevel=stacklevel,
         )
 

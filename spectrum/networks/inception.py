@@ -202,6 +202,8 @@ def inception_v3(
     pooling: Pooling = "symmetric",
     bn_eps: float = 1e-3,
     bn_momentum: float = 0.1,
+    pointwise_segments: Setting = 1,
+    shuffle: bool = False,
 ) -> Inception:
     """Build Inception V3 with the spatial convolutions of its modules in segments.
 
@@ -225,6 +227,11 @@ def inception_v3(
             ``"keras"`` does not.
         bn_eps: added to the variance in batch normalisation (1e-3 in torchvision and Keras).
         bn_momentum: weight of the newest batch in the running statistics (0.01 in Keras).
+        pointwise_segments: segments of the 1x1 that each segmented convolution has beside its
+            spatial one, given like ``segments``. The modules' own 1x1 convolutions aren't divided.
+            A 1x1 with fewer channels on one side gets one segment per channel there, with a
+            warning.
+        shuffle: whether the segmented convolutions move channels between their two convolutions.
 
     Returns:
         The network: images (N, in_channels, H, W) to logits (N, num_classes).
@@ -246,6 +253,8 @@ def inception_v3(
             "bn_eps": bn_eps,
             "bn_momentum": bn_momentum,
             "aux_logits": aux_logits,
+            "pointwise_segments": pointwise_segments,
+            "shuffle": shuffle,
         }
     )
     if options.aux_logits and preset != "paper":
@@ -272,6 +281,8 @@ def inception_v2(
     pooling: Pooling = "symmetric",
     bn_eps: float = 1e-3,
     bn_momentum: float = 0.1,
+    pointwise_segments: Setting = 1,
+    shuffle: bool = False,
 ) -> Inception:
     """Build Inception V2 as in table 1 of its paper: 3, 5 and 2 modules of the three kinds.
 
@@ -291,6 +302,8 @@ def inception_v2(
             "bn_eps": bn_eps,
             "bn_momentum": bn_momentum,
             "aux_logits": aux_logits,
+            "pointwise_segments": pointwise_segments,
+            "shuffle": shuffle,
         }
     )
     factory = SegmentedConvFactory(segments, V2.flows(), options)

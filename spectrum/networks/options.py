@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
+from spectrum.errors import errors_about
 from spectrum.fields import Config
 from spectrum.layers.arguments import ACTIVATIONS, MAX_CHANNELS, Activation, Order
+from spectrum.segments import format_setting
 
 MAX_WIDTH = 1000
 Channels: TypeAlias = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
@@ -44,6 +46,11 @@ def _parse_order(value: Any) -> Any:
     return None if value == "own" else value
 
 
+def _parse_pointwise(value: Any) -> str:
+    with errors_about("pointwise_segments"):
+        return format_setting(value)
+
+
 class Options(Config):
     """The options of all families of networks, each with its bounds.
 
@@ -65,6 +72,8 @@ class Options(Config):
     bn_eps: float = Field(default=1e-5, gt=0, le=1)
     bn_momentum: float = Field(default=0.1, gt=0, le=1)
     aux_logits: bool = False
+    pointwise_segments: Annotated[str, BeforeValidator(_parse_pointwise)] = "1"
+    shuffle: bool = False
 
     def scale(self, channels: int, factor: float = 1.0) -> int:
         """The number of channels at this width, rounded to the nearest positive multiple.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from spectrum.layers import Activation, BatchNormReLU, Order, SegmentedConv
 from spectrum.layers.arguments import check_choice
+from spectrum.layers.spatial import plain_convs
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.former_names import FormerNames, current_vgg_names
 from spectrum.networks.options import Options
@@ -129,10 +130,9 @@ def keep_variance(conv: SegmentedConv) -> None:
     He et al., Delving Deep into Rectifiers (arXiv:1502.01852): a convolution that a ReLU follows
     has twice the variance of one without.
     """
-    for part in conv.modules():
-        if not isinstance(part, nn.Conv2d):
-            continue
-        last = (part is conv.pointwise) == (conv.order == "spatial_first")
+    pointwise = [] if conv.pointwise is None else plain_convs(conv.pointwise)
+    for part in [*plain_convs(conv.spatial), *pointwise]:
+        last = (part in pointwise) == (conv.order == "spatial_first")
         rectified = last or conv.activation is not None
         nn.init.kaiming_normal_(part.weight, nonlinearity="relu" if rectified else "linear")
         if part.bias is not None:
@@ -154,6 +154,8 @@ def vgg(
     channel_multiple: int = 1,
     bn_eps: float = 1e-5,
     bn_momentum: float = 0.1,
+    pointwise_segments: Setting = 1,
+    shuffle: bool = False,
 ) -> VGG:
     """Build a VGG: ``vgg(16)`` is VGG-16, ``vgg(16, "C")`` the stack of separable convolutions.
 
@@ -176,6 +178,10 @@ def vgg(
         channel_multiple: channel counts are rounded to multiples of this.
         bn_eps: added to the variance in batch normalisation.
         bn_momentum: weight of the newest batch in the running statistics.
+        pointwise_segments: segments of the 1x1 in each segmented convolution, given like
+            ``segments``. A 1x1 with fewer channels on one side gets one segment per channel there,
+            with a warning.
+        shuffle: whether the segmented convolutions move channels between their two convolutions.
 
     Returns:
         The network: images (N, in_channels, H, W) to logits (N, num_classes).
@@ -196,6 +202,8 @@ def vgg(
             "channel_multiple": channel_multiple,
             "bn_eps": bn_eps,
             "bn_momentum": bn_momentum,
+            "pointwise_segments": pointwise_segments,
+            "shuffle": shuffle,
         }
     )
     flows = [f"stage{i}" for i, convs in enumerate(DEPTHS[depth], 1) for _ in range(convs)]

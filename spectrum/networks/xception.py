@@ -273,6 +273,8 @@ def xception(
     pooling: Pooling = "symmetric",
     bn_eps: float = 1e-5,
     bn_momentum: float = 0.1,
+    pointwise_segments: Setting = 1,
+    shuffle: bool = False,
 ) -> Xception:
     """Build an Xception-shaped network; with ``"C"`` it is figure 5 of the paper.
 
@@ -300,6 +302,10 @@ def xception(
         pooling: padding of the max-poolings, ``"symmetric"`` (PyTorch's ports) or ``"keras"``.
         bn_eps: added to the variance in batch normalisation (1e-3 in Keras).
         bn_momentum: weight of the newest batch in the running statistics (0.01 in Keras).
+        pointwise_segments: segments of the 1x1 in each segmented convolution, given like
+            ``segments``. A 1x1 with fewer channels on one side gets one segment per channel there,
+            with a warning.
+        shuffle: whether the segmented convolutions move channels between their two convolutions.
 
     Returns:
         The network: images (N, in_channels, H, W) to logits (N, num_classes).
@@ -323,6 +329,8 @@ def xception(
             "pooling": pooling,
             "bn_eps": bn_eps,
             "bn_momentum": bn_momentum,
+            "pointwise_segments": pointwise_segments,
+            "shuffle": shuffle,
         }
     )
     sizes = PRESETS[preset]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from spectrum.errors import FieldError
 from spectrum.layers import ORDERS
 from spectrum.networks import NetworkConfig, build
 
+MATCHES: list[Literal["params", "macs"]] = ["params", "macs"]
 POINTS = ["1", "2", "3", "4", "8", "16", "32", "64"]
 POINTS += ["C/32", "C/16", "C/8", "C/4", "C/3", "C/2", "C"]
 
@@ -238,6 +239,23 @@ def test_rows_have_other_multiply_adds_where_a_network_has_some() -> None:
     other = rows.groupby("network")["other_macs"].sum().to_dict()
     # One sequence of 32 tokens, two points each: as it is, and converted.
     assert other == {configs[0].name: 0, configs[1].name: 2 * 2 * 32 * 32 * 49}
+
+
+@pytest.mark.parametrize("pointwise", ["2", "8", "C/5", "entry=1+middle=4+exit=2"])
+@pytest.mark.parametrize("order", ["spatial_first", "pointwise_first"])
+def test_both_dials_have_one_budget_and_meet_it(pointwise: str, order: Any) -> None:
+    config = tiny("C/4", order, pointwise_segments=pointwise, shuffle=True)
+    for place, match in enumerate(MATCHES):
+        budget = budgets.count_reference(config, (3, 8, 8), match)
+        assert budget == budgets.count_reference(tiny("1", order), (3, 8, 8), match)
+        solved, miss = match_budget(config, (3, 8, 8), **{match: budget})
+        assert solved.model_copy(update={"width": 1.0}) == config
+        reached = cost(solved)[place]
+        assert miss == reached / budget - 1
+        assert abs(miss) < 0.02
+    sizes = config.model_copy(update={"pointwise_segments": "33:33"})
+    with pytest.raises(FieldError, match=r"\Apointwise_segments \(='33:33'\) must not be explicit"):
+        match_budget(sizes, (3, 8, 8))
 
 
 @pytest.mark.parametrize("segments", ["33:33", "entry=C+middle=33:33+exit=C", "33:"])

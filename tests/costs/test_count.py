@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.costs import Costs, count_costs
+from spectrum.costs.rows import layer_rows
 from spectrum.errors import FieldError
 from spectrum.layers import ORDERS, SegmentedConv, spatial_conv
 from spectrum.networks import PRESETS, xception
@@ -40,22 +41,30 @@ def near_equal(channels: int, n: int) -> list[int]:
     return [len(range(i, channels, n)) for i in range(n)]
 
 
-def segmented_weights(segments: Any, order: str, c_in: int, c_out: int) -> int:
+def number(segments: Any, channels: int) -> int:
+    if isinstance(segments, int):
+        return segments
+    width = int(segments.removeprefix("C").removeprefix("/") or 1)
+    return len(range(0, channels, width))
+
+
+def weights_of_both(n: int, c_in: int, c_out: int) -> int:
+    pairs = zip(near_equal(c_in, n), near_equal(c_out, n), strict=True)
+    return sum(a * b for a, b in pairs)
+
+
+def segmented_weights(segments: Any, order: str, c_in: int, c_out: int, pointwise: Any) -> int:
     """The weights of one segmented layer."""
     channels = {"spatial_first": c_in, "pointwise_first": c_out}.get(order, min(c_in, c_out))
-    if isinstance(segments, int):
-        n = segments
-    else:
-        width = int(segments.removeprefix("C").removeprefix("/") or 1)
-        n = len(range(0, channels, width))
+    n = number(segments, channels)
     if order == "spatial_only":
-        pairs = zip(near_equal(c_in, n), near_equal(c_out, n), strict=True)
-        return 9 * sum(a * b for a, b in pairs)
-    return 9 * sum(a * a for a in near_equal(channels, n)) + c_in * c_out
+        return 9 * weights_of_both(n, c_in, c_out)
+    mixing = weights_of_both(number(pointwise, min(c_in, c_out)), c_in, c_out)
+    return 9 * sum(a * a for a in near_equal(channels, n)) + mixing
 
 
 def by_hand(
-    preset: str, side: int, classes: int, segments: Any, order: str
+    preset: str, side: int, classes: int, segments: Any, order: str, pointwise: Any = 1
 ) -> tuple[int, int, int, int]:
     """Parameters, multiply-adds, fvcore's total and activations."""
     stem, entry, repeats, (c_mid, c_pooled, c_wide, c_features) = TABLES[preset]
@@ -69,7 +78,7 @@ def by_hand(
         activations += c_out * at * at
 
     def layer(c_in: int, c_out: int) -> None:
-        add(segmented_weights(segments, order, c_in, c_out), c_out, side)
+        add(segmented_weights(segments, order, c_in, c_out, pointwise), c_out, side)
         # The second convolution of the pair puts out as many values as its channels.
         nonlocal activations
         if order != "spatial_only":
@@ -149,8 +158,30 @@ def test_counts_equal_the_sum_over_figure_5_by_hand(
     check_table(costs)
 
 
+@pytest.mark.parametrize(
+    ("preset", "side", "pointwise", "order"),
+    [
+        ("tiny", 8, 4, "spatial_first"),
+        ("tiny", 9, "C/7", "pointwise_first"),
+        ("small", 16, 8, "spatial_first"),
+        ("paper", 43, 3, "spatial_first"),
+    ],
+)
+def test_counts_of_a_1x1_in_segments_equal_the_sum_by_hand(
+    preset: str, side: int, pointwise: Any, order: Any
+) -> None:
+    for shuffle in (False, True):  # moving channels costs nothing
+        network = on_meta("C/3", preset=preset, order=order, num_classes=10,
+                          pointwise_segments=pointwise, shuffle=shuffle)  # fmt: skip
+        costs = count_costs(network, (3, side, side))
+        assert totals(costs) == by_hand(preset, side, 10, "C/3", order, pointwise)
+        check_table(costs)
+        assert not costs.unknown
+
+
 def test_a_layer_has_a_row_for_each_convolution_with_its_segments() -> None:
-    network = nn.Sequential(SegmentedConv(16, 24, segments=5, stride=2), nn.BatchNorm2d(24))
+    layer = SegmentedConv(16, 24, segments=5, stride=2)
+    network = nn.Sequential(layer, nn.BatchNorm2d(24))
     table = count_costs(network, (16, 8, 6)).table
     spatial = 9 * (4 * 4 + 4 * 3 * 3)  # 16 channels in 5: one of four, four of three
     total = 12 * (spatial + 16 * 24)
@@ -163,6 +194,16 @@ def test_a_layer_has_a_row_for_each_convolution_with_its_segments() -> None:
     pd.testing.assert_frame_equal(
         table, pd.DataFrame(expected, columns=COLUMNS).astype({"segments": "Int64"})
     )
+    divided = SegmentedConv(16, 24, segments=5, stride=2, pointwise_segments=5, shuffle=True)
+    costs = count_costs(divided, (16, 8, 6))
+    # 16 and 24 channels in 5: 4:3:3:3:3 and 5:5:5:5:4.
+    weights = 4 * 5 + 3 * (3 * 5) + 3 * 4
+    row = costs.table.iloc[1]
+    assert row[:6].tolist() == ["pointwise", "pointwise", (24, 4, 3), 5, weights, 12 * weights]
+    rows = layer_rows(costs)
+    assert rows[["spatial_params", "pointwise_params"]].to_numpy().tolist() == [[spatial, weights]]
+    # Those of its alternatives are those of dense ones.
+    assert rows["regular_macs"].tolist() == [12 * 9 * 16 * 24]
 
 
 def test_counting_leaves_modes_weights_buffers_and_hooks_alone() -> None:

@@ -35,6 +35,7 @@ def test_counts_equal_fvcores_trace_row_for_row(name: str, segments: str, order:
         {"order": "pointwise_first", "activation": "elu", "hidden": (5, 3), "dropout": 0.5},
         {"residual": False, "repeats": 0, "pooling": "keras", "channel_multiple": 4},
         {"in_channels": 1, "width": 1.7, "segments": "entry=C+middle=5+exit=1"},
+        {"pointwise_segments": "entry=3+middle=5+exit=C/7", "shuffle": True},
     ],
     ids=str,
 )

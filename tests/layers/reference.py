@@ -1,5 +1,6 @@
 """What the tests of layers compare with: a spatial convolution written out, and its arguments."""
 
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -20,6 +21,16 @@ def near_equal(channels: int, n: int) -> list[int]:
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return value if isinstance(value, tuple) else (value, value)
+
+
+def place(rows: list[Tensor], in_sizes: list[int], out_sizes: list[int]) -> Tensor:
+    """One row per output channel, set into a dense weight that is zero outside the segments."""
+    dense = torch.zeros(sum(out_sizes), sum(in_sizes), *rows[0].shape[1:], dtype=rows[0].dtype)
+    columns = [0, *accumulate(in_sizes)]
+    segment_of_row = [i for i, size in enumerate(out_sizes) for _ in range(size)]
+    for o, (row, segment) in enumerate(zip(rows, segment_of_row, strict=True)):
+        dense[o, columns[segment] : columns[segment + 1]] = row
+    return dense
 
 
 _PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,21 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from spectrum.layers import ORDERS, SegmentedConv
-from tests.layers.reference import ACTIVATIONS, convolve, near_equal, pair, spatial_cases
+from tests.layers.reference import ACTIVATIONS, convolve, near_equal, pair, place, spatial_cases
 
 
 def spatial_weights(layer: SegmentedConv) -> list[nn.Parameter]:
     return [p for name, p in layer.spatial.named_parameters() if name.endswith("weight")]
-
-
-def place(rows: list[Tensor], in_sizes: list[int], out_sizes: list[int]) -> Tensor:
-    """One row per output channel, set into a dense weight that is zero outside the segments."""
-    dense = torch.zeros(sum(out_sizes), sum(in_sizes), *rows[0].shape[1:], dtype=rows[0].dtype)
-    columns = [0, *accumulate(in_sizes)]
-    segment_of_row = [i for i, size in enumerate(out_sizes) for _ in range(size)]
-    for o, (row, segment) in enumerate(zip(rows, segment_of_row, strict=True)):
-        dense[o, columns[segment] : columns[segment + 1]] = row
-    return dense
 
 
 @dataclass

@@ -25,8 +25,9 @@ from tests.networks.parts import images, norms, on_meta, segmented_convs
 
 # The function and the options behind each name, and the smallest side of an image.
 NORMED = {"bn_eps": 0.01, "bn_momentum": 0.2}
-XCEPTION = {**NORMED, "residual": False, "hidden": (6,), "repeats": 2, "pooling": "keras"}
-POOLED = {**NORMED, "pooling": "keras"}
+POINTWISE = {"pointwise_segments": "C/5", "shuffle": True}
+POOLED = {**NORMED, **POINTWISE, "pooling": "keras"}
+XCEPTION = {**POOLED, "residual": False, "hidden": (6,), "repeats": 2}
 EXPECTED: dict[str, tuple[Any, dict[str, Any], int]] = {
     "paper": (xception, XCEPTION, 7),
     "small": (partial(xception, preset="small"), XCEPTION, 1),
@@ -37,11 +38,15 @@ EXPECTED: dict[str, tuple[Any, dict[str, Any], int]] = {
     "inception_v3": (inception_v3, {**POOLED, "aux_logits": True}, 75),
     "inception_v3_small": (partial(inception_v3, preset="small"), POOLED, 1),
     "inception_v3_tiny": (partial(inception_v3, preset="tiny"), POOLED, 1),
-    "vgg16": (partial(vgg, 16), {}, 32),
-    "vgg19": (partial(vgg, 19), {}, 32),
-    "vgg16_bn": (partial(vgg, 16, batch_norm=True), NORMED, 32),
-    "vgg19_bn": (partial(vgg, 19, batch_norm=True), NORMED, 32),
-    "vgg_small": (partial(vgg, 16, preset="small", batch_norm=True), NORMED, 8),
+    "vgg16": (partial(vgg, 16), POINTWISE, 32),
+    "vgg19": (partial(vgg, 19), POINTWISE, 32),
+    "vgg16_bn": (partial(vgg, 16, batch_norm=True), {**NORMED, **POINTWISE}, 32),
+    "vgg19_bn": (partial(vgg, 19, batch_norm=True), {**NORMED, **POINTWISE}, 32),
+    "vgg_small": (
+        partial(vgg, 16, preset="small", batch_norm=True),
+        {**NORMED, **POINTWISE},
+        8,
+    ),
     "resnet50": (partial(resnet, 50), NORMED, 1),
     "resnet101": (partial(resnet, 101), NORMED, 1),
     "resnet152": (partial(resnet, 152), NORMED, 1),
@@ -116,10 +121,12 @@ def test_a_field_that_the_network_does_not_take_is_refused(name: str) -> None:
         default = NetworkConfig.model_fields[field].default
         NetworkConfig(name=name, **{field: default})  # as a table of results holds it
     for field, value in own.items():
-        assert getattr(NetworkConfig(name=name, **{field: value}), field) == value
+        assert getattr(NetworkConfig(name=name, **own), field) == value
 
 
-@pytest.mark.parametrize("field", [*OWN, "activation", "dropout", "channel_multiple"])
+@pytest.mark.parametrize(
+    "field", [*sorted({*OWN} - {*POINTWISE}), "activation", "dropout", "channel_multiple"]
+)
 def test_a_users_network_has_the_fields_of_convert_and_its_callable_only(field: str) -> None:
     value = {**XCEPTION, **COMMON, "aux_logits": True}[field]
     with pytest.raises(ValidationError, match=rf"{field} .* must not be given for a.b:c"):
@@ -138,7 +145,7 @@ def test_the_smallest_image_passes(name: str) -> None:
 
 def test_the_default_is_the_papers_network() -> None:
     parameters = inspect.signature(xception).parameters
-    config = NetworkConfig().model_dump(exclude={"aux_logits"})
+    config = NetworkConfig().model_dump(exclude={"aux_logits"}) | {"pointwise_segments": 1}
     defaults = {"preset" if k == "name" else k: v for k, v in config.items()}
     assert defaults == {name: parameter.default for name, parameter in parameters.items()}
     assert set(PRESETS) == {name for name in NETWORKS if NetworkConfig(name=name).residual and (
@@ -211,3 +218,51 @@ def test_a_configuration_refuses_what_it_does_not_know(field: dict[str, Any]) ->
     with pytest.raises(ValidationError) as refusal:
         NetworkConfig(**field)
     assert refusal.value.errors()[0]["loc"][0] == next(iter(field))
+
+
+def test_one_segment_of_the_1x1_leaves_nothing_to_shuffle() -> None:
+    plain = NetworkConfig(name="tiny")
+    assert NetworkConfig(name="tiny", shuffle=True) == plain
+    assert NetworkConfig(name="tiny", pointwise_segments=1, shuffle=True) == plain
+    assert plain.model_dump(exclude_defaults=True) == {"name": "tiny", "order": "spatial_first"}
+    divided = NetworkConfig(name="tiny", pointwise_segments={"entry": 1, "middle": 4, "exit": "C"})
+    assert divided.pointwise_segments == "entry=1+middle=4+exit=C"
+    assert NetworkConfig(name="tiny", pointwise_segments=4, shuffle=True).shuffle
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pointwise_segments": 0}, r"pointwise_segments \(=0\) must be a whole number"),
+        ({"pointwise_segments": "4+4"}, r"pointwise_segments \(=4,4\) must be 9 values, one per"),
+        ({"pointwise_segments": "a=4"}, r"pointwise_segments \(='a=4'\) must name every flow"),
+        ({"pointwise_segments": 2, "order": "spatial_only"}, r"pointwise_segments .* no 1x1"),
+        ({"name": "resnet50", "pointwise_segments": 2}, r"pointwise_segments .* doesn't take it"),
+    ],
+)
+def test_bad_segments_of_the_1x1_are_refused_in_one_line(fields: Any, message: str) -> None:
+    with pytest.raises(FieldError, match=rf"\A{message}[^\n]*\Z"):
+        on_meta(build, NetworkConfig.checked({"name": "tiny", **fields}))
+
+
+@pytest.mark.parametrize("name", ["tiny", "vgg_small", "inception_v3_tiny"])
+def test_the_1x1_of_every_segmented_convolution_is_divided(name: str) -> None:
+    config = NetworkConfig(
+        name=name, segments="C", pointwise_segments=2, shuffle=True, num_classes=5, width=0.5
+    )
+    network = build(config)
+    layers = segmented_convs(network).values()
+    assert [layer.pointwise_segment_count for layer in layers] == [2] * len(layers)
+    assert all(layer.shuffle for layer in layers)
+    assert network(images()).shape == (2, 5)
+
+
+def test_layers_whose_1x1_cannot_be_divided_are_named() -> None:
+    with pytest.warns(UserWarning, match="pointwise_segments") as caught:
+        on_meta(vgg, 16, {"stage1": 1, "stage2": "C", "stage3": 1, "stage4": 1, "stage5": 1},
+                width=0.05, pointwise_segments=4)  # fmt: skip
+    assert [str(w.message) for w in caught] == [
+        "pointwise_segments (=4): 1 of 13 layers have fewer channels and get one segment per "
+        "channel",
+        "pointwise_segments (=4): 11 of 13 layers have no 1x1 convolution, which it divides",
+    ]

@@ -96,6 +96,8 @@ CHANGES: dict[str, dict[str, tuple[dict[str, Any], Any]]] = {
         "bn_eps": (TINY, 1e-3),
         "bn_momentum": (TINY, 0.2),
         "aux_logits": ({"name": "inception_v3"}, True),
+        "pointwise_segments": (TINY, "4"),
+        "shuffle": ({**TINY, "pointwise_segments": "4"}, True),
     },
     "data": {
         "name": ({}, "planted"),
