@@ -59,6 +59,8 @@ _FURTHER = (
     *DRAWN,
     Column(LATENCY, "cost", low=0),
     Column(MAP_AT, "cost", low=1, is_whole=True),
+    Column("pointwise_segments", "point", is_text=True),
+    Column("shuffle", "point", is_truth=True),
 )
 
 

@@ -28,9 +28,13 @@ from spectrum.networks import (
 )
 from spectrum.networks.former_names import rename_former
 from spectrum.networks.weights import load_weights, read_weights, source_settings
-from spectrum.networks.weights.stored import stored_segments
+from spectrum.networks.weights.stored import (
+    stored_layers,
+    stored_pointwise_segments,
+    stored_segments,
+)
 from spectrum.runs.store import hash_tensors, stored_network
-from spectrum.segments import format_setting
+from spectrum.segments import Segments, format_setting
 
 # Fields of a network that the study sets for each point; the weights' own values don't count.
 _SET_BY_STUDY = {"name", "segments", "num_classes", "in_channels"}
@@ -67,9 +71,8 @@ class InitialWeights:
     def _order(self, network: NetworkConfig) -> str | None:
         module = build_on_meta(network)
         tensors = rename_former(module, self.tensors)
-        names = _stored_layers(module, tensors)
-        has_pointwise = {f"{name}.pointwise.weight" in tensors for name in names}
-        if not names or len(has_pointwise) > 1 or network.order is not None:
+        has_pointwise = set(stored_layers(module, tensors).values())
+        if len(has_pointwise) != 1 or network.order is not None:
             return network.order
         return "spatial_first" if has_pointwise == {True} else "spatial_only"
 
@@ -95,7 +98,25 @@ def read_initial_weights(path: Path, network: str) -> InitialWeights:
         raise error.renamed("start") from None
     settings = source_settings(weights) | stored_network(path)
     tensors = dict(weights.tensors if is_user_code(network) else weights.state)
+    if settings.get("shuffle"):
+        tensors = _without_shuffle(path, NetworkConfig.checked(settings), tensors, network)
     return InitialWeights(tensors, settings, hash_tensors(tensors))
+
+
+def _without_shuffle(
+    path: Path, config: NetworkConfig, tensors: Mapping[str, Tensor], network: str
+) -> dict[str, Tensor]:
+    """The weights with 1x1 convolutions in one segment, which holds what a shuffle does.
+
+    The shapes of weights don't show a shuffle, so they couldn't be moved to points without it.
+    """
+    if is_user_code(config.name) and config.name != network:
+        allowed = f"must come from {network}, since {config.name} moves channels by a shuffle"
+        raise FieldError("start", path, allowed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shuffled = load_weights(build(config), tensors)
+    return dict(resegment(shuffled, config.segments, pointwise_segments=1).state_dict())
 
 
 def _module_to_fit(config: NetworkConfig) -> nn.Module:
@@ -167,13 +188,24 @@ def _resegment_weights(
     own = config.model_copy(
         update={"num_classes": _class_count(target, tensors, config.num_classes)}
     )
-    if is_user_code(config.name) and not _stored_layers(target, tensors):
+    if is_user_code(config.name) and not stored_layers(target, tensors):
         module = call_user_code(
             own.name, num_classes=own.num_classes, in_channels=own.in_channels, width=own.width
         )
-        return convert(load_weights(module, tensors), config.segments, config.order)
-    stored = own.model_copy(update={"segments": format_setting(stored_segments(target, tensors))})
-    network = resegment(load_weights(build(stored), tensors), config.segments)
+        return convert(
+            load_weights(module, tensors),
+            config.segments,
+            config.order,
+            pointwise_segments=config.pointwise_segments,
+            shuffle=config.shuffle,
+        )
+    pointwise = stored_pointwise_segments(target, tensors)
+    settings = {
+        "segments": format_setting(stored_segments(target, tensors)),
+        "pointwise_segments": format_setting(pointwise),
+    }
+    network = load_weights(build(own.model_copy(update=settings)), tensors)
+    network = resegment(network, config.segments)
     # With its own order, a network has a plain convolution at one segment.
     for name, target_layer in target.named_modules():
         if isinstance(target_layer, SegmentedConv) and target_layer.order == "spatial_only":
@@ -181,17 +213,9 @@ def _resegment_weights(
             assert isinstance(layer, SegmentedConv)
             if layer.order == "spatial_first" and layer.activation is None:
                 network.set_submodule(name, fuse_pointwise(layer))
-    return network
-
-
-def _stored_layers(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names of a network's segmented layers whose spatial convolution is in a state dict."""
-    return [
-        name
-        for name, layer in network.named_modules()
-        if isinstance(layer, SegmentedConv)
-        and any(f"{name}.spatial.{part}weight" in tensors for part in ("", "convs.0."))
-    ]
+    if {*pointwise} == {Segments(1)} and config.pointwise_segments == "1":
+        return network
+    return resegment(network, config.segments, pointwise_segments=config.pointwise_segments)
 
 
 def _class_count(network: nn.Module, tensors: Mapping[str, Tensor], default: int) -> int:

@@ -169,14 +169,18 @@ class SearchConfig(GridConfig):
     @model_validator(mode="after")
     def _check_search(self) -> Self:
         for point in self.segments:
-            setting = parse_setting(point)
-            if not isinstance(setting, Segments) or isinstance(setting.value, tuple):
+            if not _is_candidate(point):
                 raise FieldError(
                     "segments",
                     point,
                     "must be one setting of the dial, such as 4 or C/8, for each candidate; per "
                     f"(={self.per!r}) says where they are combined",
                 )
+        pointwise = self.axes().get(("network", "pointwise_segments"), ())
+        for point in pointwise if len(pointwise) > 1 else ():
+            if not _is_candidate(point):
+                allowed = "must be one setting, such as 4 or C/8, for each candidate"
+                raise FieldError("pointwise_segments", point, allowed)
         for axis in self.varied_axes():
             if axis in _NOT_SEARCHED or axis[0] == "data":
                 allowed = "must be one value, the same for all trials"
@@ -272,3 +276,9 @@ class SearchConfig(GridConfig):
         """The cost that stands in for accuracy, if one does."""
         cost = self.evaluate.removeprefix("proxy:")
         return cast(Literal["params", "macs"], cost) if cost in ("params", "macs") else None
+
+
+def _is_candidate(point: str) -> bool:
+    """Whether a point is one number of segments for any layer."""
+    setting = parse_setting(point)
+    return isinstance(setting, Segments) and not isinstance(setting.value, tuple)

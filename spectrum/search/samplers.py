@@ -131,7 +131,7 @@ class NewPointSampler(RandomSampler):
                         values=trial.values,
                         params={
                             name: self._space.choices[name].index(value)
-                            if name in self._space.layer_indices
+                            if name in self._space.ordered
                             else value
                             for name, value in params.items()
                         },
@@ -141,7 +141,7 @@ class NewPointSampler(RandomSampler):
                 )
         proposed = model.ask(self._ordered_distributions()).params
         return {
-            name: self._space.choices[name][value] if name in self._space.layer_indices else value
+            name: self._space.choices[name][value] if name in self._space.ordered else value
             for name, value in proposed.items()
         }
 
@@ -149,7 +149,7 @@ class NewPointSampler(RandomSampler):
         """The space with integers in place of the settings of the dial."""
         return {
             name: IntDistribution(0, len(values) - 1)
-            if name in self._space.layer_indices
+            if name in self._space.ordered
             else CategoricalDistribution(values)
             for name, values in self._space.choices.items()
         }

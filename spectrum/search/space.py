@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import median_low
@@ -19,6 +19,9 @@ from spectrum.study.grid import Combination
 MAX_LISTED = 4096
 """The largest space whose points are listed one by one to find those within the limits."""
 
+POINTWISE = "pointwise_segments"
+"""The parameter of the segments of the 1x1 convolutions."""
+
 Params: TypeAlias = Mapping[str, str]
 """A point of a space: the value of every parameter, as text."""
 
@@ -32,7 +35,8 @@ class Space:
         layers: the paths of the layers on the dial, in order of depth.
         layer_indices: the layers, as indices into ``layers``, that each parameter of the dial sets.
         choices: the values of every parameter as text. Parameters of the dial come first, and their
-            settings go from few segments to many.
+            settings go from few segments to many. So do those of the 1x1 convolutions, if they are
+            searched.
     """
 
     config: SearchConfig
@@ -44,6 +48,11 @@ class Space:
     def size(self) -> int:
         """The number of points."""
         return math.prod(map(len, self.choices.values()))
+
+    @property
+    def ordered(self) -> frozenset[str]:
+        """The parameters whose values go from few segments to many."""
+        return frozenset({*self.layer_indices, POINTWISE} & self.choices.keys())
 
     def segments(self, params: Params) -> str:
         """The setting of the whole network in its shortest form. Equal settings are equal text.
@@ -118,16 +127,20 @@ def make_space(config: SearchConfig) -> Space:
         for name, axis in config.searched_axes().items()
         if name != "segments"
     }
+    if POINTWISE in other_choices:
+        divided = [min(layer.in_channels, layer.out_channels) for layer in layers.values()]
+        other_choices[POINTWISE] = _sort_by_count(other_choices[POINTWISE], divided)
     clash = sorted(layer_indices.keys() & other_choices.keys())
     if clash:
         has_part = f"has a {config.per} {clash[0]}, which is also a field's name"
         raise FieldError("network", config.network["name"][0], has_part)
+    channels = [segmented_channels(x.in_channels, x.out_channels, x.order) for x in layers.values()]
     space = Space(
         config,
         tuple(layers),
         {name: tuple(indices) for name, indices in layer_indices.items()},
         {
-            **dict.fromkeys(layer_indices, _sort_by_count(config.segments, layers.values())),
+            **dict.fromkeys(layer_indices, _sort_by_count(config.segments, channels)),
             **other_choices,
         },
     )
@@ -154,9 +167,8 @@ def _value_text(axis: tuple[str, str], value: object) -> str:
     return str(float(str(value)) if axis == ("network", "width") else value)
 
 
-def _sort_by_count(points: Sequence[str], layers: Iterable[SegmentedConv]) -> tuple[str, ...]:
+def _sort_by_count(points: Sequence[str], channels: Sequence[int]) -> tuple[str, ...]:
     """Sort points of the dial from few segments to many, by the layer with median channels."""
-    channels = [segmented_channels(x.in_channels, x.out_channels, x.order) for x in layers]
     typical = median_low(channels)
     return tuple(sorted(points, key=lambda point: Segments(point).count(typical, saturate=True)))
 

@@ -151,7 +151,7 @@ class StudyConfig(GridConfig):
         return axes.get(self.compare, ("network", "segments"))
 
     def _check_against(self) -> None:
-        if self.compare == "segments":
+        if self.compare in ("segments", "pointwise_segments"):
             with suppress(FieldError):  # it isn't among the values, then
                 object.__setattr__(self, "against", format_setting(self.against or ""))
         shown = (shown_value(one, *self.compared_axis()) for one in self.combinations())

@@ -23,7 +23,7 @@ from pydantic import (
 
 from spectrum.costs.choices import Matching
 from spectrum.data.config import DataConfig
-from spectrum.errors import FieldError, as_text
+from spectrum.errors import FieldError, as_text, errors_about
 from spectrum.executors.slurm_config import SlurmConfig
 from spectrum.fields import Config, Facts, UserPath, field_facts
 from spectrum.networks.config import NetworkConfig
@@ -98,6 +98,14 @@ class GridConfig(Config):
         tuple[str, ...] | None, Facts(metavar="NAMES", unset="none", table="network")
     ] = None
     """Activation between the two convolutions: none, relu or elu."""
+    pointwise_segments: Annotated[
+        tuple[str, ...] | None, Facts(metavar="POINTS", unset="1", table="network")
+    ] = None
+    """Segments of the 1x1 beside each spatial convolution, such as 1,2,4, given like the points of
+    the dial."""
+    shuffle: Annotated[tuple[bool, ...] | None, Facts(is_switch=True, table="network")] = None
+    """Move channels between the two convolutions, so that the segments of the 1x1 see each
+    other."""
     width: Annotated[tuple[float, ...] | None, Facts(metavar="X", unset="1", table="network")] = (
         None
     )
@@ -201,21 +209,25 @@ class GridConfig(Config):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return device
 
-    @field_validator("segments", mode="before")
+    @field_validator("segments", "pointwise_segments", mode="before")
     @classmethod
-    def _parse_segments(cls, value: Any) -> tuple[str, ...]:
-        if isinstance(value, str):
-            points = parse_points(value)
-        elif isinstance(value, Sequence) and value:
-            points = [format_setting(point) for point in value]
-        else:
-            points = [format_setting(value)]
+    def _parse_segments(cls, value: Any, info: Any) -> tuple[str, ...] | None:
+        if value is None and info.field_name == "pointwise_segments":
+            return None
+        with errors_about(info.field_name):
+            if isinstance(value, str):
+                points = parse_points(value)
+            elif isinstance(value, Sequence) and value:
+                points = [format_setting(point) for point in value]
+            else:
+                points = [format_setting(value)]
         return tuple(dict.fromkeys(points))
 
     @field_validator("*", mode="before")
     @classmethod
     def _parse_axis(cls, value: Any, info: Any) -> Any:
-        if info.field_name == "segments" or field_facts(cls, info.field_name).table is None:
+        is_dial = info.field_name in ("segments", "pointwise_segments")
+        if is_dial or field_facts(cls, info.field_name).table is None:
             return value
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",")]

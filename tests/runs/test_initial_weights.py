@@ -156,6 +156,35 @@ def test_an_order_that_is_not_given_is_that_of_the_weights(order: str, tmp_path:
     torch.testing.assert_close(logits(build_with_weights(config, start.tensors)), logits(made))
 
 
+@pytest.mark.filterwarnings("ignore")  # some layers saturate, others have no 1x1
+@pytest.mark.parametrize("name", ["tiny", "vgg_small"])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("pointwise", ["1", "3", "C/4"])
+def test_weights_of_a_1x1_in_segments_are_moved_with_their_shuffle(
+    pointwise: str, shuffle: bool, name: str, tmp_path: Path
+) -> None:
+    shape = {"num_classes": 10, "in_channels": 1, "width": 0.2, "name": name}
+    torch.manual_seed(0)
+    config = NetworkConfig(segments="C", pointwise_segments=pointwise, shuffle=shuffle, **shape)
+    made = build(config)
+    path = tmp_path / "made.safetensors"
+    metadata = {"spectrum.network": config.model_dump_json()}
+    safetensors.torch.save_file(made.state_dict(), path, metadata=metadata)
+    start = read_initial_weights(path, name)
+    same = start.configure(NetworkConfig(segments="C", **shape))
+    assert same == config
+    # Back at its own point it has its own weights; one segment of the 1x1 holds all others.
+    for other in (same, point("C/2", **shape, pointwise_segments="1", shuffle=True)):
+        moved = build_with_weights(start.configure(other), start.tensors)
+        torch.testing.assert_close(logits(moved), logits(made))
+    torch.testing.assert_close(
+        dict(build_with_weights(same, start.tensors).state_dict()), dict(made.state_dict())
+    )
+    if name == "vgg_small":  # a plain convolution holds both
+        plain = build_with_weights(start.configure(point("1", **shape)), start.tensors)
+        torch.testing.assert_close(logits(plain), logits(made), atol=1e-4, rtol=1e-3)
+
+
 def counts(network: nn.Module) -> list[int]:
     return [m.segment_count for m in network.modules() if isinstance(m, SegmentedConv)]
 

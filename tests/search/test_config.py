@@ -63,6 +63,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"finalists": 10**19}, "finalists (=10000000000000000000) must be less than or equal to"),
     ({"heartbeat": 10**19}, "heartbeat (=10000000000000000000) must be less than or equal to"),
+    (
+        {"pointwise_segments": "1,entry=1+middle=4+exit=4"},
+        "pointwise_segments (='entry=1+middle=4+exit=4') must be one setting, such as 4 or C/8",
+    ),
+    ({"pointwise_segments": "4,0"}, "pointwise_segments (='0') must be a whole number"),
     ({"compare": "order"}, "compare (='order') is not a known field; known: activation, addr"),
 ]
 

@@ -125,6 +125,23 @@ def test_a_point_is_uniform_by_the_dial_alone(small_search: Callable[..., Search
     assert not space.is_uniform({**everywhere, "middle": "1", "order": "spatial_first"})
 
 
+def test_segments_of_the_1x1_are_searched_in_order(
+    small_search: Callable[..., SearchConfig],
+) -> None:
+    space = make_space(small_search(pointwise_segments="C/8,1,4,2", shuffle=True))
+    # The layer with median channels has tens of them, so C/8 is more than 4.
+    assert space.choices["pointwise_segments"] == ("1", "2", "4", "C/8")
+    assert space.ordered == {"entry", "middle", "exit", "pointwise_segments"}
+    chosen = {"entry": "C", "middle": "1", "exit": "C", "pointwise_segments": "4"}
+    network = space.combination(chosen).network
+    assert (network.pointwise_segments, network.shuffle) == ("4", True)
+    assert {layer.pointwise_segment_count for layer in segmented_layers(network).values()} == {4}
+    assert all(params["pointwise_segments"] == "1" for params in space.uniform_points())
+    # One value isn't searched, and may be a setting by flow.
+    by_flow = make_space(small_search(pointwise_segments="entry=1+middle=4+exit=2"))
+    assert by_flow.ordered == {"entry", "middle", "exit"}
+
+
 def test_other_fields_reach_what_is_trained(small_search: Callable[..., SearchConfig]) -> None:
     space = make_space(
         small_search(

@@ -31,6 +31,44 @@ def test_a_grid_has_every_combination() -> None:
     assert [field for _, field in config.varied_axes()] == ["hidden", "lr", "order", "segments"]
 
 
+def test_both_dials_make_a_grid() -> None:
+    config = StudyConfig(segments="1,C", pointwise_segments="1,4,04,C/8", shuffle=True)
+    assert config.pointwise_segments == ("1", "4", "C/8")
+    combinations = list(config.combinations())
+    assert [(c.network.pointwise_segments, c.network.segments) for c in combinations] == [
+        (pointwise, segments) for pointwise in ("1", "4", "C/8") for segments in ("1", "C")
+    ]
+    assert [c.network.shuffle for c in combinations] == [False] * 2 + [True] * 4
+    assert [field for _, field in config.varied_axes()] == ["pointwise_segments", "segments"]
+    # Without segments there is nothing to shuffle, so that point is one.
+    both = StudyConfig(segments="C", pointwise_segments=[1, 4], shuffle=[False, True])
+    assert len(list(both.combinations())) == 3
+    assert list(StudyConfig(pointwise_segments=None).combinations()) == [
+        *StudyConfig(pointwise_segments=1).combinations()
+    ]
+    over = StudyConfig(pointwise_segments="1,4", compare="pointwise_segments", against=" 4")
+    assert over.against == "4"
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"pointwise_segments": "1,,4"}, "pointwise_segments .* before and after every comma"),
+        ({"pointwise_segments": "0"}, r"pointwise_segments \(='0'\) must be a whole number"),
+        ({"pointwise_segments": []}, r"pointwise_segments \(=\[\]\) must be"),
+        ({"shuffle": ["yes", "maybe"]}, "(?s)shuffle.*valid boolean"),
+        (
+            {"pointwise_segments": "4", "network": {"pointwise_segments": [2]}},
+            "pointwise_segments .* must not be given in the table 'network' as well",
+        ),
+        ({"network": "resnet50", "pointwise_segments": "4"}, "pointwise_segments .* doesn't take"),
+    ],
+)
+def test_bad_segments_of_the_1x1_are_refused(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        StudyConfig(**fields)
+
+
 def test_a_value_given_twice_is_one() -> None:
     config = StudyConfig(
         segments="C,C",
