@@ -28,6 +28,7 @@ from .networks import (
     projection_loss,
     resegment,
     resnet,
+    shufflenet,
     vgg,
     xception,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "run_search",
     "run_study",
     "score",
+    "shufflenet",
     "state_evidence",
     "summarize",
     "training_gains",

@@ -6,6 +6,7 @@ from .inception import Inception, Logits, inception_v2, inception_v3
 from .options import MAX_WIDTH
 from .resegment import projection_loss, resegment
 from .resnet import ResNet, resnet
+from .shufflenet import ShuffleNet, shufflenet
 from .supernet import Supernet
 from .vgg import VGG, vgg
 from .weights import load_weights, preprocessing
@@ -20,6 +21,7 @@ __all__ = [
     "Logits",
     "NetworkConfig",
     "ResNet",
+    "ShuffleNet",
     "Supernet",
     "Xception",
     "build",
@@ -36,6 +38,7 @@ __all__ = [
     "projection_loss",
     "resegment",
     "resnet",
+    "shufflenet",
     "takes_argument",
     "vgg",
     "xception",

@@ -38,13 +38,15 @@ _NO_BATCH_NORM = (*_USER_CODE, "activation", "dropout", "channel_multiple")
 _BATCH_NORM = (*_NO_BATCH_NORM, "bn_eps", "bn_momentum")
 _POOLING = (*_BATCH_NORM, "pooling")
 _VGG = (*_NO_BATCH_NORM, *_POINTWISE)
-_VGG_BN = (*_BATCH_NORM, *_POINTWISE)
+_DIVIDED_1X1 = (*_BATCH_NORM, *_POINTWISE)
 _INCEPTION = (*_POOLING, *_POINTWISE)
 _AUXILIARY = (*_INCEPTION, "aux_logits")
 _XCEPTION = (*_INCEPTION, "residual", "hidden", "repeats")
 _SPATIAL_FIRST = {"order": "spatial_first"}
 _SPATIAL_ONLY = {"order": "spatial_only"}
 _BN_EPS = {"bn_eps": 1e-3}
+SHUFFLENET_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
+"""The channels of a ShuffleNet's first stage by its groups (arXiv:1707.01083, table 1)."""
 _RESNEXT50_32X4D = {"depth": 50, "cardinality": 32, "width_per_group": 4}
 NAMED_NETWORKS: dict[str, NamedNetwork] = {
     **{
@@ -57,13 +59,28 @@ NAMED_NETWORKS: dict[str, NamedNetwork] = {
     "inception_v3_tiny": NamedNetwork("inception_v3", _INCEPTION, {"preset": "tiny"}, _BN_EPS),
     "vgg16": NamedNetwork("vgg", _VGG, {"depth": 16}),
     "vgg19": NamedNetwork("vgg", _VGG, {"depth": 19}),
-    "vgg16_bn": NamedNetwork("vgg", _VGG_BN, {"depth": 16, "batch_norm": True}),
-    "vgg19_bn": NamedNetwork("vgg", _VGG_BN, {"depth": 19, "batch_norm": True}),
-    "vgg_small": NamedNetwork("vgg", _VGG_BN, {"preset": "small", "batch_norm": True}),
+    "vgg16_bn": NamedNetwork("vgg", _DIVIDED_1X1, {"depth": 16, "batch_norm": True}),
+    "vgg19_bn": NamedNetwork("vgg", _DIVIDED_1X1, {"depth": 19, "batch_norm": True}),
+    "vgg_small": NamedNetwork("vgg", _DIVIDED_1X1, {"preset": "small", "batch_norm": True}),
     "resnet50": NamedNetwork("resnet", _BATCH_NORM, {"depth": 50}, _SPATIAL_ONLY),
     "resnet101": NamedNetwork("resnet", _BATCH_NORM, {"depth": 101}, _SPATIAL_ONLY),
     "resnet152": NamedNetwork("resnet", _BATCH_NORM, {"depth": 152}, _SPATIAL_ONLY),
     "resnext50_32x4d": NamedNetwork("resnet", _BATCH_NORM, _RESNEXT50_32X4D, _SPATIAL_ONLY),
+    **{
+        f"shufflenet_g{groups}": NamedNetwork(
+            "shufflenet",
+            _DIVIDED_1X1,
+            {"channels": channels},
+            {**_SPATIAL_ONLY, "pointwise_segments": str(groups), "shuffle": groups > 1},
+        )
+        for groups, channels in SHUFFLENET_CHANNELS.items()
+    },
+    "shufflenet_tiny": NamedNetwork(
+        "shufflenet",
+        _DIVIDED_1X1,
+        {"channels": 120, "preset": "tiny"},
+        {**_SPATIAL_ONLY, "pointwise_segments": "3", "shuffle": True},
+    ),
 }
 NETWORKS: tuple[str, ...] = tuple(NAMED_NETWORKS)
 
@@ -93,9 +110,9 @@ class NetworkConfig(Options, _Point):
     fields are arguments of the functions that build the networks, and are documented there. A
     field that the network doesn't have is refused. ``segments`` is stored as canonical text.
     ``order`` is None for the network's own order: ``"spatial_first"`` for ``xception``,
-    ``"spatial_only"`` for ``resnet``, and for the others a plain convolution at one segment and
-    ``"spatial_first"`` at more. ``pointwise_segments`` is stored as ``segments`` is. ``shuffle``
-    becomes False where ``pointwise_segments`` is one, since it then moves nothing.
+    ``"spatial_only"`` for ``resnet`` and ``shufflenet``, and for the others a plain convolution at
+    one segment and ``"spatial_first"`` at more. ``pointwise_segments`` is stored as ``segments``
+    is. ``shuffle`` becomes False where ``pointwise_segments`` is one, since it then moves nothing.
     """
 
     @staticmethod
@@ -113,10 +130,10 @@ class NetworkConfig(Options, _Point):
                 raise FieldError(
                     name, value, f"must not be given for {self.name}, which doesn't take it"
                 )
-        if self.pointwise_segments == "1":
-            object.__setattr__(self, "shuffle", False)
         named = NAMED_NETWORKS.get(self.name)
         for name, default in named.defaults.items() if named else ():
             if name not in self.model_fields_set or getattr(self, name) is None:
                 object.__setattr__(self, name, default)
+        if self.pointwise_segments == "1":
+            object.__setattr__(self, "shuffle", False)
         return self

@@ -78,8 +78,9 @@ class Members:
             name = config.name if isinstance(config, NetworkConfig) else type(config).__name__
             raise FieldError("config", name, "must have layers that segments divide")
         layers = {value: self._layers(networks[value]) for value in self.segments}
-        if any(layer.pointwise_segment_count > 1 for layer in layers[self.segments[0]].values()):
-            given = getattr(config, "pointwise_segments", type(config).__name__)
+        divided = (layer.pointwise_segment_count > 1 for layer in layers[self.segments[0]].values())
+        given = getattr(config, "pointwise_segments", type(config).__name__)
+        if any(divided) or (self.config is not None and given != "1"):
             allowed = "must be 1: the networks of a Supernet share 1x1 convolutions in one segment"
             raise FieldError("pointwise_segments", given, allowed)
         self._widths = {self.widths[0]: _Width(layers, {}, {})}

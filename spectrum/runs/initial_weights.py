@@ -199,11 +199,12 @@ def _resegment_weights(
             pointwise_segments=config.pointwise_segments,
             shuffle=config.shuffle,
         )
-    pointwise = stored_pointwise_segments(target, tensors)
-    settings = {
-        "segments": format_setting(stored_segments(target, tensors)),
-        "pointwise_segments": format_setting(pointwise),
-    }
+    settings = {"segments": format_setting(stored_segments(target, tensors))}
+    pointwise = {Segments(1)}
+    if any(stored_layers(target, tensors).values()):
+        found = stored_pointwise_segments(target, tensors)
+        pointwise = {*found}
+        settings["pointwise_segments"] = format_setting(found)
     network = load_weights(build(own.model_copy(update=settings)), tensors)
     network = resegment(network, config.segments)
     # With its own order, a network has a plain convolution at one segment.
@@ -213,7 +214,7 @@ def _resegment_weights(
             assert isinstance(layer, SegmentedConv)
             if layer.order == "spatial_first" and layer.activation is None:
                 network.set_submodule(name, fuse_pointwise(layer))
-    if {*pointwise} == {Segments(1)} and config.pointwise_segments == "1":
+    if pointwise == {Segments(1)} and config.pointwise_segments == "1":
         return network
     return resegment(network, config.segments, pointwise_segments=config.pointwise_segments)
 

@@ -15,6 +15,7 @@ from spectrum.networks import NETWORKS, NetworkConfig, build, build_on_meta
 
 # These repeat the blocks of another network, so one point is enough.
 DEEPER = {"vgg19", "vgg19_bn", "resnet101", "resnet152"}
+DEEPER |= {f"shufflenet_g{groups}" for groups in (1, 2, 4, 8)}
 POINTS = list(zip(("3", "C/2", "1"), ORDERS, strict=True))
 
 

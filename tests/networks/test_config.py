@@ -18,6 +18,7 @@ from spectrum.networks import (
     inception_v2,
     inception_v3,
     resnet,
+    shufflenet,
     vgg,
     xception,
 )
@@ -51,6 +52,19 @@ EXPECTED: dict[str, tuple[Any, dict[str, Any], int]] = {
     "resnet101": (partial(resnet, 101), NORMED, 1),
     "resnet152": (partial(resnet, 152), NORMED, 1),
     "resnext50_32x4d": (partial(resnet, 50, cardinality=32, width_per_group=4), NORMED, 1),
+    **{
+        f"shufflenet_g{groups}": (
+            partial(shufflenet, channels=channels, pointwise_segments=groups, shuffle=groups > 1),
+            {**NORMED, **POINTWISE},
+            1,
+        )
+        for groups, channels in ((1, 144), (2, 200), (3, 240), (4, 272), (8, 384))
+    },
+    "shufflenet_tiny": (
+        partial(shufflenet, channels=120, preset="tiny"),
+        {**NORMED, **POINTWISE},
+        1,
+    ),
 }
 OWN = ("aux_logits", *XCEPTION)
 EACH = pytest.mark.parametrize("name", EXPECTED)
@@ -133,6 +147,7 @@ def test_a_users_network_has_the_fields_of_convert_and_its_callable_only(field: 
         NetworkConfig(name="a.b:c", **{field: value})
 
 
+@pytest.mark.filterwarnings("ignore:pointwise_segments")  # 8 are more than the channels
 @EACH
 def test_the_smallest_image_passes(name: str) -> None:
     *_, side = EXPECTED[name]
