@@ -52,7 +52,8 @@ def load_published(spatial_only: bool = True) -> pd.DataFrame:
 
     Args:
         spatial_only: whether to leave out ShuffleNet, which divides its 1x1 convolutions and so
-            has no place on this dial.
+            has no place on this dial. Its networks are ``shufflenet_g1`` to ``shufflenet_g8``,
+            whose ``pointwise_segments`` are the ``segments`` of the rows.
 
     Returns:
         One row per network: ``source``, ``architecture`` and ``dataset``; ``grouped_op``, the
