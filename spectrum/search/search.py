@@ -155,6 +155,9 @@ def _describe_search(candidates: Candidates) -> dict[str, object]:
     config = candidates.config
     network, data, recipe, precision = next(config.combinations())
     code = candidates.point(candidates.starting_points()[0]).code
+    # Left out at their defaults, so that searches of earlier versions can be continued.
+    later = {"pointwise_segments": "1", "shuffle": False}
+    unnamed = {"segments", *(name for name in later if getattr(network, name) == later[name])}
     budget, latencies = candidates.solver.budget, candidates.solver.latencies
     return {
         "space": candidates.space.describe(),
@@ -162,7 +165,7 @@ def _describe_search(candidates: Candidates) -> dict[str, object]:
         "limits": {"params": config.max_params, "macs": config.max_macs}
         | ({} if config.max_latency is None else {"latency": config.max_latency}),
         "match": [config.match, budget],
-        "network": network.model_dump(mode="json", exclude={"segments"}),
+        "network": network.model_dump(mode="json", exclude=unnamed),
         "data": [data.model_dump(mode="json"), candidates.dataset.fingerprint],
         "recipe": recipe.model_dump(mode="json"),
         "precision": precision,

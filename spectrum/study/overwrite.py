@@ -104,7 +104,8 @@ def _sets_budget(config: GridConfig) -> tuple[Any, ...]:
     if config.match == "none" or config.budget is not None:
         return ()
     network, data, recipe, precision = next(config.combinations())
-    reference = network.model_copy(update={"segments": "C"})
+    plain = {"segments": "C", "pointwise_segments": "1", "shuffle": False}
+    reference = network.model_copy(update=plain)
     return reference, data, recipe.channels_last, precision
 
 
