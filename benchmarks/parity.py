@@ -1,11 +1,17 @@
-"""Print how far this project's logits differ from those of Keras, torchvision and timm.
+"""Print how far this project's networks differ from those of Keras, torchvision and timm.
 
     make parity
 
 sets up an environment with the three libraries, and runs this script. Each of their networks gets
-random weights and random statistics of its batch normalisation. ``load_weights`` loads them into
-this project's network, and both networks get the same images. The error is the largest difference
-divided by the largest logit.
+random weights and random statistics of its normalisation. ``load_weights`` loads them into this
+project's network, and both networks get the same images. The columns are:
+
+- logits: in eval mode and float32, the largest difference divided by the largest logit;
+- training: the same in training mode and float64, without dropout;
+- gradients: of the cross-entropy there, the norm of all differences divided by that of all
+  gradients.
+
+Keras's networks are compared in eval mode alone.
 """
 
 from __future__ import annotations
@@ -18,10 +24,12 @@ os.environ["KERAS_BACKEND"] = "torch"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
+import torch.nn.functional as F
 from peers import import_peer
 from torch import Tensor, nn
 
 from spectrum import NetworkConfig, build, load_weights
+from spectrum.networks.weights import read_weights
 
 # A library, its name for a network, this project's name for it, and the sides of the images.
 PAIRS = (
@@ -33,13 +41,19 @@ PAIRS = (
     ("timm", "vgg16_bn", "vgg16_bn", (224,)),
     ("timm", "resnet50", "resnet50", (224, 160)),
     ("timm", "resnext50_32x4d", "resnext50_32x4d", (224,)),
+    ("timm", "regnetx_002", "regnetx_002", (224, 160)),
+    ("timm", "regnetx_080", "regnetx_080", (224,)),
+    ("timm", "regnety_004", "regnety_004", (224, 160)),
+    ("timm", "regnety_032", "regnety_032", (224,)),
     ("torchvision", "inception_v3", "inception_v3", (299, 160)),
     ("torchvision", "vgg16", "vgg16", (224,)),
     ("torchvision", "vgg16_bn", "vgg16_bn", (224,)),
     ("torchvision", "resnet50", "resnet50", (224, 160)),
     ("torchvision", "resnext50_32x4d", "resnext50_32x4d", (224,)),
 )
+# The segments of the published network, where they aren't the default of its name.
 SEGMENTS = {"paper": "C", "resnext50_32x4d": "32"}
+SEGMENTS |= dict.fromkeys(("inception_v3", "vgg16", "vgg16_bn", "resnet50"), "1")
 
 
 def their_network(library: str, name: str, size: int) -> Any:
@@ -60,14 +74,13 @@ def their_network(library: str, name: str, size: int) -> Any:
 
 
 def randomise(network: Any) -> None:
-    """Set the scales, shifts and statistics of all batch normalisations to random values."""
+    """Set all scales, shifts and statistics to random values, since some start at zero."""
     if isinstance(network, nn.Module) and not hasattr(network, "layers"):
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                nn.init.uniform_(module.weight, 0.8, 1.4)
-                nn.init.normal_(module.bias, std=0.1)
-                nn.init.normal_(module.running_mean, std=0.1)
-                nn.init.uniform_(module.running_var, 0.5, 1.5)
+        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            if name.endswith(("bias", "running_mean")):
+                nn.init.normal_(tensor, std=0.1)
+            elif tensor.dim() == 1:
+                nn.init.uniform_(tensor, 0.8, 1.4)
         return
     for layer in network.layers:
         for weight in layer.weights if "normalization" in layer.name else []:
@@ -83,21 +96,47 @@ def their_logits(library: str, network: Any, images: Tensor) -> Tensor:
     return network(images)  # type: ignore[no-any-return]
 
 
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """The largest difference divided by the largest value."""
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def errors_in_training(theirs: nn.Module, network: nn.Module, images: Tensor) -> list[float]:
+    """The errors of the logits and of the gradients in training mode and float64."""
+    labels = torch.arange(len(images))
+    logits = []
+    for module in (theirs.double().train(), network.double().train()):
+        for part in module.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
+        logits.append(module(images.double()))
+        F.cross_entropy(logits[-1], labels).backward()
+    # The names of gradients are translated as those of weights are.
+    expected = read_weights({n: p.grad for n, p in theirs.named_parameters()}).state
+    differences = [p.grad - expected[n] for n, p in network.named_parameters()]
+    norms = [torch.cat([t.flatten() for t in part]).norm() for part in (differences, expected.values())]
+    return [relative_error(logits[1], logits[0]), (norms[0] / norms[1]).item()]
+
+
 def main() -> None:
     """Print one line per network and image size."""
     torch.manual_seed(0)
-    print(f"{'library':13}{'network':18}" + f"{'size':>6}{'error':>10}")
+    print(f"{'library':13}{'network':18}{'size':>6}{'logits':>10}{'training':>10}{'gradients':>11}")
     for library, name, ours, sizes in PAIRS:
         for size in sizes:
             theirs = their_network(library, name, size)
             randomise(theirs)
-            network = build(NetworkConfig(name=ours, segments=SEGMENTS.get(ours, "1")))
+            segments = {"segments": SEGMENTS[ours]} if ours in SEGMENTS else {}
+            network = build(NetworkConfig(name=ours, **segments))
             load_weights(network, theirs if library == "Keras" else theirs.state_dict()).eval()
             images = torch.randn(2, 3, size, size)
             with torch.no_grad():
-                expected = their_logits(library, theirs, images)
-                error = (network(images) - expected).abs().max() / expected.abs().max()
-            print(f"{library:13}{name:18}{size:6}{error.item():10.1e}", flush=True)
+                error = relative_error(network(images), their_logits(library, theirs, images))
+            cells = ["-", "-"]
+            if library != "Keras":
+                cells = [f"{e:.1e}" for e in errors_in_training(theirs, network, images)]
+            line = f"{library:13}{name:18}{size:6}{error:10.1e}{cells[0]:>10}{cells[1]:>11}"
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from spectrum.costs import (
 from spectrum.costs.budget import count_reference
 from spectrum.errors import FieldError
 from spectrum.networks import PRESETS, NetworkConfig, build, call_user_code, is_user_code
+from spectrum.networks.config import NAMED_NETWORKS
 from spectrum.segments import UNCONVERTED
 
 
@@ -80,7 +81,9 @@ def _published(name: str) -> str:
         return UNCONVERTED
     if name in PRESETS:
         return "C"
-    return "32" if name.startswith("resnext") else "1"
+    if name.startswith("resnext"):
+        return "32"
+    return str(NAMED_NETWORKS[name].defaults.get("segments", "1"))
 
 
 def _configure(case: NetworkCase, bench: NetworkBenchConfig) -> NetworkConfig:

@@ -4,6 +4,7 @@ from .config import NETWORKS, NetworkConfig, is_user_code
 from .convert import convert
 from .inception import Inception, Logits, inception_v2, inception_v3
 from .options import MAX_WIDTH
+from .regnet import RegNet, regnet
 from .resegment import projection_loss, resegment
 from .resnet import ResNet, resnet
 from .shufflenet import ShuffleNet, shufflenet
@@ -20,6 +21,7 @@ __all__ = [
     "Inception",
     "Logits",
     "NetworkConfig",
+    "RegNet",
     "ResNet",
     "ShuffleNet",
     "Supernet",
@@ -36,6 +38,7 @@ __all__ = [
     "load_weights",
     "preprocessing",
     "projection_loss",
+    "regnet",
     "resegment",
     "resnet",
     "shufflenet",

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, model_validator
 from spectrum.errors import FieldError
 from spectrum.fields import Config
 from spectrum.networks.options import Options
+from spectrum.networks.regnet_sizes import REGNET_SIZES
 from spectrum.segments import format_setting
 from spectrum.user_code import is_callable_name
 
@@ -81,6 +82,12 @@ NAMED_NETWORKS: dict[str, NamedNetwork] = {
         {"channels": 120, "preset": "tiny"},
         {**_SPATIAL_ONLY, "pointwise_segments": "3", "shuffle": True},
     ),
+    **{
+        f"regnet{name}": NamedNetwork(
+            "regnet", _BATCH_NORM, {"size": name}, {**_SPATIAL_ONLY, "segments": size.segments}
+        )
+        for name, size in REGNET_SIZES.items()
+    },
 }
 NETWORKS: tuple[str, ...] = tuple(NAMED_NETWORKS)
 
@@ -108,11 +115,12 @@ class NetworkConfig(Options, _Point):
     ``name`` is a preset of ``xception``, another network in ``NETWORKS``, or
     ``package.module:callable``, a user's own network, which is passed to ``convert``. The other
     fields are arguments of the functions that build the networks, and are documented there. A
-    field that the network doesn't have is refused. ``segments`` is stored as canonical text.
-    ``order`` is None for the network's own order: ``"spatial_first"`` for ``xception``,
-    ``"spatial_only"`` for ``resnet`` and ``shufflenet``, and for the others a plain convolution at
-    one segment and ``"spatial_first"`` at more. ``pointwise_segments`` is stored as ``segments``
-    is. ``shuffle`` becomes False where ``pointwise_segments`` is one, since it then moves nothing.
+    field that the network doesn't have is refused. ``segments`` is stored as canonical text; its
+    default is ``"C"``, and for ``regnet`` the published segments. ``order`` is None for the
+    network's own order: ``"spatial_first"`` for ``xception``, ``"spatial_only"`` for ``resnet``,
+    ``regnet`` and ``shufflenet``, and for the others a plain convolution at one segment and
+    ``"spatial_first"`` at more. ``pointwise_segments`` is stored as ``segments`` is. ``shuffle``
+    becomes False where ``pointwise_segments`` is one, since it then moves nothing.
     """
 
     @staticmethod

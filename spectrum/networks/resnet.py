@@ -33,15 +33,23 @@ class Bottleneck(nn.Module):
         c_out: channels of the output.
         stride: stride of the 3x3 convolution.
         factory: makes the 3x3 convolution.
+        project: whether the shortcut has a 1x1 convolution even if it changes no shape.
     """
 
     def __init__(
-        self, c_in: int, inner: int, c_out: int, stride: int, factory: SegmentedConvFactory
+        self,
+        c_in: int,
+        inner: int,
+        c_out: int,
+        stride: int,
+        factory: SegmentedConvFactory,
+        *,
+        project: bool = False,
     ) -> None:
         super().__init__()
         # Made first and registered last: this order sets the weights that a seed gives.
         downsample = None
-        if stride != 1 or c_in != c_out:
+        if project or stride != 1 or c_in != c_out:
             downsample = nn.Sequential(conv1x1(c_in, c_out, stride), BatchNorm2d(c_out))
         self.conv1 = conv1x1(c_in, inner)
         self.conv2 = factory.conv(inner, inner, stride=stride)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def layer(rows: pd.DataFrame, name: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# The RegNets of one series differ in their sizes only.
+@pytest.mark.parametrize("name", [n for n in NETWORKS if not re.match(r"regnet._\d", n)])
 def test_the_rows_add_up_to_the_costs(name: str) -> None:
     config = NetworkConfig(name=name, segments="C/3", width=0.1, num_classes=10)
     shape = (3, 80, 76)

@@ -17,11 +17,13 @@ from spectrum.networks import (
     build,
     inception_v2,
     inception_v3,
+    regnet,
     resnet,
     shufflenet,
     vgg,
     xception,
 )
+from spectrum.networks.regnet_sizes import REGNET_SIZES
 from tests.networks.parts import images, norms, on_meta, segmented_convs
 
 # The function and the options behind each name, and the smallest side of an image.
@@ -65,6 +67,7 @@ EXPECTED: dict[str, tuple[Any, dict[str, Any], int]] = {
         {**NORMED, **POINTWISE},
         1,
     ),
+    **{f"regnet{name}": (partial(regnet, name), NORMED, 1) for name in REGNET_SIZES},
 }
 OWN = ("aux_logits", *XCEPTION)
 EACH = pytest.mark.parametrize("name", EXPECTED)
@@ -90,7 +93,8 @@ def test_build_makes_what_the_function_makes(name: str) -> None:
     function, own, _ = EXPECTED[name]
     for options in ({}, {**COMMON, **own}):
         built = on_meta(build, NetworkConfig(name=name, **options))
-        called = on_meta(function, **{"segments": "C", **options})
+        own_segments = {} if name.startswith("regnet") else {"segments": "C"}
+        called = on_meta(function, **{**own_segments, **options})
         assert str(built) == str(called)
         shapes = [[(n, v.shape) for n, v in m.state_dict().items()] for m in (built, called)]
         assert shapes[0] == shapes[1]
@@ -171,7 +175,7 @@ def test_the_default_is_the_papers_network() -> None:
     ("name", "order", "eps"),
     [
         *((name, "spatial_first", 1e-5) for name in PRESETS),
-        *((name, "spatial_only", 1e-5) for name in NETWORKS if name.startswith("res")),
+        *((name, "spatial_only", 1e-5) for name in NETWORKS if name.startswith("re")),
         *((name, None, 1e-5) for name in NETWORKS if name.startswith("vgg")),
         *((name, None, 1e-3) for name in NETWORKS if name.startswith("inception")),
         # A user's modules can have any name.

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.layers import ORDERS
-from spectrum.networks import inception_v2, inception_v3, resnet, vgg, xception
+from spectrum.networks import inception_v2, inception_v3, regnet, resnet, vgg, xception
 from tests.networks import parts
 from tests.networks.parts import norms, on_meta, segmented_convs, size
 
@@ -85,6 +85,13 @@ FAMILIES = {
         },
         16,
         {"layer1": 3, "layer2": 4, "layer3": 6, "layer4": 3},
+    ),
+    "regnet": Family(
+        regnet,
+        {**SMALL, "size": "y_tiny", "width": 0.3, "order": "spatial_first"},
+        {**COMMON, "order": ("spatial_only", "size"), "size": ("x_tiny", "size")},
+        16,
+        {"stage1": 1, "stage2": 1, "stage3": 3, "stage4": 1},
     ),
     "inception_v3": Family(
         inception_v3,
@@ -274,6 +281,7 @@ ONLY: dict[str, list[tuple[str, Any]]] = {
     "xception": [*PRESETS, *POOLING, ("repeats", -1), ("hidden", (8, 0)), ("hidden", 8)],
     "vgg": [*PRESETS, *(("depth", v) for v in (0, "16", True))],
     "resnet": [(n, v) for n in ("depth", "cardinality", "width_per_group") for v in (0, 2.5, True)],
+    "regnet": [("size", v) for v in (0, "002", "x_003", [])],
     "inception_v3": [*PRESETS, *POOLING],
     "inception_v2": POOLING,
 }

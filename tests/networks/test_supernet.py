@@ -31,10 +31,12 @@ FAMILIES = {
     "vgg_small": (0.12, 8),
     "vgg16": (0.12, 32),  # has a map that is flattened, biases, and no batch normalisation
     "resnet50": (0.12, 32),
+    "regnety_tiny": (0.3, 8),
 }
 CASES = [(name, order) for name in ("tiny", "inception_v3_tiny") for order in ORDERS]
 CASES += [("vgg_small", "spatial_only"), ("vgg16", "spatial_first"), ("vgg16", "pointwise_first")]
 CASES += [("resnet50", "spatial_only"), ("inception_v3_tiny", None), ("vgg_small", None)]
+CASES += [("regnety_tiny", "spatial_only")]
 
 
 def config(name: str, order: Any = None, **fields: Any) -> NetworkConfig:

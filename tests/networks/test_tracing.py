@@ -80,6 +80,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "inception_v3_tiny": {},
     "vgg_small": {},
     "resnet50": {},
+    "regnety_tiny": {},
 }
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from spectrum.networks.inception import Inception
 from spectrum.networks.options import Pooling
+from spectrum.networks.regnet import RegNet
 from spectrum.networks.resnet import ResNet
 from spectrum.networks.vgg import VGG
 from spectrum.networks.xception import Xception
@@ -82,6 +83,7 @@ LAYOUTS: dict[str, Layout] = {
     "torchvision_vgg": Layout("torchvision's VGG", VGG, 1e-5, 0.1, None, _IMAGENET),
     "timm_vgg": Layout("timm's VGG", VGG, 1e-5, 0.1, None, _IMAGENET),
     "torchvision_resnet": Layout("torchvision's ResNet", ResNet, 1e-5, 0.1, None, _IMAGENET),
+    "timm_regnet": Layout("timm's RegNet", RegNet, 1e-5, 0.1, None, _IMAGENET),
 }
 
 
@@ -111,4 +113,6 @@ def recognise(names: Iterable[str]) -> str:
     # This package's ResNet has the same names, except for its segmented convolutions.
     if any_name("layer1.0.conv1.") and not any_name("layer1.0.conv2.spatial."):
         return "torchvision_resnet"
+    if any_name("s1.b1."):
+        return "timm_regnet"
     return OWN

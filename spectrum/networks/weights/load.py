@@ -16,6 +16,7 @@ from spectrum.errors import FieldError
 from spectrum.networks.blocks import Pool
 from spectrum.networks.former_names import rename_former
 from spectrum.networks.inception import Inception
+from spectrum.networks.regnet import RegNet
 from spectrum.networks.resnet import ResNet
 from spectrum.networks.vgg import VGG
 from spectrum.networks.weights.layouts import LAYOUTS, OWN, Layout, Preprocessing, recognise
@@ -27,7 +28,7 @@ from spectrum.networks.xception import Xception
 log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
-_FAMILIES = (Xception, Inception, VGG, ResNet)
+_FAMILIES = (Xception, Inception, VGG, ResNet, RegNet)
 _AUXILIARY = "aux."
 
 
@@ -87,7 +88,7 @@ def load_weights(network: Network, source: Source | Weights) -> Network:
             dict of its own.
         source: a path to a file of safetensors or ``torch.save``, or to Keras's ``.weights.h5`` or
             older ``.h5``; a state dict; a Keras model; or the result of ``read_weights``. Known
-            layouts are Keras's Xception and Inception V3, timm's ``legacy_xception``,
+            layouts are Keras's Xception and Inception V3, timm's ``legacy_xception`` and RegNets,
             torchvision's and timm's ``inception_v3``, VGGs and ResNets, and the network's own. A
             state dict may lie in a nest of mappings, as training frameworks save it, and its names
             may have prefixes of wrappers. What fits the network is taken; of several, the one with

@@ -184,14 +184,42 @@ def _keras_inception_v3(tensors: Mapping[str, Tensor]) -> Names:
 _BOTTLENECK = ("conv1", "bn1", "bn2", "conv3", "bn3", "downsample.0", "downsample.1")
 
 
+def _last_block(stage: str, tensors: Mapping[str, Tensor]) -> int:
+    """The number of the last block of a stage, before which its name stands; 0 without one."""
+    found = [re.match(rf"{re.escape(stage)}(\d+)\.", name) for name in tensors]
+    return max((int(match[1]) for match in found if match), default=0)
+
+
 def _torchvision_resnet(tensors: Mapping[str, Tensor]) -> Names:
     modules = {name: name for name in ("conv1", "bn1", "fc")}
     for layer in ("layer1", "layer2", "layer3", "layer4"):
-        found = [re.match(rf"{layer}\.(\d+)\.", name) for name in tensors]
-        for i in range(max((int(match[1]) for match in found if match), default=0) + 1):
+        for i in range(_last_block(f"{layer}.", tensors) + 1):
             block = f"{layer}.{i}"
             modules |= {f"{block}.{part}": f"{block}.{part}" for part in _BOTTLENECK}
             modules[f"{block}.conv2"] = f"{block}.conv2.spatial"
+    return _with_tensors(modules)
+
+
+_REGNET_BLOCK = {
+    "conv1.conv": "conv1",
+    "conv1.bn": "bn1",
+    "conv2.conv": "conv2.spatial",
+    "conv2.bn": "bn2",
+    "se.fc1": "squeeze.conv1",
+    "se.fc2": "squeeze.conv2",
+    "conv3.conv": "conv3",
+    "conv3.bn": "bn3",
+    "downsample.conv": "downsample.0",
+    "downsample.bn": "downsample.1",
+}
+
+
+def _timm_regnet(tensors: Mapping[str, Tensor]) -> Names:
+    modules = {"stem.conv": "stem.conv", "stem.bn": "stem.bn", "head.fc": "classifier"}
+    for i in (1, 2, 3, 4):
+        for number in range(1, max(_last_block(f"s{i}.b", tensors), 1) + 1):
+            for source, target in _REGNET_BLOCK.items():
+                modules[f"s{i}.b{number}.{source}"] = f"stage{i}.{number - 1}.{target}"
     return _with_tensors(modules)
 
 
@@ -238,4 +266,5 @@ _TABLES: dict[str, Callable[[Mapping[str, Tensor]], Names]] = {
     "torchvision_vgg": lambda tensors: _vgg(tensors, _TORCHVISION_HEAD),
     "timm_vgg": lambda tensors: _vgg(tensors, _TIMM_HEAD),
     "torchvision_resnet": _torchvision_resnet,
+    "timm_regnet": _timm_regnet,
 }

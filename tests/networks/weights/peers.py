@@ -279,3 +279,63 @@ class TorchvisionResNet(nn.Module):
         for i in range(1, 5):
             x = self.get_submodule(f"layer{i}")(x)
         return self.fc(x.mean((2, 3)))
+
+
+class ConvNorm(nn.Module):
+    """timm's ConvNormAct."""
+
+    def __init__(self, c_in: int, c_out: int, k: int, stride: int, groups: int, relu: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, k, stride, k // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(c_out)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.conv(x))
+        return x.relu() if self.relu else x
+
+
+class RegNetBlock(nn.Module):
+    def __init__(self, c_in: int, c: int, stride: int, groups: int, squeezed: bool) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(c_in, c, 1, 1, 1, relu=True)
+        self.conv2 = ConvNorm(c, c, 3, stride, groups, relu=True)
+        self.se = None
+        if squeezed:
+            self.se = nn.Module()
+            self.se.fc1, self.se.fc2 = nn.Conv2d(c, c_in // 4, 1), nn.Conv2d(c_in // 4, c, 1)
+        self.conv3 = ConvNorm(c, c, 1, 1, 1, relu=False)
+        self.downsample = ConvNorm(c_in, c, 1, stride, 1, relu=False) if c_in != c else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(self.conv1(x))
+        if self.se is not None:
+            means = F.adaptive_avg_pool2d(y, 1)
+            y = y * torch.sigmoid(self.se.fc2(F.relu(self.se.fc1(means))))
+        return (self.conv3(y) + (x if self.downsample is None else self.downsample(x))).relu()
+
+
+class TimmRegNet(nn.Module):
+    """timm's regnetx_002 and regnety_002, half as wide and in four groups."""
+
+    def __init__(self, classes: int, squeezed: bool) -> None:
+        super().__init__()
+        self.stem = ConvNorm(3, 16, 3, 2, 1, relu=True)
+        c_in = 16
+        for i, (c, depth) in enumerate(((12, 1), (28, 1), (76, 4), (184, 7)), 1):
+            stage = nn.Module()
+            for block in range(depth):
+                stage.add_module(
+                    f"b{block + 1}", RegNetBlock(c_in, c, 1 if block else 2, 4, squeezed)
+                )
+                c_in = c
+            self.add_module(f"s{i}", stage)
+        self.head = nn.Module()
+        self.head.fc = nn.Linear(184, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for i in range(1, 5):
+            for block in self.get_submodule(f"s{i}").children():
+                x = block(x)
+        return self.head.fc(x.mean((2, 3)))

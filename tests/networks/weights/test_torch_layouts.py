@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.networks import inception_v3, resnet, vgg, xception
+from spectrum.networks import inception_v3, regnet, resnet, vgg, xception
 from spectrum.networks.weights import (
     LAYOUTS,
     Preprocessing,
@@ -85,6 +86,17 @@ CASES = {
         64,
     ),
 }
+CASES |= {
+    f"regnet{name}": Case(
+        "timm_regnet",
+        lambda name=name: peers.TimmRegNet(5, squeezed=name == "y_002"),
+        lambda name=name, **options: regnet(name, 4, width=0.5, **options),
+        64,
+    )
+    for name in ("x_002", "y_002")
+}
+# Small ones, whose peers drop nothing out.
+TRAINED = ("resnet50", "resnext50", "regnetx_002", "regnety_002")
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -122,6 +134,28 @@ def test_logits_are_the_peers_and_settings_are_set(
         theirs, ours = peer(x), network.eval()(x)
     assert ((ours - theirs).abs().max() / theirs.abs().max()).item() < 1e-5
     assert theirs.std() > 0.1
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_gradients_and_statistics_in_training_are_the_peers(name: str) -> None:
+    case = CASES[name]
+    theirs = peers.randomised(case.peer()).double().train()
+    ours = load_weights(fresh(case).double(), theirs.state_dict()).train()
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(4, 3, case.side, case.side, generator=g, dtype=torch.double)
+    expected, found = theirs(x), ours(x)
+    torch.testing.assert_close(found, expected)
+    for logits in (expected, found):
+        F.cross_entropy(logits, torch.arange(4)).backward()
+    # The names of gradients are translated as those of weights are.
+    gradients = read_weights({n: p.grad for n, p in theirs.named_parameters()}).state
+    own = {n: p.grad for n, p in ours.named_parameters()}
+    assert all(gradient.any() for gradient in own.values())
+    torch.testing.assert_close(own, dict(gradients), rtol=1e-7, atol=1e-12)
+    statistics = read_weights(theirs.state_dict()).state
+    for part, tensor in ours.named_buffers():
+        if part in statistics:
+            torch.testing.assert_close(tensor, statistics[part])
 
 
 def test_settings_as_fields_make_a_network_that_needs_none_set(
@@ -189,6 +223,11 @@ def test_another_depth_is_refused_by_what_the_source_lacks() -> None:
     state = peers.TorchvisionResNet(5).state_dict()
     with pytest.raises(ValueError, match=r"missing layer3\.6\.conv1\.weight"):
         load_weights(on_meta(resnet, 101, width=0.25, num_classes=5), state)
+    state = peers.TimmRegNet(5, squeezed=False).state_dict()
+    with pytest.raises(ValueError, match=r"missing stage2\.1\.conv1\.weight"):
+        load_weights(on_meta(regnet, "x_004", 4, width=0.5, num_classes=5), state)
+    with pytest.raises(ValueError, match=r"missing s1\.b1\.se\.fc1\.weight \(here stage1"):
+        load_weights(on_meta(regnet, "y_002", 4, width=0.5, num_classes=5), state)
 
 
 def test_an_auxiliary_head_is_ignored_with_a_log_line_or_missed(
@@ -231,6 +270,7 @@ SIZES = {
     "torchvision_vgg": (256, 224, *IMAGENET),
     "timm_vgg": (256, 224, *IMAGENET),
     "torchvision_resnet": (256, 224, *IMAGENET),
+    "timm_regnet": (256, 224, *IMAGENET),
 }
 
 
