@@ -7,7 +7,7 @@ random weights and random statistics of its normalisation. ``load_weights`` load
 project's network, and both networks get the same images. The columns are:
 
 - logits: in eval mode and float32, the largest difference divided by the largest logit;
-- training: the same in training mode and float64, without dropout;
+- training: the same in training mode and float64, without dropout, for 96 x 96 pixels;
 - gradients: of the cross-entropy there, the norm of all differences divided by that of all
   gradients.
 
@@ -45,6 +45,9 @@ PAIRS = (
     ("timm", "regnetx_080", "regnetx_080", (224,)),
     ("timm", "regnety_004", "regnety_004", (224, 160)),
     ("timm", "regnety_032", "regnety_032", (224,)),
+    ("timm", "convnext_tiny", "convnext_tiny", (224, 160)),
+    ("timm", "convnextv2_atto", "convnextv2_atto", (224, 160)),
+    ("timm", "convnextv2_tiny", "convnextv2_tiny", (224,)),
     ("torchvision", "inception_v3", "inception_v3", (299, 160)),
     ("torchvision", "vgg16", "vgg16", (224,)),
     ("torchvision", "vgg16_bn", "vgg16_bn", (224,)),
@@ -109,12 +112,14 @@ def errors_in_training(theirs: nn.Module, network: nn.Module, images: Tensor) ->
         for part in module.modules():
             if isinstance(part, nn.Dropout):
                 part.p = 0.0
-        logits.append(module(images.double()))
+        logits.append(module(images[..., :96, :96].double()))
         F.cross_entropy(logits[-1], labels).backward()
     # The names of gradients are translated as those of weights are.
     expected = read_weights({n: p.grad for n, p in theirs.named_parameters()}).state
     differences = [p.grad - expected[n] for n, p in network.named_parameters()]
-    norms = [torch.cat([t.flatten() for t in part]).norm() for part in (differences, expected.values())]
+    norms = [
+        torch.cat([t.flatten() for t in part]).norm() for part in (differences, expected.values())
+    ]
     return [relative_error(logits[1], logits[0]), (norms[0] / norms[1]).item()]
 
 

@@ -2,6 +2,7 @@ from .build import build, build_on_meta
 from .code import call_user_code, code_fingerprint, code_modules, takes_argument
 from .config import NETWORKS, NetworkConfig, is_user_code
 from .convert import convert
+from .convnext import ConvNeXt, convnext
 from .inception import Inception, Logits, inception_v2, inception_v3
 from .options import MAX_WIDTH
 from .regnet import RegNet, regnet
@@ -18,6 +19,7 @@ __all__ = [
     "NETWORKS",
     "PRESETS",
     "VGG",
+    "ConvNeXt",
     "Inception",
     "Logits",
     "NetworkConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "code_fingerprint",
     "code_modules",
     "convert",
+    "convnext",
     "inception_v2",
     "inception_v3",
     "is_user_code",

@@ -13,6 +13,7 @@ from spectrum.layers import Activation, Order
 from spectrum.networks.code import call_user_code
 from spectrum.networks.config import NAMED_NETWORKS, NetworkConfig, is_user_code
 from spectrum.networks.convert import convert
+from spectrum.networks.convnext import convnext
 from spectrum.networks.inception import inception_v2, inception_v3
 from spectrum.networks.regnet import regnet
 from spectrum.networks.resnet import resnet
@@ -23,7 +24,10 @@ from spectrum.segments import Setting
 
 _FUNCTIONS: dict[str, Callable[..., nn.Module]] = {
     function.__name__: function
-    for function in (xception, inception_v2, inception_v3, vgg, resnet, regnet, shufflenet)
+    for function in (
+        *(xception, inception_v2, inception_v3, vgg, resnet),
+        *(regnet, convnext, shufflenet),
+    )
 }
 
 

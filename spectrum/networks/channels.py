@@ -56,7 +56,8 @@ def input_sources(network: nn.Module) -> Sources:
 
     Args:
         network: a network that ``torch.fx`` can trace. Its layers with weights take channels in
-            dimension 1, and all but batch normalisation put out channels of their own.
+            dimension 1, and all put out channels of their own but those with one weight for each
+            channel, such as batch normalisation.
     """
     made_by: dict[fx.Node, tuple[str, ...]] = {}
     inputs: dict[str, tuple[str, ...]] = {}
@@ -72,7 +73,7 @@ def input_sources(network: nn.Module) -> Sources:
             module = network.get_submodule(name)
             if _is_layer(module):
                 inputs[name] = sources
-                if not isinstance(module, nn.BatchNorm2d):
+                if any(weight.dim() > 1 for weight in module.parameters()):
                     made_by[node] = (name,)
     return inputs
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, model_validator
 
 from spectrum.errors import FieldError
 from spectrum.fields import Config
+from spectrum.networks.convnext_sizes import CONVNEXT_SIZES, convnext_name
 from spectrum.networks.options import Options
 from spectrum.networks.regnet_sizes import REGNET_SIZES
 from spectrum.segments import format_setting
@@ -88,6 +89,12 @@ NAMED_NETWORKS: dict[str, NamedNetwork] = {
         )
         for name, size in REGNET_SIZES.items()
     },
+    **{
+        convnext_name(size): NamedNetwork(
+            "convnext", _NO_BATCH_NORM, {"size": size}, {**_SPATIAL_ONLY, "segments": "C"}
+        )
+        for size in CONVNEXT_SIZES
+    },
 }
 NETWORKS: tuple[str, ...] = tuple(NAMED_NETWORKS)
 
@@ -118,9 +125,9 @@ class NetworkConfig(Options, _Point):
     field that the network doesn't have is refused. ``segments`` is stored as canonical text; its
     default is ``"C"``, and for ``regnet`` the published segments. ``order`` is None for the
     network's own order: ``"spatial_first"`` for ``xception``, ``"spatial_only"`` for ``resnet``,
-    ``regnet`` and ``shufflenet``, and for the others a plain convolution at one segment and
-    ``"spatial_first"`` at more. ``pointwise_segments`` is stored as ``segments`` is. ``shuffle``
-    becomes False where ``pointwise_segments`` is one, since it then moves nothing.
+    ``regnet``, ``convnext`` and ``shufflenet``, and for the others a plain convolution at one
+    segment and ``"spatial_first"`` at more. ``pointwise_segments`` is stored as ``segments`` is.
+    ``shuffle`` becomes False where ``pointwise_segments`` is one, since it then moves nothing.
     """
 
     @staticmethod

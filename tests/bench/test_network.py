@@ -90,6 +90,7 @@ def test_costs_and_memory_are_those_of_the_costs_package() -> None:
         ("resnet50", "1"),
         ("resnext50_32x4d", "32"),
         ("regnetx_032", "C/48"),
+        ("convnext_tiny", "C"),
     ],
 )
 def test_a_network_is_timed_as_it_was_published_unless_points_are_given(

@@ -13,11 +13,14 @@ from spectrum.costs import count_config, count_costs
 from spectrum.layers import ORDERS
 from spectrum.networks import NETWORKS, NetworkConfig, build, build_on_meta
 
-# These repeat the blocks of another network, so one point is enough. Of the published RegNets, one
-# of each kind stands for all.
+# These repeat the blocks of another network, so one point is enough. Of the published RegNets and
+# ConvNeXts, one of each kind stands for all.
 DEEPER = {"vgg19", "vgg19_bn", "resnet101", "resnet152", "regnetx_002", "regnety_004"}
 DEEPER |= {f"shufflenet_g{groups}" for groups in (1, 2, 4, 8)}
-COUNTED = [n for n in NETWORKS if not n.startswith("regnet") or n in DEEPER or n.endswith("_tiny")]
+DEEPER |= {"convnext_tiny", "convnextv2_atto"}
+SMALL = {"regnetx_tiny", "regnety_tiny", "convnext_small_images", "convnextv2_small_images"}
+SERIES = ("regnet", "convnext")
+COUNTED = [n for n in NETWORKS if not n.startswith(SERIES) or n in DEEPER | SMALL]
 POINTS = list(zip(("3", "C/2", "1"), ORDERS, strict=True))
 
 
@@ -61,6 +64,7 @@ PUBLISHED = {
     ("resnet152", "1", 224): (60_192_808, 11_513_626_624, 11_558_835_200),
     ("resnext50_32x4d", "32", 224): (25_028_904, 4_230_479_872, 4_259_381_248),
     ("regnety_004", "C/8", 224): (4_344_144, 401_842_848, 409_636_984),
+    ("convnext_tiny", "C", 224): (28_589_128, 4_455_531_264, 4_470_437_376),
 }
 
 

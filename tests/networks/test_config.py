@@ -15,6 +15,7 @@ from spectrum.networks import (
     PRESETS,
     NetworkConfig,
     build,
+    convnext,
     inception_v2,
     inception_v3,
     regnet,
@@ -23,6 +24,7 @@ from spectrum.networks import (
     vgg,
     xception,
 )
+from spectrum.networks.convnext_sizes import CONVNEXT_SIZES, convnext_name
 from spectrum.networks.regnet_sizes import REGNET_SIZES
 from tests.networks.parts import images, norms, on_meta, segmented_convs
 
@@ -68,6 +70,10 @@ EXPECTED: dict[str, tuple[Any, dict[str, Any], int]] = {
         1,
     ),
     **{f"regnet{name}": (partial(regnet, name), NORMED, 1) for name in REGNET_SIZES},
+    **{
+        convnext_name(size): (partial(convnext, size), {}, 4 if "images" in size else 32)
+        for size in CONVNEXT_SIZES
+    },
 }
 OWN = ("aux_logits", *XCEPTION)
 EACH = pytest.mark.parametrize("name", EXPECTED)
@@ -175,7 +181,7 @@ def test_the_default_is_the_papers_network() -> None:
     ("name", "order", "eps"),
     [
         *((name, "spatial_first", 1e-5) for name in PRESETS),
-        *((name, "spatial_only", 1e-5) for name in NETWORKS if name.startswith("re")),
+        *((name, "spatial_only", 1e-5) for name in NETWORKS if name.startswith(("re", "conv"))),
         *((name, None, 1e-5) for name in NETWORKS if name.startswith("vgg")),
         *((name, None, 1e-3) for name in NETWORKS if name.startswith("inception")),
         # A user's modules can have any name.

@@ -62,9 +62,10 @@ def test_an_example_that_the_model_does_not_take(check: Any) -> None:
 
 
 NAMES = ["tiny", "inception_v2", "inception_v3_tiny", "vgg_small", "vgg16", "resnet50"]
+SMALL = ["regnety_tiny", "convnextv2_small_images"]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "resnext50_32x4d", "regnety_tiny"])
+@pytest.mark.parametrize("name", [*NAMES, "resnext50_32x4d", *SMALL])
 @pytest.mark.filterwarnings("ignore:segments")
 def test_every_network_stays_whole(name: str) -> None:
     network = build(NetworkConfig(name=name, width=0.02, num_classes=3, segments="C"))

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spectrum import FieldError, Recipe, Supernet, build, convert, count_costs, fit, resegment
 from spectrum.layers import ORDERS, SegmentedConv
 from spectrum.networks import NetworkConfig
+from spectrum.networks.convnext import GlobalResponseNorm
 from spectrum.segments import Segments
 from tests.layers.reference import near_equal
 from tests.networks.parts import segmented_convs, size
@@ -32,11 +33,12 @@ FAMILIES = {
     "vgg16": (0.12, 32),  # has a map that is flattened, biases, and no batch normalisation
     "resnet50": (0.12, 32),
     "regnety_tiny": (0.3, 8),
+    "convnextv2_small_images": (0.5, 8),
 }
 CASES = [(name, order) for name in ("tiny", "inception_v3_tiny") for order in ORDERS]
 CASES += [("vgg_small", "spatial_only"), ("vgg16", "spatial_first"), ("vgg16", "pointwise_first")]
 CASES += [("resnet50", "spatial_only"), ("inception_v3_tiny", None), ("vgg_small", None)]
-CASES += [("regnety_tiny", "spatial_only")]
+CASES += [("regnety_tiny", "spatial_only"), ("convnextv2_small_images", "spatial_only")]
 
 
 def config(name: str, order: Any = None, **fields: Any) -> NetworkConfig:
@@ -62,6 +64,8 @@ def randomise(network: nn.Module) -> None:
         if isinstance(module, nn.BatchNorm2d):
             for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
                 tensor.uniform_(0.5, 1.5)
+        elif isinstance(module, GlobalResponseNorm):
+            nn.init.normal_(module.weight)
         elif isinstance(getattr(module, "bias", None), nn.Parameter):
             nn.init.normal_(module.bias)
 
@@ -193,7 +197,11 @@ def masked(network: Supernet, order: str, segments: str, narrow: nn.Module, x: T
     return wide
 
 
-@pytest.mark.parametrize(("name", "order"), [case for case in CASES if case[1]])
+# Layer normalisation of a masked network would see the channels that are absent.
+MASKED = [case for case in CASES if case[1] and not case[0].startswith("convnext")]
+
+
+@pytest.mark.parametrize(("name", "order"), MASKED)
 @pytest.mark.parametrize(("segments", "share"), [("3", 0.7), ("C/4", 0.81)])
 def test_computes_what_the_masked_dense_network_does(
     name: str, order: str, segments: str, share: float

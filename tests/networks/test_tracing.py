@@ -81,6 +81,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "vgg_small": {},
     "resnet50": {},
     "regnety_tiny": {},
+    "convnext_small_images": {},
+    "convnextv2_small_images": {},
 }
 
 

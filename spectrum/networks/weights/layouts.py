@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from spectrum.networks.convnext import ConvNeXt
 from spectrum.networks.inception import Inception
 from spectrum.networks.options import Pooling
 from spectrum.networks.regnet import RegNet
@@ -41,16 +42,16 @@ class Layout:
     Attributes:
         title: the name for messages.
         network: the class in this package that the weights fit.
-        bn_eps: added to the variance in batch normalisation.
-        bn_momentum: weight of the newest batch in the running statistics.
+        bn_eps: added to the variance in batch normalisation; None if the network has none.
+        bn_momentum: weight of the newest batch in the running statistics; None as for ``bn_eps``.
         pooling: how poolings pad; None if the network's poolings have no such option.
         preprocessing: the preparation of images for the published weights.
     """
 
     title: str
     network: type[nn.Module]
-    bn_eps: float
-    bn_momentum: float
+    bn_eps: float | None
+    bn_momentum: float | None
     pooling: Pooling | None
     preprocessing: Preprocessing
 
@@ -84,6 +85,7 @@ LAYOUTS: dict[str, Layout] = {
     "timm_vgg": Layout("timm's VGG", VGG, 1e-5, 0.1, None, _IMAGENET),
     "torchvision_resnet": Layout("torchvision's ResNet", ResNet, 1e-5, 0.1, None, _IMAGENET),
     "timm_regnet": Layout("timm's RegNet", RegNet, 1e-5, 0.1, None, _IMAGENET),
+    "timm_convnext": Layout("timm's ConvNeXt", ConvNeXt, None, None, None, _IMAGENET),
 }
 
 
@@ -115,4 +117,6 @@ def recognise(names: Iterable[str]) -> str:
         return "torchvision_resnet"
     if any_name("s1.b1."):
         return "timm_regnet"
+    if any_name("stages.0.blocks.0."):
+        return "timm_convnext"
     return OWN

@@ -223,6 +223,29 @@ def _timm_regnet(tensors: Mapping[str, Tensor]) -> Names:
     return _with_tensors(modules)
 
 
+_CONVNEXT_BLOCK = {
+    "conv_dw": "conv.spatial",
+    "norm": "norm",
+    "mlp.fc1": "expand",
+    "mlp.grn": "response_norm",
+    "mlp.fc2": "reduce",
+}
+
+
+def _timm_convnext(tensors: Mapping[str, Tensor]) -> Names:
+    modules = {"stem.0": "stem.0", "stem.1": "stem.1"}
+    modules |= {"head.norm": "norm", "head.fc": "classifier"}
+    scales: Names = {}
+    for i in range(4):
+        for part in (0, 1) if i else ():
+            modules[f"stages.{i}.downsample.{part}"] = f"downsample{i + 1}.{part}"
+        for number in range(_last_block(f"stages.{i}.blocks.", tensors) + 1):
+            block, target = f"stages.{i}.blocks.{number}", f"stage{i + 1}.{number}"
+            scales[f"{block}.gamma"] = f"{target}.scale.weight"
+            modules |= {f"{block}.{s}": f"{target}.{t}" for s, t in _CONVNEXT_BLOCK.items()}
+    return _with_tensors(modules) | scales
+
+
 _VGG_DEPTHS = ((1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4))
 
 
@@ -267,4 +290,5 @@ _TABLES: dict[str, Callable[[Mapping[str, Tensor]], Names]] = {
     "timm_vgg": lambda tensors: _vgg(tensors, _TIMM_HEAD),
     "torchvision_resnet": _torchvision_resnet,
     "timm_regnet": _timm_regnet,
+    "timm_convnext": _timm_convnext,
 }

@@ -52,6 +52,8 @@ def _reorder_axes(name: str, tensor: Tensor) -> Tensor:
         return tensor.T  # (in, out)
     if name.startswith("pre_logits.") and tensor.ndim == 4:
         return tensor.flatten(1)  # in timm's VGG, a convolution over all positions
+    if ".mlp.fc" in name and tensor.ndim == 2:
+        return tensor[:, :, None, None]  # in timm's larger ConvNeXts, a linear layer
     return tensor
 
 

@@ -339,3 +339,73 @@ class TimmRegNet(nn.Module):
             for block in self.get_submodule(f"s{i}").children():
                 x = block(x)
         return self.head.fc(x.mean((2, 3)))
+
+
+class ConvNeXtBlock(nn.Module):
+    """timm's block; ``linear`` for its larger networks, which have linear layers for the 1x1."""
+
+    def __init__(self, c: int, v2: bool, linear: bool) -> None:
+        super().__init__()
+        self.conv_dw = nn.Conv2d(c, c, 7, padding=3, groups=c)
+        self.norm = nn.LayerNorm(c, eps=1e-6)
+        self.mlp = nn.Module()
+        pairs = (("fc1", c, 4 * c), ("fc2", 4 * c, c))
+        for name, c_in, c_out in pairs:
+            made = nn.Linear(c_in, c_out) if linear else nn.Conv2d(c_in, c_out, 1)
+            self.mlp.add_module(name, made)
+        if v2:
+            self.mlp.grn = nn.Module()
+            self.mlp.grn.weight = nn.Parameter(torch.rand(4 * c))
+            self.mlp.grn.bias = nn.Parameter(torch.rand(4 * c))
+        else:
+            self.gamma = nn.Parameter(torch.rand(c))
+        self.v2 = v2
+
+    def forward(self, x: Tensor) -> Tensor:
+        def dense(layer: nn.Module, y: Tensor) -> Tensor:
+            return y @ layer.weight.flatten(1).T + layer.bias
+
+        y = self.norm(self.conv_dw(x).permute(0, 2, 3, 1))
+        y = F.gelu(dense(self.mlp.fc1, y))
+        if self.v2:
+            norms = y.square().sum((1, 2), keepdim=True).sqrt()
+            relative = norms / (norms.mean(-1, keepdim=True) + 1e-6)
+            y = y + self.mlp.grn.weight * y * relative + self.mlp.grn.bias
+        y = dense(self.mlp.fc2, y)
+        return x + (y if self.v2 else y * self.gamma).permute(0, 3, 1, 2)
+
+
+class ChannelsLast(nn.LayerNorm):
+    """timm's LayerNorm2d."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class TimmConvNeXt(nn.Module):
+    """timm's convnext_tiny, or its convnextv2_atto, at a fraction of the width."""
+
+    def __init__(self, classes: int, v2: bool, linear: bool) -> None:
+        super().__init__()
+        depths, widths = (
+            ((2, 2, 6, 2), (20, 40, 80, 160)) if v2 else ((3, 3, 9, 3), (12, 24, 48, 96))
+        )
+        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 4, 4), ChannelsLast(widths[0], eps=1e-6))
+        self.stages = nn.Sequential()
+        c_in = widths[0]
+        for depth, c in zip(depths, widths, strict=True):
+            stage = nn.Sequential()
+            if c != c_in:
+                stage.downsample = nn.Sequential(
+                    ChannelsLast(c_in, eps=1e-6), nn.Conv2d(c_in, c, 2, 2)
+                )
+            stage.blocks = nn.Sequential(*(ConvNeXtBlock(c, v2, linear) for _ in range(depth)))
+            self.stages.append(stage)
+            c_in = c
+        self.head = nn.Module()
+        self.head.norm = nn.LayerNorm(c_in, eps=1e-6)
+        self.head.fc = nn.Linear(c_in, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stages(self.stem(x))
+        return self.head.fc(self.head.norm(x.mean((2, 3))))

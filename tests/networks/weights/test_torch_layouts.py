@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.networks import inception_v3, regnet, resnet, vgg, xception
+from spectrum.networks import convnext, inception_v3, regnet, resnet, vgg, xception
 from spectrum.networks.weights import (
     LAYOUTS,
     Preprocessing,
@@ -95,8 +95,29 @@ CASES |= {
     )
     for name in ("x_002", "y_002")
 }
+CASES |= {
+    "convnext_tiny": Case(
+        "timm_convnext",
+        lambda: peers.TimmConvNeXt(5, v2=False, linear=True),
+        lambda **options: convnext("tiny", width=0.125, **without_batch_norm(options)),
+        64,
+    ),
+    "convnextv2_atto": Case(
+        "timm_convnext",
+        lambda: peers.TimmConvNeXt(5, v2=True, linear=False),
+        lambda **options: convnext("v2_atto", width=0.5, **without_batch_norm(options)),
+        64,
+    ),
+}
+
+
+def without_batch_norm(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if not name.startswith("bn_")}
+
+
 # Small ones, whose peers drop nothing out.
 TRAINED = ("resnet50", "resnext50", "regnetx_002", "regnety_002")
+TRAINED += ("convnext_tiny", "convnextv2_atto")
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -271,6 +292,7 @@ SIZES = {
     "timm_vgg": (256, 224, *IMAGENET),
     "torchvision_resnet": (256, 224, *IMAGENET),
     "timm_regnet": (256, 224, *IMAGENET),
+    "timm_convnext": (256, 224, *IMAGENET),
 }
 
 
