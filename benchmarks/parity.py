@@ -125,10 +125,10 @@ def errors_in_training(theirs: nn.Module, network: nn.Module, images: Tensor) ->
 
 def main() -> None:
     """Print one line per network and image size."""
-    torch.manual_seed(0)
     print(f"{'library':13}{'network':18}{'size':>6}{'logits':>10}{'training':>10}{'gradients':>11}")
     for library, name, ours, sizes in PAIRS:
         for size in sizes:
+            torch.manual_seed(0)
             theirs = their_network(library, name, size)
             randomise(theirs)
             segments = {"segments": SEGMENTS[ours]} if ours in SEGMENTS else {}
