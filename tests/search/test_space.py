@@ -128,7 +128,7 @@ def test_a_point_is_uniform_by_the_dial_alone(small_search: Callable[..., Search
 def test_segments_of_the_1x1_are_searched_in_order(
     small_search: Callable[..., SearchConfig],
 ) -> None:
-    space = make_space(small_search(pointwise_segments="C/8,1,4,2", shuffle=True))
+    space = make_space(small_search(network="tiny", pointwise_segments="C/8,1,4,2", shuffle=True))
     # The layer with median channels has tens of them, so C/8 is more than 4.
     assert space.choices["pointwise_segments"] == ("1", "2", "4", "C/8")
     assert space.ordered == {"entry", "middle", "exit", "pointwise_segments"}
