@@ -43,6 +43,7 @@ COMMON: dict[str, tuple[Any, str]] = {
     "bn_eps": (0.1, "output"),
     "bn_momentum": (0.5, "statistics"),
 }
+DIVIDED_1X1 = {**COMMON, "pointwise_segments": (2, "size")}
 SMALL = {"segments": 2, "num_classes": 5, "width": 0.1}
 V2_GRIDS = {"mixed5": 9, "mixed6": 3 + 5 * 6, "mixed7": 4 + 2 * 5}
 FAMILIES = {
@@ -50,7 +51,7 @@ FAMILIES = {
         xception,
         {**SMALL, "preset": "tiny", "width": 0.5},
         {
-            **COMMON,
+            **DIVIDED_1X1,
             "width": (0.7, "size"),
             "preset": ("small", "size"),
             "residual": (False, "size"),
@@ -65,7 +66,7 @@ FAMILIES = {
         vgg,
         {**SMALL, "preset": "small", "batch_norm": True},
         {
-            **COMMON,
+            **DIVIDED_1X1,
             "depth": (19, "size"),
             "preset": ("paper", "size"),
             "batch_norm": (False, "size"),
@@ -108,7 +109,7 @@ FAMILIES = {
         inception_v3,
         {**SMALL, "preset": "tiny", "width": 0.5},
         {
-            **COMMON,
+            **DIVIDED_1X1,
             "width": (0.7, "size"),
             "preset": ("small", "size"),
             "pooling": ("keras", "output"),
@@ -119,7 +120,7 @@ FAMILIES = {
     "inception_v2": Family(
         inception_v2,
         SMALL,
-        {**COMMON, "aux_logits": (True, "size"), "pooling": ("keras", "output")},
+        {**DIVIDED_1X1, "aux_logits": (True, "size"), "pooling": ("keras", "output")},
         79,
         V2_GRIDS,
     ),
@@ -149,6 +150,8 @@ def calibrated(network: nn.Module, x: Tensor) -> nn.Module:
 def test_no_option_is_without_a_test(family: str) -> None:
     elsewhere = {"aux_logits"} if family == "inception_v3" else set()
     parameters = set(inspect.signature(FAMILIES[family].build).parameters)
+    if "pointwise_segments" in parameters:
+        elsewhere |= {"shuffle"}  # test_config gives both, as one without the other moves nothing
     assert set(FAMILIES[family].options) | elsewhere == parameters
 
 
