@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,6 +39,30 @@ class ConvNormReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (N, C, H, W) to (N, C', H', W')."""
         return self.bn(self.conv(x))  # type: ignore[no-any-return]
+
+
+class SqueezeExcitation(nn.Module):
+    """Multiplies each channel by a gate, which two 1x1 convolutions compute from all means.
+
+    Hu et al., Squeeze-and-Excitation Networks (arXiv:1709.01507), figure 2.
+
+    Args:
+        channels: channels of the input and of the output.
+        reduced: channels between the two convolutions.
+        activation: the class of the activation between them.
+    """
+
+    def __init__(self, channels: int, reduced: int, activation: type[nn.Module] = nn.ReLU) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = nn.Conv2d(channels, reduced, kernel_size=1)
+        self.act = activation()
+        self.expand = nn.Conv2d(reduced, channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (N, channels, H, W) to the same shape."""
+        y = self.act(self.reduce(self.pool(x)))  # (N, reduced, 1, 1)
+        return x * torch.sigmoid(self.expand(y))
 
 
 class Pool(nn.Module):

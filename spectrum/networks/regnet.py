@@ -10,40 +10,17 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.layers import Activation, Order
 from spectrum.layers.arguments import check_choice
-from spectrum.networks.blocks import ConvNormReLU
+from spectrum.networks.blocks import ConvNormReLU, SqueezeExcitation
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.options import Options
 from spectrum.networks.regnet_sizes import REGNET_SIZES, RegNetSize
 from spectrum.networks.resnet import Bottleneck
 from spectrum.segments import Setting
-
-
-class SqueezeExcite(nn.Module):
-    """Scales each channel by a factor that follows from the means of all channels.
-
-    Hu et al., Squeeze-and-Excitation Networks (arXiv:1709.01507), figure 2.
-
-    Args:
-        channels: channels of the input and of the output.
-        squeezed: channels between the two 1x1 convolutions.
-    """
-
-    def __init__(self, channels: int, squeezed: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, squeezed, kernel_size=1)
-        self.conv2 = nn.Conv2d(squeezed, channels, kernel_size=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``x`` (N, channels, H, W) to the same shape."""
-        y = x.mean((2, 3), keepdim=True)  # (N, channels, 1, 1)
-        y = F.relu(self.conv1(y))
-        return x * torch.sigmoid(self.conv2(y))
 
 
 class SqueezeBottleneck(Bottleneck):
@@ -69,7 +46,7 @@ class SqueezeBottleneck(Bottleneck):
         project: bool = False,
     ) -> None:
         super().__init__(c_in, inner, c_out, stride, factory, project=project)
-        self.squeeze = SqueezeExcite(inner, max(round(c_in / 4), 1))
+        self.squeeze = SqueezeExcitation(inner, max(round(c_in / 4), 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (N, c_in, H, W) to (N, c_out, ceil(H/stride), ceil(W/stride))."""

@@ -156,7 +156,7 @@ def test_squeeze_and_excitation_scales_each_channel_by_what_it_learns() -> None:
     torch.manual_seed(0)
     squeeze: Any = regnet("y_tiny").stage3[1].squeeze
     x = torch.randn(2, 70, 4, 5)
-    first, second = squeeze.conv1, squeeze.conv2
+    first, second = squeeze.reduce, squeeze.expand
     assert first.weight.shape == (18, 70, 1, 1)  # a quarter of the block's 70 inputs, 17.5
     means = x.mean((2, 3))
     hidden = (means @ first.weight[:, :, 0, 0].T + first.bias).relu()
