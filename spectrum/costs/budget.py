@@ -138,7 +138,7 @@ def _count_once(
     if is_user_code(config.name):
         return cache(lambda width: count(config.model_copy(update={"width": width})))
     counts: dict[tuple[int, ...], int] = {}
-    scaled: set[tuple[int, float]] = set()
+    scaled: set[tuple[int, float, float]] = set()
 
     def cost(width: float) -> int:
         at_width = config.model_copy(update={"width": width})

@@ -3,7 +3,9 @@ from .code import call_user_code, code_fingerprint, code_modules, takes_argument
 from .config import NETWORKS, NetworkConfig, is_user_code
 from .convert import convert
 from .convnext import ConvNeXt, convnext
+from .efficientnet import EfficientNet, efficientnet_b0, efficientnetv2_s
 from .inception import Inception, Logits, inception_v2, inception_v3
+from .mobilenetv2 import MobileNetV2, mobilenetv2
 from .options import MAX_WIDTH
 from .regnet import RegNet, regnet
 from .resegment import projection_loss, resegment
@@ -20,8 +22,10 @@ __all__ = [
     "PRESETS",
     "VGG",
     "ConvNeXt",
+    "EfficientNet",
     "Inception",
     "Logits",
+    "MobileNetV2",
     "NetworkConfig",
     "RegNet",
     "ResNet",
@@ -35,10 +39,13 @@ __all__ = [
     "code_modules",
     "convert",
     "convnext",
+    "efficientnet_b0",
+    "efficientnetv2_s",
     "inception_v2",
     "inception_v3",
     "is_user_code",
     "load_weights",
+    "mobilenetv2",
     "preprocessing",
     "projection_loss",
     "regnet",

@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.layers import BatchNormReLU, SegmentedConv
+from spectrum.layers import BatchNorm2d, BatchNormReLU, SegmentedConv
+from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.options import Options, Pooling
 
 _FEW_CHANNELS = 8  # with these or more, torch's strided 1x1 convolution is right
+KEPT = 0.9
+"""MobileNetV2's and EfficientNet's rounding takes at most a tenth of a layer's channels away."""
 
 
 class StemConv(NamedTuple):
@@ -63,6 +66,62 @@ class SqueezeExcitation(nn.Module):
         """Map ``x`` (N, channels, H, W) to the same shape."""
         y = self.act(self.reduce(self.pool(x)))  # (N, reduced, 1, 1)
         return x * torch.sigmoid(self.expand(y))
+
+
+class InvertedResidual(nn.Module):
+    """A 1x1 that expands, a segmented convolution, and a linear 1x1 that projects.
+
+    Sandler et al., MobileNetV2 (arXiv:1801.04381), figure 3b and table 1. The residual connection
+    joins the narrow ends. EfficientNet calls the block MBConv.
+
+    Args:
+        c_in: channels of the input.
+        c_out: channels of the output.
+        expansion: the segmented convolution has so many times the input's channels. With 1 there
+            is no 1x1 before it.
+        factory: makes the segmented convolution.
+        activation: the class of the activation after the first two convolutions.
+        kernel_size: size of the segmented convolution.
+        stride: its stride.
+        reduced: channels inside a squeeze and excitation before the projection; None for none.
+        residual: whether the input is added to the output.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        expansion: int,
+        factory: SegmentedConvFactory,
+        *,
+        activation: type[nn.Module],
+        kernel_size: int = 3,
+        stride: int,
+        reduced: int | None = None,
+        residual: bool,
+    ) -> None:
+        super().__init__()
+        inner = expansion * c_in
+        self.residual = residual
+        self.expand = conv1x1(c_in, inner) if expansion > 1 else None
+        self.bn1 = BatchNorm2d(inner) if expansion > 1 else None
+        # It has 1x1 neighbours already.
+        self.conv = factory.conv(inner, inner, kernel_size, stride=stride, several="spatial_only")
+        self.bn2 = BatchNorm2d(inner)
+        self.act = activation()
+        self.se = None if reduced is None else SqueezeExcitation(inner, reduced, activation)
+        self.project = conv1x1(inner, c_out)
+        self.bn3 = BatchNorm2d(c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (N, c_in, H, W) to (N, c_out, ceil(H/stride), ceil(W/stride))."""
+        y = x
+        if self.expand is not None and self.bn1 is not None:
+            y = self.act(self.bn1(self.expand(y)))  # (N, expansion * c_in, H, W)
+        y = self.act(self.bn2(self.conv(y)))
+        y = y if self.se is None else self.se(y)
+        y = self.bn3(self.project(y))
+        return y + x if self.residual else y  # type: ignore[no-any-return]
 
 
 class Pool(nn.Module):

@@ -14,7 +14,9 @@ from spectrum.networks.code import call_user_code
 from spectrum.networks.config import NAMED_NETWORKS, NetworkConfig, is_user_code
 from spectrum.networks.convert import convert
 from spectrum.networks.convnext import convnext
+from spectrum.networks.efficientnet import efficientnet_b0, efficientnetv2_s
 from spectrum.networks.inception import inception_v2, inception_v3
+from spectrum.networks.mobilenetv2 import mobilenetv2
 from spectrum.networks.regnet import regnet
 from spectrum.networks.resnet import resnet
 from spectrum.networks.shufflenet import shufflenet
@@ -25,8 +27,8 @@ from spectrum.segments import Setting
 _FUNCTIONS: dict[str, Callable[..., nn.Module]] = {
     function.__name__: function
     for function in (
-        *(xception, inception_v2, inception_v3, vgg, resnet),
-        *(regnet, convnext, shufflenet),
+        *(xception, inception_v2, inception_v3, vgg, resnet, shufflenet),
+        *(mobilenetv2, efficientnet_b0, efficientnetv2_s, regnet, convnext),
     )
 }
 

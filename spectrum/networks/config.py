@@ -49,6 +49,7 @@ _SPATIAL_ONLY = {"order": "spatial_only"}
 _BN_EPS = {"bn_eps": 1e-3}
 SHUFFLENET_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 """The channels of a ShuffleNet's first stage by its groups (arXiv:1707.01083, table 1)."""
+_MULTIPLE_OF_8 = {"channel_multiple": 8}
 _RESNEXT50_32X4D = {"depth": 50, "cardinality": 32, "width_per_group": 4}
 NAMED_NETWORKS: dict[str, NamedNetwork] = {
     **{
@@ -95,6 +96,15 @@ NAMED_NETWORKS: dict[str, NamedNetwork] = {
         )
         for size in CONVNEXT_SIZES
     },
+    "mobilenetv2": NamedNetwork(
+        "mobilenetv2", _BATCH_NORM, {}, {**_SPATIAL_ONLY, **_MULTIPLE_OF_8}
+    ),
+    "mobilenetv2_tiny": NamedNetwork("mobilenetv2", _BATCH_NORM, {"preset": "tiny"}, _SPATIAL_ONLY),
+    "efficientnet_b0": NamedNetwork(
+        "efficientnet_b0", _BATCH_NORM, {}, {**_SPATIAL_ONLY, **_MULTIPLE_OF_8}
+    ),
+    "efficientnetv2_s": NamedNetwork("efficientnetv2_s", _BATCH_NORM, {}, _MULTIPLE_OF_8),
+    "efficientnetv2_tiny": NamedNetwork("efficientnetv2_s", _BATCH_NORM, {"preset": "tiny"}),
 }
 NETWORKS: tuple[str, ...] = tuple(NAMED_NETWORKS)
 
@@ -125,8 +135,9 @@ class NetworkConfig(Options, _Point):
     field that the network doesn't have is refused. ``segments`` is stored as canonical text; its
     default is ``"C"``, and for ``regnet`` the published segments. ``order`` is None for the
     network's own order: ``"spatial_first"`` for ``xception``, ``"spatial_only"`` for ``resnet``,
-    ``regnet``, ``convnext`` and ``shufflenet``, and for the others a plain convolution at one
-    segment and ``"spatial_first"`` at more. ``pointwise_segments`` is stored as ``segments`` is.
+    ``shufflenet``, ``mobilenetv2``, ``efficientnet_b0``, ``regnet`` and ``convnext``, that of
+    ``efficientnetv2_s`` as described there, and for the others a plain convolution at one segment
+    and ``"spatial_first"`` at more. ``pointwise_segments`` is stored as ``segments`` is.
     ``shuffle`` becomes False where ``pointwise_segments`` is one, since it then moves nothing.
     """
 

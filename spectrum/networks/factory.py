@@ -65,10 +65,16 @@ class SegmentedConvFactory:
         stride: int | Pair = 1,
         padding: int | Pair | None = None,
         bias: bool = False,
+        several: Order = "spatial_first",
     ) -> SegmentedConv:
-        """Make the next segmented convolution; the arguments are those of ``SegmentedConv``."""
+        """Make the next segmented convolution.
+
+        ``several`` is its order at more than one segment if the network has no order. The other
+        arguments are those of ``SegmentedConv``.
+        """
         segments = next(self._segments_of_layers)
-        order = order_for(segments, in_channels, self.order)
+        divided = segmented_channels(in_channels, out_channels, several)
+        order = order_for(segments, divided, self.order, several)
         channels = segmented_channels(in_channels, out_channels, order)
         fitting = segments.saturated(channels)
         self.saturated += fitting != segments
@@ -147,12 +153,21 @@ def warn_pointwise(
         )
 
 
-def order_for(segments: Segments, in_channels: int, order: Order | None) -> Order:
+def order_for(
+    segments: Segments, channels: int, order: Order | None, several: Order = "spatial_first"
+) -> Order:
     """The order of a layer: ``order`` itself, or one that depends on the segments if it is None.
 
     With None, one segment is a plain convolution, which gives the network that its authors
-    published. More segments are followed by a 1x1 convolution that mixes them.
+    published. More segments have the order ``several``: by default they are followed by a 1x1
+    convolution that mixes them.
+
+    Args:
+        segments: the segments of the layer.
+        channels: the channels that they divide.
+        order: the network's order.
+        several: the order at more than one segment.
     """
     if order is not None:
         return order
-    return "spatial_only" if segments.count(in_channels, saturate=True) == 1 else "spatial_first"
+    return "spatial_only" if segments.count(channels, saturate=True) == 1 else several

@@ -19,11 +19,11 @@ Channels: TypeAlias = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 Pooling: TypeAlias = Literal["symmetric", "keras"]
 """How a pooling pads: the same on both sides, or as Keras does for ``"same"``."""
 
-_scaled: ContextVar[set[tuple[int, float]]] = ContextVar("scaled")
+_scaled: ContextVar[set[tuple[int, float, float]]] = ContextVar("scaled")
 
 
 @contextmanager
-def record_scaled() -> Iterator[set[tuple[int, float]]]:
+def record_scaled() -> Iterator[set[tuple[int, float, float]]]:
     """Collect the arguments of all calls of ``Options.scale`` in a ``with`` block.
 
     Networks of one family that differ in their width alone have the same calls. They are the same
@@ -75,14 +75,17 @@ class Options(Config):
     pointwise_segments: Annotated[str, BeforeValidator(_parse_pointwise)] = "1"
     shuffle: bool = False
 
-    def scale(self, channels: int, factor: float = 1.0) -> int:
+    def scale(self, channels: int, factor: float = 1.0, kept: float = 0.0) -> int:
         """The number of channels at this width, rounded to the nearest positive multiple.
 
         Args:
             channels: the number at width 1.
             factor: another multiplier beside the width.
+            kept: the share of the channels that rounding must keep. Where the nearest multiple is
+                less, it is the next one.
         """
         if (scaled := _scaled.get(None)) is not None:
-            scaled.add((channels, factor))
+            scaled.add((channels, factor, kept))
         multiples = channels * (self.width * factor) / self.channel_multiple
-        return max(int(multiples + 0.5), 1) * self.channel_multiple
+        rounded = max(int(multiples + 0.5), 1)
+        return (rounded + (rounded < kept * multiples)) * self.channel_multiple

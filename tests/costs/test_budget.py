@@ -108,6 +108,8 @@ def test_only_the_width_changes_and_it_does_not_depend_on_the_one_given() -> Non
         ("resnext50_32x4d", {}),
         ("regnety_002", {}),
         ("convnextv2_atto", {}),
+        ("mobilenetv2", {}),
+        ("efficientnetv2_s", {}),
     ],
 )
 def test_widths_are_counted_as_if_each_network_were_built(name: str, fields: Any) -> None:

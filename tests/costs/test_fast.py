@@ -15,9 +15,9 @@ from spectrum.networks import NETWORKS, NetworkConfig, build, build_on_meta
 
 # These repeat the blocks of another network, so one point is enough. Of the published RegNets and
 # ConvNeXts, one of each kind stands for all.
-DEEPER = {"vgg19", "vgg19_bn", "resnet101", "resnet152", "regnetx_002", "regnety_004"}
+DEEPER = {"vgg19", "vgg19_bn", "resnet101", "resnet152", "mobilenetv2", "efficientnetv2_s"}
+DEEPER |= {"regnetx_002", "regnety_004", "convnext_tiny", "convnextv2_atto"}
 DEEPER |= {f"shufflenet_g{groups}" for groups in (1, 2, 4, 8)}
-DEEPER |= {"convnext_tiny", "convnextv2_atto"}
 SMALL = {"regnetx_tiny", "regnety_tiny", "convnext_small_images", "convnextv2_small_images"}
 SERIES = ("regnet", "convnext")
 COUNTED = [n for n in NETWORKS if not n.startswith(SERIES) or n in DEEPER | SMALL]
@@ -63,6 +63,7 @@ PUBLISHED = {
     ("resnet101", "1", 224): (44_549_160, 7_801_405_440, 7_833_969_664),
     ("resnet152", "1", 224): (60_192_808, 11_513_626_624, 11_558_835_200),
     ("resnext50_32x4d", "32", 224): (25_028_904, 4_230_479_872, 4_259_381_248),
+    ("mobilenetv2", "C", 224): (3_504_872, 300_774_272, None),
     ("regnety_004", "C/8", 224): (4_344_144, 401_842_848, 409_636_984),
     ("convnext_tiny", "C", 224): (28_589_128, 4_455_531_264, 4_470_437_376),
 }

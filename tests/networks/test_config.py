@@ -16,8 +16,11 @@ from spectrum.networks import (
     NetworkConfig,
     build,
     convnext,
+    efficientnet_b0,
+    efficientnetv2_s,
     inception_v2,
     inception_v3,
+    mobilenetv2,
     regnet,
     resnet,
     shufflenet,
@@ -74,6 +77,11 @@ EXPECTED: dict[str, tuple[Any, dict[str, Any], int]] = {
         convnext_name(size): (partial(convnext, size), {}, 4 if "images" in size else 32)
         for size in CONVNEXT_SIZES
     },
+    "mobilenetv2": (mobilenetv2, NORMED, 1),
+    "mobilenetv2_tiny": (partial(mobilenetv2, preset="tiny"), NORMED, 1),
+    "efficientnet_b0": (efficientnet_b0, NORMED, 1),
+    "efficientnetv2_s": (efficientnetv2_s, NORMED, 1),
+    "efficientnetv2_tiny": (partial(efficientnetv2_s, preset="tiny"), NORMED, 1),
 }
 OWN = ("aux_logits", *XCEPTION)
 EACH = pytest.mark.parametrize("name", EXPECTED)
@@ -181,8 +189,9 @@ def test_the_default_is_the_papers_network() -> None:
     ("name", "order", "eps"),
     [
         *((name, "spatial_first", 1e-5) for name in PRESETS),
-        *((name, "spatial_only", 1e-5) for name in NETWORKS if name.startswith(("re", "conv"))),
-        *((name, None, 1e-5) for name in NETWORKS if name.startswith("vgg")),
+        *((n, "spatial_only", 1e-5) for n in NETWORKS if n.startswith(("re", "conv", "mobilenet"))),
+        *((n, None, 1e-5) for n in NETWORKS if n.startswith(("vgg", "efficientnetv2"))),
+        ("efficientnet_b0", "spatial_only", 1e-5),
         *((name, None, 1e-3) for name in NETWORKS if name.startswith("inception")),
         # A user's modules can have any name.
         *((f"{name}.nets:f", None, 1e-5) for name in ("research", "inception", "paper", "vgg16")),

@@ -63,6 +63,7 @@ def test_an_example_that_the_model_does_not_take(check: Any) -> None:
 
 NAMES = ["tiny", "inception_v2", "inception_v3_tiny", "vgg_small", "vgg16", "resnet50"]
 SMALL = ["regnety_tiny", "convnextv2_small_images"]
+NAMES += ["mobilenetv2_tiny", "efficientnetv2_tiny"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "resnext50_32x4d", *SMALL])

@@ -34,11 +34,14 @@ FAMILIES = {
     "resnet50": (0.12, 32),
     "regnety_tiny": (0.3, 8),
     "convnextv2_small_images": (0.5, 8),
+    "mobilenetv2_tiny": (0.6, 8),
+    "efficientnetv2_tiny": (0.6, 8),
 }
 CASES = [(name, order) for name in ("tiny", "inception_v3_tiny") for order in ORDERS]
 CASES += [("vgg_small", "spatial_only"), ("vgg16", "spatial_first"), ("vgg16", "pointwise_first")]
 CASES += [("resnet50", "spatial_only"), ("inception_v3_tiny", None), ("vgg_small", None)]
 CASES += [("regnety_tiny", "spatial_only"), ("convnextv2_small_images", "spatial_only")]
+CASES += [("mobilenetv2_tiny", "spatial_only"), ("efficientnetv2_tiny", None)]
 
 
 def config(name: str, order: Any = None, **fields: Any) -> NetworkConfig:

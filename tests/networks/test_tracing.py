@@ -83,6 +83,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "regnety_tiny": {},
     "convnext_small_images": {},
     "convnextv2_small_images": {},
+    "mobilenetv2_tiny": {},
+    "efficientnetv2_tiny": {},
 }
 
 

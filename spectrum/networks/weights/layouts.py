@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from spectrum.networks.convnext import ConvNeXt
+from spectrum.networks.efficientnet import EfficientNet
 from spectrum.networks.inception import Inception
+from spectrum.networks.mobilenetv2 import MobileNetV2
 from spectrum.networks.options import Pooling
 from spectrum.networks.regnet import RegNet
 from spectrum.networks.resnet import ResNet
@@ -84,6 +86,16 @@ LAYOUTS: dict[str, Layout] = {
     "torchvision_vgg": Layout("torchvision's VGG", VGG, 1e-5, 0.1, None, _IMAGENET),
     "timm_vgg": Layout("timm's VGG", VGG, 1e-5, 0.1, None, _IMAGENET),
     "torchvision_resnet": Layout("torchvision's ResNet", ResNet, 1e-5, 0.1, None, _IMAGENET),
+    "timm_mobilenetv2": Layout("timm's MobileNetV2", MobileNetV2, 1e-5, 0.1, None, _IMAGENET),
+    "timm_efficientnet": Layout("timm's EfficientNet", EfficientNet, 1e-5, 0.1, None, _IMAGENET),
+    "timm_efficientnetv2": Layout(
+        "timm's EfficientNetV2",
+        EfficientNet,
+        1e-5,
+        0.1,
+        None,
+        Preprocessing(384, 384, mean=_IMAGENET.mean, std=_IMAGENET.std),
+    ),
     "timm_regnet": Layout("timm's RegNet", RegNet, 1e-5, 0.1, None, _IMAGENET),
     "timm_convnext": Layout("timm's ConvNeXt", ConvNeXt, None, None, None, _IMAGENET),
 }
@@ -110,11 +122,16 @@ def recognise(names: Iterable[str]) -> str:
         return "timm_legacy_xception"
     if any_name("Mixed_5b."):
         return "torchvision_inception_v3"
-    if any_name("features.0."):
+    if names & {"features.0.weight", "features.0.bias"}:
         return "timm_vgg" if any_name("pre_logits.") else "torchvision_vgg"
     # This package's ResNet has the same names, except for its segmented convolutions.
     if any_name("layer1.0.conv1.") and not any_name("layer1.0.conv2.spatial."):
         return "torchvision_resnet"
+    if any(".conv_exp." in name for name in names):
+        return "timm_efficientnetv2"
+    if any(".conv_pwl." in name for name in names):
+        excited = any(".se.conv_reduce." in name for name in names)
+        return "timm_efficientnet" if excited else "timm_mobilenetv2"
     if any_name("s1.b1."):
         return "timm_regnet"
     if any_name("stages.0.blocks.0."):

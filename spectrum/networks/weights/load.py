@@ -15,8 +15,10 @@ from torch.nn.parameter import is_lazy
 from spectrum.errors import FieldError
 from spectrum.networks.blocks import Pool
 from spectrum.networks.convnext import ConvNeXt
+from spectrum.networks.efficientnet import EfficientNet
 from spectrum.networks.former_names import rename_former
 from spectrum.networks.inception import Inception
+from spectrum.networks.mobilenetv2 import MobileNetV2
 from spectrum.networks.regnet import RegNet
 from spectrum.networks.resnet import ResNet
 from spectrum.networks.vgg import VGG
@@ -29,7 +31,7 @@ from spectrum.networks.xception import Xception
 log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
-_FAMILIES = (Xception, Inception, VGG, ResNet, RegNet, ConvNeXt)
+_FAMILIES = (Xception, Inception, VGG, ResNet, MobileNetV2, EfficientNet, RegNet, ConvNeXt)
 _AUXILIARY = "aux."
 
 
@@ -89,12 +91,12 @@ def load_weights(network: Network, source: Source | Weights) -> Network:
             dict of its own.
         source: a path to a file of safetensors or ``torch.save``, or to Keras's ``.weights.h5`` or
             older ``.h5``; a state dict; a Keras model; or the result of ``read_weights``. Known
-            layouts are Keras's Xception and Inception V3, timm's ``legacy_xception``, RegNets and
-            ConvNeXts, torchvision's and timm's ``inception_v3``, VGGs and ResNets, and the
-            network's own. A state dict may lie in a nest of mappings, as training frameworks save
-            it, and its names may have prefixes of wrappers. What fits the network is taken; of
-            several, the one with the first of the usual keys: ``state_dict``, ``model``, ...
-            before those of averages.
+            layouts are Keras's Xception and Inception V3, timm's ``legacy_xception``, MobileNetV2,
+            ``efficientnet_b0``, ``efficientnetv2_s``, RegNets and ConvNeXts, torchvision's and
+            timm's ``inception_v3``, VGGs and ResNets, and the network's own. A state dict may lie
+            in a nest of mappings, as training frameworks save it, and its names may have prefixes
+            of wrappers. What fits the network is taken; of several, the one with the first of the
+            usual keys: ``state_dict``, ``model``, ... before those of averages.
 
     Returns:
         The same network.

@@ -200,6 +200,34 @@ def _torchvision_resnet(tensors: Mapping[str, Tensor]) -> Names:
     return _with_tensors(modules)
 
 
+# The modules of an inverted residual in timm, and here; and those of one without expansion.
+_INVERTED_RESIDUAL = {
+    **{"conv_pw": "expand", "bn1": "bn1", "conv_dw": "conv.spatial", "bn2": "bn2"},
+    **{"conv_pwl": "project", "bn3": "bn3"},
+}
+_SEPARABLE = {"conv_dw": "conv.spatial", "bn1": "bn2", "conv_pw": "project", "bn2": "bn3"}
+_EXCITED = {"se.conv_reduce": "se.reduce", "se.conv_expand": "se.expand"}
+_CONV = {"conv": "conv.spatial", "bn1": "bn1"}
+_FUSED = {"conv_exp": "conv.spatial", "bn1": "bn1", "conv_pwl": "project", "bn2": "bn2"}
+_MOST_BLOCKS = 20  # of a stage
+
+
+def _timm_efficientnet(stages: Sequence[Names]) -> Names:
+    """The names of a network whose stages have blocks with these modules."""
+    modules = {"conv_stem": "conv1", "bn1": "bn1", "conv_head": "conv2", "bn2": "bn2"}
+    modules["classifier"] = "classifier"
+    for stage, block in enumerate(stages):
+        for i in range(_MOST_BLOCKS):
+            for source, target in block.items():
+                modules[f"blocks.{stage}.{i}.{source}"] = f"stage{stage + 1}.{i}.{target}"
+    return _with_tensors(modules)
+
+
+_MOBILENETV2 = (_SEPARABLE, *[_INVERTED_RESIDUAL] * 6)
+_EFFICIENTNET = tuple(block | _EXCITED for block in _MOBILENETV2)
+_EFFICIENTNETV2 = (_CONV, _FUSED, _FUSED, *[_INVERTED_RESIDUAL | _EXCITED] * 3)
+
+
 _REGNET_BLOCK = {
     "conv1.conv": "conv1",
     "conv1.bn": "bn1",
@@ -289,6 +317,9 @@ _TABLES: dict[str, Callable[[Mapping[str, Tensor]], Names]] = {
     "torchvision_vgg": lambda tensors: _vgg(tensors, _TORCHVISION_HEAD),
     "timm_vgg": lambda tensors: _vgg(tensors, _TIMM_HEAD),
     "torchvision_resnet": _torchvision_resnet,
+    "timm_mobilenetv2": lambda _: _timm_efficientnet(_MOBILENETV2),
+    "timm_efficientnet": lambda _: _timm_efficientnet(_EFFICIENTNET),
+    "timm_efficientnetv2": lambda _: _timm_efficientnet(_EFFICIENTNETV2),
     "timm_regnet": _timm_regnet,
     "timm_convnext": _timm_convnext,
 }

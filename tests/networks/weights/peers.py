@@ -409,3 +409,132 @@ class TimmConvNeXt(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(self.stem(x))
         return self.head.fc(self.head.norm(x.mean((2, 3))))
+
+
+def _conv(c_in: int, c_out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+
+
+def _relu6(x: Tensor) -> Tensor:
+    return x.clamp(0, 6)
+
+
+def _silu(x: Tensor) -> Tensor:
+    return x * x.sigmoid()
+
+
+class Excitation(nn.Module):
+    def __init__(self, c: int, reduced: int) -> None:
+        super().__init__()
+        self.conv_reduce, self.conv_expand = nn.Conv2d(c, reduced, 1), nn.Conv2d(reduced, c, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _silu(self.conv_reduce(x.mean((2, 3), keepdim=True)))
+        return x * self.conv_expand(y).sigmoid()
+
+
+class InvertedResidual(nn.Module):
+    """timm's block of this name, or its DepthwiseSeparableConv if ``t`` is 1."""
+
+    def __init__(
+        self, c_in: int, c_out: int, t: int, stride: int, *, kernel: int, segment: int, se: bool
+    ) -> None:
+        super().__init__()
+        c, self.t, self.act = t * c_in, t, _silu if se else _relu6
+        if t > 1:
+            self.conv_pw, self.bn1 = _conv(c_in, c), nn.BatchNorm2d(c)
+        self.conv_dw = _conv(c, c, kernel, stride, c // segment)
+        self.add_module("bn2" if t > 1 else "bn1", nn.BatchNorm2d(c))
+        self.se = Excitation(c, c_in // 4) if se else nn.Identity()
+        self.add_module("conv_pwl" if t > 1 else "conv_pw", _conv(c, c_out))
+        self.add_module("bn3" if t > 1 else "bn2", nn.BatchNorm2d(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.t == 1:
+            return self.bn2(self.conv_pw(self.se(self.act(self.bn1(self.conv_dw(x))))))
+        y = self.act(self.bn1(self.conv_pw(x)))
+        y = self.bn3(self.conv_pwl(self.se(self.act(self.bn2(self.conv_dw(y))))))
+        return y + x if self.adds else y
+
+
+class EdgeResidual(nn.Module):
+    """timm's fused block, or its ConvBnAct if ``t`` is 1."""
+
+    def __init__(self, c_in: int, c_out: int, t: int, stride: int) -> None:
+        super().__init__()
+        c, self.t = t * c_in, t
+        self.add_module("conv_exp" if t > 1 else "conv", _conv(c_in, c, 3, stride))
+        self.bn1 = nn.BatchNorm2d(c)
+        if t > 1:
+            self.conv_pwl, self.bn2 = _conv(c, c_out), nn.BatchNorm2d(c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _silu(self.bn1(self.conv_exp(x) if self.t > 1 else self.conv(x)))
+        y = self.bn2(self.conv_pwl(y)) if self.t > 1 else y
+        return y + x if self.adds else y
+
+
+# The stem, the stages and the head. A stage is: t, kernel (0 for a fused block), c, n, s.
+Rows = tuple[tuple[int, int, int, int, int], ...]
+MOBILENETV2_035: tuple[int, Rows, int] = (
+    16,
+    (
+        *((1, 3, 8, 1, 1), (6, 3, 8, 2, 2), (6, 3, 16, 3, 2), (6, 3, 24, 4, 2)),
+        *((6, 3, 32, 3, 1), (6, 3, 56, 3, 2), (6, 3, 112, 1, 1)),
+    ),
+    1280,
+)
+B0_QUARTER: tuple[int, Rows, int] = (
+    8,
+    (
+        *((1, 3, 8, 1, 1), (6, 3, 8, 2, 2), (6, 5, 16, 2, 2), (6, 3, 24, 3, 2)),
+        *((6, 5, 32, 3, 1), (6, 5, 48, 4, 2), (6, 3, 80, 1, 1)),
+    ),
+    320,
+)
+V2_S_QUARTER: tuple[int, Rows, int] = (
+    8,
+    (
+        *((1, 0, 8, 2, 1), (4, 0, 16, 4, 2), (4, 0, 16, 4, 2)),
+        *((4, 3, 32, 6, 2), (6, 3, 40, 9, 1), (6, 3, 64, 15, 2)),
+    ),
+    320,
+)
+
+
+class TimmEfficientNet(nn.Module):
+    """timm's network of these sizes.
+
+    ``group_size`` are timm's channels per segment. ``se`` is False for MobileNetV2.
+    """
+
+    def __init__(
+        self, classes: int, sizes: tuple[int, Rows, int], group_size: int = 1, se: bool = True
+    ) -> None:
+        super().__init__()
+        c_in, rows, head = sizes
+        self.act = _silu if se else _relu6
+        self.conv_stem, self.bn1 = _conv(3, c_in, 3, 2), nn.BatchNorm2d(c_in)
+        self.blocks = nn.Sequential()
+        for number, (t, kernel, c, n, s) in enumerate(rows):
+            stage = nn.Sequential()
+            for i in range(n):
+                stride = s if i == 0 else 1
+                if kernel:
+                    block: nn.Module = InvertedResidual(
+                        c_in, c, t, stride, kernel=kernel, segment=group_size, se=se
+                    )
+                else:
+                    block = EdgeResidual(c_in, c, t, stride)
+                # Only in EfficientNetV2 has a first block as many inputs as outputs by its table.
+                block.adds = i > 0 or (number == 0 and not kernel)
+                stage.append(block)
+                c_in = c
+            self.blocks.append(stage)
+        self.conv_head, self.bn2 = _conv(c_in, head), nn.BatchNorm2d(head)
+        self.classifier = nn.Linear(head, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(self.act(self.bn1(self.conv_stem(x))))
+        x = self.act(self.bn2(self.conv_head(x)))
+        return self.classifier(x.mean((2, 3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.networks import convnext, inception_v3, regnet, resnet, vgg, xception
+from spectrum.networks import (
+    convnext,
+    efficientnet_b0,
+    efficientnetv2_s,
+    inception_v3,
+    mobilenetv2,
+    regnet,
+    resnet,
+    vgg,
+    xception,
+)
 from spectrum.networks.weights import (
     LAYOUTS,
     Preprocessing,
@@ -34,6 +45,7 @@ class Case:
     peer: Callable[[], nn.Module]
     make: Callable[..., nn.Module]
     side: int
+    dtype: torch.dtype = torch.float32
 
 
 CASES = {
@@ -84,6 +96,31 @@ CASES = {
         lambda: peers.TorchvisionResNet(5, groups=8, inner=32),
         lambda **options: resnet(50, 8, cardinality=32, width_per_group=4, width=0.25, **options),
         64,
+    ),
+    "mobilenetv2": Case(
+        "timm_mobilenetv2",
+        lambda: peers.TimmEfficientNet(5, peers.MOBILENETV2_035, se=False),
+        lambda **options: mobilenetv2(width=0.35, **options),
+        64,
+    ),
+    "mobilenetv2 with segments": Case(
+        "timm_mobilenetv2",
+        lambda: peers.TimmEfficientNet(5, peers.MOBILENETV2_035, 8, se=False),
+        lambda **options: mobilenetv2("C/8", width=0.35, **options),
+        64,
+    ),
+    "efficientnet_b0": Case(
+        "timm_efficientnet",
+        lambda: peers.TimmEfficientNet(5, peers.B0_QUARTER),
+        lambda **options: efficientnet_b0(width=0.25, **options),
+        64,
+    ),
+    "efficientnetv2_s": Case(
+        "timm_efficientnetv2",
+        lambda: peers.TimmEfficientNet(5, peers.V2_S_QUARTER),
+        lambda **options: efficientnetv2_s(width=0.25, **options),
+        64,
+        torch.float64,  # its many gates turn differences in rounding into larger ones
     ),
 }
 CASES |= {
@@ -152,7 +189,9 @@ def test_logits_are_the_peers_and_settings_are_set(
     assert ("from keras to symmetric" in caplog.text) == (layout.pooling is not None)
     x = torch.randn(2, 3, case.side, case.side, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        theirs, ours = peer(x), network.eval()(x)
+        theirs, ours = (
+            copy.deepcopy(n).eval().to(case.dtype)(x.to(case.dtype)) for n in (peer, network)
+        )
     assert ((ours - theirs).abs().max() / theirs.abs().max()).item() < 1e-5
     assert theirs.std() > 0.1
 
@@ -264,6 +303,10 @@ def test_an_auxiliary_head_is_ignored_with_a_log_line_or_missed(
     assert "missing AuxLogits.conv0.conv.weight (here aux.conv0.conv.weight)" in message
 
 
+def test_other_networks_that_number_their_features_are_no_vgg() -> None:
+    assert recognise(["features.0.0.weight", "features.1.conv.0.0.weight"]) == "spectrum"
+
+
 def test_an_older_name_of_the_classifier_is_known() -> None:
     state = peers.TimmXception(5).state_dict()
     renamed = {name.replace("fc.", "last_linear."): tensor for name, tensor in state.items()}
@@ -291,6 +334,9 @@ SIZES = {
     "torchvision_vgg": (256, 224, *IMAGENET),
     "timm_vgg": (256, 224, *IMAGENET),
     "torchvision_resnet": (256, 224, *IMAGENET),
+    "timm_mobilenetv2": (256, 224, *IMAGENET),
+    "timm_efficientnet": (256, 224, *IMAGENET),
+    "timm_efficientnetv2": (384, 384, *IMAGENET),
     "timm_regnet": (256, 224, *IMAGENET),
     "timm_convnext": (256, 224, *IMAGENET),
 }
