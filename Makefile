@@ -6,7 +6,7 @@
 # make dist     build the source distribution and the wheel in dist/, and check what an index would show
 # make docs     set up .venv-docs, then build the site in build/site and check its links
 # make counts   set up .venv-peers with other libraries, then print all exact counts
-# make parity   set up .venv-peers, then print how far our logits are from those libraries'
+# make parity   set up .venv-peers, then print how far our logits and gradients are from those libraries'
 # make speed    set up .venv-peers, then time training of Xception and Inception V3, timm's and ours
 PYTHON ?= python3
 VENV := .venv

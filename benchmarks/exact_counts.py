@@ -48,7 +48,8 @@ def _config(name: str, segments: str = "1", **fields: bool) -> NetworkConfig:
 
 
 # Published numbers of Xception and Inception V3: Xception (arXiv:1610.02357), table 3. Of VGG: VGG
-# (arXiv:1409.1556), table 2. Of ResNeXt-50 and ResNet-50: ResNeXt (arXiv:1611.05431), table 1.
+# (arXiv:1409.1556), table 2. Of ResNeXt-50 and ResNet-50: ResNeXt (arXiv:1611.05431), table 1. Of
+# MobileNetV2: its paper (arXiv:1801.04381), table 4.
 ROWS = (
     Row("Xception", _config("paper", "C"), "Xception", "", "legacy_xception", "22,855,952"),
     Row(
@@ -79,6 +80,14 @@ ROWS = (
         "resnext50_32x4d",
         "resnext50_32x4d",
         "25.0 million",
+    ),
+    Row(
+        "MobileNetV2",
+        _config("mobilenetv2", "C"),
+        "MobileNetV2",
+        "mobilenet_v2",
+        "mobilenetv2_100",
+        "3.4 million",
     ),
 )
 LIBRARIES = ("this project", "Keras", "torchvision", "timm", "published")

@@ -29,6 +29,7 @@ from peers import import_peer
 from torch import Tensor, nn
 
 from spectrum import NetworkConfig, build, load_weights
+from spectrum.networks.efficientnet import V2_SEGMENTS
 from spectrum.networks.weights import read_weights
 
 # A library, its name for a network, this project's name for it, and the sides of the images.
@@ -41,6 +42,13 @@ PAIRS = (
     ("timm", "vgg16_bn", "vgg16_bn", (224,)),
     ("timm", "resnet50", "resnet50", (224, 160)),
     ("timm", "resnext50_32x4d", "resnext50_32x4d", (224,)),
+    ("timm", "mobilenetv2_035", "mobilenetv2", (224,)),
+    ("timm", "mobilenetv2_050", "mobilenetv2", (224,)),
+    ("timm", "mobilenetv2_075", "mobilenetv2", (224,)),
+    ("timm", "mobilenetv2_100", "mobilenetv2", (224, 160)),
+    ("timm", "mobilenetv2_140", "mobilenetv2", (224,)),
+    ("timm", "efficientnet_b0", "efficientnet_b0", (224, 160)),
+    ("timm", "efficientnetv2_s", "efficientnetv2_s", (384, 160)),
     ("timm", "regnetx_002", "regnetx_002", (224, 160)),
     ("timm", "regnetx_080", "regnetx_080", (224,)),
     ("timm", "regnety_004", "regnety_004", (224, 160)),
@@ -57,6 +65,9 @@ PAIRS = (
 # The segments of the published network, where they aren't the default of its name.
 SEGMENTS = {"paper": "C", "resnext50_32x4d": "32"}
 SEGMENTS |= dict.fromkeys(("inception_v3", "vgg16", "vgg16_bn", "resnet50"), "1")
+SEGMENTS |= {"efficientnetv2_s": V2_SEGMENTS}
+WIDTHS = {"mobilenetv2_035": 0.35, "mobilenetv2_050": 0.5, "mobilenetv2_075": 0.75}
+WIDTHS |= {"mobilenetv2_140": 1.4}
 
 
 def their_network(library: str, name: str, size: int) -> Any:
@@ -132,7 +143,7 @@ def main() -> None:
             theirs = their_network(library, name, size)
             randomise(theirs)
             segments = {"segments": SEGMENTS[ours]} if ours in SEGMENTS else {}
-            network = build(NetworkConfig(name=ours, **segments))
+            network = build(NetworkConfig(name=ours, width=WIDTHS.get(name, 1.0), **segments))
             load_weights(network, theirs if library == "Keras" else theirs.state_dict()).eval()
             images = torch.randn(2, 3, size, size)
             with torch.no_grad():

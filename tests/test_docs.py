@@ -223,7 +223,8 @@ def test_the_counts_of_other_libraries_match_the_benchmark() -> None:
 def test_the_largest_error_is_the_largest_in_parity_txt() -> None:
     (stated,) = re.findall(r"differ from those libraries' by (\S+) of the largest", page("counts"))
     lines = (ROOT / "benchmarks" / "parity.txt").read_text().splitlines()[1:]
-    assert float(stated) == max(float(line.split()[-1]) for line in lines)
+    errors = [float(cell) for line in lines for cell in line.split()[3:] if cell != "-"]
+    assert float(stated) == max(errors)
 
 
 # Keras 3.15 turns tensors into arrays as NumPy 2.4 deprecates.
