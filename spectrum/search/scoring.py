@@ -21,7 +21,7 @@ from spectrum.executors.local import available_devices
 from spectrum.networks import Supernet
 from spectrum.runs.config import RunConfig
 from spectrum.runs.load import load_run
-from spectrum.runs.point import Point
+from spectrum.runs.point import Point, for_dataset
 from spectrum.runs.sandwich import score
 from spectrum.runs.shared_training import SharedTraining
 from spectrum.runs.store import Store
@@ -133,7 +133,8 @@ def _score(
 
 def _extremes(candidates: Candidates) -> tuple[dict[str, str], dict[str, str]]:
     """The points with the most and the fewest weights in each part of the network."""
-    space, (network, *_) = candidates.space, next(candidates.config.combinations())
+    space = candidates.space
+    network = for_dataset(next(candidates.config.combinations()).network, candidates.dataset)
     weights = {}
     for value in candidates.config.segments:
         layers = segmented_layers(network.model_copy(update={"segments": value})).values()

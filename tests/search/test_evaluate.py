@@ -108,6 +108,29 @@ def test_the_widths_of_all_schedules_are_within_those_that_are_trained(shared: C
         build(NetworkConfig(name="tiny", width=width, segments="1"))
 
 
+def test_the_widths_are_those_that_the_images_need(
+    small_candidates: Callable[..., Candidates],
+) -> None:
+    """The first layer has the images' 16 channels: fewer, and 4 segments would equal 8 in it."""
+    candidates = small_candidates(
+        evaluate="shared",
+        segments="1,4,8",
+        match="params",
+        budget=20_000,
+        network={"name": "no_stem", "residual": False},
+        order="spatial_only",
+        data="planted",
+    )
+    _, run = plan_shared(candidates)
+    assert run.shared is not None
+    assert run.shared.widths is not None
+    solved = [
+        candidates.point(params).network.width for params in candidates.space.uniform_points()
+    ]
+    assert min(run.shared.widths) < min(solved)
+    assert max(solved) < max(run.shared.widths)
+
+
 def test_a_later_call_trains_only_new_finalists(shared: Candidates) -> None:
     before, stored = finished_runs(shared.config), trials_of(shared.config)
     more = shared.config.model_copy(update={"trials": 9})
