@@ -150,7 +150,8 @@ class StridedConv1x1(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (N, C, H, W) to (N, C', H', W')."""
-        if self.weight.shape[1] >= _FEW_CHANNELS:
+        # What torch.fx traces has no weights to look at.
+        if not isinstance(self.weight, Tensor) or self.weight.shape[1] >= _FEW_CHANNELS:
             return super().forward(x)
         rows, columns = self.stride
         return F.conv2d(x[:, :, ::rows, ::columns], self.weight)
