@@ -83,7 +83,8 @@ def _published(name: str) -> str:
         return "C"
     if name.startswith("resnext"):
         return "32"
-    return str(NAMED_NETWORKS[name].defaults.get("segments", "1"))
+    known = NAMED_NETWORKS.get(name)  # an unknown name is refused when it is built
+    return "1" if known is None else str(known.defaults.get("segments", "1"))
 
 
 def _configure(case: NetworkCase, bench: NetworkBenchConfig) -> NetworkConfig:
