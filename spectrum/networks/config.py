@@ -49,6 +49,8 @@ _SPATIAL_ONLY = {"order": "spatial_only"}
 _BN_EPS = {"bn_eps": 1e-3}
 SHUFFLENET_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 """The channels of a ShuffleNet's first stage by its groups (arXiv:1707.01083, table 1)."""
+V2_SEGMENTS = "stage1=1+stage2=1+stage3=1+stage4=C+stage5=C+stage6=C"
+"""The segments of the published EfficientNetV2-S (arXiv:2104.00298, table 4)."""
 _MULTIPLE_OF_8 = {"channel_multiple": 8}
 _RESNEXT50_32X4D = {"depth": 50, "cardinality": 32, "width_per_group": 4}
 NAMED_NETWORKS: dict[str, NamedNetwork] = {
@@ -103,8 +105,12 @@ NAMED_NETWORKS: dict[str, NamedNetwork] = {
     "efficientnet_b0": NamedNetwork(
         "efficientnet_b0", _BATCH_NORM, {}, {**_SPATIAL_ONLY, **_MULTIPLE_OF_8}
     ),
-    "efficientnetv2_s": NamedNetwork("efficientnetv2_s", _BATCH_NORM, {}, _MULTIPLE_OF_8),
-    "efficientnetv2_tiny": NamedNetwork("efficientnetv2_s", _BATCH_NORM, {"preset": "tiny"}),
+    "efficientnetv2_s": NamedNetwork(
+        "efficientnetv2_s", _BATCH_NORM, {}, {**_MULTIPLE_OF_8, "segments": V2_SEGMENTS}
+    ),
+    "efficientnetv2_tiny": NamedNetwork(
+        "efficientnetv2_s", _BATCH_NORM, {"preset": "tiny"}, {"segments": V2_SEGMENTS}
+    ),
 }
 NETWORKS: tuple[str, ...] = tuple(NAMED_NETWORKS)
 
@@ -133,12 +139,13 @@ class NetworkConfig(Options, _Point):
     ``package.module:callable``, a user's own network, which is passed to ``convert``. The other
     fields are arguments of the functions that build the networks, and are documented there. A
     field that the network doesn't have is refused. ``segments`` is stored as canonical text; its
-    default is ``"C"``, and for ``regnet`` the published segments. ``order`` is None for the
-    network's own order: ``"spatial_first"`` for ``xception``, ``"spatial_only"`` for ``resnet``,
-    ``shufflenet``, ``mobilenetv2``, ``efficientnet_b0``, ``regnet`` and ``convnext``, that of
-    ``efficientnetv2_s`` as described there, and for the others a plain convolution at one segment
-    and ``"spatial_first"`` at more. ``pointwise_segments`` is stored as ``segments`` is.
-    ``shuffle`` becomes False where ``pointwise_segments`` is one, since it then moves nothing.
+    default is ``"C"``, and for ``regnet`` and ``efficientnetv2_s`` the published segments.
+    ``order`` is None for the network's own order: ``"spatial_first"`` for ``xception``,
+    ``"spatial_only"`` for ``resnet``, ``shufflenet``, ``mobilenetv2``, ``efficientnet_b0``,
+    ``regnet`` and ``convnext``, that of ``efficientnetv2_s`` as described there, and for the others
+    a plain convolution at one segment and ``"spatial_first"`` at more. ``pointwise_segments`` is
+    stored as ``segments`` is. ``shuffle`` becomes False where ``pointwise_segments`` is one, since
+    it then moves nothing.
     """
 
     @staticmethod

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from spectrum.layers import Activation, BatchNorm2d, Order
 from spectrum.layers.arguments import check_choice
 from spectrum.networks.blocks import KEPT, InvertedResidual, conv1x1
+from spectrum.networks.config import V2_SEGMENTS
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.options import Options
 from spectrum.segments import Setting
@@ -110,8 +111,6 @@ V2_PRESETS = {
         head=113,
     ),
 }
-V2_SEGMENTS = "stage1=1+stage2=1+stage3=1+stage4=C+stage5=C+stage6=C"
-"""The segments of the published EfficientNetV2-S."""
 
 
 class FusedMBConv(nn.Module):

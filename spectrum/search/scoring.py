@@ -18,7 +18,8 @@ from spectrum.analysis.measure import COUNTS, SHARED_ACCURACY
 from spectrum.errors import FieldError, counted
 from spectrum.executors.base import Engine
 from spectrum.executors.local import available_devices
-from spectrum.networks import Supernet
+from spectrum.networks import Supernet, is_user_code
+from spectrum.networks.members import Members
 from spectrum.runs.config import RunConfig
 from spectrum.runs.load import load_run
 from spectrum.runs.point import Point, for_dataset
@@ -76,6 +77,12 @@ def plan_shared(candidates: Candidates) -> tuple[Point, RunConfig]:
         ValueError: the points can't share their weights.
     """
     config = candidates.config
+    needs = f"with evaluate (={config.evaluate!r})"
+    if candidates.dataset.is_multi_label:
+        name = candidates.dataset.name
+        raise FieldError("data", name, f"must have one class per image {needs}")
+    if config.match != "none" and is_user_code(config.network["name"][0]):
+        raise FieldError("match", config.match, f"must be none {needs} for your own model")
     densest, sparsest = (candidates.point(params) for params in _extremes(candidates))
     widths = (config.width or ()) if len(config.width or ()) > 1 else None
     if config.match != "none":
@@ -90,7 +97,7 @@ def plan_shared(candidates: Candidates) -> tuple[Point, RunConfig]:
         }
     )
     shared = SharedTraining(segments=config.segments, widths=widths)
-    Supernet(network, shared.segments, shared.widths)  # it raises a FieldError
+    Members(network, shared.segments, shared.widths)  # it raises a FieldError
     point = replace(densest, network=network, recipe=recipe)
     return point, point.run(seed=0).model_copy(update={"shared": shared})
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spectrum import NetworkConfig, efficientnet_b0, efficientnetv2_s, load_weights, match_budget
 from spectrum.costs import count_config
-from spectrum.networks.efficientnet import V2_SEGMENTS
+from spectrum.networks.config import V2_SEGMENTS
 from spectrum.networks.weights import read_weights
 from tests.networks.parts import images, on_meta, segmented_convs, size
 from tests.networks.weights import peers
@@ -58,6 +58,7 @@ def test_they_cost_what_is_published() -> None:
         v2 = count_config(config, (3, 384, 384))
         assert (v2.params, v2.macs) == counts(24, V2_S, 384, fused)
     assert size(on_meta(efficientnetv2_s)) == 21_458_488
+    assert NetworkConfig(name="efficientnetv2_s").segments == V2_SEGMENTS
 
 
 def gradients(network: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Any]]:

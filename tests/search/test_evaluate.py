@@ -21,13 +21,14 @@ from spectrum import (
     load_run,
     run_search,
 )
-from spectrum.errors import first_field_error
+from spectrum.errors import FieldError, first_field_error
 from spectrum.runs.config import RunConfig
 from spectrum.search import load_trials
 from spectrum.search.candidates import Candidates, make_candidates
 from spectrum.search.scoring import plan_shared
 from spectrum.search.space import make_space
 from tests.search.conftest import FIELDS
+from tests.search.test_several_labels import CHANGES as SEVERAL_LABELS
 
 SHARED: dict[str, Any] = {
     **FIELDS,
@@ -250,3 +251,12 @@ def test_what_cannot_be_judged_so_is_refused(
     with pytest.raises(ValidationError) as raised:
         small_search(**fields)
     assert str(first_field_error(raised.value)).startswith(message)
+
+
+def test_images_with_several_labels_are_refused(
+    small_search: Callable[..., SearchConfig],
+) -> None:
+    config = small_search(evaluate="shared", **SEVERAL_LABELS)
+    with pytest.raises(FieldError, match="must have one class per image with evaluate"):
+        run_search(config)
+    assert not finished_runs(config)
