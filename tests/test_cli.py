@@ -28,7 +28,8 @@ DEFAULTS = {
 }
 
 
-WITHOUT_DEFAULT = {"tune_lr", "minimize", "resplit", "compare_with", "track"}  # off or none
+# Off or none.
+WITHOUT_DEFAULT = {"shuffle", "tune_lr", "minimize", "resplit", "compare_with", "track"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -99,7 +99,7 @@ def test_a_mistyped_name_is_an_error_that_names_the_nearest(
     ("words", "completions"),
     [
         ("spectrum se", "search"),
-        ("spectrum bench ''", "layer network study"),
+        ("spectrum bench ''", "layer network supernet study"),
         ("spectrum study --segm", "--segments"),
         ("spectrum search --dry", "--dry-run"),
         ("spectrum report --pl", "--plot"),

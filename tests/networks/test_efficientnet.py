@@ -79,7 +79,12 @@ def test_they_compute_and_learn_what_a_plain_network_does(make: Any, training: b
     logits, own_gradients = gradients(network.train(training), x)
     torch.testing.assert_close(logits, expected)
     state = dict(read_weights(their_gradients).state)
-    torch.testing.assert_close(own_gradients, state, rtol=1e-6, atol=1e-6)
+    # The gradients of V2-S reach 1e8: a change of x by one unit in the last place changes them by
+    # about 1e-8 of each tensor's largest.
+    for name, wanted in state.items():
+        error = (own_gradients.pop(name) - wanted).abs().max()
+        assert error <= 1e-6 * max(1, wanted.abs().max()), name
+    assert not own_gradients
 
 
 def test_a_fused_block_gets_its_1x1_back_at_more_than_one_segment() -> None:
