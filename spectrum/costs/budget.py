@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 from torch import nn
@@ -24,7 +24,7 @@ from spectrum.networks import (
     is_user_code,
     takes_argument,
 )
-from spectrum.networks.options import record_scaled
+from spectrum.networks.widths import once_per_channels
 from spectrum.segments import Segments, parse_setting
 
 TOLERANCE = 0.002  # of the miss
@@ -105,7 +105,26 @@ def match_budget(
     budget = check_int(name, given)
     count = _count_params if macs is None else _mac_counter(config, shape)
 
-    cost = _count_once(config, count)
+    cost = once_per_channels(
+        config, lambda width: count(config.model_copy(update={"width": width}))
+    )
+    return solve_width(config, name, budget, cost)
+
+
+def solve_width(
+    config: NetworkConfig, name: str, budget: int, cost: Callable[[float], int]
+) -> Match:
+    """As ``match_budget``, with the function that counts.
+
+    Args:
+        config: the network, whose width can be solved.
+        name: the name of the budget.
+        budget: the budget.
+        cost: counts the network of a width, in the same unit.
+
+    Raises:
+        FieldError: no width comes near the budget.
+    """
 
     def refuse(width: float) -> NoReturn:
         allowed = f"must be near what a width can reach: the nearest network has {cost(width)}"
@@ -129,29 +148,6 @@ def match_budget(
     if abs(miss) > LARGEST_MISS:
         refuse(best)
     return Match(config.model_copy(update={"width": best}), miss)
-
-
-def _count_once(
-    config: NetworkConfig, count: Callable[[NetworkConfig], int]
-) -> Callable[[float], int]:
-    """A function that counts a network of any width, once for all widths that give the same."""
-    if is_user_code(config.name):
-        return cache(lambda width: count(config.model_copy(update={"width": width})))
-    counts: dict[tuple[int, ...], int] = {}
-    scaled: set[tuple[int, float, float]] = set()
-
-    def cost(width: float) -> int:
-        at_width = config.model_copy(update={"width": width})
-        channels = tuple(at_width.scale(*arguments) for arguments in sorted(scaled))
-        if channels not in counts:
-            with record_scaled() as found:
-                counted = count(at_width)
-            scaled.update(found)
-            channels = tuple(at_width.scale(*arguments) for arguments in sorted(scaled))
-            counts[channels] = counted
-        return counts[channels]
-
-    return cost
 
 
 def check_width_solvable(config: NetworkConfig) -> None:

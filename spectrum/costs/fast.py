@@ -42,11 +42,11 @@ def count_config(config: NetworkConfig, input_shape: Sequence[int]) -> Costs:
     shape = checked_shape(input_shape)
     if is_user_code(config.name):
         return count_costs(build(config), shape)
-    return cached_costs(config, shape, lambda: _count_on_meta(build_on_meta(config), shape))
+    return cached_costs(config, shape, lambda: count_on_meta(build_on_meta(config), shape))
 
 
-def _count_on_meta(network: nn.Module, shape: tuple[int, int, int]) -> Costs:
-    """Count a network on the meta device."""
+def count_on_meta(network: nn.Module, shape: tuple[int, int, int]) -> Costs:
+    """Count a network on the meta device, one of the families of this package."""
     known = [m for m in network.modules() if isinstance(m, (*_COUNTED, *_NOT_COUNTED))]
     covered = sum(p.numel() for module in known for p in module.parameters())
     assert covered == sum(p.numel() for p in network.parameters()), "parameters of unknown cost"

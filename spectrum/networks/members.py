@@ -15,6 +15,7 @@ from spectrum.networks.channels import Slice, input_sources, slice_channels
 from spectrum.networks.config import NetworkConfig, is_user_code
 from spectrum.networks.replace import assign_segments, select
 from spectrum.networks.resegment import resegment
+from spectrum.networks.widths import once_per_channels
 from spectrum.segments import Segments, SegmentsLike, Setting, format_setting
 
 Config = NetworkConfig | nn.Module
@@ -85,8 +86,10 @@ class Members:
             raise FieldError("pointwise_segments", given, allowed)
         self._widths = {self.widths[0]: _Width(layers, {}, {})}
         self._sources = input_sources(self._widest) if len(self.widths) > 1 else {}
+        if self.config is not None:
+            self._at_width = once_per_channels(self.config, self._make_width)
         for width in self.widths[1:]:
-            self._widths[width] = self._at_width(width, self.segments)
+            self._widths[width] = self._at_width(width)
             self._check_channels(width)
 
     def member(self, schedule: Setting, width: float | None) -> Member:
@@ -107,7 +110,7 @@ class Members:
         width = widest if width is None else width
         if width not in self._widths and not narrowest <= _check_width("width", width) <= widest:
             raise FieldError("width", width, f"must be in {narrowest:g}..{widest:g}")
-        at = self._widths.get(width) or self._at_width(width, set(settings.values()))
+        at = self._widths.get(width) or self._at_width(width)
         layers = {name: at.layers[value][name] for name, value in settings.items()}
         return Member(width, layers, at.slices, at.inputs)
 
@@ -123,9 +126,9 @@ class Members:
     def _layers(self, network: nn.Module) -> dict[str, Any]:
         return {name: network.get_submodule(name) for name in self.names}
 
-    def _at_width(self, width: float, candidates: Sequence[Segments] | set[Segments]) -> _Width:
+    def _make_width(self, width: float) -> _Width:
         assert self.config is not None  # other models have one width
-        networks = {value: _on_meta(self.config, value, width) for value in candidates}
+        networks = {value: _on_meta(self.config, value, width) for value in self.segments}
         network = next(iter(networks.values()))  # all have the same channels
         layers = {value: self._layers(own) for value, own in networks.items()}
         return _Width(layers, *slice_channels(self._widest, network, self._sources))

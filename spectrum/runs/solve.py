@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spectrum.costs import count_config, count_costs, match_budget
+from spectrum.costs import Costs, count_config, count_costs, match_budget
 from spectrum.costs.budget import count_reference
 from spectrum.costs.choices import Matching
+from spectrum.costs.schedules import Counts, ScheduleCounter
 from spectrum.data import Dataset
 from spectrum.errors import FieldError
 from spectrum.machine import is_out_of_memory
@@ -75,6 +76,7 @@ def solve(
     match: Matching,
     budget: float | None,
     latencies: LatencyCache | None = None,
+    counter: ScheduleCounter | None = None,
 ) -> Solved:
     """Solve the width of a network for a budget, count its costs and collect its warnings.
 
@@ -85,19 +87,24 @@ def solve(
         budget: the number of parameters or MACs, or the latency in milliseconds; for latency None
             is that of the reference network.
         latencies: the latency cache; needed to match latency.
+        counter: counts a network of a family in less time, without its warnings.
 
     Raises:
         ValueError: no width meets the budget, the network can't be built or doesn't classify the
             data, or it needs too much memory.
     """
     miss, latency, code = None, None, ""
+    costs: Costs | Counts
     try:
         if match == "latency":
             assert latencies is not None
             network, miss, latency = latencies.match(network, dataset.shape, budget)
         elif match != "none":
             assert isinstance(budget, int)
-            network, miss = match_budget(network, dataset.shape, **{match: budget})
+            if counter is None:
+                network, miss = match_budget(network, dataset.shape, **{match: budget})
+            else:
+                network, miss = counter.match_budget(network, match, budget)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             if is_user_code(network.name):
@@ -105,6 +112,8 @@ def solve(
                 costs = count_costs(module, dataset.shape)
                 _check_logits(module, network, dataset)
                 code = code_fingerprint(network.name, module)
+            elif counter is not None:
+                costs = counter(network)
             else:
                 with torch.device("meta"):
                     build(network)  # for its warnings alone
@@ -118,7 +127,7 @@ def solve(
             f"at width {network.width} must need less memory: it needs more than there is",
         ) from error
     notes = tuple(str(warning.message) for warning in caught)
-    if costs.note:
+    if isinstance(costs, Costs) and costs.note:
         notes += (f"{network.name}: {costs.note}",)
     if miss is not None and abs(miss) > _NOTED_MISS:
         verb = "misses" if match == "latency" else "miss"

@@ -183,6 +183,9 @@ def make_candidates(space: Space) -> Candidates:
     Raises:
         ValueError: the data can't be split, or the network can't take the data.
     """
-    solver = PointSolver(space.config, measures_latency=space.config.measures_latency)
-    dataset, _ = solver.prepare(next(space.config.combinations()))
+    config = space.config
+    solver = PointSolver(
+        config, measures_latency=config.measures_latency, many=not config.trains_trials
+    )
+    dataset, _ = solver.prepare(next(config.combinations()))
     return Candidates(space, dataset, solver)

@@ -21,6 +21,7 @@ Sampler: TypeAlias = Literal["gp", "tpe", "nsga2", "random", "grid"]
 Pruner: TypeAlias = Literal["none", "median", "hyperband", "rungs"]
 
 MAX_TRIAL_SEEDS = 100
+_MAX_MODELLED = 1000  # trials; the time of a Gaussian process grows with their cube
 
 _EVALUATIONS = ("alone", "shared", "proxy:params", "proxy:macs")
 _PROXY_EPOCHS = re.compile(r"proxy:epochs=([1-9][0-9]{0,5})")
@@ -95,7 +96,9 @@ class SearchConfig(GridConfig):
     ] = None
     """Train no network with a longer inference latency, in milliseconds for a batch of 32 images,
     measured on this machine."""
-    sampler: Annotated[Sampler, Facts(metavar="NAME")] = "gp"
+    sampler: Annotated[
+        Sampler | None, Facts(metavar="NAME", unset=f"gp; nsga2 beyond {_MAX_MODELLED} trials")
+    ] = None
     """Algorithm that proposes points: gp (Gaussian process), tpe, nsga2, random or grid (every
     point in order)."""
     pruner: Annotated[
@@ -259,6 +262,11 @@ class SearchConfig(GridConfig):
         """The pruner, with None replaced by the default."""
         unset: Pruner = "none" if self.minimize or not self.trains_trials else "median"
         return self.pruner or unset
+
+    @property
+    def resolved_sampler(self) -> Sampler:
+        """The sampler, with None replaced by the default."""
+        return self.sampler or ("gp" if self.trials <= _MAX_MODELLED else "nsga2")
 
     @property
     def trains_trials(self) -> bool:

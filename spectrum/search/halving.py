@@ -77,6 +77,8 @@ def _key(trial: FrozenTrial, space: Space) -> frozenset[tuple[str, str]]:
 
 def with_means(trials: Sequence[FrozenTrial], space: Space) -> list[FrozenTrial]:
     """The trials with seed 0, each that is done with the mean over the seeds of its point."""
+    if not any(map(seed_of, trials)):
+        return list(trials)
     points = group_by_point(trials, space)
     return [_with_mean(point) if point.further else point.first for point in points]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 import optuna
 from rich.console import Console
@@ -18,18 +17,15 @@ from spectrum.errors import counted
 from spectrum.executors.base import Engine, Executor
 from spectrum.executors.progress import ProgressDisplay
 from spectrum.runs.events import RunEvent
-from spectrum.runs.point import Point
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates
 from spectrum.search.heartbeat import HeartbeatThread
+from spectrum.search.interrupt import catch_interrupt
 from spectrum.search.storage import StorageLost
 from spectrum.search.trials import ActiveTrial, Trials
 from spectrum.study.results import varied_values
 from spectrum.study.run_events import RunEvents
 from spectrum.tracking.events import OnStudyEvent
-
-Scorer: TypeAlias = Callable[[Point], dict[str, Any]]
-"""Makes the result of a trial from its point: ``status`` and, if done, the measure's value."""
 
 _POLL_SECONDS = 0.5  # the longest wait for an event
 _MAX_FAILURES_IN_A_ROW = 10  # failed trials in a row that end a search
@@ -46,7 +42,6 @@ def optimize(
     engine: Engine,
     console: Console,
     on_event: OnStudyEvent = lambda event: None,
-    scorer: Scorer | None = None,
 ) -> bool:
     """Take part in a search until it is over.
 
@@ -61,7 +56,6 @@ def optimize(
         engine: the engine that executes runs.
         console: the console that shows progress.
         on_event: called with each event of a run.
-        scorer: judges a trial from its point; None to train each trial.
 
     Returns:
         Whether the search is over; False if it was interrupted.
@@ -73,14 +67,14 @@ def optimize(
     config = candidates.config
     display = ProgressDisplay(console, config.trials, 0, "validation", "trials")
     with (
-        _catch_interrupt() as stopping,
+        catch_interrupt() as stopping,
         HeartbeatThread(study, config.heartbeat) as heartbeat,
         engine.make_executor(store, retry_writes=True) as executor,
         display.progress,
     ):
         trials = Trials(candidates, study, heartbeat, display.note, stopping.is_set)
         events = RunEvents(store, on_event)
-        loop = _Loop(trials, executor, store, display, events, stopping, scorer)
+        loop = _Loop(trials, executor, store, display, events, stopping)
         try:
             return loop.run()
         except (KeyboardInterrupt, SearchFailed):
@@ -88,29 +82,6 @@ def optimize(
             with suppress(StorageLost):
                 loop.requeue()
             raise
-
-
-@contextmanager
-def _catch_interrupt() -> Iterator[threading.Event]:
-    """Yield an event that a first interrupt sets. A second interrupt raises KeyboardInterrupt.
-
-    Outside the main thread the event is never set.
-    """
-    stopping = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-
-    def interrupt(_signal: int, _frame: object) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-
-    previous_handler = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield stopping
-    finally:
-        signal.signal(signal.SIGINT, previous_handler)
 
 
 class _Loop:
@@ -124,7 +95,6 @@ class _Loop:
         display: ProgressDisplay,
         events: RunEvents,
         stopping: threading.Event,
-        scorer: Scorer | None,
     ) -> None:
         self.trials = trials
         self.executor = executor
@@ -132,7 +102,6 @@ class _Loop:
         self.display = display
         self.events = events
         self.stopping = stopping
-        self.scorer = scorer
         self.active: dict[str, ActiveTrial] = {}
         self.failures_in_a_row = 0
         self.last_look = -math.inf
@@ -168,18 +137,7 @@ class _Loop:
             new_trial = self.trials.next_trial()
             if new_trial is None:
                 return
-            if self.scorer is None:
-                self._start(new_trial)
-            else:
-                self._score(new_trial, self.scorer)
-                self._look_for_lost()
-
-    def _score(self, trial: ActiveTrial, scorer: Scorer) -> None:
-        result = scorer(trial.point)
-        self.trials.finish(trial, result)
-        self._count_failure(result)
-        self.display.finished, self.display.total = self.trials.count_finished()
-        self.display.show_finished()
+            self._start(new_trial)
 
     def _start(self, trial: ActiveTrial) -> None:
         run_id = trial.run.id

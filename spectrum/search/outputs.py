@@ -76,7 +76,7 @@ def write_search(
     write_json(folder / SEARCH, fields)
     write_checksums(folder, (SEARCH, TRIALS, FRONT, RESULTS))
     copy_winner(check, Store(config.runs), folder / WINNER_FOLDER)
-    title = make_title(config, f"{counted(len(trials), 'trial')} ({config.sampler})")
+    title = make_title(config, f"{counted(len(trials), 'trial')} ({config.resolved_sampler})")
     draw = partial(_draw, space, study, trials, check.points, measure, title)
     write_figures(folder, draw(False))
     tables = result_tables(_summary(check), check.results[check.results["status"] != "done"])

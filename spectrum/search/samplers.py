@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from optuna import Study, create_study
@@ -59,6 +59,7 @@ class NewPointSampler(RandomSampler):
         self._space = space
         self._is_allowed = is_allowed
         self._seed = seed
+        self._points: dict[int, frozenset[tuple[str, str]] | None] = {}
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -74,25 +75,40 @@ class NewPointSampler(RandomSampler):
             return {}  # some versions of Optuna ask for queued trials too
         # From the storage, since with Hyperband a study shows a sampler only some of its trials.
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-        points = [
-            trial_params(other, self._space)
+        tried = {
+            point: other.number
             for other in trials
-            if other.number != trial.number and not is_lost(other)
-        ]
-        tried = {frozenset(params.items()): params for params in filter(None, points)}
+            if other.number != trial.number
+            and not is_lost(other)
+            and (point := self._point_of(other)) is not None
+        }
 
         def is_new(params: Params) -> bool:
             return frozenset(params.items()) not in tried and self._is_allowed(params)
+
+        @cache
+        def allowed() -> list[dict[str, str]]:
+            return [*filter(self._is_allowed, map(dict, tried))]
 
         rng = random.Random(f"{self._seed} {trial.number}")
         if self._name == "grid":
             proposed = self._space.all_points()
         else:
             wanted = self._propose(study, trial, trials, search_space, rng)
-            proposed = self._nearest_first(wanted, [*filter(self._is_allowed, tried.values())], rng)
+            proposed = self._nearest_first(wanted, allowed, rng)
         found = next(filter(is_new, proposed), None)
         # Without a new point, a repeated one tells the caller so. A random one exceeds the limits.
-        return found or next(filter(self._is_allowed, tried.values()), self._random_params(rng))
+        return found or next(iter(allowed()), self._random_params(rng))
+
+    def _point_of(self, trial: FrozenTrial) -> frozenset[tuple[str, str]] | None:
+        """The point of a trial; None if it has none. Of finished trials it is made once."""
+        if trial.number in self._points:
+            return self._points[trial.number]
+        params = trial_params(trial, self._space)
+        point = None if params is None else frozenset(params.items())
+        if trial.state.is_finished():
+            self._points[trial.number] = point
+        return point
 
     def _propose(
         self,
@@ -158,7 +174,10 @@ class NewPointSampler(RandomSampler):
         return {name: rng.choice(values) for name, values in self._space.choices.items()}
 
     def _nearest_first(
-        self, wanted: dict[str, str], allowed: Sequence[Params], rng: random.Random
+        self,
+        wanted: dict[str, str],
+        allowed: Callable[[], Sequence[Params]],
+        rng: random.Random,
     ) -> Iterator[dict[str, str]]:
         """Yield the wanted point, moved within the limits, then other points, the nearest first.
 
@@ -175,16 +194,19 @@ class NewPointSampler(RandomSampler):
         if self._space.size <= MAX_LISTED:
             yield from rng.sample(list(self._space.all_points()), self._space.size)
         else:
-            for tried in rng.sample(allowed, len(allowed)):
+            for tried in rng.sample(allowed(), len(allowed())):
                 yield from self._neighbours(tried, rng)
 
     def _move_within_limits(
-        self, wanted: dict[str, str], allowed: Sequence[Params], rng: random.Random
+        self,
+        wanted: dict[str, str],
+        allowed: Callable[[], Sequence[Params]],
+        rng: random.Random,
     ) -> dict[str, str]:
         """Move a point that exceeds the limits towards the most similar tried, allowed point."""
-        if not allowed or self._is_allowed(wanted):
+        if self._is_allowed(wanted) or not allowed():
             return wanted
-        nearest = max(allowed, key=lambda other: len(wanted.items() & other.items()))
+        nearest = max(allowed(), key=lambda other: len(wanted.items() & other.items()))
         point = dict(nearest)
         for name in rng.sample(list(wanted), len(wanted)):
             moved = {**point, name: wanted[name]}

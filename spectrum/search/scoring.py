@@ -6,10 +6,11 @@ it is trained once, for all processes and later calls of a search.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from math import log
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from rich.console import Console
@@ -28,10 +29,13 @@ from spectrum.runs.shared_training import SharedTraining
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates
 from spectrum.search.check import discard_damaged
-from spectrum.search.optimize import Scorer, SearchFailed
+from spectrum.search.optimize import SearchFailed
 from spectrum.search.space import segmented_layers
 from spectrum.study.study import execute_all
 from spectrum.tracking.events import OnStudyEvent
+
+Scorer: TypeAlias = Callable[[Point], dict[str, Any]]
+"""Makes the result of a trial from its point: ``status`` and, if done, the measure's value."""
 
 _WIDTHS = 3  # that are trained together where a budget gives each schedule a width of its own
 _MARGIN = 1.02  # by which the outer two lie beyond the widths that a budget needs

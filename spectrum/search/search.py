@@ -23,6 +23,7 @@ from spectrum.search.config import SearchConfig
 from spectrum.search.halving import first_new_seed
 from spectrum.search.optimize import SearchFailed, optimize
 from spectrum.search.outputs import state_selection, write_search
+from spectrum.search.score_trials import score_trials
 from spectrum.search.scoring import describe_shared, make_scorer, plan_shared
 from spectrum.search.space import make_space
 from spectrum.search.storage import (
@@ -104,7 +105,10 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
         load()  # what samplers learn from is checked first
         with open_tracking(config, None, console) as on_event:
             scorer = make_scorer(candidates, engine, console, on_event)
-            is_over = optimize(candidates, study, store, engine, console, on_event, scorer)
+            if scorer is None:
+                is_over = optimize(candidates, study, store, engine, console, on_event)
+            else:
+                is_over = score_trials(candidates, study, scorer, console)
             stored = load()
             trials = make_rows(stored, candidates.space)
             if not is_over:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from spectrum.analysis.columns import LATENCY
+from spectrum.analysis.measure import MAP_AT
+from spectrum.runs.point import Point
 from spectrum.search.space import Space
 
 ERROR = "error"
@@ -70,6 +74,21 @@ def select_failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         for trial in select_over(trials)
         if trial.state == TrialState.FAIL and RUN_ID in trial.user_attrs
     ]
+
+
+def point_attributes(point: Point, seed: int) -> dict[str, Any]:
+    """The attributes of a trial that say which run of which point it is."""
+    network = point.network
+    attributes = {
+        "segments": network.segments,
+        "width": network.width,
+        "params": point.params,
+        "macs": point.macs,
+        LATENCY: point.latency,
+        MAP_AT: point.map_at,
+        RUN_ID: point.run(seed).id,
+    }
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def trial_params(trial: FrozenTrial, space: Space) -> dict[str, str] | None:

@@ -14,8 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
-from spectrum.analysis.columns import LATENCY
-from spectrum.analysis.measure import ACCURACY, MAP_AT, infer_measure_from_names
+from spectrum.analysis.measure import ACCURACY, infer_measure_from_names
 from spectrum.errors import counted
 from spectrum.runs.config import RunConfig
 from spectrum.runs.point import Point
@@ -37,6 +36,7 @@ from spectrum.search.trial_states import (
     ERROR,
     RUN_ID,
     is_lost,
+    point_attributes,
     retried_numbers,
     seed_of,
     select_over,
@@ -99,7 +99,7 @@ class Trials:
         self._exhausted = False
         study.pruner = _make_pruner(self.config, candidates.epochs)
         study.sampler = NewPointSampler(
-            self.config.sampler, candidates.space, candidates.is_allowed, self.config.seed
+            self.config.resolved_sampler, candidates.space, candidates.is_allowed, self.config.seed
         )
 
     def all_trials(self) -> list[FrozenTrial]:
@@ -197,18 +197,7 @@ class Trials:
             self._fail(trial, str(error))
             return None
         run = point.run(seed)
-        self._set_attrs(
-            trial,
-            {
-                "segments": point.network.segments,
-                "width": point.network.width,
-                "params": point.params,
-                "macs": point.macs,
-                LATENCY: point.latency,
-                MAP_AT: point.map_at,
-                RUN_ID: run.id,
-            },
-        )
+        self._set_attrs(trial, point_attributes(point, seed))
         never_pruned = seed > 0 or self.candidates.space.is_uniform(trial.params)
         return ActiveTrial(trial, point, run, never_pruned)
 

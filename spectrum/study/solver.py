@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
 from spectrum.costs import LatencyConditions
+from spectrum.costs.schedules import ScheduleCounter
 from spectrum.data import DataConfig, Dataset, load_data
 from spectrum.errors import FieldError
 from spectrum.networks import NetworkConfig, is_user_code
@@ -29,6 +31,8 @@ class PointSolver:
         config: the configuration of the study or search.
         measures_latency: whether latencies are measured. They are kept in the store.
         start: a file of weights that runs start from; None for random weights.
+        many: whether so many networks are solved that their layers are worth being counted once.
+            Points have no notes on their layers then.
 
     Attributes:
         datasets: the data of the combinations so far.
@@ -40,11 +44,17 @@ class PointSolver:
     """
 
     def __init__(
-        self, config: GridConfig, *, measures_latency: bool, start: Path | None = None
+        self,
+        config: GridConfig,
+        *,
+        measures_latency: bool,
+        start: Path | None = None,
+        many: bool = False,
     ) -> None:
         self.config = config
         self.measures_latency = measures_latency
         self.start = start
+        self._counter = cache(ScheduleCounter) if many else None
         self.datasets: dict[DataConfig, Dataset] = {}
         self.budget: float | None = config.budget
         self.latencies: LatencyCache | None = None
@@ -69,7 +79,8 @@ class PointSolver:
         if key not in self._solved:
             budget = self.config.budget if match == "latency" else self.budget
             with self._name_fields_in_errors(combination):
-                self._solved[key] = solve(network, dataset, match, budget, latencies)
+                counter = self._counter(dataset.shape) if self._counter else None
+                self._solved[key] = solve(network, dataset, match, budget, latencies, counter)
             if weights is not None:
                 self._check_weights(network, weights)
         fingerprint = weights.fingerprint if weights is not None else ""

@@ -16,6 +16,7 @@ from spectrum.costs import cost_grid, count_config, count_costs, match_budget
 from spectrum.errors import FieldError
 from spectrum.layers import ORDERS
 from spectrum.networks import NetworkConfig, build
+from spectrum.networks.widths import once_per_channels
 
 MATCHES: list[Literal["params", "macs"]] = ["params", "macs"]
 POINTS = ["1", "2", "3", "4", "8", "16", "32", "64"]
@@ -115,17 +116,18 @@ def test_only_the_width_changes_and_it_does_not_depend_on_the_one_given() -> Non
 def test_widths_are_counted_as_if_each_network_were_built(name: str, fields: Any) -> None:
     config = NetworkConfig(name=name, segments="C/8", **fields)
 
-    def count(at_width: NetworkConfig) -> int:
-        counted.append(at_width.width)
+    def count(width: float) -> int:
+        counted.append(width)
         with torch.device("meta"):
-            return sum(p.numel() for p in build(at_width).parameters())
+            network = build(config.model_copy(update={"width": width}))
+        return sum(p.numel() for p in network.parameters())
 
     counted: list[float] = []
     widths = [0.02, 0.02001, 0.1, 0.1001, 0.02]
-    cost = budgets._count_once(config, count)
+    cost = once_per_channels(config, count)
     found = [cost(width) for width in widths]
     assert len(counted) < len(widths)
-    assert found == [count(config.model_copy(update={"width": width})) for width in widths]
+    assert found == [count(width) for width in widths]
 
 
 def test_both_budgets_are_refused() -> None:

@@ -29,13 +29,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The input shapes of all counts that weren't taken from the cache."""
     calls: list[tuple[int, ...]] = []
-    count = fast._count_on_meta
+    count = fast.count_on_meta
 
     def counting(network: torch.nn.Module, shape: tuple[int, int, int]) -> fast.Costs:
         calls.append(shape)
         return count(network, shape)
 
-    monkeypatch.setattr(fast, "_count_on_meta", counting)
+    monkeypatch.setattr(fast, "count_on_meta", counting)
     return calls
 
 

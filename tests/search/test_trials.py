@@ -310,7 +310,7 @@ def test_a_process_that_gets_its_own_lost_trial_trains_it_once(shared: Any) -> N
     display = ProgressDisplay(Console(quiet=True), 4, 0)
     store = Store(processes.config.runs)
     events = RunEvents(store, lambda event: None)
-    loop = _Loop(trials, executor, store, display, events, threading.Event(), scorer=None)
+    loop = _Loop(trials, executor, store, display, events, threading.Event())
     trials.study.enqueue_trial({"entry": "C", "middle": "C", "exit": "C"})
     lost = start_next(trials)
     loop._start(lost)
