@@ -199,14 +199,11 @@ def _known_macs(config: NetworkConfig, input_shape: Sequence[int]) -> int:
     return costs.macs
 
 
-def _mac_counter(
-    config: NetworkConfig, shape: tuple[int, int, int]
-) -> Callable[[NetworkConfig], int]:
-    """A function that counts the multiply-adds of a network of any width.
+def positions_of_layers(config: NetworkConfig, shape: tuple[int, int, int]) -> Callable[[str], int]:
+    """The number of output positions of each convolution and linear layer, by its path.
 
-    They are weights times output positions of each layer. The positions don't depend on the width,
-    so one forward pass is enough. A user's model that multiplies outside of such layers, or runs
-    one several times, is counted anew at each width.
+    It doesn't depend on the width, so one forward pass is enough. A layer's multiply-adds are its
+    weights times its positions.
     """
     at_width_1 = config.model_copy(update={"width": 1.0})
     # A user's model may need values that the meta device doesn't have.
@@ -225,6 +222,19 @@ def _mac_counter(
             name = name.rpartition(".")[0]
         return positions[name]
 
+    return positions_of
+
+
+def _mac_counter(
+    config: NetworkConfig, shape: tuple[int, int, int]
+) -> Callable[[NetworkConfig], int]:
+    """A function that counts the multiply-adds of a network of any width.
+
+    A user's model that multiplies outside of convolutions and linear layers, or runs one several
+    times, is counted anew at each width.
+    """
+    positions_of = positions_of_layers(config, shape)
+
     def count(config: NetworkConfig) -> int:
         return sum(
             module.weight.numel() * positions_of(name)
@@ -232,6 +242,7 @@ def _mac_counter(
             if isinstance(module, nn.Conv2d | nn.Linear)
         )
 
+    at_width_1 = config.model_copy(update={"width": 1.0})
     if is_user_code(config.name) and count(at_width_1) != _known_macs(at_width_1, shape):
         return partial(_known_macs, input_shape=shape)
     return count

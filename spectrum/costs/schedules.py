@@ -8,9 +8,14 @@ from typing import NamedTuple
 
 from torch import nn
 
-from spectrum.costs.budget import Match, check_width_solvable, solve_width
+from spectrum.costs.budget import (
+    Match,
+    check_width_solvable,
+    positions_of_layers,
+    solve_width,
+)
 from spectrum.costs.choices import Matching
-from spectrum.costs.fast import count_config, count_on_meta
+from spectrum.costs.fast import count_config
 from spectrum.costs.inputs import checked_shape
 from spectrum.layers import SegmentedConv
 from spectrum.networks import NetworkConfig, build_on_meta, is_user_code
@@ -105,12 +110,19 @@ class ScheduleCounter:
         return _sum([between, *chosen])
 
     def _make_parts(self, config: NetworkConfig) -> Callable[[float], _Parts]:
+        positions_of = positions_of_layers(config, self._shape)
+
         def count(width: float) -> _Parts:
             network = build_on_meta(config.model_copy(update={"width": width}))
-            layers: dict[str, list[Counts]] = {path: [] for path in _paths(network)}
+            paths = _paths(network)
+            layers: dict[str, list[Counts]] = {path: [] for path in paths}
             between: list[Counts] = []
-            for row in count_on_meta(network, self._shape).modules:
-                layers.get(row.whole, between).append(Counts(row.params, row.macs))
+            for name, module in network.named_modules():
+                params = sum(p.numel() for p in module.parameters(recurse=False))
+                has_macs = isinstance(module, nn.Conv2d | nn.Linear)
+                macs = module.weight.numel() * positions_of(name) if has_macs else 0
+                layer = next((path for path in paths if f"{name}.".startswith(f"{path}.")), "")
+                layers.get(layer, between).append(Counts(params, macs))
             return _Parts({path: _sum(rows) for path, rows in layers.items()}, _sum(between))
 
         return once_per_channels(config, count)

@@ -19,6 +19,7 @@ from spectrum.networks.widths import once_per_channels
 from spectrum.segments import Segments, SegmentsLike, Setting, format_setting
 
 Config = NetworkConfig | nn.Module
+_KEPT = 256  # numbers of channels whose layers are kept, besides those of ``widths``
 
 
 class Member(NamedTuple):
@@ -87,7 +88,7 @@ class Members:
         self._widths = {self.widths[0]: _Width(layers, {}, {})}
         self._sources = input_sources(self._widest) if len(self.widths) > 1 else {}
         if self.config is not None:
-            self._at_width = once_per_channels(self.config, self._make_width)
+            self._at_width = once_per_channels(self.config, self._make_width, _KEPT)
         for width in self.widths[1:]:
             self._widths[width] = self._at_width(width)
             self._check_channels(width)

@@ -10,19 +10,20 @@ from spectrum.networks.config import NetworkConfig, is_user_code
 from spectrum.networks.options import record_scaled
 
 _T = TypeVar("_T")
-_KEPT = 256  # results of one configuration, the latest
 
 
-def once_per_channels(config: NetworkConfig, make: Callable[[float], _T]) -> Callable[[float], _T]:
+def once_per_channels(
+    config: NetworkConfig, make: Callable[[float], _T], kept: int | None = None
+) -> Callable[[float], _T]:
     """Make a function of the width that calls ``make`` once for all widths with equal channels.
 
     Args:
         config: the configuration, whose own width isn't used.
-        make: builds the network at a width and returns something of it. It is called again for
-            widths that were asked for long ago.
+        make: builds the network at a width and returns something of it.
+        kept: how many results are kept, the latest; None for all.
     """
     if is_user_code(config.name):
-        return lru_cache(_KEPT)(make)
+        return lru_cache(kept)(make)
     results: dict[tuple[int, ...], _T] = {}
     scaled: set[tuple[int, float, float]] = set()
 
@@ -37,7 +38,7 @@ def once_per_channels(config: NetworkConfig, make: Callable[[float], _T]) -> Cal
                 result = make(width)
             scaled.update(found)
             results[channels(width)] = result
-            if len(results) > _KEPT:
+            if kept is not None and len(results) > kept:
                 del results[next(iter(results))]
             return result
         return results[key]

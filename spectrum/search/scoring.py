@@ -40,6 +40,7 @@ Scorer: TypeAlias = Callable[[Point], dict[str, Any]]
 _WIDTHS = 3  # that are trained together where a budget gives each schedule a width of its own
 _MARGIN = 1.02  # by which the outer two lie beyond the widths that a budget needs
 _PRECISE_BN = 512  # images for batch normalisation's statistics, if the recipe doesn't say
+_BATCH = 256  # of these images at a time
 
 
 def make_scorer(
@@ -71,7 +72,9 @@ def make_scorer(
     network = load_run(Store(config.runs).folder(run.id), trust_code=True)
     assert isinstance(network, Supernet)
     network.to(available_devices(config.device)[0])
-    return partial(_score, network, candidates, run)
+    batch_size = max(run.recipe.batch_size, min(run.recipe.precise_bn, _BATCH))
+    recipe = run.recipe.model_copy(update={"batch_size": batch_size})
+    return partial(_score, network, candidates, run.model_copy(update={"recipe": recipe}))
 
 
 def plan_shared(candidates: Candidates) -> tuple[Point, RunConfig]:

@@ -68,9 +68,7 @@ def accuracy_by_hand(network: Supernet, segments: str, width: float, run: RunCon
     """The validation accuracy of a plain network with shared weights."""
     data = load_data(run.data)
     plain = network.extract(segments, width)
-    size = run.recipe.batch_size
-    images = data.train.images[: run.recipe.precise_bn // size * size]
-    update_bn(images.split(size), plain)
+    update_bn(data.train.images[: run.recipe.precise_bn].split(256), plain)
     return evaluate(plain.eval(), data.validation).top1
 
 
