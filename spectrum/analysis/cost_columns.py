@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-POINT_COLUMNS = ("network", "order", "segments", "width", "miss", "classes", "input")
+DIAL_COLUMNS = ("network", "order", "pointwise_segments", "shuffle")
+"""The points of one dial share them."""
+
+POINT_COLUMNS = (*DIAL_COLUMNS, "segments", "width", "miss", "classes", "input")
 """They tell one point from another."""
 
 LAYER_COLUMNS = ("flow", "layer", "kind", "output_shape", "segment_count")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -50,8 +50,8 @@ def cost_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.DataFrame
 
     Returns:
         The columns that describe the network: ``network``, ``order`` ("own" if no order is set),
-        ``segments`` (the setting), ``width``, ``classes`` (missing for a user's model that doesn't
-        take their number) and ``input``.
+        ``pointwise_segments``, ``shuffle``, ``segments`` (the setting), ``width``, ``classes``
+        (missing for a user's model that doesn't take their number) and ``input``.
 
         The columns that describe the layer: ``flow`` (the first part of its path), ``layer,
         kind, output_shape, segment_count``.
@@ -76,15 +76,18 @@ def cost_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.DataFrame
         with torch.device("meta"):
             build(config)  # for its warnings, since its costs may be known
     costs = count_config(config, input_shape)
-    return _point_rows(config, costs, config.order or "own", config.segments)
+    settings = config.model_dump(include={"pointwise_segments", "shuffle", "segments"})
+    return _point_rows(config, costs, {**settings, "order": config.order or "own"})
 
 
 def unconverted_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.DataFrame:
-    """The rows of a user's model before it is converted; its segments and order are ``"-"``.
+    """The rows of a user's model before it is converted.
+
+    Its order and both of its settings are ``"-"``; its ``shuffle`` is missing.
 
     Args:
-        config: a configuration named ``package.module:callable``. Its segments and order are
-            ignored.
+        config: a configuration named ``package.module:callable``. Its order, its
+            segments and those of its 1x1 are ignored.
         input_shape: the shape of one example, such as ``(3, 299, 299)``.
 
     Raises:
@@ -97,21 +100,24 @@ def unconverted_rows(config: NetworkConfig, input_shape: Sequence[int]) -> pd.Da
         in_channels=config.in_channels,
         width=config.width,
     )
-    return _point_rows(config, count_costs(network, input_shape), UNCONVERTED, UNCONVERTED)
+    settings = dict.fromkeys(("order", "pointwise_segments", "segments"), UNCONVERTED)
+    return _point_rows(config, count_costs(network, input_shape), {**settings, "shuffle": None})
 
 
-def _point_rows(config: NetworkConfig, costs: Costs, order: str, segments: str) -> pd.DataFrame:
+def _point_rows(
+    config: NetworkConfig, costs: Costs, settings: Mapping[str, str | bool | None]
+) -> pd.DataFrame:
     has_classes = not is_user_code(config.name) or takes_argument(config.name, "num_classes")
     rows = layer_rows(costs).assign(
         network=config.name,
-        order=order,
-        segments=segments,
+        **settings,
         width=config.width,
         classes=config.num_classes if has_classes else None,
         input=shape_as_text(costs.input_shape),
     )
     columns = [*POINT_COLUMNS, *LAYER_COLUMNS, *SUMMED_COLUMNS, OTHER_MACS]
-    return rows[[name for name in columns if name in rows]].astype({"classes": "Int64"})
+    shown = rows[[name for name in columns if name in rows]]
+    return shown.astype({"classes": "Int64", "shuffle": "boolean"})
 
 
 def cost_grid(

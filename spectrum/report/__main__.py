@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 from spectrum.cli import make_app, make_command, name_flag, run_app
 from spectrum.costs.choices import ImageShape, parse_shape
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, errors_about
 from spectrum.fields import Config, Facts, UserPath
 from spectrum.segments import parse_points
 from spectrum.terminal import make_console, print_error, print_text
@@ -30,6 +30,8 @@ _FLAGS = {
     "network": "network",
     "segments": "segments",
     "order": "order",
+    "pointwise_segments": "pointwise-segments",
+    "shuffle": "shuffle",
     "num_classes": "classes",
     "in_channels": "input",
     "input_shape": "input",
@@ -42,10 +44,11 @@ def _split(text: Any) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-def _points(text: Any) -> list[str]:
+def _points(text: Any, info: ValidationInfo) -> list[str]:
     if not isinstance(text, str):
         raise ValueError("must be text, such as 1,4,C")
-    return parse_points(text)
+    with errors_about(str(info.field_name)):
+        return parse_points(text)
 
 
 class CostReportConfig(Config):
@@ -75,6 +78,16 @@ class CostReportConfig(Config):
         Facts(metavar="NAMES", unset="the network's own"),
     ] = None
     """spatial_first, pointwise_first or spatial_only."""
+    pointwise_segments: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(_points),
+        Facts(metavar="POINTS", unset="the network's own"),
+    ] = None
+    """Segments of the 1x1 beside each spatial convolution, such as 1,2,4, given like the points of
+    the dial."""
+    shuffle: Annotated[bool, Facts(is_switch=True)] = False
+    """Move channels between the two convolutions, so that the segments of the 1x1 see each
+    other."""
     match: Annotated[Literal["params", "macs", "none"], Facts(metavar="COST")] = "none"
     """The cost that widths make equal at all points: params, macs or none. Latency, which is
     measured, is matched by spectrum.study and spectrum.search."""
@@ -140,9 +153,10 @@ def _count_costs(config: CostReportConfig) -> CostGrid:
         # dict.fromkeys drops points that are given twice.
         configs = list(
             dict.fromkeys(
-                _make_config(config, name, order, point)
+                _make_config(config, name, order, pointwise, point)
                 for name in config.network
                 for order in config.order or [None]
+                for pointwise in config.pointwise_segments or [None]
                 for point in config.segments
             )
         )
@@ -154,19 +168,22 @@ def _count_costs(config: CostReportConfig) -> CostGrid:
 
 
 def _make_config(
-    config: CostReportConfig, name: str, order: str | None, segments: str
+    config: CostReportConfig, name: str, order: str | None, pointwise: str | None, segments: str
 ) -> NetworkConfig:
     from spectrum.networks import NetworkConfig
 
-    return NetworkConfig.checked(
-        {
-            "name": name,
-            "order": order,
-            "segments": segments,
-            "num_classes": config.classes,
-            "in_channels": config.shape[0],
-        }
-    )
+    fields = {
+        "name": name,
+        "order": order,
+        "segments": segments,
+        "num_classes": config.classes,
+        "in_channels": config.shape[0],
+    }
+    if pointwise is not None:
+        fields["pointwise_segments"] = pointwise
+    if config.shuffle:
+        fields["shuffle"] = True
+    return NetworkConfig.checked(fields)
 
 
 def _write_plot(rows: pd.DataFrame, plot: Path) -> None:

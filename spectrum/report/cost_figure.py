@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy.optimize import isotonic_regression
 
+from spectrum.analysis.cost_columns import DIAL_COLUMNS
 from spectrum.analysis.labels import format_count, wrap_setting
 from spectrum.analysis.published import PUBLISHED
 from spectrum.errors import FieldError
@@ -38,8 +39,8 @@ def plot_costs(rows: pd.DataFrame, cost: CountedCost = "params", ax: Axes | None
     bar.
 
     Args:
-        rows: one row per layer of each point of one network and order, as ``cost_grid`` returns
-            them.
+        rows: one row per layer of each point, as ``cost_grid`` returns them. The points share their
+            network, its order, and the segments and the shuffle of its 1x1.
         cost: ``"params"`` (trainable parameters) or ``"macs"`` (multiply-adds per image).
         ax: the axes to draw on; None for those of a new figure.
 
@@ -47,13 +48,15 @@ def plot_costs(rows: pd.DataFrame, cost: CountedCost = "params", ax: Axes | None
         The axes. Their ``figure`` can be shown and saved.
 
     Raises:
-        ValueError: If the rows hold several networks or orders.
+        ValueError: If the points differ in more than their segments; ``cost_figure`` draws them.
     """
     points = cost_parts(rows)
-    names = points[["network", "order"]].drop_duplicates()
+    names = points[[*DIAL_COLUMNS]].drop_duplicates()
     if len(names) > 1:
-        shown = names.agg(" ".join, axis="columns")
-        raise FieldError("rows", list(shown), "must be of one network and order, or cost_figure's")
+        varied = [name for name in DIAL_COLUMNS if names[name].nunique() > 1]
+        shown = names[varied].astype(str).agg(" ".join, axis="columns")
+        allowed = f"must be of one {' and '.join(varied)}, or cost_figure's"
+        raise FieldError("rows", list(shown), allowed)
     ax = axes_or_new(ax, _panel_width(points), 4.0)
     _draw_bars(ax, points, cost)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False, fontsize="small")
@@ -62,13 +65,15 @@ def plot_costs(rows: pd.DataFrame, cost: CountedCost = "params", ax: Axes | None
 
 
 def cost_figure(rows: pd.DataFrame) -> Figure:
-    """Draws the parameters and the MACs of each network and order in panels of a new figure.
+    """Draws the parameters and the MACs in a new figure, in panels of one dial each.
+
+    A dial is a network with its order, and the segments and the shuffle of its 1x1.
 
     Args:
         rows: one row per layer of each point, as ``cost_grid`` returns them.
     """
     points = cost_parts(rows)
-    groups = [group for _, group in points.groupby(["network", "order"], sort=False)]
+    groups = [group for _, group in points.groupby([*DIAL_COLUMNS], sort=False)]
     panel = max(map(_panel_width, groups))
     figure = make_figure(2 * panel, 3.4 * len(groups) + 0.6)
     for group, axes in zip(groups, figure.subplots(len(groups), 2, squeeze=False), strict=True):
@@ -76,6 +81,10 @@ def cost_figure(rows: pd.DataFrame) -> Figure:
         _draw_bars(axes[1], group, "macs")
         first = group.iloc[0]
         title = f"{first['network']}, {first['order']} order, input {first['input']}"
+        if first["pointwise_segments"] != "1":
+            title += f", 1x1 in {first['pointwise_segments']}"
+        if first["shuffle"]:
+            title += ", shuffled"
         axes[0].set_title(wrap_text(title, int(24 * panel)), loc="left", fontsize="medium")
     legends = [ax.get_legend_handles_labels() for ax in figure.axes]
     handles, names = max(legends, key=lambda legend: len(legend[1]))  # with published networks

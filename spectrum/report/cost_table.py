@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -15,6 +16,7 @@ from spectrum.analysis.cost_columns import POINT_COLUMNS
 from spectrum.analysis.labels import format_count, format_value
 from spectrum.report.costs import Grouping
 from spectrum.report.tables import Column, Table, as_rich, make_cells
+from spectrum.segments import UNCONVERTED
 
 # The counts, in the order in which they get units when exact integers are too wide for the
 # terminal.
@@ -52,6 +54,8 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "width": "{:.4g}".format,
     "miss": "{:+.2%}".format,
 }
+# Values of a point that aren't worth a word, if all points have them.
+_UNSAID = {"miss": (math.nan,), "pointwise_segments": ("1", UNCONVERTED), "shuffle": (False, None)}
 _HEADINGS = {
     "macs": "MACs",
     "other_macs": "other MACs",
@@ -84,7 +88,7 @@ def make_cost_table(
         by: what they are grouped by.
         shortened: the columns whose counts have units instead.
     """
-    named = [name for name in POINT_COLUMNS if name != "miss" or costs["miss"].notna().any()]
+    named = [name for name in POINT_COLUMNS if not costs[name].isin(_UNSAID.get(name, ())).all()]
     shared = [
         name
         for name in named
@@ -148,4 +152,6 @@ def _describe_shared(name: str, text: str) -> str:
     """A shared value for the caption, with its name unless it is clear without."""
     if name == "network":
         return text
-    return f"{text} {name}" if name in ("order", "classes") else f"{name} {text}"
+    if name in ("order", "classes"):
+        return f"{text} {name}"
+    return f"{name.replace('_', ' ')} {text}"

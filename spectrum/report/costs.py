@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import pandas as pd
 
 from spectrum.analysis.cost_columns import (
+    DIAL_COLUMNS,
     LAYER_COLUMNS,
     OTHER_MACS,
     POINT_COLUMNS,
@@ -62,13 +63,14 @@ def cost_parts(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per point: the columns that name it; the totals ``params`` and ``macs``; and for
         both of them the parts ``spatial_``, ``pointwise_`` and ``other_`` (normalisation and linear
-        layers), which add up to the total. A user's model that isn't converted gets the order of
-        the point after it, so that both are drawn in one panel.
+        layers), which add up to the total. A user's model that isn't converted gets the order and
+        the options of the 1x1 of the point after it, so that both are drawn in one panel.
     """
     points = group_costs(rows, "network")
     for cost in ("params", "macs"):
         convolutions = points[f"spatial_{cost}"] + points[f"pointwise_{cost}"]
         points[f"other_{cost}"] = points[cost] - convolutions
-    points["order"] = points["order"].where(points["segments"] != UNCONVERTED).bfill()
+    for name in DIAL_COLUMNS:
+        points[name] = points[name].where(points["segments"] != UNCONVERTED).bfill()
     parts = [f"{part}_{cost}" for part in PARTS for cost in ("params", "macs")]
     return points[[*POINT_COLUMNS, *parts, "params", "macs"]]

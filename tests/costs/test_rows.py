@@ -98,6 +98,8 @@ def test_a_segmented_layer_by_hand(order: Any, spatial: int, activations: int) -
     assert layer(cost_rows(config, (3, 8, 8)), "entry.0.conv1") == {
         "network": "tiny",
         "order": order,
+        "pointwise_segments": "1",
+        "shuffle": False,
         "segments": "4",
         "width": 1.0,
         "classes": 9,
@@ -145,7 +147,9 @@ def test_an_unconverted_model_by_hand() -> None:
     rows = unconverted_rows(users("net", segments="4", num_classes=5), (3, 9, 8))
     assert list(rows.columns) == COLUMNS
     assert rows["layer"].tolist() == ["0", "2", "3", "4", "7"]
-    assert rows["segments"].unique().tolist() == rows["order"].unique().tolist() == ["-"]
+    for column in ("segments", "order", "pointwise_segments"):
+        assert rows[column].unique().tolist() == ["-"]
+    assert rows["shuffle"].isna().all()
     assert rows["classes"].unique().tolist() == [5]
     at = 5 * 4
     assert rows["params"].tolist() == [9 * 3 * 8 + 8, 5 * 8 * 8, 16, 36, 25]

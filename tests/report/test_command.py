@@ -88,6 +88,9 @@ REFUSED = {
     ("--network", "nowhere:net"): "--network (='nowhere:net') can't be imported: ModuleNotFound",
     ("--network", "users_code:failing"): "--network (='users_code:failing') failed: KeyError: 'no",
     ("--network=users_code:net", "--match=macs"): "--network (='users_code:net') must take",
+    ("--pointwise-segments", "x"): "--pointwise-segments (='x') must be a whole number from 1",
+    ("--pointwise-segments=2", "--network=resnet50"): "--pointwise-segments (='2') must not be gi",
+    ("--shuffle", "--network=resnet50"): "--shuffle (=True) must not be given for resnet50",
     ("--order", "random"): "--order (='random') must be 'spatial_first', 'pointwise_first' or 's",
     ("--match", "latency"): "--match (='latency') must be 'params', 'macs' or 'none'",
     ("--by", "block"): "--by (='block') must be 'network', 'flow' or 'layer'",
@@ -153,6 +156,25 @@ def test_networks_orders_and_points_make_a_grid(report: Report) -> None:
         for segments in ("1", "C")
     ]
     assert costs["macs"].nunique() == 8
+
+
+def test_the_1x1_in_segments_is_a_second_dial(report: Report) -> None:
+    costs = rows(report, "--pointwise-segments=1,4", "--shuffle", "--segments=1,C")
+    columns = ["pointwise_segments", "shuffle", "segments"]
+    assert costs[columns].to_numpy().tolist() == [
+        [1, False, "1"],
+        [1, False, "C"],
+        [4, True, "1"],
+        [4, True, "C"],
+    ]
+    fields = {"name": "tiny", "segments": "C", "num_classes": 10}
+    divided = NetworkConfig(**fields, pointwise_segments="4", shuffle=True)
+    assert costs["params"].iloc[3] == count_config(divided, (3, 8, 8)).params
+    own = rows(report, "--network=shufflenet_tiny", "--input=3x14x14", "--segments=C")
+    assert own[columns].to_numpy().tolist() == [[3, True, "C"]]
+    small = ("--network=tiny", "--input=3x8x8", "--segments=C")
+    caption = "tiny, spatial_first order, pointwise segments 4, shuffle True, width 1"
+    assert caption in report(*small, "--pointwise-segments=4", "--shuffle").out
 
 
 def test_classes_and_the_input_are_used(report: Report) -> None:
@@ -263,6 +285,7 @@ def test_help_and_refusals_need_no_torch_and_no_pandas() -> None:
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
     flags = ("segments", "network", "order", "match", "input", "classes", "by", "format", "plot")
+    flags += ("pointwise-segments", "shuffle")
     assert all(f"--{flag} " in outcome.stdout for flag in flags)
 
 

@@ -23,6 +23,8 @@ def rows(params: dict[str, tuple[int, int, int]], **changes: Any) -> pd.DataFram
         {
             "network": "made up",
             "order": "own",
+            "pointwise_segments": "1",
+            "shuffle": False,
             "segments": point,
             "width": 1.0,
             "miss": None,
@@ -104,6 +106,20 @@ def test_each_network_and_order_has_two_panels() -> None:
     ]
     assert len(figure.axes) == 6
     assert [label.get_text() for label in figure.axes[4].get_xticklabels()] == ["-", "1", "4", "C"]
+
+
+def test_each_setting_of_the_1x1_has_two_panels() -> None:
+    divided = rows(SMALL, pointwise_segments="4", shuffle=True)
+    both = pd.concat([rows(SMALL), divided], ignore_index=True)
+    with pytest.raises(
+        ValueError, match=r"1 False,4 True\) must be of one pointwise_segments and "
+    ):
+        plot_costs(both)
+    titles = [ax.get_title(loc="left") for ax in cost_figure(both).axes[::2]]
+    assert [" ".join(title.split()) for title in titles] == [
+        "made up, own order, input 3x8x8",
+        "made up, own order, input 3x8x8, 1x1 in 4, shuffled",
+    ]
 
 
 def test_published_networks_are_marked_at_what_they_cost() -> None:

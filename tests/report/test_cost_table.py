@@ -18,6 +18,8 @@ def rows(*segments: str, scale: int = 1, **changes: Any) -> pd.DataFrame:
         {
             "network": "made|up",
             "order": "own",
+            "pointwise_segments": "1",
+            "shuffle": False,
             "segments": point,
             "width": 0.25,
             "miss": None,

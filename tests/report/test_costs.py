@@ -25,7 +25,8 @@ SUMS = [
     "regular_macs",
     "separable_macs",
 ]
-POINT = ["network", "order", "segments", "width", "miss", "classes", "input"]
+DIAL = ["network", "order", "pointwise_segments", "shuffle"]
+POINT = [*DIAL, "segments", "width", "miss", "classes", "input"]
 
 
 def point(segments: str, times: int = 1, **changes: Any) -> list[dict[str, Any]]:
@@ -40,6 +41,7 @@ def point(segments: str, times: int = 1, **changes: Any) -> list[dict[str, Any]]
         ("classifier", "classifier", None, 11, 10, 0, 0, 0, 0, 0),
     ]
     shared = {"network": "made-up", "order": "own", "segments": segments, "width": 1.0}
+    shared |= {"pointwise_segments": "1", "shuffle": False}
     return [
         {
             **shared,
@@ -71,7 +73,7 @@ def point(segments: str, times: int = 1, **changes: Any) -> list[dict[str, Any]]
 
 def frame(*points: list[dict[str, Any]]) -> pd.DataFrame:
     rows = pd.DataFrame([row for rows in points for row in rows])
-    return rows.astype({"segment_count": "Int64", "classes": "Int64"})
+    return rows.astype({"segment_count": "Int64", "classes": "Int64", "shuffle": "boolean"})
 
 
 def test_one_row_per_network() -> None:
@@ -115,7 +117,13 @@ def test_one_row_per_layer() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"network": "other"}, {"order": "pointwise_first"}, {"segments": "C"}],
+    [
+        {"network": "other"},
+        {"order": "pointwise_first"},
+        {"segments": "C"},
+        {"pointwise_segments": "4"},
+        {"shuffle": True},
+    ],
     ids=str,
 )
 def test_points_that_differ_in_one_column_stay_apart(change: dict[str, Any]) -> None:
@@ -132,8 +140,14 @@ def test_the_parts_add_up_to_the_whole() -> None:
     assert parts["other_macs"].tolist() == [1610 - 5 * 190, 3 * (1610 - 5 * 190)]
 
 
-def test_an_unconverted_model_gets_the_order_of_the_next_point() -> None:
+def test_an_unconverted_model_gets_the_options_of_the_next_point() -> None:
     rows = frame(
-        point("-", order="-"), point("C", order="spatial_first"), point("C", order="spatial_only")
+        point("-", order="-", pointwise_segments="-", shuffle=None),
+        point("C", order="spatial_first", pointwise_segments="4", shuffle=True),
+        point("C", order="spatial_only"),
     )
-    assert cost_parts(rows)["order"].tolist() == ["spatial_first", "spatial_first", "spatial_only"]
+    assert cost_parts(rows)[DIAL[1:]].to_numpy().tolist() == [
+        ["spatial_first", "4", True],
+        ["spatial_first", "4", True],
+        ["spatial_only", "1", False],
+    ]
