@@ -96,7 +96,10 @@ def load_weights(network: Network, source: Source | Weights) -> Network:
             timm's ``inception_v3``, VGGs and ResNets, and the network's own. A state dict may lie
             in a nest of mappings, as training frameworks save it, and its names may have prefixes
             of wrappers. What fits the network is taken; of several, the one with the first of the
-            usual keys: ``state_dict``, ``model``, ... before those of averages.
+            usual keys: ``state_dict``, ``model``, ... before those of averages. Weights of timm's
+            ``tf_efficientnet_b0`` and ``tf_efficientnetv2_s`` are loaded too, and give other
+            logits: their names and shapes are those of ``efficientnet_b0`` and
+            ``efficientnetv2_s``, but their networks pad as TensorFlow does, with bn_eps 1e-3.
 
     Returns:
         The same network.
