@@ -33,6 +33,8 @@ class Row(NamedTuple):
         torchvision: its name in ``torchvision.models``.
         timm: its name for ``timm.create_model``.
         published: its parameters as printed in a paper.
+        published_macs: its MACs as printed there.
+        side: height and width of the image.
     """
 
     title: str
@@ -41,6 +43,8 @@ class Row(NamedTuple):
     torchvision: str
     timm: str
     published: str
+    published_macs: str = ""
+    side: int = 224
 
 
 def _config(name: str, segments: str = "1", **fields: bool) -> NetworkConfig:
@@ -49,9 +53,20 @@ def _config(name: str, segments: str = "1", **fields: bool) -> NetworkConfig:
 
 # Published numbers of Xception and Inception V3: Xception (arXiv:1610.02357), table 3. Of VGG: VGG
 # (arXiv:1409.1556), table 2. Of ResNeXt-50 and ResNet-50: ResNeXt (arXiv:1611.05431), table 1. Of
-# MobileNetV2: its paper (arXiv:1801.04381), table 4.
+# MobileNetV2: its paper (arXiv:1801.04381), table 4. Of EfficientNet: arXiv:1905.11946, table 2;
+# arXiv:2104.00298, table 7. Of RegNet, ConvNeXt and ConvNeXt V2: facebookresearch's
+# repositories pycls (MODEL_ZOO.md), ConvNeXt and ConvNeXt-V2. Of ShuffleNet: its paper
+# (arXiv:1707.01083), table 1.
 ROWS = (
-    Row("Xception", _config("paper", "C"), "Xception", "", "legacy_xception", "22,855,952"),
+    Row(
+        "Xception",
+        _config("paper", "C"),
+        "Xception",
+        "",
+        "legacy_xception",
+        "22,855,952",
+        side=299,
+    ),
     Row(
         "Inception V3",
         _config("inception_v3"),
@@ -59,6 +74,7 @@ ROWS = (
         "inception_v3",
         "inception_v3",
         "23,626,728",
+        side=299,
     ),
     Row(
         "  with auxiliary head",
@@ -67,6 +83,7 @@ ROWS = (
         "inception_v3:aux",
         "",
         "",
+        side=299,
     ),
     Row("VGG-16", _config("vgg16"), "VGG16", "vgg16", "vgg16", "138 million"),
     Row("VGG-19", _config("vgg19"), "VGG19", "vgg19", "vgg19", "144 million"),
@@ -88,7 +105,63 @@ ROWS = (
         "mobilenet_v2",
         "mobilenetv2_100",
         "3.4 million",
+        "300 million",
     ),
+    Row(
+        "EfficientNet-B0",
+        NetworkConfig(name="efficientnet_b0"),
+        "EfficientNetB0",
+        "efficientnet_b0",
+        "efficientnet_b0",
+        "5.3 million",
+        "0.39 billion",
+    ),
+    Row(
+        "EfficientNetV2-S",
+        NetworkConfig(name="efficientnetv2_s"),
+        "EfficientNetV2S",
+        "efficientnet_v2_s",
+        "efficientnetv2_s",
+        "22 million",
+        side=384,
+    ),
+    Row(
+        "RegNetX-400MF",
+        NetworkConfig(name="regnetx_004"),
+        "",
+        "regnet_x_400mf",
+        "regnetx_004",
+        "5.2 million",
+        "0.4 billion",
+    ),
+    Row(
+        "RegNetY-400MF",
+        NetworkConfig(name="regnety_004"),
+        "",
+        "regnet_y_400mf",
+        "regnety_004",
+        "4.3 million",
+        "0.4 billion",
+    ),
+    Row(
+        "ConvNeXt-T",
+        NetworkConfig(name="convnext_tiny"),
+        "ConvNeXtTiny",
+        "convnext_tiny",
+        "convnext_tiny",
+        "28 million",
+        "4.5 billion",
+    ),
+    Row(
+        "ConvNeXt V2-A",
+        NetworkConfig(name="convnextv2_atto"),
+        "",
+        "",
+        "convnextv2_atto",
+        "3.7 million",
+        "0.55 billion",
+    ),
+    Row("ShuffleNet 1x, g = 3", NetworkConfig(name="shufflenet_g3"), "", "", "", "", "137 million"),
 )
 LIBRARIES = ("this project", "Keras", "torchvision", "timm", "published")
 
@@ -122,7 +195,6 @@ def timm_network(name: str) -> nn.Module | None:
 
 def counts(row: Row) -> tuple[list[str], list[str]]:
     """The cells of a row: the parameters and the MACs in each library."""
-    size = 299 if row.config.name in ("paper", "inception_v3") else 224
     makers: tuple[Callable[[], nn.Module | None], ...] = (
         lambda: build(row.config),
         lambda: None,
@@ -132,12 +204,12 @@ def counts(row: Row) -> tuple[list[str], list[str]]:
     params, macs = [], []
     for make in makers:
         network = make()
-        costs = count_costs(network, (3, size, size)) if network is not None else None
+        costs = count_costs(network, (3, row.side, row.side)) if network is not None else None
         params.append(f"{costs.params:,}" if costs else "-")
         macs.append(f"{costs.macs:,}" if costs else "-")
     keras = keras_parameters(row.keras) if row.keras else None
     params[1] = f"{keras:,}" if keras else "-"
-    return [*params, row.published or "-"], [*macs, "-"]
+    return [*params, row.published or "-"], [*macs, row.published_macs or "-"]
 
 
 def main() -> None:

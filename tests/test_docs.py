@@ -211,8 +211,7 @@ def test_the_counts_of_other_libraries_match_the_benchmark() -> None:
         for table in blocks("counts")[4][1].split("\n\n")
     )
     for row in benchmark.ROWS:
-        side = 299 if row.config.name in ("paper", "inception_v3") else 224
-        costs = count_config(row.config, (3, side, side))
+        costs = count_config(row.config, (3, row.side, row.side))
         assert params[row.title.strip()][0] == f"{costs.params:,}"
         if not row.config.aux_logits:  # MACs leave the auxiliary head out
             assert macs[row.title][0] == f"{costs.macs:,}"
