@@ -77,8 +77,8 @@ class InvertedResidual(nn.Module):
     Args:
         c_in: channels of the input.
         c_out: channels of the output.
-        expansion: the segmented convolution has so many times the input's channels. With 1 there
-            is no 1x1 before it.
+        expanded: channels of the segmented convolution. None for those of the input, without a
+            1x1 before it.
         factory: makes the segmented convolution.
         activation: the class of the activation after the first two convolutions.
         kernel_size: size of the segmented convolution.
@@ -91,7 +91,7 @@ class InvertedResidual(nn.Module):
         self,
         c_in: int,
         c_out: int,
-        expansion: int,
+        expanded: int | None,
         factory: SegmentedConvFactory,
         *,
         activation: type[nn.Module],
@@ -101,10 +101,10 @@ class InvertedResidual(nn.Module):
         residual: bool,
     ) -> None:
         super().__init__()
-        inner = expansion * c_in
+        inner = c_in if expanded is None else expanded
         self.residual = residual
-        self.expand = conv1x1(c_in, inner) if expansion > 1 else None
-        self.bn1 = BatchNorm2d(inner) if expansion > 1 else None
+        self.expand = None if expanded is None else conv1x1(c_in, inner)
+        self.bn1 = None if expanded is None else BatchNorm2d(inner)
         # It has 1x1 neighbours already.
         self.conv = factory.conv(inner, inner, kernel_size, stride=stride, several="spatial_only")
         self.bn2 = BatchNorm2d(inner)
@@ -117,7 +117,7 @@ class InvertedResidual(nn.Module):
         """Map ``x`` (N, c_in, H, W) to (N, c_out, ceil(H/stride), ceil(W/stride))."""
         y = x
         if self.expand is not None and self.bn1 is not None:
-            y = self.act(self.bn1(self.expand(y)))  # (N, expansion * c_in, H, W)
+            y = self.act(self.bn1(self.expand(y)))  # (N, inner, H, W)
         y = self.act(self.bn2(self.conv(y)))
         y = y if self.se is None else self.se(y)
         y = self.bn3(self.project(y))

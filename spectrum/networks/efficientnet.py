@@ -124,8 +124,8 @@ class FusedMBConv(nn.Module):
     Args:
         c_in: channels of the input.
         c_out: channels of the output.
-        expansion: the segmented convolution puts out so many times the input's channels; with 1,
-            those of the output.
+        expanded: channels that the segmented convolution puts out; None for those of the output,
+            without a 1x1 after it.
         factory: makes the segmented convolution.
         stride: its stride.
         residual: whether the input is added to the output.
@@ -135,22 +135,20 @@ class FusedMBConv(nn.Module):
         self,
         c_in: int,
         c_out: int,
-        expansion: int,
+        expanded: int | None,
         factory: SegmentedConvFactory,
         *,
         stride: int,
         residual: bool,
     ) -> None:
         super().__init__()
-        expands = expansion > 1
-        inner = expansion * c_in if expands else c_out
+        inner = c_out if expanded is None else expanded
+        several: Order = "spatial_first" if expanded is None else "pointwise_first"
         self.residual = residual
-        self.conv = factory.conv(
-            c_in, inner, stride=stride, several="pointwise_first" if expands else "spatial_first"
-        )
+        self.conv = factory.conv(c_in, inner, stride=stride, several=several)
         self.bn1 = BatchNorm2d(inner)
-        self.project = conv1x1(inner, c_out) if expands else None
-        self.bn2 = BatchNorm2d(c_out) if expands else None
+        self.project = None if expanded is None else conv1x1(inner, c_out)
+        self.bn2 = None if expanded is None else BatchNorm2d(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (N, c_in, H, W) to (N, c_out, ceil(H/stride), ceil(W/stride))."""
@@ -210,15 +208,14 @@ def _stage(
         stride = row.stride if i == 0 else 1
         # By the channels at width 1: narrow networks have the connections of the wide ones.
         residual = stride == 1 and c_in == row.channels
+        expanded = _expanded(c_in, row.expansion, options)
         if isinstance(row, Fused):
-            stage.append(
-                FusedMBConv(c, c_out, row.expansion, factory, stride=stride, residual=residual)
-            )
+            stage.append(FusedMBConv(c, c_out, expanded, factory, stride=stride, residual=residual))
         else:
             block = InvertedResidual(
                 c,
                 c_out,
-                row.expansion,
+                expanded,
                 factory,
                 activation=nn.SiLU,
                 kernel_size=row.kernel_size,
@@ -229,6 +226,15 @@ def _stage(
             stage.append(block)
         c_in = row.channels
     return stage
+
+
+def _expanded(c_in: int, expansion: int, options: Options) -> int | None:
+    """The channels inside a block; None if it doesn't expand. ``c_in`` are those at width 1."""
+    if expansion == 1:
+        return None
+    if options.channel_multiple == 1:
+        return options.scale(expansion * c_in)  # in finer steps, so that budgets are met closely
+    return expansion * options.scale(c_in, kept=KEPT)  # as published
 
 
 def efficientnetv2_s(
@@ -266,7 +272,8 @@ def efficientnetv2_s(
             ``"elu"``.
         dropout: probability of dropping a feature before the classifier (0.2 as published).
         channel_multiple: channel counts are rounded to multiples of this. None for 8 in
-            ``"paper"``, as published, and for 1 in ``"tiny"``.
+            ``"paper"``, as published, and for 1 in ``"tiny"``. At 1 the channels inside a block
+            are rounded on their own; else they are a multiple of its input's, as published.
         bn_eps: added to the variance in batch normalisation.
         bn_momentum: weight of the newest batch in the running statistics.
 

@@ -145,11 +145,12 @@ def _stage(
     """The blocks of a row; ``c_in`` are the channels of its input at width 1."""
     stage = nn.Sequential()
     for i in range(row.blocks):
+        c = options.scale(c_in, kept=KEPT)
         stride = row.stride if i == 0 else 1
         block = InvertedResidual(
-            options.scale(c_in, kept=KEPT),
+            c,
             options.scale(row.channels, kept=KEPT),
-            row.expansion,
+            row.expansion * c if row.expansion > 1 else None,
             factory,
             activation=nn.ReLU6,
             stride=stride,
