@@ -14,6 +14,9 @@ Role: TypeAlias = Literal["run", "point", "cost", "measured"]
 STATUSES = ("done", "diverged", "failed", "out_of_memory", "io_error", "stopped")
 """The statuses of runs. Only a run that is done has measured everything."""
 
+ACTIVATIONS = "activations"
+"""The outputs of convolutions and linear layers for one image, where they are limited or a goal."""
+
 LATENCY = "latency"
 """The milliseconds per batch in inference, in studies that measure latency."""
 
@@ -139,6 +142,7 @@ _SUMMARY = (
     "left_out",
     "val_low",
     "val_high",
+    ACTIVATIONS,
     LATENCY,
     *COMPARED,
     *GAIN,

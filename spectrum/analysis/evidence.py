@@ -53,6 +53,8 @@ AnswersOf: TypeAlias = Callable[[str], Answers]
 Study: TypeAlias = pd.DataFrame | Path | str
 """The folder of a study, or a table of its rows."""
 
+_LIMITS = [f"{end}_{cost}" for end in ("min", "max") for cost in ("params", "macs", "activations")]
+
 
 class StudyAnalysis(NamedTuple):
     """What the files of a study say.
@@ -119,7 +121,8 @@ def read_results(folder: Path | str, over: str | None = None) -> StudyResults:
         look=0 if missing.names else max(len(read_looks(folder)), 1),
     )
     if study.get("sample"):
-        pooled = pool_samples_as_seeds(rows, over)
+        has_limits = any(study.get(name) is not None for name in _LIMITS)
+        pooled = pool_samples_as_seeds(rows, over, shares_draw=not has_limits)
         return StudyResults(rows, pooled, over, "sampled combination", criteria, missing)
     return StudyResults(rows, rows, over, "seed", criteria, missing)
 

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
 from spectrum.analysis.checksums import is_missing, path_in, read_checked, read_json
-from spectrum.analysis.columns import CURVE, DRAWN, LATENCY, MULTI_LABEL, ORIGIN, ROW, Column
+from spectrum.analysis.columns import (
+    ACTIVATIONS,
+    CURVE,
+    DRAWN,
+    LATENCY,
+    MULTI_LABEL,
+    ORIGIN,
+    ROW,
+    Column,
+)
 from spectrum.analysis.measure import (
     ACCURACY,
     MAP_AT,
@@ -57,6 +66,7 @@ _STUDY = TypeAdapter(_StudyFields)
 _LOOKS = TypeAdapter(list[Annotated[int, Field(gt=0)]])
 _FURTHER = (
     *DRAWN,
+    Column(ACTIVATIONS, "cost", low=0, is_whole=True),
     Column(LATENCY, "cost", low=0),
     Column(MAP_AT, "cost", low=1, is_whole=True),
     Column("pointwise_segments", "point", is_text=True),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 import scipy  # its parts are imported when they are first used
 
-from spectrum.analysis.columns import NOT_OF_POINT, TASK_COLUMNS
+from spectrum.analysis.columns import ACTIVATIONS, LATENCY, NOT_OF_POINT, TASK_COLUMNS
 from spectrum.analysis.labels import field_label
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.schema import require_columns
@@ -107,12 +107,16 @@ def are_comparable(summary: pd.DataFrame) -> bool:
     return not TASK_COLUMNS & set(varied_columns(summary))
 
 
-def pool_samples_as_seeds(results: pd.DataFrame, over: str = "segments") -> pd.DataFrame:
+def pool_samples_as_seeds(
+    results: pd.DataFrame, over: str = "segments", *, shares_draw: bool = True
+) -> pd.DataFrame:
     """Make the sampled combinations of the other fields count as seeds.
 
     Args:
         results: one row per run, as ``load_results`` returns it.
         over: the field whose values are compared.
+        shares_draw: whether all values of it were drawn the same combinations. Limits may leave
+            each with its own ones. The first of one value is then paired with the first of another.
 
     Returns:
         The rows without the columns that the sample varies. Their ``seed`` numbers the pairs of a
@@ -122,6 +126,8 @@ def pool_samples_as_seeds(results: pd.DataFrame, over: str = "segments") -> pd.D
     if not columns:
         return results
     seeds = results.groupby([*columns, "seed"], sort=False, dropna=False).ngroup()
+    if not shares_draw and (seeds.value_counts() < results[over].nunique(dropna=False)).any():
+        seeds = results.groupby(over, sort=False, dropna=False).cumcount()
     sampled = [c for c in point_columns(results) if c != over and not _follows(results, c, over)]
     return results.drop(columns=sampled).assign(seed=seeds)
 
@@ -145,8 +151,9 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
 
     Returns:
         One row per point, in the order of the study: its configuration, ``match``, ``params`` and
-        ``macs``; ``latency`` in milliseconds where the results have it; ``runs`` and ``failed``,
-        the numbers of its runs and of those that failed; ``test_top1`` and ``val_top1``, means as
+        ``macs``, which are means where combinations count as seeds; ``activations``, and
+        ``latency`` in milliseconds, where the results have them; ``runs`` and ``failed``, the
+        numbers of its runs and of those that failed; ``test_top1`` and ``val_top1``, means as
         fractions, with the bounds ``test_low``, ``test_high``, ``val_low`` and ``val_high``;
         ``seeds`` and ``examples``, the numbers of seeds and of test examples that the interval on
         the test split accounts for, with 0 examples if it is for seeds alone; and
@@ -162,7 +169,7 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
     measured = (measure.test_column, measure.validation_column)
     require_columns("results", results, [*columns, *measured], "load_results")
     keys = point_columns(results)
-    costs = ["params", "macs", *(["latency"] if "latency" in results else [])]
+    costs = ["params", "macs", *(c for c in (ACTIVATIONS, LATENCY) if c in results)]
     rows = []
     for values, rows_of_point in results.groupby(keys, sort=False, dropna=False):
         runs = rows_of_point.drop_duplicates("run_id")  # a run that two studies share counts once
@@ -172,7 +179,7 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
             {
                 **dict(zip(keys, values, strict=True)),
                 "match": runs["match"].iloc[0],
-                **{cost: runs[cost].iloc[0] for cost in costs},
+                **{cost: _mean_cost(runs[cost]) for cost in costs},
                 "runs": len(runs),
                 "failed": int((runs["status"] != "done").sum()),
                 "seeds": int((runs["status"] == "done").sum()),
@@ -201,6 +208,11 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
         known = compared[name].reindex(places).to_numpy()
         summary[name] = summary[name].where(pd.isna(known), known)
     return summary.astype({"seeds": int, "examples": int})
+
+
+def _mean_cost(costs: pd.Series) -> float:
+    """The mean of the costs of a point's runs, which is whole for counts."""
+    return round(costs.mean()) if pd.api.types.is_integer_dtype(costs) else costs.mean()
 
 
 def interval_source(summary: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.schema import require_columns
 from spectrum.errors import FieldError
 
-_COSTS = ("params", "macs", "latency")
+_COSTS = ("params", "macs", "activations", "latency")
 # The usual margin of the reference: a point that is worst in one goal still adds to the volume.
 _REFERENCE_MARGIN = 0.1
 
@@ -25,10 +25,11 @@ def finished_trials(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
 
     Args:
         trials: one row per trial, with the columns ``state`` ("done", "pruned" or "failed"),
-            ``val_top1`` (a fraction), ``params``, ``macs``, and ``latency`` (in milliseconds) where
-            that is a goal. Images with several labels have ``val_map`` instead of ``val_top1``.
+            ``val_top1`` (a fraction), ``params``, ``macs``, and ``activations`` and ``latency`` (in
+            milliseconds) where they are goals. Images with several labels have ``val_map`` instead
+            of ``val_top1``.
         goals: ``"val_top1"`` or ``"val_map"``, which is maximised, and any of ``"params"``,
-            ``"macs"`` and ``"latency"``, which are minimised.
+            ``"macs"``, ``"activations"`` and ``"latency"``, which are minimised.
 
     Raises:
         ValueError: If a goal is missing, unknown or given twice.

@@ -12,6 +12,9 @@ from spectrum.fields import Facts
 Matching: TypeAlias = Literal["params", "macs", "latency", "none"]
 """``"none"`` leaves the width of a network alone; the others solve it for a budget of that cost."""
 
+CountedCost: TypeAlias = Literal["params", "macs", "activations"]
+"""The costs that are counted for one image."""
+
 MeasuredPrecision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 

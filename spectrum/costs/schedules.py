@@ -30,10 +30,12 @@ class Counts(NamedTuple):
     Attributes:
         params: trainable parameters.
         macs: multiply-adds of convolutions and linear layers for one example.
+        activations: outputs of convolutions and linear layers for one example.
     """
 
     params: int
     macs: int
+    activations: int
 
 
 class _Parts(NamedTuple):
@@ -73,7 +75,7 @@ class ScheduleCounter:
                 if counts is not None:
                     return counts
         costs = count_config(config, self._shape)
-        return Counts(costs.params, costs.macs)
+        return Counts(costs.params, costs.macs, costs.activations)
 
     def match_budget(self, config: NetworkConfig, name: Matching, budget: int) -> Match:
         """Solve the width of a network, as the function ``match_budget`` does.
@@ -119,10 +121,13 @@ class ScheduleCounter:
             between: list[Counts] = []
             for name, module in network.named_modules():
                 params = sum(p.numel() for p in module.parameters(recurse=False))
-                has_macs = isinstance(module, nn.Conv2d | nn.Linear)
-                macs = module.weight.numel() * positions_of(name) if has_macs else 0
+                macs = activations = 0
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    positions = positions_of(name)
+                    macs = module.weight.numel() * positions
+                    activations = module.weight.shape[0] * positions
                 layer = next((path for path in paths if f"{name}.".startswith(f"{path}.")), "")
-                layers.get(layer, between).append(Counts(params, macs))
+                layers.get(layer, between).append(Counts(params, macs, activations))
             return _Parts({path: _sum(rows) for path, rows in layers.items()}, _sum(between))
 
         return once_per_channels(config, count)
@@ -133,4 +138,8 @@ def _paths(network: nn.Module) -> list[str]:
 
 
 def _sum(counts: Sequence[Counts]) -> Counts:
-    return Counts(sum(c.params for c in counts), sum(c.macs for c in counts))
+    return Counts(
+        sum(c.params for c in counts),
+        sum(c.macs for c in counts),
+        sum(c.activations for c in counts),
+    )

@@ -30,6 +30,7 @@ DASHES: tuple[Dashes, ...] = ("-", (0, (5, 2)), (0, (7, 2, 1.5, 2)), (0, (2, 1.2
 COST_LABELS = {
     "params": "trainable parameters",
     "macs": "MACs per image",
+    "activations": "activations per image",
     "train_seconds": "training time of a run, seconds",
     "latency": "latency of a batch of 32 images in inference, ms",
 }
@@ -177,7 +178,7 @@ def set_cost_axis(ax: Axes, cost: str, values: pd.Series) -> None:
         ax.xaxis.set_minor_locator(NullLocator())
     else:
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    is_count = cost in ("params", "macs")
+    is_count = cost in ("params", "macs", "activations")
     ax.xaxis.set_major_formatter(
         FuncFormatter(
             lambda value, _: format_count(value, digits=4) if is_count else f"{value:.4g}"

@@ -79,7 +79,7 @@ def ranked_table(summary: pd.DataFrame) -> Table:
     split = next(i for i, column in enumerate(described.columns) if column.names_row)
     fields, (setting, *others) = described.columns[:split], described.columns[split:]
     first = [f"{kind} {measure.column_heading}" for kind in ("test", "val")]
-    costs = ("params", "MACs", "latency, ms")
+    costs = ("params", "MACs", "activations", "latency, ms")
     by_heading = {column.heading: column for column in others}
     if not summary["failed"].any():
         del by_heading["failed runs"]

@@ -122,6 +122,7 @@ def setting_and_cost_columns(rows: pd.DataFrame, fields: Sequence[str]) -> list[
         ("width", "width", "{:.4g}".format),
         ("params", "params", format_count),
         ("macs", "MACs", format_count),
+        ("activations", "activations", format_count),
     ):
         if name in rows:
             columns.append(Column(heading, make_cells(rows[name], as_text), is_number=True))

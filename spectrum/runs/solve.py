@@ -33,6 +33,7 @@ class Solved:
         network: the network, with its width solved.
         params: the number of trainable parameters.
         macs: the MACs of convolutions and linear layers for one example.
+        activations: the outputs of convolutions and linear layers for one example.
         latency: the measured milliseconds per batch in inference; None if it wasn't needed.
         miss: the matched cost divided by the budget, minus 1; None if no cost is matched.
         code: a fingerprint of the source files of a user's own model; "" for other networks.
@@ -42,6 +43,7 @@ class Solved:
     network: NetworkConfig
     params: int
     macs: int
+    activations: int
     latency: float | None
     miss: float | None
     code: str
@@ -132,7 +134,8 @@ def solve(
     if miss is not None and abs(miss) > _NOTED_MISS:
         verb = "misses" if match == "latency" else "miss"
         notes += (f"segments (={network.segments}): {match} {verb} the budget by {miss:+.0%}",)
-    return Solved(network, costs.params, costs.macs, latency, miss, code, notes)
+    counts = costs.params, costs.macs, costs.activations
+    return Solved(network, *counts, latency, miss, code, notes)
 
 
 def _check_logits(module: nn.Module, network: NetworkConfig, dataset: Dataset) -> None:

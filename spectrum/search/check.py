@@ -36,6 +36,7 @@ _FINALIST = "finalist"
 _COST_WORDS: dict[Cost, tuple[str, str]] = {
     "params": ("parameters", "fewer parameters"),
     "macs": ("MACs", "fewer MACs"),
+    "activations": ("activations", "fewer activations"),
     "latency": ("ms of latency", "a shorter latency"),
 }
 

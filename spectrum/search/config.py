@@ -15,7 +15,7 @@ from spectrum.search.storage_url import StorageUrl, is_kept, parse_url
 from spectrum.segments import Segments, parse_setting
 from spectrum.study.grid import GridConfig, qualified_name
 
-Cost: TypeAlias = Literal["params", "macs", "latency"]
+Cost: TypeAlias = Literal["params", "macs", "activations", "latency"]
 Granularity: TypeAlias = Literal["network", "flow", "block", "layer"]
 Sampler: TypeAlias = Literal["gp", "tpe", "nsga2", "random", "grid"]
 Pruner: TypeAlias = Literal["none", "median", "hyperband", "rungs"]
@@ -81,16 +81,8 @@ class SearchConfig(GridConfig):
     maximize: Annotated[Literal["accuracy"], Facts(metavar="GOAL")] = "accuracy"
     """First goal: accuracy. It is the mean average precision if images have several labels."""
     minimize: Annotated[tuple[Cost, ...], Facts(metavar="COSTS")] = ()
-    """Costs that are further goals: params, macs, latency. With any, the result is a Pareto
-    front."""
-    max_params: Annotated[
-        int | None, Field(gt=0, le=10**15), Facts(metavar="N", unset="no limit")
-    ] = None
-    """Train no network with more trainable parameters."""
-    max_macs: Annotated[
-        int | None, Field(gt=0, le=10**18), Facts(metavar="N", unset="no limit")
-    ] = None
-    """Train no network with more multiply-adds for one image."""
+    """Costs that are further goals: params, macs, activations, latency. With any, the result is
+    a Pareto front."""
     max_latency: Annotated[
         float | None, Field(gt=0, le=1e9), Facts(metavar="MS", unset="no limit")
     ] = None
@@ -246,6 +238,11 @@ class SearchConfig(GridConfig):
             if axis != ("network", "segments")
         }
         return {"segments": ("network", "segments"), **columns}
+
+    @property
+    def counts_activations(self) -> bool:
+        """Whether activations are limited or a goal."""
+        return super().counts_activations or "activations" in self.minimize
 
     @property
     def measures_latency(self) -> bool:

@@ -11,6 +11,7 @@ from optuna import Study
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
+from spectrum.analysis.columns import ACTIVATIONS
 from spectrum.errors import FieldError, counted
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import open_engine
@@ -167,7 +168,14 @@ def _describe_search(candidates: Candidates) -> dict[str, object]:
         "space": candidates.space.describe(),
         "goals": list(config.goals(candidates.measure)),
         "limits": {"params": config.max_params, "macs": config.max_macs}
-        | ({} if config.max_latency is None else {"latency": config.max_latency}),
+        | {
+            name: limit
+            for name, limit in (
+                ("activations", config.max_activations),
+                ("latency", config.max_latency),
+            )
+            if limit is not None
+        },
         "match": [config.match, budget],
         "network": network.model_dump(mode="json", exclude=unnamed),
         "data": [data.model_dump(mode="json"), candidates.dataset.fingerprint],
@@ -233,6 +241,7 @@ def _describe_uniform_point(
         "width": point.network.width,
         "params": point.params,
         "macs": point.macs,
+        **({ACTIVATIONS: point.activations} if candidates.config.counts_activations else {}),
         "latency": point.latency,
         "allowed": "yes" if candidates.is_allowed(params) else "no",
         "done": "yes" if store.result(point.run(seed=0).id) else "no",

@@ -144,7 +144,7 @@ def make_space(config: SearchConfig) -> Space:
             **other_choices,
         },
     )
-    limited = config.max_params is not None or config.max_macs is not None
+    limited = {config.max_params, config.max_macs, config.max_activations} != {None}
     if config.sampler == "grid" and limited and space.size > MAX_LISTED:
         raise FieldError(
             "sampler",

@@ -48,6 +48,7 @@ _RETRY_PAUSE = 2.0  # seconds between two attempts
 _COST_NAMES: dict[Cost, str] = {
     "params": "parameters",
     "macs": "MACs",
+    "activations": "activations",
     "latency": "latency in ms",
 }
 

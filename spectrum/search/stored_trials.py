@@ -23,6 +23,7 @@ class _Attributes(Stored):  # Optuna's dashboard may write further ones
     width: PositiveFloat | None = None
     params: PositiveInt | None = None
     macs: PositiveInt | None = None
+    activations: PositiveInt | None = None
     latency: PositiveFloat | None = None
     map_at: PositiveInt | None = None
     run_id: str = ""
@@ -115,6 +116,8 @@ def _check_point(trial: FrozenTrial, candidates: Candidates) -> None:
     network = point.network
     expected = {"segments": network.segments, "width": network.width, "macs": point.macs}
     expected |= {"params": point.params, RUN_ID: point.run(seed_of(trial)).id}
+    if candidates.config.counts_activations:  # else an earlier version may have left them out
+        expected["activations"] = point.activations
     _compare(trial.user_attrs, expected, "as its point has")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from spectrum.analysis.columns import LATENCY, Column
+from spectrum.analysis.columns import ACTIVATIONS, LATENCY, Column
 from spectrum.analysis.folder import read_rows
 from spectrum.analysis.measure import COUNTS, MAP_AT, SHARED_ACCURACY, mean_average_precision
 from spectrum.analysis.schema import check_rows, refuse_rows
@@ -34,14 +34,14 @@ _PROXIES = tuple(measure.validation_column for measure in COUNTS.values())
 _SEEDS = "seeds"  # this column exists only if points may have several
 _NUMERIC = (
     *("width", "params", "macs", "val_top1", "epochs"),
-    *(LATENCY, *_MULTI_LABEL, _SHARED, *_PROXIES, _SEEDS),
+    *(ACTIVATIONS, LATENCY, *_MULTI_LABEL, _SHARED, *_PROXIES, _SEEDS),
 )
 _SCHEMA = (
     Column("trial", "cost", low=0, high=1e15, is_whole=True),
     Column("width", "cost", low=0),
     *(
         Column(name, "cost", low=1, high=1e18, is_whole=True)
-        for name in ("params", "macs", "epochs", MAP_AT, *_PROXIES)
+        for name in ("params", "macs", ACTIVATIONS, "epochs", MAP_AT, *_PROXIES)
     ),
     *(Column(name, "cost", low=0, high=1) for name in (*_MEASURES, _SHARED)),
     Column(_SEEDS, "cost", low=0, high=1e15, is_whole=True),
@@ -61,6 +61,8 @@ def make_rows(trials: Sequence[FrozenTrial], space: Space) -> pd.DataFrame:
         The columns of ``load_trials``.
     """
     names = ["trial", "state", "uniform", *space.choices, *_COLUMNS]
+    if space.config.counts_activations:
+        names.append(ACTIVATIONS)
     if space.config.measures_latency:
         names.append(LATENCY)
     if any(MAP_AT in trial.user_attrs for trial in trials):
@@ -105,11 +107,12 @@ def load_trials(folder: Path | str) -> pd.DataFrame:
         One row per point: ``trial`` (Optuna's number), ``state`` (done, pruned or failed),
         ``uniform`` (whether one setting of the dial is everywhere), one column for every parameter
         that was searched, ``segments`` (of the whole network), ``width, params, macs, val_top1,
-        epochs, run_id, error``, ``latency`` (milliseconds, measured) if the search measured it,
-        and, for images with several labels, ``val_map``, the mean average precision of the first
-        ``map_at`` predictions, and ``map_at``. If points may have several seeds, ``seeds`` is how
-        many are done, ``val_top1`` and ``val_map`` are means over them, and ``trial``, ``epochs``
-        and ``run_id`` are those of seed 0.
+        epochs, run_id, error``, ``activations`` if the search limits or minimises them,
+        ``latency`` (milliseconds, measured) if the search measured it, and, for images with
+        several labels, ``val_map``, the mean average precision of the first ``map_at``
+        predictions, and ``map_at``. If points may have several seeds, ``seeds`` is how many are
+        done, ``val_top1`` and ``val_map`` are means over them, and ``trial``, ``epochs`` and
+        ``run_id`` are those of seed 0.
 
     Raises:
         ValueError: the folder holds no trials, or they can't be read.

@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from spectrum.analysis.columns import LATENCY
+from spectrum.analysis.columns import ACTIVATIONS, LATENCY
 from spectrum.analysis.measure import MAP_AT
 from spectrum.runs.point import Point
 from spectrum.search.space import Space
@@ -84,6 +84,7 @@ def point_attributes(point: Point, seed: int) -> dict[str, Any]:
         "width": network.width,
         "params": point.params,
         "macs": point.macs,
+        ACTIVATIONS: point.activations,
         LATENCY: point.latency,
         MAP_AT: point.map_at,
         RUN_ID: point.run(seed).id,

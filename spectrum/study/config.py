@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from spectrum.costs.choices import CountedCost
 from spectrum.data.config import DataConfig
 from spectrum.errors import FieldError, as_text
 from spectrum.fields import Facts, UserPath, column_name, field_facts
@@ -39,7 +40,22 @@ class StudyConfig(GridConfig):
     training."""
     sample: Annotated[int | None, Field(gt=0, le=100_000), Facts(metavar="N", unset="all")] = None
     """Number of combinations of the other fields to train, drawn at random, the same ones every
-    time, with one seed each."""
+    time, with one seed each. With limits, each point of the dial has as many that are within
+    them."""
+    sample_seed: Annotated[int, Field(ge=0, le=2**32 - 1), Facts(metavar="N")] = 0
+    """Seed of the draw of these combinations."""
+    min_params: Annotated[
+        int | None, Field(gt=0, le=10**15), Facts(metavar="N", unset="no limit")
+    ] = None
+    """Draw no network with fewer trainable parameters."""
+    min_macs: Annotated[
+        int | None, Field(gt=0, le=10**18), Facts(metavar="N", unset="no limit")
+    ] = None
+    """Draw no network with fewer multiply-adds for one image."""
+    min_activations: Annotated[
+        int | None, Field(gt=0, le=10**18), Facts(metavar="N", unset="no limit")
+    ] = None
+    """Draw no network with fewer activations for one image."""
     tune_lr: Annotated[
         tuple[Annotated[float, Field(ge=1e-3, le=1e3)], ...], Facts(is_switch=True)
     ] = ()
@@ -86,6 +102,7 @@ class StudyConfig(GridConfig):
         if self.sample is not None and "seeds" not in self.model_fields_set:
             object.__setattr__(self, "seeds", 1)
         self._check_resplit()
+        self._check_bands()
         factors = {"seeds": self.seeds, "tune_lr": max(len(self.tune_lr), 1)}
         check_size({**self._sizes(), **factors}, _MAX_RUNS, "runs")
         if self.sample is not None and len(self.lengths) > 1:
@@ -139,6 +156,27 @@ class StudyConfig(GridConfig):
                 "needs one set of test images, not several values of " + ", ".join(changes_test),
             )
         return self
+
+    def _check_bands(self) -> None:
+        for cost, (low, high) in self.bands().items():
+            limit = f"max_{cost}" if low is None else f"min_{cost}"
+            if self.sample is None:
+                raise FieldError(limit, getattr(self, limit), "needs sample, which is drawn within")
+            if low is not None and high is not None and low > high:
+                raise FieldError(limit, low, f"must be at most max_{cost} (={high})")
+
+    def bands(self) -> dict[CountedCost, tuple[int | None, int | None]]:
+        """The least and the most that a drawn network may have of each cost that is limited."""
+        bands: dict[CountedCost, tuple[int | None, int | None]] = {
+            cost: (getattr(self, f"min_{cost}"), getattr(self, f"max_{cost}"))
+            for cost in get_args(CountedCost)
+        }
+        return {cost: band for cost, band in bands.items() if band != (None, None)}
+
+    @property
+    def counts_activations(self) -> bool:
+        """Whether activations are limited, so that results have them."""
+        return "activations" in self.bands()
 
     @field_validator("against", mode="before")
     @classmethod
@@ -211,8 +249,24 @@ class StudyConfig(GridConfig):
         total = math.prod(map(len, others))
         if self.sample is None or self.sample >= total:
             return super()._select_combinations(others)
-        drawn = random.Random(0).sample(range(total), self.sample)
+        drawn = random.Random(self.sample_seed).sample(range(total), self.sample)
         return [_nth_combination(others, i) for i in sorted(drawn)]
+
+    def draw(self, segments: str, most: int) -> Iterator[Combination]:
+        """Yields combinations with one setting of the dial in the order in which they are drawn.
+
+        The order is the same for each setting.
+
+        Args:
+            segments: the setting.
+            most: how many are drawn at most.
+        """
+        axes = self.axes()
+        del axes["network", "segments"]
+        total = math.prod(map(len, axes.values()))
+        for i in random.Random(self.sample_seed).sample(range(total), min(most, total)):
+            values = dict(zip(axes, _nth_combination([*axes.values()], i), strict=True))
+            yield self.make_combination({**values, ("network", "segments"): segments})
 
 
 def _nth_combination(axes: list[tuple[Any, ...]], n: int) -> tuple[Any, ...]:

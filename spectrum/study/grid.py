@@ -110,6 +110,19 @@ class GridConfig(Config):
         None
     )
     """Multiplier of channel counts. It needs the match none, since other matches solve it."""
+    max_params: Annotated[
+        int | None, Field(gt=0, le=10**15), Facts(metavar="N", unset="no limit")
+    ] = None
+    """Train no network with more trainable parameters."""
+    max_macs: Annotated[
+        int | None, Field(gt=0, le=10**18), Facts(metavar="N", unset="no limit")
+    ] = None
+    """Train no network with more multiply-adds for one image."""
+    max_activations: Annotated[
+        int | None, Field(gt=0, le=10**18), Facts(metavar="N", unset="no limit")
+    ] = None
+    """Train no network with more activations for one image: outputs of convolutions and linear
+    layers."""
     epochs: Annotated[
         tuple[int, ...] | None, Facts(metavar="N", unset="the recipe's", table="recipe")
     ] = None
@@ -322,6 +335,11 @@ class GridConfig(Config):
         if self.device == "cuda" and self.gpus == 0:
             raise FieldError("gpus", self.gpus, "must be more than 0 with device (='cuda')")
         return self
+
+    @property
+    def counts_activations(self) -> bool:
+        """Whether activations are limited, so that results have them."""
+        return self.max_activations is not None
 
     def shown(self) -> dict[str, Any]:
         """The fields as plain values, to be stored and shown."""

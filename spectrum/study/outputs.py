@@ -277,6 +277,7 @@ def _draw(
         curves,
         title=title,
         over=config.compare,
+        is_sample=config.sample is not None,
     )
     figures = draw()
     for stem in CAPTIONS.keys() - figures.keys():  # of fewer rows

@@ -10,6 +10,7 @@ from spectrum.runs.config import RunConfig
 from spectrum.runs.initial_weights import InitialWeights
 from spectrum.runs.point import Point
 from spectrum.study.config import StudyConfig
+from spectrum.study.sampling import draw_points
 from spectrum.study.solver import PointSolver
 from spectrum.terminal import shown_progress
 
@@ -54,9 +55,12 @@ def make_plan(config: StudyConfig, console: Console | None = None) -> Plan:
         ValueError: a point can't be built, or its data can't be split.
     """
     solver = PointSolver(config, measures_latency=config.match == "latency", start=config.start)
-    combinations = list(config.combinations())
-    points = [
-        solver.point(combination)
-        for combination in shown_progress(combinations, "planning", console)
-    ]
+    if config.bands():
+        points = draw_points(config, solver, console)
+    else:
+        combinations = list(config.combinations())
+        points = [
+            solver.point(combination)
+            for combination in shown_progress(combinations, "planning", console)
+        ]
     return Plan(config, tuple(points), solver.budget, tuple(solver.initial_weights.values()))

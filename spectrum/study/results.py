@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spectrum.analysis.columns import DRAWN, LATENCY, MULTI_LABEL, ORIGIN, ROW
+from spectrum.analysis.columns import ACTIVATIONS, DRAWN, LATENCY, MULTI_LABEL, ORIGIN, ROW
 from spectrum.analysis.measure import MAP_AT
 from spectrum.fields import column_name
 from spectrum.runs.config import RunConfig
@@ -38,6 +38,8 @@ def make_row(
     }
     row = {column.name: known[column.name] for column in (*ROW, *ORIGIN)}
     row |= varied_values(config, point)
+    if config.counts_activations:
+        row[ACTIVATIONS] = point.activations
     if point.latency is not None:
         row[LATENCY] = point.latency
     if point.map_at is not None:

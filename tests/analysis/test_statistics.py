@@ -163,6 +163,17 @@ def test_sampled_combinations_count_as_seeds() -> None:
     assert sorted(seed for seeds in seeds_of.values() for seed in seeds) == list(range(6))
     pd.testing.assert_frame_equal(pool_samples_as_seeds(grid()), grid())
     assert summarize(pooled)["runs"].tolist() == [6, 6]
+    pd.testing.assert_frame_equal(pool_samples_as_seeds(rows, shares_draw=False), pooled)
+
+
+def test_combinations_of_their_own_are_paired_in_order() -> None:
+    rows = grid(lr=[0.1, 0.2, 0.4])
+    is_drawn = rows["lr"].ne(0.4) & (rows["segments"] == "4")
+    is_drawn |= rows["lr"].ne(0.1) & (rows["segments"] == "C")
+    drawn = rows[is_drawn & (rows["seed"] == 0)].assign(macs=[10, 21, 20, 40])
+    pooled = pool_samples_as_seeds(drawn, shares_draw=False)
+    assert pooled["seed"].tolist() == [0, 1, 0, 1]
+    assert summarize(pooled)["macs"].tolist() == [16, 30]  # means, rounded to whole numbers
 
 
 @pytest.mark.parametrize(

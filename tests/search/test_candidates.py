@@ -10,9 +10,14 @@ import pytest
 
 from spectrum import count_costs
 from spectrum.networks import build
-from spectrum.search.candidates import Candidates
+from spectrum.search import SearchConfig
+from spectrum.search.candidates import Candidates, make_candidates
+from spectrum.search.space import make_space
+from spectrum.search.storage import silence_optuna
+from spectrum.search.table import make_rows
 from spectrum.study.config import StudyConfig
 from spectrum.study.plan import make_plan
+from tests.search.processes import Sharing
 
 Search = Callable[..., Candidates]
 
@@ -50,6 +55,31 @@ def test_a_limit_may_be_reached(small_candidates: Search) -> None:
     for less, allowed in ((0, True), (1, False)):
         most = {"max_params": point.params - less, "max_macs": point.macs}
         assert small_candidates(**most).is_allowed(params) == allowed
+
+
+def test_activations_are_limited_and_minimised(
+    small_search: Callable[..., SearchConfig],
+) -> None:
+    config = small_search(
+        minimize="activations", per="network", network={"name": "tiny"}, width=[0.1, 0.2]
+    )
+    space = make_space(config)
+    points = [*map(make_candidates(space).point, space.all_points())]
+    counted = [count_costs(build(p.network), (1, 8, 8)).activations for p in points]
+    assert [point.activations for point in points] == counted
+    most = min(counted)
+    limited = make_candidates(make_space(config.model_copy(update={"max_activations": most})))
+    allowed = [*map(limited.is_allowed, space.all_points())]
+    assert allowed == [count == most for count in counted] != [True] * len(counted)
+    with silence_optuna():
+        trials = Sharing(config).join()
+        trials.enqueue_starting_points()
+        trial = trials.next_trial()
+        assert trial is not None
+        trials.finish(trial, {"status": "done", "epochs": 2, "val_top1": 0.5})
+        rows = make_rows(trials.all_trials(), space)
+        assert trials.all_trials()[0].values == [0.5, trial.point.activations]
+    assert rows["activations"][0] == trial.point.activations
 
 
 def test_the_search_starts_from_the_uniform_points_that_are_allowed(

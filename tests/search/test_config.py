@@ -55,6 +55,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "trial_seeds",
             "max_params",
             "max_macs",
+            "max_activations",
             "max_latency",
             "seed",
             "seeds",

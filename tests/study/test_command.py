@@ -88,6 +88,8 @@ TOML = {
     "be given with several learning rates, recipe.lr (=0.1,0.2)",
     "compare = 3": "compare (=3) must be a valid string",
     "sample = 0": "sample (=0) must be greater than 0",
+    "min_activations = 0": "min_activations (=0) must be greater than 0",
+    "sample_seed = -1": "sample_seed (=-1) must be greater than or equal to 0",
     "[data]\nrank = {a = 1}": "data.rank (={'a': 1}) must be a value or a list of values",
     "[recipe]\nlr = [{a = 1}]": "recipe.lr (={'a': 1}) must be a value or a list of values",
     "[network]\nname = {a = 1}": "network (={'a': 1}) must be a value or a list of values",

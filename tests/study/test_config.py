@@ -160,6 +160,11 @@ def test_what_varies_on_the_same_test_images_can_be_compared(
     ("fields", "message"),
     [
         ({"sample": 3}, "sample .=3. needs other fields with several values"),
+        ({"max_macs": 100}, "max_macs .=100. needs sample, which is drawn within"),
+        (
+            {"sample": 2, "recipe": {"lr": [0.1, 0.2]}, "min_params": 9, "max_params": 8},
+            "min_params .=9. must be at most max_params .=8.",
+        ),
         (
             {"sample": 2, "recipe": {"lr": [0.1, 0.2]}, "seeds": 2},
             "seeds .=2. must be 1 with sample .=2.: each combination counts as a seed",

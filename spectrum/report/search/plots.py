@@ -46,8 +46,8 @@ def plot_search_front(
         trials: one row per trial, with the columns ``state`` ("done", "pruned" or "failed"),
             ``uniform`` (whether it is a uniform point of the dial from which the search started),
             ``segments`` (those of the whole network, as text), ``val_top1`` (a fraction),
-            ``params``, ``macs`` (per image), and ``latency`` (in milliseconds) where that is a
-            goal.
+            ``params``, ``macs`` (per image), and ``activations`` (per image) and ``latency`` (in
+            milliseconds) where they are goals.
         goals: the goals, as ``finished_trials`` takes them.
         cost: the cost on the axis; None for the first of ``front_costs``.
         ax: the axes to draw on; None for those of a new figure.
