@@ -2,12 +2,15 @@ from .analysis import (
     compare_orders,
     compare_pairs,
     compare_points,
+    error_distribution,
+    likely_best,
     load_benchmark,
     load_curves,
     load_published,
     load_results,
     mean_interval,
     pareto_front,
+    segment_width_trend,
     state_evidence,
     summarize,
     training_gains,
@@ -38,7 +41,6 @@ from .networks import (
     xception,
 )
 from .report import (
-    error_distribution,
     heat_map,
     learning_curves,
     plot_accuracy,
@@ -48,6 +50,8 @@ from .report import (
     plot_error_distribution,
     plot_heat_map,
     plot_learning_curves,
+    plot_likely_best,
+    plot_segment_width_trend,
 )
 from .runs import Sandwich, load_run, score
 from .search import SearchConfig, load_trials, run_search
@@ -91,6 +95,7 @@ __all__ = [
     "inception_v2",
     "inception_v3",
     "learning_curves",
+    "likely_best",
     "load_benchmark",
     "load_curves",
     "load_data",
@@ -111,6 +116,8 @@ __all__ = [
     "plot_error_distribution",
     "plot_heat_map",
     "plot_learning_curves",
+    "plot_likely_best",
+    "plot_segment_width_trend",
     "preprocessing",
     "projection_loss",
     "regnet",
@@ -119,6 +126,7 @@ __all__ = [
     "run_search",
     "run_study",
     "score",
+    "segment_width_trend",
     "shufflenet",
     "state_evidence",
     "summarize",

@@ -6,6 +6,7 @@ from .front import pareto_front
 from .measure import Measure, infer_measure
 from .order import compare_orders
 from .planned import MissingRuns
+from .populations import error_distribution, likely_best, segment_width_trend
 from .published import load_published
 from .sentences import state_evidence
 from .statistics import mean_interval, summarize
@@ -20,8 +21,10 @@ __all__ = [
     "compare_pairs",
     "compare_points",
     "comparison_columns",
+    "error_distribution",
     "hypervolume",
     "infer_measure",
+    "likely_best",
     "load_benchmark",
     "load_curves",
     "load_published",
@@ -30,6 +33,7 @@ __all__ = [
     "pareto_front",
     "search_front",
     "search_progress",
+    "segment_width_trend",
     "state_evidence",
     "summarize",
     "training_gains",

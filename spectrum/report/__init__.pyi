@@ -6,13 +6,12 @@ from .figures import search_figures, study_figures
 from .heat_maps import heat_map, plot_heat_map
 from .lengths import plot_accuracy_vs_length
 from .plots import plot_accuracy, plot_accuracy_vs_segments
-from .populations import error_distribution, plot_error_distribution
+from .populations import plot_error_distribution, plot_likely_best, plot_segment_width_trend
 from .search import plot_importance, plot_schedules, plot_search_front, plot_search_progress
 from .tables import render_summary, render_trials
 
 __all__ = [
     "cost_figure",
-    "error_distribution",
     "group_costs",
     "heat_map",
     "learning_curves",
@@ -25,9 +24,11 @@ __all__ = [
     "plot_heat_map",
     "plot_importance",
     "plot_learning_curves",
+    "plot_likely_best",
     "plot_schedules",
     "plot_search_front",
     "plot_search_progress",
+    "plot_segment_width_trend",
     "render_summary",
     "render_trials",
     "search_figures",

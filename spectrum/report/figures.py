@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from spectrum.analysis.front import Cost
 from spectrum.analysis.labels import nearly_equal
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
+from spectrum.analysis.populations import CountedCost
 from spectrum.analysis.schema import require_columns
 from spectrum.analysis.statistics import varied_columns
 from spectrum.errors import FieldError
@@ -26,13 +27,18 @@ from spectrum.report.figure_style import (
 from spectrum.report.heat_maps import plot_heat_map
 from spectrum.report.lengths import accuracy_by_length, length_figure
 from spectrum.report.plots import plot_accuracy, plot_accuracy_vs_segments
-from spectrum.report.populations import plot_error_distribution
+from spectrum.report.populations import (
+    plot_error_distribution,
+    plot_likely_best,
+    plot_segment_width_trend,
+)
 from spectrum.report.schedules import number_settings
 from spectrum.report.search.plots import front_costs, plot_search_front, plot_search_progress
 from spectrum.report.search.settings import plot_importance, plot_schedules
 
 _PAGE_HEIGHT = 3.0  # of a figure on a page, in inches
 _MIN_POPULATION = 20  # runs from which their distribution is worth a figure
+_MIN_SPREAD = 2.0  # largest cost divided by the smallest, from which a trend is worth one
 CAPTIONS = {
     "accuracy_vs_segments": "Mean test {measure} of every point on the dial, with 95% intervals.",
     "differences": "How much {better} each point is than the reference with the same seeds and "
@@ -45,7 +51,13 @@ CAPTIONS = {
     "accuracy_vs_costs": "Mean test {measure} against the cost of each point, with 95% intervals. "
     "Where all points classify the same data, the dashed line is their Pareto front.",
     "error_distribution": "The share of runs whose test error is at most the value on the axis. "
-    "The further left a curve is, the more common are good runs.",
+    "The further left a curve is, the more common are good runs. A shaded band holds the whole "
+    "curve of all runs that might have been drawn, with 95% confidence.",
+    "likely_best": "Validation error of every run. The line is the median setting of the best run "
+    "in resamples of a quarter of the runs, and the shade holds 95% of them. Below each setting "
+    "stands how often it has the best run.",
+    "segment_width_trend": "The segment width of the best run among runs of similar cost, with 95% "
+    "intervals from resamples, and the line through them.",
     "learning_curves": "Validation {measure} after every epoch: the mean of a point's runs, and "
     "the range from its lowest to its highest run. The axis begins at the lowest mean halfway "
     "through training.",
@@ -69,6 +81,7 @@ def study_figures(
     *,
     title: str,
     over: str = "segments",
+    is_sample: bool = False,
     for_page: bool = False,
 ) -> dict[str, Figure]:
     """Draws the figures of a study that have something to show.
@@ -81,6 +94,7 @@ def study_figures(
         curves: one row per evaluation of a run, as ``load_curves`` returns it.
         title: the title above every figure.
         over: the field whose values are compared in ``evidence``.
+        is_sample: whether the runs are a sample of the other fields, in which to look for the best.
         for_page: whether to draw them as narrow as a phone, with text of one size and without the
             title, for a page that shows them two abreast where it has room.
 
@@ -94,6 +108,9 @@ def study_figures(
         - ``accuracy_vs_costs``, with one panel for each of parameters and MACs that differs by more
           than 3%, and one for the training time;
         - ``error_distribution``, if every value of ``over`` has at least 20 runs;
+        - ``likely_best``, if these are a sample and segments are compared;
+        - ``segment_width_trend``, if moreover all segments are ``C`` or ``C/n``, and the largest
+          cost is at least twice the smallest;
         - ``learning_curves``.
     """
     require_columns("results", results, ["run_id", "status", over], "load_results")
@@ -115,6 +132,8 @@ def study_figures(
         drawn["accuracy_vs_costs"] = _cost_figure(summary, for_page)
     if results.groupby(over, dropna=False).size().min() >= _MIN_POPULATION:
         drawn["error_distribution"] = root_figure(plot_error_distribution(results, axes(), over))
+        if is_sample and over == "segments" and results["segments"].nunique() > 1:
+            drawn |= _figures_of_best(results, axes)
     mean_curves = learning_curves(results, curves)
     if len(mean_curves):
         drawn["learning_curves"] = learning_curve_figure(mean_curves, names, for_page=for_page)
@@ -190,6 +209,17 @@ def _lay_out(figures: Mapping[str, Figure], title: str, for_page: bool) -> None:
             lay_out_for_page(figure)
         else:
             lay_out_figure(figure, title)
+
+
+def _figures_of_best(results: pd.DataFrame, axes: Callable[[], Axes | None]) -> dict[str, Figure]:
+    """The figures of where the best runs of a sample lie."""
+    drawn = {"likely_best": root_figure(plot_likely_best(results, axes()))}
+    costs: tuple[CountedCost, ...] = ("macs", "params")
+    spread = [cost for cost in costs if results[cost].max() >= _MIN_SPREAD * results[cost].min()]
+    if spread and results["segments"].str.fullmatch(r"C(/\d+)?").all():
+        trend = plot_segment_width_trend(results, spread[0], axes())
+        drawn["segment_width_trend"] = root_figure(trend)
+    return drawn
 
 
 def _cost_figure(summary: pd.DataFrame, for_page: bool) -> Figure:

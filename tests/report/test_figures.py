@@ -134,6 +134,28 @@ def test_many_runs_have_a_distribution(make_results) -> None:
     assert "error_distribution" not in figures(few, None)
 
 
+@pytest.mark.parametrize(
+    ("dense", "macs", "drawn"),
+    [
+        ("1", 4, ["error_distribution", "likely_best"]),
+        ("C/8", 1, ["error_distribution", "likely_best"]),
+        ("C/8", 4, ["error_distribution", "likely_best", "segment_width_trend"]),
+    ],
+)
+def test_a_sample_has_figures_of_its_best_runs(
+    make_results, dense: str, macs: int, drawn: list[str]
+) -> None:
+    results = make_results({dense: [0.7] * 20, "C": [0.8] * 20})
+    results["macs"] = [1_000_000, 1_000_000 * macs] * 20
+    curve = curves(results.iloc[:0])
+    for is_sample in (True, False):
+        found = study_figures(
+            results, summarize(results), None, curve, title="", is_sample=is_sample
+        )
+        of_population = [stem for stem in found if not stem.startswith("accuracy")]
+        assert of_population == (drawn if is_sample else drawn[:1])
+
+
 @pytest.mark.parametrize(("name", "drawn"), [("order", True), ("rank", False), ("data", False)])
 def test_points_with_different_data_have_no_front(make_results, name: str, drawn: bool) -> None:
     rows = two(make_results, POINTS, name)

@@ -1,4 +1,4 @@
-"""Distributions of errors against scipy's and by hand."""
+"""Figures of populations of runs show what the tables say."""
 
 from __future__ import annotations
 
@@ -7,51 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
 
-from spectrum.report import error_distribution, plot_error_distribution
-
-accuracies = st.lists(st.sampled_from([0.0, 0.5, 0.625, 0.75, 0.875, 1.0]), min_size=1, max_size=20)
-
-
-@given(st.dictionaries(st.sampled_from(["1", "4", "C/8", "C"]), accuracies, min_size=1))
-def test_it_is_the_empirical_distribution_function(populations: dict[str, list[float]]) -> None:
-    results = pd.DataFrame(
-        [
-            {"run_id": f"{point}{i}", "segments": point, "test_top1": value, "status": "done"}
-            for point, values in populations.items()
-            for i, value in enumerate(values)
-        ]
-    )
-    found = error_distribution(results)
-    assert found["segments"].unique().tolist() == list(populations)
-    for point, values in populations.items():
-        expected = stats.ecdf([1 - value for value in values]).cdf
-        steps = found[found["segments"] == point]
-        np.testing.assert_array_equal(steps["error"], expected.quantiles)
-        np.testing.assert_allclose(steps["share"], expected.probabilities)
-        assert steps["runs"].tolist() == [len(values)] * len(steps)
-
-
-def test_failed_runs_make_a_population_worse(make_results) -> None:
-    results = make_results({"4": [0.9, 0.8, math.nan, math.nan], "C": [math.nan]})
-    results.loc[0, "status"] = "failed"  # whatever was measured before it failed
-    found = error_distribution(results)
-    assert found["error"].tolist() == pytest.approx([0.2, 1.0, 1.0])
-    assert found["share"].tolist() == pytest.approx([0.25, 1.0, 1.0])
-    assert found["runs"].tolist() == [4, 4, 1]
-
-
-def test_a_run_of_two_studies_counts_once_in_a_population(make_results) -> None:
-    twice = pd.concat([make_results({"C": [0.9]}), make_results({"C": [0.9, 0.8]})])
-    twice["run_id"] = ["a", "a", "b"]
-    assert error_distribution(twice)["share"].tolist() == [0.5, 1.0]
-    twice["study"] = ["one", "two", "two"]
-    assert error_distribution(twice, by="study")["runs"].tolist() == [1, 2, 2]
-    with pytest.raises(ValueError, match=r"by \(='colour'\) must be one of network, order, "):
-        error_distribution(twice, by="colour")
+from spectrum.analysis import error_distribution, likely_best, segment_width_trend
+from spectrum.report import plot_error_distribution, plot_likely_best, plot_segment_width_trend
 
 
 def test_the_curves_are_the_steps(make_results) -> None:
@@ -87,3 +45,40 @@ def test_other_fields_and_populations_that_failed_are_drawn(make_results) -> Non
     assert ax.lines[1].get_ydata().tolist() == [0, 0]
     assert ax.lines[0].get_color() != ax.lines[1].get_color()
     ax.figure.draw_without_rendering()
+
+
+def test_a_band_is_drawn_around_each_curve(make_results) -> None:
+    results = make_results({"C": list(np.linspace(0.5, 0.9, 30))})
+    (band,) = plot_error_distribution(results).collections
+    steps = error_distribution(results)
+    corners = band.get_paths()[0].vertices
+    for _, row in steps.iterrows():
+        at = corners[np.isclose(corners[:, 0], row["error"]), 1]
+        assert {row["share_low"], row["share_high"]} <= {*at}
+
+
+def test_the_best_runs_are_shaded_along_the_dial(make_results) -> None:
+    errors = np.linspace(0, 0.1, 20)
+    settings = {"C/8": 0.7 - errors, "C/4": 0.9 - errors, "C/2": 0.91 - errors, "C": 0.6 - errors}
+    ax = plot_likely_best(make_results(settings))
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts[:2] == ["the best run, 95%\ninterval: C/4 to C/2", "the best run, median: C/2"]
+    shares = likely_best(make_results(settings)).set_index("segments")["share_best"]
+    labels = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert labels == [f"{s}\n{shares[s]:.0%}" for s in settings]
+    marks = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [len(line.get_ydata()) for line in marks] == [20] * 4
+    (medians,) = (line for line in ax.lines if line.get_marker() == "_")
+    assert medians.get_ydata() == pytest.approx([0.36, 0.16, 0.15, 0.46])
+
+
+def test_the_trend_is_drawn_as_it_is_computed(make_results) -> None:
+    results = make_results({f"C/{2**i}": list(np.linspace(0.5, 0.8, 15)) for i in range(4)})
+    results["macs"] = np.geomspace(1e5, 8e5, len(results)).astype(int)
+    groups, exponent = segment_width_trend(results)
+    ax = plot_segment_width_trend(results)
+    marks = ax.containers[0].lines[0]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(marks.get_xydata(), groups[["cost", "width"]])
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), groups[["cost", "fit"]])
+    assert f"{exponent.median:.2f}" in ax.get_legend().get_texts()[0].get_text()
+    assert ax.get_xlabel() == "MACs per image"
