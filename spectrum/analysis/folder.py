@@ -82,10 +82,10 @@ def load_results(folder: Path | str) -> pd.DataFrame:
 
     Returns:
         One row per run: the configuration of the run, what it measured, where it was computed, one
-        column for each other field that the study varies, and ``latency`` (milliseconds, measured)
-        if latency was matched. For images with several labels there are also ``val_map`` and
-        ``test_map``, the mean average precision of the first ``map_at`` predictions, and
-        ``map_at``. What a failed run didn't measure is missing (NaN).
+        column for each other field that the study varies, ``activations`` if they were limited, and
+        ``latency`` (milliseconds, measured) if latency was matched. For images with several labels
+        there are also ``val_map`` and ``test_map``, the mean average precision of the first
+        ``map_at`` predictions, and ``map_at``. What a failed run didn't measure is missing (NaN).
 
     Warns:
         MissingRuns: the study isn't complete. The line says which runs are missing.
