@@ -150,40 +150,48 @@ def segment_width_trend(results: pd.DataFrame, cost: CountedCost = "macs") -> Wi
     """
     if cost not in get_args(CountedCost):
         raise FieldError("cost", cost, f"must be one of {', '.join(get_args(CountedCost))}")
+    groups = _group_by_cost(results, cost)
+    chances = [chances_of_best(group["error"]) for group in groups]
+    best = [best_value(g["width"], chance) for g, chance in zip(groups, chances, strict=True)]
+    generator = np.random.default_rng(0)
+    drawn = [
+        generator.choice(group["width"].to_numpy(), _RESAMPLES, p=chance)
+        for group, chance in zip(groups, chances, strict=True)
+    ]
+    log_widths = np.log2(drawn)  # (groups, resamples)
+    log_costs = np.array([group["log_cost"].mean() for group in groups])
+    centred = log_costs - log_costs.mean()
+    slopes, middles = centred @ log_widths / (centred @ centred), log_widths.mean(axis=0)
+    bounds = [_quantiles(line) for line in 2 ** (middles + np.outer(centred, slopes))]
+    rows = pd.DataFrame(
+        {
+            "cost": 2**log_costs,
+            "runs": [len(group) for group in groups],
+            "width": [value.median for value in best],
+            "width_low": [value.low for value in best],
+            "width_high": [value.high for value in best],
+            "fit": 2 ** (np.median(middles) + np.median(slopes) * centred),
+            "fit_low": [bound.low for bound in bounds],
+            "fit_high": [bound.high for bound in bounds],
+        }
+    )
+    return WidthTrend(rows, _quantiles(slopes))
+
+
+def _group_by_cost(results: pd.DataFrame, cost: CountedCost) -> list[pd.DataFrame]:
+    """The runs in groups of equal size by ascending cost, with their errors and segment widths."""
     require_columns("results", results, ["segments", cost], "load_results")
+    results = results.reset_index(drop=True)
     runs = _errors(results, "segments", infer_measure(results).validation_column)
     runs["width"] = runs["segments"].map(segment_width)
-    runs["log_cost"] = np.log2(results.loc[runs.index, cost].astype(float))
+    runs["log_cost"] = np.log2(results[cost].astype(float))
     if len(runs) < 2 * _PER_GROUP:
         raise FieldError("results", f"{len(runs)} runs", f"must hold at least {2 * _PER_GROUP}")
     if runs["log_cost"].nunique() == 1:
         raise FieldError("cost", cost, "must differ between runs")
     ordered = runs.sort_values("log_cost", kind="stable")
     places = np.array_split(np.arange(len(runs)), min(len(runs) // _PER_GROUP, _MOST_GROUPS))
-    groups = [ordered.iloc[place] for place in places]
-    chances = [chances_of_best(group["error"]) for group in groups]
-    best = [best_value(g["width"], chance) for g, chance in zip(groups, chances, strict=True)]
-    log_costs = np.array([group["log_cost"].mean() for group in groups])
-    generator = np.random.default_rng(0)
-    drawn = np.array(
-        [
-            np.log2(generator.choice(group["width"].to_numpy(), _RESAMPLES, p=chance))
-            for group, chance in zip(groups, chances, strict=True)
-        ]
-    )  # (groups, resamples)
-    centred = log_costs - log_costs.mean()
-    slopes = centred @ drawn / (centred @ centred)
-    lines = 2 ** (drawn.mean(axis=0) + np.outer(centred, slopes))
-    fits = [_quantiles(line) for line in lines]
-    rows = pd.DataFrame(
-        {
-            "cost": 2**log_costs,
-            "runs": [len(group) for group in groups],
-            **dict(zip(("width", "width_low", "width_high"), zip(*best, strict=True), strict=True)),
-            **dict(zip(("fit", "fit_low", "fit_high"), zip(*fits, strict=True), strict=True)),
-        }
-    )
-    return WidthTrend(rows, _quantiles(slopes))
+    return [ordered.iloc[place] for place in places]
 
 
 def segment_width(segments: str) -> int:

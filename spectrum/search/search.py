@@ -168,14 +168,8 @@ def _describe_search(candidates: Candidates) -> dict[str, object]:
         "space": candidates.space.describe(),
         "goals": list(config.goals(candidates.measure)),
         "limits": {"params": config.max_params, "macs": config.max_macs}
-        | {
-            name: limit
-            for name, limit in (
-                ("activations", config.max_activations),
-                ("latency", config.max_latency),
-            )
-            if limit is not None
-        },
+        | ({} if config.max_activations is None else {"activations": config.max_activations})
+        | ({} if config.max_latency is None else {"latency": config.max_latency}),
         "match": [config.match, budget],
         "network": network.model_dump(mode="json", exclude=unnamed),
         "data": [data.model_dump(mode="json"), candidates.dataset.fingerprint],

@@ -26,7 +26,7 @@ def tiny(segments: str, width: float, **fields: Any) -> NetworkConfig:
 def test_a_setting_for_each_layer(layers: list[str], width: float) -> None:
     config = tiny("+".join(layers), width)
     costs = count_config(config, (3, 14, 14))
-    assert COUNTER(config) == (costs.params, costs.macs)
+    assert COUNTER(config) == (costs.params, costs.macs, costs.activations)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_setting_for_each_layer(layers: list[str], width: float) -> None:
 def test_families(name: str, segments: str, fields: Any) -> None:
     config = NetworkConfig(name=name, segments=segments, width=0.3, **fields)
     costs = count_config(config, (3, 32, 32))
-    assert ScheduleCounter((3, 32, 32))(config) == (costs.params, costs.macs)
+    assert ScheduleCounter((3, 32, 32))(config) == (costs.params, costs.macs, costs.activations)
 
 
 @pytest.mark.parametrize("cost", ["params", "macs"])
