@@ -31,7 +31,7 @@ from spectrum.terminal import make_console
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER.parents[1] / "benchmarks" / "search_space.csv"
-EPOCHS = (2, 4, 8, 16)
+EPOCHS = (2, 4, 8)
 SEEDS = 3
 
 
