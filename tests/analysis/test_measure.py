@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.special import ndtr, ndtri
 
-from spectrum.analysis import pareto_front, search_front, search_progress, state_evidence, summarize
+from spectrum.analysis import (
+    error_distribution,
+    pareto_front,
+    search_front,
+    search_progress,
+    state_evidence,
+    summarize,
+)
 from spectrum.analysis.comparison import compare, comparison_columns
 from spectrum.analysis.measure import (
     ACCURACY,
@@ -25,7 +32,6 @@ from spectrum.analysis.measure import (
     mean_average_precision,
 )
 from spectrum.report import (
-    error_distribution,
     heat_map,
     learning_curves,
     plot_differences,
@@ -179,7 +185,7 @@ def test_a_search_names_it(minimize: list[str]) -> None:
     expected = search_front(trials, before)
     pd.testing.assert_series_equal(search_front(other, after)["trial"], expected["trial"])
     pd.testing.assert_frame_equal(search_progress(other, after), search_progress(trials, before))
-    with pytest.raises(ValueError, match="must be val_map and any of params, macs, latency"):
+    with pytest.raises(ValueError, match="must be val_map and any of params, macs, a"):
         search_front(other, before)
     figures = search_figures(other, after, {}, {}, title="made up")
     stems = ["front"] if minimize else ["front", "progress"]  # else a hypervolume progresses
