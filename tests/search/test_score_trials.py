@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,8 @@ from spectrum.search import load_trials
 from spectrum.search.candidates import make_candidates
 from spectrum.search.scoring import plan_shared
 from spectrum.search.space import make_space
-from tests.search.conftest import FIELDS
 from tests.search.processes import read_trials, sqlite, start_driver, wait_for
 
-COUNTED: dict[str, Any] = {
-    **FIELDS,
-    "name": "tested",
-    "evaluate": "proxy:macs",
-    "per": "layer",
-    "sampler": "nsga2",
-    "epochs": 1,
-    "finalists": 1,
-}
 TOML = """
 name = "tested"
 segments = "1,C"
@@ -43,6 +34,11 @@ finalists = 1
 network = { name = "tiny", width = 0.2 }
 recipe = { batch_size = 256 }
 """
+
+
+def counted(folder: Path, trials: int, runs: Path) -> SearchConfig:
+    """The search of ``TOML`` whose results are in a folder."""
+    return SearchConfig(**tomllib.loads(TOML), trials=trials, out=folder / "out", runs=runs)
 
 
 def points(folder: Path) -> list[dict[str, Any]]:
@@ -71,15 +67,14 @@ def test_a_search_that_is_stopped_goes_on_as_if_it_were_not(
         assert second.end() == 0, second.said
     assert points(tmp_path)[: len(stopped)] == stopped
     whole = tmp_path / "whole"
-    config = SearchConfig(**COUNTED, out=whole / "out", runs=tmp_path / "runs")
-    run_search(config.model_copy(update={"trials": trials}))
+    run_search(counted(whole, trials, tmp_path / "runs"))
     assert points(tmp_path) == points(whole)
     rows = [load_trials(folder / "out" / "tested") for folder in (tmp_path, whole)]
     pd.testing.assert_frame_equal(*rows)
 
 
 def test_a_point_that_is_queued_through_optuna_is_tried(tmp_path: Path) -> None:
-    config = SearchConfig(**{**COUNTED, "trials": 3}, out=tmp_path / "out", runs=tmp_path / "runs")
+    config = counted(tmp_path, 3, tmp_path / "runs")
     run_search(config)
     candidates = make_candidates(make_space(config))
     study = load_study(storage=sqlite(tmp_path), study_name="tested")
