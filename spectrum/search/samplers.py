@@ -75,13 +75,12 @@ class NewPointSampler(RandomSampler):
             return {}  # some versions of Optuna ask for queued trials too
         # From the storage, since with Hyperband a study shows a sampler only some of its trials.
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-        tried = {
-            point: other.number
+        points = [
+            self._point_of(other)
             for other in trials
-            if other.number != trial.number
-            and not is_lost(other)
-            and (point := self._point_of(other)) is not None
-        }
+            if other.number != trial.number and not is_lost(other)
+        ]
+        tried = dict.fromkeys(filter(None, points))  # in order of the trials
 
         def is_new(params: Params) -> bool:
             return frozenset(params.items()) not in tried and self._is_allowed(params)
