@@ -38,7 +38,14 @@ class FieldError(ValueError):
 
     def renamed(self, field: str) -> FieldError:
         """The same error about a field of another name."""
-        return FieldError(field, self.value, self.allowed)
+        return type(self)(field, self.value, self.allowed)
+
+
+class CombinationError(FieldError):
+    """Values that are allowed each for itself, but not together.
+
+    A sampled study draws another combination.
+    """
 
 
 @contextmanager

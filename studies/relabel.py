@@ -35,7 +35,7 @@ from spectrum.study.plan import make_plan
 # The fields that format 1 left out of the hash at their default, by the part that has them.
 OMITTED = {
     "": "code start processes shared",
-    "network": "aux_logits pointwise_segments shuffle",
+    "network": "aux_logits pointwise_segments shuffle depth w0 wa wm",
     "data": "resplit train_images label_noise rank block images side channels template copies "
     "signal image_seed image_size image_column label_column bad_images loading class_weights "
     "map_at",

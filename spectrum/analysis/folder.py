@@ -71,6 +71,10 @@ _FURTHER = (
     Column(MAP_AT, "cost", low=1, is_whole=True),
     Column("pointwise_segments", "point", is_text=True),
     Column("shuffle", "point", is_truth=True),
+    Column("depth", "point", low=4, is_whole=True),
+    Column("w0", "point", low=1, is_whole=True),
+    Column("wa", "point", low=0),
+    Column("wm", "point", low=1),
 )
 
 

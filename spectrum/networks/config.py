@@ -12,7 +12,7 @@ from spectrum.errors import FieldError
 from spectrum.fields import Config
 from spectrum.networks.convnext_sizes import CONVNEXT_SIZES, convnext_name
 from spectrum.networks.options import Options
-from spectrum.networks.regnet_sizes import REGNET_SIZES
+from spectrum.networks.regnet_sizes import REGNET_SIZES, STAGE_FIELDS, regnet_size
 from spectrum.segments import format_setting
 from spectrum.user_code import is_callable_name
 
@@ -44,6 +44,7 @@ _DIVIDED_1X1 = (*_BATCH_NORM, *_POINTWISE)
 _INCEPTION = (*_POOLING, *_POINTWISE)
 _AUXILIARY = (*_INCEPTION, "aux_logits")
 _XCEPTION = (*_INCEPTION, "residual", "hidden", "repeats")
+_REGNET = (*_BATCH_NORM, *STAGE_FIELDS)
 _SPATIAL_FIRST = {"order": "spatial_first"}
 _SPATIAL_ONLY = {"order": "spatial_only"}
 _BN_EPS = {"bn_eps": 1e-3}
@@ -88,7 +89,7 @@ NAMED_NETWORKS: dict[str, NamedNetwork] = {
     ),
     **{
         f"regnet{name}": NamedNetwork(
-            "regnet", _BATCH_NORM, {"size": name}, {**_SPATIAL_ONLY, "segments": size.segments}
+            "regnet", _REGNET, {"size": name}, {**_SPATIAL_ONLY, "segments": size.segments}
         )
         for name, size in REGNET_SIZES.items()
     },
@@ -167,6 +168,8 @@ class NetworkConfig(Options, _Point):
         for name, default in named.defaults.items() if named else ():
             if name not in self.model_fields_set or getattr(self, name) is None:
                 object.__setattr__(self, name, default)
+        if named is not None and named.function == "regnet":
+            regnet_size(named.arguments["size"], self.depth, self.w0, self.wa, self.wm)
         if self.pointwise_segments == "1":
             object.__setattr__(self, "shuffle", False)
         return self

@@ -74,6 +74,10 @@ class Options(Config):
     aux_logits: bool = False
     pointwise_segments: Annotated[str, BeforeValidator(_parse_pointwise)] = "1"
     shuffle: bool = False
+    depth: int | None = Field(default=None, ge=4, le=1000)
+    w0: int | None = Field(default=None, ge=1, le=10_000)
+    wa: float | None = Field(default=None, gt=0, le=10_000)
+    wm: float | None = Field(default=None, gt=1, le=10)
 
     def scale(self, channels: int, factor: float = 1.0, kept: float = 0.0) -> int:
         """The number of channels at this width, rounded to the nearest positive multiple.

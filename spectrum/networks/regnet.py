@@ -18,7 +18,7 @@ from spectrum.layers.arguments import check_choice
 from spectrum.networks.blocks import ConvNormReLU, SqueezeExcitation
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.options import Options
-from spectrum.networks.regnet_sizes import REGNET_SIZES, RegNetSize
+from spectrum.networks.regnet_sizes import REGNET_SIZES, RegNetSize, regnet_size
 from spectrum.networks.resnet import Bottleneck
 from spectrum.segments import Setting
 
@@ -119,6 +119,10 @@ def regnet(
     channel_multiple: int = 1,
     bn_eps: float = 1e-5,
     bn_momentum: float = 0.1,
+    depth: int | None = None,
+    w0: int | None = None,
+    wa: float | None = None,
+    wm: float | None = None,
 ) -> RegNet:
     """Build a RegNetX or RegNetY with the 3x3 convolution of every block in segments.
 
@@ -142,6 +146,14 @@ def regnet(
         channel_multiple: channel counts are rounded to multiples of this.
         bn_eps: added to the variance in batch normalisation.
         bn_momentum: weight of the newest batch in the running statistics.
+        depth: number of blocks. Together with ``w0``, ``wa`` and ``wm`` it replaces the depths and
+            widths of the size by those of the paper's sections 3.3 and 3.4: block j has
+            ``w0 + wa * j`` channels, rounded to ``w0`` times a power of ``wm``, then to a multiple
+            of 8 and of the size's published segment width. Blocks of equal width are a stage, and
+            there must be four. ``"x_tiny"`` and ``"y_tiny"`` round to whole numbers instead.
+        w0: channels of the first block, a multiple of 8 (not for ``"x_tiny"`` and ``"y_tiny"``).
+        wa: channels that each block adds.
+        wm: ratio of the widths of stages.
 
     Returns:
         The network: images (N, in_channels, H, W) to logits (N, num_classes).
@@ -161,9 +173,13 @@ def regnet(
             "channel_multiple": channel_multiple,
             "bn_eps": bn_eps,
             "bn_momentum": bn_momentum,
+            "depth": depth,
+            "w0": w0,
+            "wa": wa,
+            "wm": wm,
         }
     )
-    sizes = REGNET_SIZES[size]
+    sizes = regnet_size(size, options.depth, options.w0, options.wa, options.wm)
     if segments is None:
         segments = sizes.segments
     flows = [f"stage{i}" for i, blocks in enumerate(sizes.depths, 1) for _ in range(blocks)]

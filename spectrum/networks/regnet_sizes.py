@@ -1,14 +1,18 @@
 """The sizes of RegNets. No torch is imported, since defaults of configurations follow from them.
 
 Radosavovic et al., Designing Network Design Spaces (arXiv:2003.13678), the figures of the top
-RegNetX and RegNetY models. The number in a name is about the network's MACs at 224 pixels, in units
-of 100 million.
+RegNetX and RegNetY models, and the rule of sections 3.3 and 3.4 that gives such sizes. The number
+in a name is about the network's MACs at 224 pixels, in units of 100 million.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+from spectrum.errors import CombinationError, FieldError
 
 Four: TypeAlias = tuple[int, int, int, int]
 
@@ -25,6 +29,8 @@ class RegNetSize:
         squeeze: whether squeeze-and-excitation follows the spatial convolution, as in RegNetY.
         stem_stride: stride of the stem.
         strides: stride of each stage.
+        whole_segments: whether ``with_stages`` rounds widths to multiples of 8, then of
+            ``segment_width``, as the authors do. Otherwise it rounds them to whole numbers.
     """
 
     depths: Four
@@ -33,18 +39,51 @@ class RegNetSize:
     squeeze: bool = False
     stem_stride: int = 2
     strides: Four = (2, 2, 2, 2)
+    whole_segments: bool = True
 
     @property
     def segments(self) -> str:
         """The published segments."""
         return f"C/{self.segment_width}"
 
+    def with_stages(self, depth: int, w0: int, wa: float, wm: float) -> RegNetSize:
+        """This size with the depths and widths of the paper's equations 2 to 4.
+
+        Block j of ``depth`` should have ``w0 + wa * j`` channels. It gets ``w0 * wm**s``, with the
+        whole number s that comes nearest, rounded to a multiple of 8. Blocks of equal width are a
+        stage. The width of a stage is then rounded to a multiple of the segment width of this
+        size, unless it is less. It doesn't depend on the segments that a network is built with, so
+        a network has the same widths at every point of the dial.
+
+        Raises:
+            FieldError: ``w0`` isn't a multiple of 8.
+            CombinationError: there aren't four stages.
+        """
+        multiple = 8 if self.whole_segments else 1
+        if w0 % multiple:
+            raise FieldError("w0", w0, f"must be a multiple of {multiple}")
+        powers = [round(math.log((w0 + wa * j) / w0) / math.log(wm)) for j in range(depth)]
+        stages = Counter(round(w0 * wm**power / multiple) * multiple for power in powers)
+        if len(stages) != 4:
+            given = f"w0 (={w0}), wa (={wa:g}) and wm (={wm:g})"
+            allowed = f"must give four stages with {given}, not {len(stages)}"
+            raise CombinationError("depth", depth, allowed)
+        n1, n2, n3, n4 = stages.values()
+        c1, c2, c3, c4 = map(self._round_to_segments, stages)
+        return replace(self, depths=(n1, n2, n3, n4), widths=(c1, c2, c3, c4))
+
+    def _round_to_segments(self, width: int) -> int:
+        if not self.whole_segments or width < self.segment_width:
+            return width
+        return round(width / self.segment_width) * self.segment_width
+
 
 def _small_images(*, squeeze: bool) -> RegNetSize:
     # Solved so that budgets are met closely at every number of segments: these channel counts round
     # at different widths.
     widths = (26, 43, 70, 111)
-    return RegNetSize((1, 1, 3, 1), widths, 8, squeeze, stem_stride=1, strides=(1, 2, 2, 2))
+    strides = (1, 2, 2, 2)
+    return RegNetSize((1, 1, 3, 1), widths, 8, squeeze, 1, strides, whole_segments=False)
 
 
 REGNET_SIZES: dict[str, RegNetSize] = {
@@ -75,3 +114,33 @@ REGNET_SIZES: dict[str, RegNetSize] = {
     "y_160": RegNetSize((2, 4, 11, 1), (224, 448, 1232, 3024), 112, squeeze=True),
     "y_320": RegNetSize((2, 5, 12, 1), (232, 696, 1392, 3712), 232, squeeze=True),
 }
+
+
+STAGE_FIELDS = ("depth", "w0", "wa", "wm")
+"""The options that together replace the depths and widths of a size."""
+
+
+def regnet_size(
+    name: str, depth: int | None, w0: int | None, wa: float | None, wm: float | None
+) -> RegNetSize:
+    """The size with a name, with stages of its own if all four parameters are given.
+
+    Args:
+        name: a key of ``REGNET_SIZES``.
+        depth: the number of blocks. The parameters are those of ``RegNetSize.with_stages``.
+        w0: the initial width.
+        wa: the slope of the width.
+        wm: the ratio of the widths of stages.
+
+    Raises:
+        FieldError: some of the four are None, but not all, or they can't be what they are.
+    """
+    size = REGNET_SIZES[name]
+    if depth is not None and w0 is not None and wa is not None and wm is not None:
+        return size.with_stages(depth, w0, wa, wm)
+    given = dict(zip(STAGE_FIELDS, (depth, w0, wa, wm), strict=True))
+    missing = ", ".join(field for field, value in given.items() if value is None)
+    for field, value in given.items():
+        if value is not None:
+            raise FieldError(field, value, f"needs {missing} as well")
+    return size

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from spectrum.analysis.measure import Measure
 from spectrum.errors import FieldError, as_text
 from spectrum.fields import Facts, column_name
+from spectrum.networks.regnet_sizes import STAGE_FIELDS
 from spectrum.search.storage_url import StorageUrl, is_kept, parse_url
 from spectrum.segments import Segments, parse_setting
 from spectrum.study.grid import GridConfig, qualified_name
@@ -32,6 +33,7 @@ _SHARED_AXES = {("network", "segments"), ("network", "width")}
 _NOT_SEARCHED = {
     ("network", "name"),
     ("network", "repeats"),
+    *(("network", field) for field in STAGE_FIELDS),
     ("recipe", "name"),
     ("recipe", "epochs"),
 }

@@ -16,6 +16,7 @@ from spectrum.errors import FieldError, counted
 from spectrum.executors.base import Engine
 from spectrum.executors.engines import open_engine
 from spectrum.machine import cpu_threads, device_name
+from spectrum.networks.regnet_sizes import STAGE_FIELDS
 from spectrum.report.tables import Column, Table, as_rich, make_cells, setting_and_cost_columns
 from spectrum.runs.store import Store
 from spectrum.search.candidates import Candidates, make_candidates
@@ -161,7 +162,7 @@ def _describe_search(candidates: Candidates) -> dict[str, object]:
     network, data, recipe, precision = next(config.combinations())
     code = candidates.point(candidates.starting_points()[0]).code
     # Left out at their defaults, so that searches of earlier versions can be continued.
-    later = {"pointwise_segments": "1", "shuffle": False}
+    later = {"pointwise_segments": "1", "shuffle": False, **dict.fromkeys(STAGE_FIELDS)}
     unnamed = {"segments", *(name for name in later if getattr(network, name) == later[name])}
     budget, latencies = candidates.solver.budget, candidates.solver.latencies
     return {

@@ -15,11 +15,13 @@ from pydantic import Field, field_validator, model_validator
 
 from spectrum.costs.choices import CountedCost
 from spectrum.data.config import DataConfig
-from spectrum.errors import FieldError, as_text
+from spectrum.errors import CombinationError, FieldError, as_text
 from spectrum.fields import Facts, UserPath, column_name, field_facts
 from spectrum.segments import format_setting
 from spectrum.study.grid import Combination, GridConfig, check_size, shown_value
 
+MOST_TRIED = 100
+"""Combinations that a sampled study tries for each one that is wanted."""
 _MAX_RUNS = 1_000_000
 _DEFAULT_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _LENGTHS = ("", "lengths")
@@ -246,27 +248,63 @@ class StudyConfig(GridConfig):
         return {"sample": self.sample, "segments": segments}
 
     def _select_combinations(self, others: list[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
-        total = math.prod(map(len, others))
-        if self.sample is None or self.sample >= total:
+        if self.sample is None:
             return super()._select_combinations(others)
-        drawn = random.Random(self.sample_seed).sample(range(total), self.sample)
+        drawn: list[int] = []
+        refused: list[CombinationError] = []
+        axes = self._drawn_axes()
+        for i in self._draw_numbers(math.prod(map(len, others))):
+            if len(drawn) == self.sample:
+                break
+            try:
+                self._make_nth(axes, i, self.segments[0])
+                drawn.append(i)
+            except CombinationError as error:
+                refused.append(error)
+        if refused and len(drawn) < self.sample:
+            tried = len(drawn) + len(refused)
+            found = f"only {len(drawn):,} of {tried:,} combinations tried are networks"
+            raise FieldError("sample", self.sample, f"must be fewer: {found}; {refused[-1]}")
         return [_nth_combination(others, i) for i in sorted(drawn)]
+
+    def _draw_numbers(self, total: int) -> Iterator[int]:
+        """Yields numbers of combinations: as many as are wanted, then others in their place."""
+        assert self.sample is not None
+        first = random.Random(self.sample_seed).sample(range(total), min(self.sample, total))
+        yield from first
+        most = min(MOST_TRIED * self.sample, total)
+        others = random.Random(self.sample_seed).sample(range(total), most)
+        known = {*first}
+        yield from (i for i in others if i not in known)
+
+    def _drawn_axes(self) -> dict[tuple[str, str], tuple[Any, ...]]:
+        axes = self.axes()
+        del axes["network", "segments"]
+        return axes
+
+    def _make_nth(
+        self, axes: dict[tuple[str, str], tuple[Any, ...]], n: int, segments: str
+    ) -> Combination:
+        values = dict(zip(axes, _nth_combination([*axes.values()], n), strict=True))
+        return self.make_combination({**values, ("network", "segments"): segments})
 
     def draw(self, segments: str, most: int) -> Iterator[Combination]:
         """Yields combinations with one setting of the dial in the order in which they are drawn.
 
-        The order is the same for each setting.
+        The order is the same for each setting. Values that aren't allowed together are passed over.
 
         Args:
             segments: the setting.
             most: how many are drawn at most.
         """
-        axes = self.axes()
-        del axes["network", "segments"]
+        axes = self._drawn_axes()
         total = math.prod(map(len, axes.values()))
         for i in random.Random(self.sample_seed).sample(range(total), min(most, total)):
-            values = dict(zip(axes, _nth_combination([*axes.values()], i), strict=True))
-            yield self.make_combination({**values, ("network", "segments"): segments})
+            try:
+                combination = self._make_nth(axes, i, segments)
+            except CombinationError:
+                continue
+            yield combination
 
 
 def _nth_combination(axes: list[tuple[Any, ...]], n: int) -> tuple[Any, ...]:

@@ -110,6 +110,23 @@ class GridConfig(Config):
         None
     )
     """Multiplier of channel counts. It needs the match none, since other matches solve it."""
+    depth: Annotated[
+        tuple[int, ...] | None, Facts(metavar="N", unset="the network's", table="network")
+    ] = None
+    """Number of blocks of a RegNet. It needs --w0, --wa and --wm: block j has w0 + wa*j channels,
+    rounded to w0 times a power of wm, and blocks of equal width are one of four stages."""
+    w0: Annotated[
+        tuple[int, ...] | None, Facts(metavar="N", unset="the network's", table="network")
+    ] = None
+    """Channels of the first block of a RegNet."""
+    wa: Annotated[
+        tuple[float, ...] | None, Facts(metavar="X", unset="the network's", table="network")
+    ] = None
+    """Channels that each block of a RegNet adds."""
+    wm: Annotated[
+        tuple[float, ...] | None, Facts(metavar="X", unset="the network's", table="network")
+    ] = None
+    """Ratio of the widths of a RegNet's stages."""
     max_params: Annotated[
         int | None, Field(gt=0, le=10**15), Facts(metavar="N", unset="no limit")
     ] = None

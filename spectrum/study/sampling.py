@@ -14,11 +14,9 @@ from rich.console import Console
 
 from spectrum.errors import FieldError
 from spectrum.runs.point import Point
-from spectrum.study.config import StudyConfig
+from spectrum.study.config import MOST_TRIED, StudyConfig
 from spectrum.study.solver import PointSolver
 from spectrum.terminal import shown_progress
-
-_MOST_TRIED = 100  # combinations for each one that is wanted
 
 
 def draw_points(config: StudyConfig, solver: PointSolver, console: Console | None) -> list[Point]:
@@ -51,7 +49,7 @@ def _draw_setting(
     assert config.sample is not None
     taken: dict[str, Point] = {}
     tried: list[Point] = []
-    points = map(solver.point, config.draw(segments, _MOST_TRIED * config.sample))
+    points = map(solver.point, config.draw(segments, MOST_TRIED * config.sample))
     for _ in shown_progress(range(config.sample), f"drawing networks at {segments}", console):
         before = len(taken)
         while len(taken) == before:
@@ -74,10 +72,11 @@ def _is_within(config: StudyConfig, point: Point) -> bool:
 
 def _explain_too_few(config: StudyConfig, segments: str, tried: list[Point], found: int) -> str:
     ranges = []
-    for cost in config.bands():
+    for cost in config.bands() if tried else ():
         counts = [getattr(point, cost) for point in tried]
         ranges.append(f"{min(counts):,} to {max(counts):,} {cost}")
+    costs = f"; they have {' and '.join(ranges)}" if ranges else ""
     return (
         f"must be fewer, or have other limits: {found} of {len(tried):,} combinations tried at "
-        f"segments {segments} are within the limits; they have {' and '.join(ranges)}"
+        f"segments {segments} are within the limits{costs}"
     )

@@ -36,6 +36,7 @@ NORMED = {"bn_eps": 0.01, "bn_momentum": 0.2}
 POINTWISE = {"pointwise_segments": "C/5", "shuffle": True}
 POOLED = {**NORMED, **POINTWISE, "pooling": "keras"}
 XCEPTION = {**POOLED, "residual": False, "hidden": (6,), "repeats": 2}
+STAGES = {"depth": 13, "w0": 24, "wa": 36.44, "wm": 2.49}
 EXPECTED: dict[str, tuple[Any, dict[str, Any], int]] = {
     "paper": (xception, XCEPTION, 7),
     "small": (partial(xception, preset="small"), XCEPTION, 1),
@@ -72,7 +73,7 @@ EXPECTED: dict[str, tuple[Any, dict[str, Any], int]] = {
         {**NORMED, **POINTWISE},
         1,
     ),
-    **{f"regnet{name}": (partial(regnet, name), NORMED, 1) for name in REGNET_SIZES},
+    **{f"regnet{name}": (partial(regnet, name), {**NORMED, **STAGES}, 1) for name in REGNET_SIZES},
     **{
         convnext_name(size): (partial(convnext, size), {}, 4 if "images" in size else 32)
         for size in CONVNEXT_SIZES
@@ -83,7 +84,7 @@ EXPECTED: dict[str, tuple[Any, dict[str, Any], int]] = {
     "efficientnetv2_s": (efficientnetv2_s, NORMED, 1),
     "efficientnetv2_tiny": (partial(efficientnetv2_s, preset="tiny"), NORMED, 1),
 }
-OWN = ("aux_logits", *XCEPTION)
+OWN = ("aux_logits", *XCEPTION, *STAGES)
 EACH = pytest.mark.parametrize("name", EXPECTED)
 COMMON: dict[str, Any] = {
     "segments": "C/3",
@@ -143,7 +144,7 @@ def test_build_refuses_a_bad_field_in_one_line(network: Any, fields: Any, messag
 @EACH
 def test_a_field_that_the_network_does_not_take_is_refused(name: str) -> None:
     _, own, _ = EXPECTED[name]
-    values = {**XCEPTION, "aux_logits": True}
+    values = {**XCEPTION, **STAGES, "aux_logits": True}
     for field in set(OWN) - set(own):
         with pytest.raises(ValidationError) as refusal:
             NetworkConfig(name=name, **{field: values[field]})
@@ -160,7 +161,7 @@ def test_a_field_that_the_network_does_not_take_is_refused(name: str) -> None:
     "field", [*sorted({*OWN} - {*POINTWISE}), "activation", "dropout", "channel_multiple"]
 )
 def test_a_users_network_has_the_fields_of_convert_and_its_callable_only(field: str) -> None:
-    value = {**XCEPTION, **COMMON, "aux_logits": True}[field]
+    value = {**XCEPTION, **STAGES, **COMMON, "aux_logits": True}[field]
     with pytest.raises(ValidationError, match=rf"{field} .* must not be given for a.b:c"):
         NetworkConfig(name="a.b:c", **{field: value})
 
@@ -178,7 +179,7 @@ def test_the_smallest_image_passes(name: str) -> None:
 
 def test_the_default_is_the_papers_network() -> None:
     parameters = inspect.signature(xception).parameters
-    config = NetworkConfig().model_dump(exclude={"aux_logits"}) | {"pointwise_segments": 1}
+    config = NetworkConfig().model_dump(exclude={"aux_logits", *STAGES}) | {"pointwise_segments": 1}
     defaults = {"preset" if k == "name" else k: v for k, v in config.items()}
     assert defaults == {name: parameter.default for name, parameter in parameters.items()}
     assert set(PRESETS) == {name for name in NETWORKS if NetworkConfig(name=name).residual and (

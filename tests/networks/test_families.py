@@ -185,6 +185,8 @@ def calibrated(network: nn.Module, x: Tensor) -> nn.Module:
 @EACH
 def test_no_option_is_without_a_test(family: str) -> None:
     elsewhere = {"aux_logits"} if family == "inception_v3" else set()
+    if family == "regnet":
+        elsewhere |= {"depth", "w0", "wa", "wm"}  # test_regnet gives all four, as it must
     parameters = set(inspect.signature(FAMILIES[family].build).parameters)
     if "pointwise_segments" in parameters:
         elsewhere |= {"shuffle"}  # test_config gives both, as one without the other moves nothing
@@ -342,7 +344,10 @@ ONLY: dict[str, list[tuple[str, Any]]] = {
     "mobilenetv2": PRESETS,
     "efficientnetv2_s": PRESETS,
     "efficientnet_b0": [],
-    "regnet": [("size", v) for v in (0, "002", "x_003", [])],
+    "regnet": [
+        *(("size", v) for v in (0, "002", "x_003", [])),
+        *((n, v) for n in ("depth", "w0", "wa", "wm") for v in (0, True, 10**9, 8)),
+    ],
     "convnext": [("size", v) for v in (0, "atto", "v2_xlarge", [])],
     "inception_v3": [*PRESETS, *POOLING],
     "inception_v2": POOLING,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from spectrum.costs import count_config, match_budget
+from spectrum.errors import CombinationError, FieldError
 from spectrum.layers import SegmentedConv
 from spectrum.networks import NetworkConfig, build, regnet, resegment
+from spectrum.networks.regnet_sizes import REGNET_SIZES, regnet_size
 from tests.networks.parts import images, on_meta, segmented_convs, size
 
 # The paper's parameters of each network: depth, initial width, slope, multiplier and group width.
@@ -45,9 +50,10 @@ PUBLISHED: dict[str, tuple[tuple[int, int, float, float, int], int, int]] = {
 }
 
 
-def stages(name: str) -> list[tuple[int, int, int]]:
+def stages(
+    depth: int, initial: int, slope: float, multiplier: float, group: int
+) -> list[tuple[int, int, int]]:
     """The width, group width and depth of each stage by the paper's equations 2 to 4."""
-    depth, initial, slope, multiplier, group = PUBLISHED[name][0]
     widths = []
     for block in range(depth):
         power = round(math.log((initial + slope * block) / initial, multiplier))
@@ -63,7 +69,7 @@ def by_hand(name: str) -> tuple[int, int]:
     """The parameters and MACs at 224 pixels, layer by layer."""
     c, positions = 32, 112 * 112
     params, macs = 27 * c + 2 * c, 27 * c * positions
-    for width, group, depth in stages(name):
+    for width, group, depth in stages(*PUBLISHED[name][0]):
         for block in range(depth):
             first, rest = c * width, 9 * width * group + width * width
             macs += first * positions
@@ -85,7 +91,7 @@ def by_hand(name: str) -> tuple[int, int]:
 def test_a_published_network_has_the_papers_stages_and_costs_what_timms_does(name: str) -> None:
     config = NetworkConfig(name=f"regnet{name}")
     network = on_meta(build, config)
-    for i, (width, group, depth) in enumerate(stages(name), 1):
+    for i, (width, group, depth) in enumerate(stages(*PUBLISHED[name][0]), 1):
         layers = segmented_convs(network.get_submodule(f"stage{i}")).values()
         assert [layer.in_channels for layer in layers] == [width] * depth
         assert {width // layer.segment_count for layer in layers} == {group}
@@ -163,3 +169,119 @@ def test_squeeze_and_excitation_scales_each_channel_by_what_it_learns() -> None:
     gates = 1 / (1 + torch.exp(-(hidden @ second.weight[:, :, 0, 0].T + second.bias)))
     torch.testing.assert_close(squeeze(x), x * gates[:, :, None, None])
     assert not any(isinstance(m, SegmentedConv | nn.BatchNorm2d) for m in squeeze.modules())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_parameters_give_the_published_network(name: str) -> None:
+    *parameters, group = PUBLISHED[name][0]
+    depth, w0, wa, wm = parameters
+    assert regnet_size(name, depth, w0, wa, wm) == REGNET_SIZES[name]
+    fields = {"name": f"regnet{name}", "depth": depth, "w0": w0, "wa": wa, "wm": wm}
+    config = NetworkConfig.checked(fields)
+    assert config.segments == f"C/{group}"
+    costs = count_config(config, (3, 224, 224))
+    assert (costs.params, costs.macs) == PUBLISHED[name][1:]
+
+
+SIX = {"depth": 6, "w0": 16, "wa": 8.0, "wm": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [
+        # Channels of 16, 24, 32, 40, 48 and 56 are nearest to 1.5 to the power 0, 1, 2, 2, 3 and 3.
+        ("x_tiny", [16, 24, 36, 54]),
+        ("x_002", [16, 24, 32, 56]),  # 36 / 8 is 4.5, which numpy rounds to even too
+        ("x_006", [16, 24, 24, 48]),  # its group width is 24: 32 becomes 24, and 56 becomes 48
+    ],
+)
+def test_four_numbers_make_the_stages_and_the_size_keeps_the_rest(
+    name: str, widths: list[int]
+) -> None:
+    for segments in ("1", "C/5", "C"):  # the widths are the same at every point of the dial
+        network = on_meta(regnet, name, segments, **SIX)
+        plain = on_meta(regnet, name, segments)
+        stages = [network.get_submodule(f"stage{i}") for i in range(1, 5)]
+        assert [len(stage) for stage in stages] == [1, 1, 2, 2]
+        assert [stage[0].conv2.in_channels for stage in stages] == widths
+        assert network.classifier.in_features == widths[-1]
+        assert str(network.stem) == str(plain.stem)
+        for i, stage in enumerate(stages, 1):
+            first: Any = plain.get_submodule(f"stage{i}.0.conv2")
+            assert stage[0].conv2.stride == first.stride
+    half = on_meta(regnet, name, width=0.5, **SIX)
+    assert half.classifier.in_features == widths[-1] / 2
+
+
+@pytest.mark.parametrize(("field", "value"), [("depth", 7), ("w0", 15), ("wa", 7.0), ("wm", 1.45)])
+@pytest.mark.parametrize("name", ["x_tiny", "y_tiny"])
+def test_each_of_the_four_changes_the_network(name: str, field: str, value: Any) -> None:
+    changed = on_meta(regnet, name, **{**SIX, field: value})
+    assert size(changed) != size(on_meta(regnet, name, **SIX))
+
+
+@given(
+    name=st.sampled_from(sorted(REGNET_SIZES)),
+    depth=st.integers(8, 64),
+    eighths=st.integers(1, 32),
+    wm=st.floats(1.5, 3),
+    ratio=st.floats(2.4, 3.6),
+)
+def test_widths_never_fall_and_depths_sum_to_the_blocks(
+    name: str, depth: int, eighths: int, wm: float, ratio: float
+) -> None:
+    w0, before = 8 * eighths, REGNET_SIZES[name]
+    wa = w0 * (wm**ratio - 1) / (depth - 1)  # the last block is near w0 times wm to the power of 3
+    reference = stages(depth, w0, wa, wm, before.segment_width)
+    try:
+        after = regnet_size(name, depth, w0, wa, wm)
+    except CombinationError:
+        assert name.endswith("tiny") or len(reference) != 4
+        return
+    assert sum(after.depths) == depth
+    assert min(after.depths) >= 1
+    assert list(after.widths) == sorted(after.widths)
+    if name.endswith("tiny"):
+        powers = [w0 * wm**power for power in range(round(ratio) + 2)]
+        assert all(min(abs(c - exact) for exact in powers) <= 0.5 for c in after.widths)
+    else:
+        found = [*zip(after.widths, after.depths, strict=True)]
+        assert found == [(width, blocks) for width, _, blocks in reference]
+        multiples = [min(before.segment_width, c) for c in after.widths]
+        assert all(c % m == 0 for c, m in zip(after.widths, multiples, strict=True))
+        assert all(c % 8 == 0 for c in after.widths)
+    assert replace(after, depths=before.depths, widths=before.widths) == before
+
+
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("x_tiny", {"depth": 6}, "depth (=6) needs w0, wa, wm as well"),
+    ("x_tiny", {"depth": 6, "w0": 16, "wm": 1.5}, "depth (=6) needs wa as well"),
+    ("x_tiny", {"w0": 16, "wa": 8}, "w0 (=16) needs depth, wm as well"),
+    ("y_002", {**SIX, "w0": 20}, "w0 (=20) must be a multiple of 8"),
+    ("x_tiny", {**SIX, "depth": 3}, "depth (=3) must be greater than or equal to 4"),
+    ("x_tiny", {**SIX, "w0": 0}, "w0 (=0) must be greater than or equal to 1"),
+    ("x_tiny", {**SIX, "wa": 0}, "wa (=0) must be greater than 0"),
+    ("x_tiny", {**SIX, "wm": 1}, "wm (=1) must be greater than 1"),
+    (
+        "x_tiny",
+        {**SIX, "wm": 3},
+        "depth (=6) must give four stages with w0 (=16), wa (=8) and wm (=3), not 2",
+    ),
+    (
+        "x_tiny",
+        {**SIX, "depth": 12},
+        "depth (=12) must give four stages with w0 (=16), wa (=8) and wm (=1.5), not 6",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "message"), BAD, ids=str)
+def test_numbers_that_make_no_regnet_are_refused_in_one_line(
+    name: str, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FieldError) as raised:
+        on_meta(regnet, name, **fields)
+    assert str(raised.value) == message
+    with pytest.raises(FieldError) as raised:
+        NetworkConfig.checked({"name": f"regnet{name}", **fields})
+    assert str(raised.value) == message

@@ -68,6 +68,7 @@ PLANTED = {"name": "planted"}
 FOLDER = {"name": "folder:photos"}
 TABLE = {"name": "hub:photos"}
 TINY = {"name": "tiny"}
+REGNET = {"name": "regnetx_tiny", "depth": 6, "w0": 16, "wa": 8.0, "wm": 1.5}
 # By part and field: the other fields that it needs, and another value.
 CHANGES: dict[str, dict[str, tuple[dict[str, Any], Any]]] = {
     "": {
@@ -98,6 +99,10 @@ CHANGES: dict[str, dict[str, tuple[dict[str, Any], Any]]] = {
         "aux_logits": ({"name": "inception_v3"}, True),
         "pointwise_segments": (TINY, "4"),
         "shuffle": ({**TINY, "pointwise_segments": "4"}, True),
+        "depth": (REGNET, 7),
+        "w0": (REGNET, 15),
+        "wa": (REGNET, 9.0),
+        "wm": (REGNET, 1.6),
     },
     "data": {
         "name": ({}, "planted"),

@@ -24,6 +24,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"data": {"name": "digits", "test": [0.1, 0.2]}}, "data.test (=0.1,0.2) must be one value"),
     ({"network": ["tiny", "small"]}, "network (=tiny,small) must be one value"),
     ({"network": {"repeats": [1, 2], "width": 1}}, "network.repeats (=1,2) must be one value"),
+    (
+        {"network": "regnetx_tiny", "depth": [6, 7], "w0": 16, "wa": 8, "wm": 1.5, "match": "none"},
+        "depth (=6,7) must be one value, the same for all trials",
+    ),
     ({"recipe": ["small", "jft"]}, "recipe (=small,jft) must be one value"),
     ({"epochs": [2, 3]}, "epochs (=2,3) must be one value, the same for all trials"),
     ({"recipe": {"epochs": [2, 3]}, "epochs": None}, "epochs (=2,3) must be one value"),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from spectrum import StudyConfig, compare_points, count_costs
+from spectrum import StudyConfig, compare_points, count_costs, load_results
+from spectrum.analysis.columns import ROW
+from spectrum.errors import DamagedFile
 from spectrum.networks import build
 from spectrum.runs.point import Point
 from spectrum.study.plan import make_plan
+from spectrum.study.results import make_row
 from spectrum.study.study import run_study
 
 Small = Callable[..., StudyConfig]
@@ -57,6 +62,80 @@ def test_too_few_combinations_are_one_clear_line(small_study: Small) -> None:
         "sample (=2) must be fewer, or have other limits: 1 of 3 combinations tried at segments 1 "
         f"are within the limits; they have {one:,} to {others[-1]:,} params"
     )
+
+
+REGNETS: dict[str, Any] = {
+    "network": "regnetx_tiny",
+    "depth": [5, 6, 8],
+    "w0": [8, 12, 16],
+    "wa": "4,8",
+    "wm": [1.5, 2.0],
+    "segments": "C/4,C",
+    "seeds": 1,
+    "sample": 3,
+}
+
+
+def test_sampled_regnets_have_four_stages_and_repeat_from_the_seed(small_study: Small) -> None:
+    found = []
+    for band in ({}, {"min_params": 8_000, "max_params": 60_000}):
+        config = small_study(**REGNETS, **band)
+        points = points_of(config)
+        assert points_of(small_study(**REGNETS, **band)) == points
+        for point in points:
+            network: Any = build(point.network)
+            stages = [network.get_submodule(f"stage{i}") for i in range(1, 5)]
+            assert sum(map(len, stages)) == point.network.depth
+            assert stages[0][0].conv2.in_channels == point.network.w0
+            assert not band or 8_000 <= count_costs(network, (1, 8, 8)).params <= 60_000
+        found.append([point.network for point in points])
+    # Without limits, all points of the dial have the same networks.
+    unlimited, limited = found
+    plain = [network.model_copy(update={"segments": "C"}) for network in unlimited]
+    assert plain[0::2] == plain[1::2]
+    assert len(set(plain)) == 3
+    assert limited != unlimited
+    assert points_of(small_study(**REGNETS, sample_seed=1)) != points_of(small_study(**REGNETS))
+
+
+def test_a_sample_is_drawn_as_before_if_all_combinations_are_networks(small_study: Small) -> None:
+    space = {**REGNETS, "depth": [6], "w0": [16], "wm": [1.5], "wa": [8, 8.1, 8.2, 8.3, 8.4, 8.5]}
+    drawn = sorted(random.Random(0).sample(range(6), 3))
+    expected = [space["wa"][i] for i in drawn]
+    assert [c.network.wa for c in small_study(**space).combinations()][::2] == expected
+
+
+def test_a_space_with_too_few_regnets_is_one_clear_line(small_study: Small) -> None:
+    space = {**REGNETS, "depth": [6], "w0": [16], "wa": 8, "wm": [1.1, 1.5, 3]}
+    message = r"sample \(=2\) must be fewer: only 1 of 3 combinations tried are networks; depth \("
+    with pytest.raises(ValueError, match=message):
+        small_study(**space | {"sample": 2})
+    assert {c.network.wm for c in small_study(**space | {"sample": 1}).combinations()} == {1.5}
+    with pytest.raises(ValueError, match=r"depth \(=6\) must give four stages with w0 \(=16\)"):
+        small_study(**{name: value for name, value in space.items() if name != "sample"})
+    with pytest.raises(ValueError, match=r"w0 \(=20\) must be a multiple of 8"):
+        small_study(**{**REGNETS, "network": "regnetx_002", "w0": [8, 20]})
+
+
+def test_results_have_a_column_for_each_parameter_that_varies(small_study: Small) -> None:
+    space = {**REGNETS, "depth": [5, 6], "w0": [16], "wa": [8.0], "wm": [1.4, 1.5]}
+    config = small_study(**space | {"sample": 2, "segments": "C"})
+    measured = {column.name: 0.5 for column in ROW if column.role == "measured"}
+    measured |= {"threads": 1, "device": "cpu", "status": "done", "error": ""}
+    points = points_of(config)
+    rows = [make_row(config, point, point.run(0), measured) for point in points]
+    folder = config.out / config.name
+    folder.mkdir(parents=True)
+    pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+    read = load_results(folder)
+    expected = [(point.network.depth, point.network.wm) for point in points]
+    assert [*zip(read["depth"], read["wm"], strict=True)] == expected
+    assert {"w0", "wa"} & {*read} == set()
+    damaged = pd.DataFrame(rows).assign(depth="deep")
+    damaged.to_csv(folder / "results.csv", index=False)
+    with pytest.raises(DamagedFile, match=r"depth \(='deep'\)"):
+        load_results(folder)
+    assert StudyConfig.model_validate_json(config.model_dump_json()) == config
 
 
 def test_each_setting_is_compared_by_combinations_of_its_own(small_study: Small) -> None:
