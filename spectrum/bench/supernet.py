@@ -98,7 +98,7 @@ def _steps(network: nn.Module, method: Method, batches: list[Batch]) -> Callable
 
 def _alone(network: Supernet, method: Sandwich, batch: Batch) -> Callable[[], object]:
     """A call that makes a step with each network of a supernet's step, as a plain network."""
-    members = method.networks(network, batch.seed, batch.step)
+    members = method.networks(network, batch.seed, batch.step, batch.images.shape[1:])
     return _all([_steps(network.extract(*member), Plain(), [batch]) for member in members])
 
 

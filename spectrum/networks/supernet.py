@@ -39,6 +39,7 @@ class Supernet(nn.Module):
             configuration's own. Must be None for a user's own model.
 
     Attributes:
+        config: the configuration; None for a user's own model.
         segments: the candidates, those with the most parameters first.
         widths: the widths, the widest first.
         layer_count: the number of segmented convolutions.
@@ -60,6 +61,7 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         self._members = Members(config, segments, widths)
+        self.config = self._members.config
         self.segments, self.widths = self._members.segments, self._members.widths
         self.layer_count = len(self._members.names)
         self.network = self._initialise(config)
@@ -109,13 +111,13 @@ class Supernet(nn.Module):
         Raises:
             FieldError: as in ``set``.
         """
-        member, config = self._members.member(schedule, width), self._members.config
-        if config is None:
+        member = self._members.member(schedule, width)
+        if self.config is None:
             layers: dict[nn.Module, nn.Module] = {}
             for name, layer in member.layers.items():
                 layers[self._layer(name)] = self._layer(name).extract(layer)
             return copy_module(self.network, layers)
-        plain = build_on_meta(with_segments(config, schedule, member.width))
+        plain = build_on_meta(with_segments(self.config, schedule, member.width))
         tensors = self._tensors() | self._sliced(member.slices)
         for name, layer in member.layers.items():
             weights = self._layer(name).weights(layer, member.inputs.get(name))

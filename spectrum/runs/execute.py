@@ -30,7 +30,7 @@ from spectrum.machine import device_name, is_out_of_memory, keep_freed_memory
 from spectrum.networks import Supernet, build, code_modules
 from spectrum.runs.config import RunConfig
 from spectrum.runs.initial_weights import build_with_weights
-from spectrum.runs.sandwich import Sandwich
+from spectrum.runs.sandwich import make_sandwich
 from spectrum.runs.store import Store
 from spectrum.training import (
     CheckpointMismatch,
@@ -205,7 +205,7 @@ def train_and_test(
             checkpoint=store.checkpoint_path(run.id),
             identity=run.id,
             on_evaluation=on_evaluation,
-            method=Sandwich(shared.members, shared.distill) if shared else Plain(),
+            method=make_sandwich(shared) if shared else Plain(),
         )
 
     try:

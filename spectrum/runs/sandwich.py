@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from functools import lru_cache
+from typing import Any, TypeGuard, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectrum.costs.choices import CountedCost
+from spectrum.costs.schedules import ScheduleCounter
 from spectrum.data import Dataset
 from spectrum.errors import FieldError
+from spectrum.layers.arguments import check_choice, check_int
 from spectrum.networks import Supernet
+from spectrum.networks.members import with_segments
+from spectrum.runs.shared_training import SharedTraining
 from spectrum.segments import Segments, Setting
 from spectrum.training import Metrics, Precision, Recipe, check_recipe, evaluate
 from spectrum.training.distributed import world_size
@@ -34,6 +41,10 @@ class Sandwich:
     layer's own (Chu et al., arXiv:1907.01845). Widths are drawn uniformly. The networks of a step
     follow from the seed of the training and the number of the step alone.
 
+    With a budget, a step has the random networks alone, which learn the labels. Each has the one of
+    the widths at which its cost is nearest to the budget. So networks are trained about as wide as
+    they are when they are compared.
+
     The learning curve shows the training loss of the first network, and the mean validation loss
     and accuracy of those with one candidate in all layers, at the largest width, each with batch
     normalisation's statistics computed for it. The network that ``fit`` returns is set to the
@@ -42,27 +53,41 @@ class Sandwich:
     Args:
         members: the number of random networks in a step.
         distill: whether the networks after the first learn its probabilities, and not the labels.
+            Must be False with a budget.
+        budget: the cost that each network should have; None for networks of any cost.
+        match: what the budget counts.
 
     Raises:
-        FieldError: ``members`` is less than 0.
+        FieldError: an argument is out of its range.
     """
 
     members: int = 2
     distill: bool = True
+    budget: int | None = None
+    match: CountedCost = "params"
 
     def __post_init__(self) -> None:
-        if self.members < 0:
-            raise FieldError("members", self.members, "must be at least 0")
+        least = 0 if self.budget is None else 1
+        if self.members < least:
+            raise FieldError("members", self.members, f"must be at least {least}")
+        if self.budget is not None:
+            check_int("budget", self.budget)
+            check_choice("match", self.match, get_args(CountedCost))
+            if self.distill:
+                raise FieldError("distill", self.distill, "must be False with a budget")
 
     def identify(self, network: nn.Module, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
         """The candidates, the widths and the fields of this method.
 
         Raises:
-            FieldError: the network is no ``Supernet``, images may have several labels, the recipe
-                has no ``precise_bn``, or several processes train.
+            FieldError: the network is no ``Supernet``, or one of a user's own model with a budget;
+                images may have several labels, the recipe has no ``precise_bn``, or several
+                processes train.
         """
         if not _is_supernet(network):
             raise FieldError("network", type(network).__name__, "must be a Supernet")
+        if self.budget is not None and network.config is None:
+            raise FieldError("budget", self.budget, "must be None for a user's own model")
         if dataset.is_multi_label:
             raise FieldError("dataset", dataset.name, "must have one class per image")
         if not recipe.precise_bn:
@@ -75,6 +100,7 @@ class Sandwich:
             "widths": list(network.widths),
             "members": self.members,
             "distill": self.distill,
+            "budget": None if self.budget is None else f"{self.budget} {self.match}",
         }
 
     def layers(self, network: nn.Module) -> nn.Module:
@@ -85,7 +111,8 @@ class Sandwich:
     def backward(self, network: nn.Module, batch: Batch) -> Tensor:
         """Add the gradients of a step's networks, and return the loss of the first."""
         assert _is_supernet(network)
-        first, *others = self.networks(network, batch.seed, batch.step)
+        shape = batch.images.shape[1:]
+        first, *others = self.networks(network, batch.seed, batch.step, shape)
         network.set(*first)
         heads = forward(network, batch)
         loss = label_loss(heads, batch)
@@ -110,7 +137,7 @@ class Sandwich:
         return metrics
 
     def networks(
-        self, network: Supernet, seed: int, step: int
+        self, network: Supernet, seed: int, step: int, input_shape: Sequence[int]
     ) -> list[tuple[tuple[Segments, ...], float]]:
         """The networks of a step, each once: the candidate of every layer, and the width.
 
@@ -118,20 +145,57 @@ class Sandwich:
             network: the supernet.
             seed: the seed of the training.
             step: the number of the step, from 0.
+            input_shape: the shape of an image, (C, H, W), for which a budget's costs are counted.
         """
         count, layers, widths = len(network.segments), network.layer_count, network.widths
-        found = [
-            ((network.segments[0],) * layers, widths[0]),
-            ((network.segments[-1],) * layers, widths[-1]),
-        ]
+        found = []
+        if self.budget is None:
+            found = [
+                ((network.segments[0],) * layers, widths[0]),
+                ((network.segments[-1],) * layers, widths[-1]),
+            ]
         for number in range(step * self.members, (step + 1) * self.members):
             round_, place = divmod(number, count)
             generator = torch.Generator().manual_seed(seed * 1_000_003 + round_)
             orders = torch.rand(layers, count, generator=generator).argsort(dim=1, stable=True)
             drawn = torch.randint(len(widths), (count,), generator=generator)
             schedule = tuple(network.segments[i] for i in orders[:, place].tolist())
-            found.append((schedule, widths[int(drawn[place])]))
+            width = widths[int(drawn[place])]
+            if self.budget is not None:
+                width = self._width_at_budget(network, schedule, tuple(input_shape), self.budget)
+            found.append((schedule, width))
         return list(dict.fromkeys(found))
+
+    def _width_at_budget(
+        self,
+        network: Supernet,
+        schedule: tuple[Segments, ...],
+        input_shape: tuple[int, ...],
+        budget: int,
+    ) -> float:
+        """The width at which the cost of a schedule is nearest to the budget, as a ratio."""
+        count = _counter(input_shape)
+        assert network.config is not None
+        misses = {}
+        for width in network.widths:
+            cost = getattr(count(with_segments(network.config, schedule, width)), self.match)
+            misses[width] = abs(math.log(cost / budget))
+        return min(misses, key=misses.__getitem__)
+
+
+@lru_cache(maxsize=8)
+def _counter(input_shape: tuple[int, ...]) -> ScheduleCounter:
+    """What counts networks, with the counts of layers that it has already made."""
+    return ScheduleCounter(input_shape)
+
+
+def make_sandwich(shared: SharedTraining) -> Sandwich:
+    """The method of a run that trains a ``Supernet``.
+
+    Raises:
+        FieldError: as in ``Sandwich``.
+    """
+    return Sandwich(shared.members, shared.distill, shared.budget, shared.match)
 
 
 def score(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, field_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, field_validator
 
+from spectrum.costs.choices import CountedCost
 from spectrum.fields import Config
 from spectrum.segments import Segments
 
@@ -22,12 +23,16 @@ class SharedTraining(Config):
         widths: the widths, as in ``Supernet``; None for the network's own.
         members: as in ``Sandwich``.
         distill: as in ``Sandwich``.
+        budget: as in ``Sandwich``.
+        match: as in ``Sandwich``.
     """
 
     segments: tuple[Annotated[str, BeforeValidator(_canonical)], ...] = Field(min_length=1)
     widths: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)
     members: NonNegativeInt = 2
     distill: bool = True
+    budget: PositiveInt | None = None
+    match: CountedCost = "params"
 
     @field_validator("segments", "widths")
     @classmethod

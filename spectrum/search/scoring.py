@@ -93,7 +93,7 @@ def plan_shared(candidates: Candidates) -> tuple[Point, RunConfig]:
     densest, sparsest = (candidates.point(params) for params in _extremes(candidates))
     widths = (config.width or ()) if len(config.width or ()) > 1 else None
     if config.match != "none":
-        widths = _spread(densest.network.width / _MARGIN, sparsest.network.width * _MARGIN)
+        widths = spread(densest.network.width / _MARGIN, sparsest.network.width * _MARGIN, _WIDTHS)
     network = densest.network.model_copy(update={"segments": candidates.config.segments[0]})
     if widths is not None:
         network = network.model_copy(update={"width": max(widths)})
@@ -165,7 +165,7 @@ def _extremes(candidates: Candidates) -> tuple[dict[str, str], dict[str, str]]:
     return most, fewest
 
 
-def _spread(low: float, high: float) -> tuple[float, ...]:
+def spread(low: float, high: float, count: int) -> tuple[float, ...]:
     """Widths from the lowest to the highest, each by the same factor larger than the last."""
-    values = np.exp(np.linspace(log(low), log(high), _WIDTHS))
+    values = np.exp(np.linspace(log(low), log(high), count))
     return tuple(float(f"{value:.4g}") for value in values)

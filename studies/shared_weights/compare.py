@@ -17,7 +17,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from spectrum import (
-    Sandwich,
     SearchConfig,
     Supernet,
     compare_orders,
@@ -27,6 +26,7 @@ from spectrum import (
 )
 from spectrum.executors.engines import open_engine
 from spectrum.report.figure_style import COLOURS, make_figure, style_axes
+from spectrum.runs.sandwich import make_sandwich
 from spectrum.search.candidates import Candidates, make_candidates
 from spectrum.search.scoring import make_scorer, plan_shared
 from spectrum.search.space import make_space
@@ -70,9 +70,7 @@ def collect(name: str) -> pd.DataFrame:
     print(f"{TITLES[name]}: {runs_for_shared(candidates, alone):.1f} runs alone cost as much")
     shared = []
     for setting in alone["segments"]:
-        layers = setting.split("+")
-        layers *= len(candidates.space.choices) // len(layers)
-        point = candidates.point(dict(zip(candidates.space.choices, layers, strict=True)))
+        point = candidates.point(choices_of(candidates, setting))
         shared.append(scorer(point)["shared_top1"])
     return pd.DataFrame(
         {
@@ -86,17 +84,23 @@ def collect(name: str) -> pd.DataFrame:
     )
 
 
+def choices_of(candidates: Candidates, setting: str) -> dict[str, str]:
+    """The point of a space with a setting, which names each layer or all at once."""
+    layers = setting.split("+")
+    layers *= len(candidates.space.choices) // len(layers)
+    return dict(zip(candidates.space.choices, layers, strict=True))
+
+
 def runs_for_shared(candidates: Candidates, alone: pd.DataFrame) -> float:
     """How many runs alone have as many multiply-adds as the shared training."""
     _, run = plan_shared(candidates)
     assert run.shared is not None
     network = Supernet(run.network, run.shared.segments, run.shared.widths)
-    method, steps, macs = Sandwich(run.shared.members), 20, 0
+    method, steps, macs = make_sandwich(run.shared), 20, 0
+    shape = candidates.dataset.shape
     for step in range(steps):
-        for schedule, width in method.networks(network, run.seed, step):
-            macs += count_costs(
-                network.extract(list(schedule), width), candidates.dataset.shape
-            ).macs
+        for schedule, width in method.networks(network, run.seed, step, shape):
+            macs += count_costs(network.extract(list(schedule), width), shape).macs
     in_alone = alone["macs"].mean() * int(alone["epochs"].iloc[0])
     return macs / steps * run.recipe.epochs / in_alone
 

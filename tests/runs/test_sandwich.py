@@ -13,7 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spectrum import FieldError, Recipe, Sandwich, Supernet, build, evaluate, fit, score
+from spectrum import (
+    FieldError,
+    Recipe,
+    Sandwich,
+    Supernet,
+    build,
+    count_costs,
+    evaluate,
+    fit,
+    score,
+)
 from spectrum.layers import SegmentedConv
 from spectrum.layers.spatial import plain_convs
 from spectrum.networks import NetworkConfig
@@ -24,6 +34,7 @@ from tests.training.together import several_labels
 
 CONFIG = NetworkConfig(name="tiny", width=0.15, num_classes=3, in_channels=2)
 SEGMENTS = ["1", "3", "C/4", "C"]
+SHAPE = (2, 8, 8)
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.01, precise_bn=32)
 
 
@@ -44,10 +55,11 @@ def test_one_network_alone_is_trained_as_a_plain_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "distill"), [("tiny", True), ("tiny", False), ("inception_v3", True)]
+    ("name", "distill", "budget"),
+    [("tiny", True, None), ("tiny", False, None), ("inception_v3", True, None), ("tiny", False, 1)],
 )
 def test_the_gradient_of_a_step_is_the_sum_of_those_of_plain_networks(
-    name: str, distill: bool
+    name: str, distill: bool, budget: int | None
 ) -> None:
     """Weights of a plain network are linear in shared ones, so gradients are compared by them."""
     side = 8
@@ -58,11 +70,12 @@ def test_the_gradient_of_a_step_is_the_sum_of_those_of_plain_networks(
         network = Supernet(given, segments, [0.04, 0.05])
     network = network.double().train()
     images, labels = torch.randn(4, 2, side, side).double(), torch.tensor([0, 1, 2, 0])
-    method, direction = Sandwich(members=1, distill=distill), copy.deepcopy(network)
+    method = Sandwich(3 if budget else 1, distill, budget)
+    direction = copy.deepcopy(network)
     with torch.no_grad():
         for parameter in direction.parameters():
             parameter.normal_()
-    members = method.networks(network, 5, 7)
+    members = method.networks(network, 5, 7, images.shape[1:])
     assert len(members) == 3
     plain = [network.extract(list(schedule), width) for schedule, width in members]
     moved = [direction.extract(list(schedule), width) for schedule, width in members]
@@ -106,7 +119,7 @@ def test_every_layer_draws_each_candidate_as_often() -> None:
     first, last = ("1",) * 9, ("C",) * 9
     drawn: list[tuple[tuple[str, ...], float]] = []
     for step in range(steps):
-        texts = [(tuple(map(str, s)), w) for s, w in method.networks(network, 1, step)]
+        texts = [(tuple(map(str, s)), w) for s, w in method.networks(network, 1, step, SHAPE)]
         assert texts[:2] == [(first, 0.15), (last, 0.1)]
         drawn += texts[2:]
     assert len(drawn) == 3 * steps
@@ -119,12 +132,33 @@ def test_every_layer_draws_each_candidate_as_often() -> None:
     with_widths = Counter((s[0], w) for s, w in drawn)
     assert len(with_widths) == 8
     assert min(with_widths.values()) > 0.5 * max(with_widths.values())
-    assert method.networks(network, 1, 0) != method.networks(network, 2, 0)
+    assert method.networks(network, 1, 0, SHAPE) != method.networks(network, 2, 0, SHAPE)
+
+
+@pytest.mark.parametrize("match", ["params", "macs"])
+def test_with_a_budget_networks_have_the_width_that_meets_it_best(match: Any) -> None:
+    network = supernet(widths=(0.1, 0.12, 0.15, 0.2, 0.3))
+    budget = getattr(count_costs(network.extract("C/4", 0.15), SHAPE), match)
+    drawn = []
+    for step in range(8):
+        found = Sandwich(2, False, budget, match).networks(network, 1, step, SHAPE)
+        assert len(found) == 2  # and no other network
+        drawn += found
+        for schedule, width in found:
+            costs = {
+                w: getattr(count_costs(network.extract([*schedule], w), SHAPE), match)
+                for w in network.widths
+            }
+            nearest = min(costs, key=lambda w: max(costs[w] / budget, budget / costs[w]))
+            assert width == nearest
+    for layer in range(network.layer_count):
+        assert set(Counter(str(s[layer]) for s, _ in drawn).values()) == {4}
+    assert len({width for _, width in drawn}) > 1
 
 
 def test_a_network_is_executed_once_in_a_step() -> None:
     network = supernet(["1"], [0.1, 0.12, 0.15])
-    drawn = Sandwich(members=50).networks(network, 0, 0)
+    drawn = Sandwich(members=50).networks(network, 0, 0, SHAPE)
     assert [width for _, width in drawn] == [0.15, 0.1, 0.12]
 
 
@@ -211,6 +245,13 @@ def test_a_checkpoint_of_one_schedule_is_refused(tmp_path: Path) -> None:
     ("call", "message"),
     [
         (lambda: Sandwich(members=-1), r"members \(=-1\) must be at least 0"),
+        (lambda: Sandwich(0, False, 100), r"members \(=0\) must be at least 1"),
+        (lambda: Sandwich(budget=100), r"distill \(=True\) must be False with a budget"),
+        (lambda: Sandwich(2, False, 0), r"budget \(=0\) must be a whole number from 1"),
+        (
+            lambda: Sandwich(2, False, 100, "flops"),  # type: ignore[arg-type]
+            r"match \(='flops'\) must be one of params, macs, activations",
+        ),
         (
             lambda: fit(build(CONFIG), dataset(), RECIPE, method=Sandwich()),
             r"network \(='Xception'\) must be a Supernet",

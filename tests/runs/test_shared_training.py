@@ -99,9 +99,9 @@ def test_a_worker_trains_it_as_this_process_does(unstopped: Path, tmp_path: Path
     assert weights(tmp_path) == weights(unstopped)
 
 
-@pytest.mark.parametrize("field", ["segments", "widths", "members", "distill"])
+@pytest.mark.parametrize("field", ["segments", "widths", "members", "distill", "budget"])
 def test_what_is_shared_names_the_run(field: str) -> None:
-    others = {"segments": ("1", "4"), "widths": None, "members": 3, "distill": False}
+    others = {"segments": ("1", "4"), "widths": None, "members": 3, "distill": False, "budget": 9}
     assert run(shared=SHARED.model_copy(update={field: others[field]})).id != run().id
     assert SharedTraining(segments=(1, "C"), widths=[0.1, 0.2], members=2) == SHARED
 
