@@ -11,7 +11,7 @@ import pandas as pd
 from torch import nn
 
 from spectrum.copying import copy_module
-from spectrum.errors import errors_about
+from spectrum.errors import FieldError, errors_about
 from spectrum.layers import (
     SegmentedConv,
     from_conv2d,
@@ -66,8 +66,9 @@ def resegment(
         A new network on the same device, of the same type and mode.
 
     Raises:
-        ValueError: there is no segmented layer, segments don't fit a layer, which is named, or the
-            network can't be copied or fails the check, as in ``convert``.
+        ValueError: there is no segmented layer, segments don't fit a layer, which is named,
+            ``pointwise_segments`` or ``shuffle`` is given although no segmented layer has a 1x1, or
+            the network can't be copied or fails the check, as in ``convert``.
     """
     layers: dict[nn.Module, nn.Module] = {}
     for name, _, new, dropped, pointwise_dropped in _resegment_layers(
@@ -169,6 +170,11 @@ def _resegment_layers(
         )
     if tied:
         warnings.warn(f"{tied} layers share weights and keep their segments", stacklevel=3)
+    if not any(getattr(conv, "pointwise", None) is not None for conv in selected.values()):
+        for field, value in (("pointwise_segments", pointwise_segments), ("shuffle", shuffle)):
+            if value is not None:
+                allowed = "must be None: no segmented layer of the network has a 1x1 convolution"
+                raise FieldError(field, value, allowed)
     pointwise: dict[str, Segments] = {}
     if pointwise_segments is not None:
         with errors_about("pointwise_segments"):

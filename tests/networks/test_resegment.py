@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from spectrum.errors import FieldError
 from spectrum.layers import ORDERS, SegmentedConv
 from spectrum.networks import projection_loss, resegment, vgg, xception
 from tests.networks.parts import images, messages, on_meta, segmented_convs
@@ -175,3 +176,15 @@ def test_a_stack_loses_in_each_layer_what_its_row_says() -> None:
         assert row.dropped == pytest.approx(1 - kept / before.square().sum().item())
     kinds = [dtype.kind for dtype in loss.dtypes]
     assert kinds == ["O", "i", "i", "i", "f"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("pointwise_segments", 4), ("shuffle", True)])
+@pytest.mark.parametrize("function", [resegment, projection_loss])
+def test_what_only_a_1x1_has_is_refused_where_no_layer_has_one(
+    function: Any, field: str, value: Any
+) -> None:
+    plain = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3, groups=4))
+    mixed = nn.Sequential(plain, SegmentedConv(8, 8, 3, segments=4))
+    with pytest.raises(FieldError, match=rf"^{field} \(=.*\) must be None: no segmented layer"):
+        function(plain, 2, **{field: value})
+    function(mixed, 2, **{field: value})
