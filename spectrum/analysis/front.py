@@ -52,5 +52,9 @@ def undominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns:
         A boolean array (n,). Points that are equal in all goals have the same value.
     """
-    dominated = [((values <= p).all(axis=1) & (values < p).any(axis=1)).any() for p in values]
-    return ~np.array(dominated, dtype=bool)
+    points, inverse = np.unique(values, axis=0, return_inverse=True)
+    kept = np.zeros(len(points), dtype=bool)
+    for i, point in enumerate(points):  # ascending, so that only earlier points dominate it
+        kept[i] = not (points[:i][kept[:i]] <= point).all(axis=1).any()
+    undominated: NDArray[np.bool_] = kept[inverse.reshape(-1)]
+    return undominated

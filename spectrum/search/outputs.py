@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -11,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from optuna.exceptions import StorageInternalError
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState
 
 from spectrum.analysis import search_front, summarize
 from spectrum.analysis.checksums import write_checksums
@@ -40,6 +42,9 @@ FRONT = "front.csv"
 PAGE = "report.html"
 WINNER_FOLDER = "winner"
 _MOST_NAMED = 8  # finalists of a kind that a sentence names
+_MOST_FAILURES = 20  # failed trials that the page lists
+_MOST_WEIGHED = 1000  # finished trials that the importance of parameters is computed from
+_TREE_DEPTH = 8  # of its trees, where there are more trials than that
 
 
 def write_search(
@@ -77,7 +82,8 @@ def write_search(
     write_checksums(folder, (SEARCH, TRIALS, FRONT, RESULTS))
     copy_winner(check, Store(config.runs), folder / WINNER_FOLDER)
     title = make_title(config, f"{counted(len(trials), 'trial')} ({config.resolved_sampler})")
-    draw = partial(_draw, space, study, trials, check.points, measure, title)
+    importances = parameter_importances(study, space)
+    draw = partial(_draw, space, importances, trials, check.points, measure, title)
     write_figures(folder, draw(False))
     tables = result_tables(_summary(check), check.results[check.results["status"] != "done"])
     if config.minimize:
@@ -87,7 +93,7 @@ def write_search(
         config.name,
         sentences=sentences,
         setup=title,
-        figures=captioned(draw(True), measure),
+        figures=caption_figures(draw(True), trials, measure),
         tables=tables,
         configuration=fields,
         versions={
@@ -198,15 +204,19 @@ def _summary(check: Check) -> pd.DataFrame:
 
 def _failures(trials: pd.DataFrame) -> list[str]:
     failed = trials[trials["state"] == "failed"]
-    return [
+    notes = [
         f"Trial {row['trial']}, {row['segments']}, failed: {row['error']}"
-        for row in failed.to_dict("records")
+        for row in failed.head(_MOST_FAILURES).to_dict("records")
     ]
+    left_out = len(failed) - len(notes)
+    if left_out:
+        notes.append(f"{counted(left_out, 'more trial')} failed; {TRIALS} lists all.")
+    return notes
 
 
 def _draw(
     space: Space,
-    study: optuna.Study,
+    importances: Mapping[str, float],
     trials: pd.DataFrame,
     points: Mapping[str, Point],
     measure: Measure,
@@ -221,21 +231,45 @@ def _draw(
     return search_figures(
         trials,
         space.config.goals(measure),
-        parameter_importances(study, space),
+        importances,
         schedules,
         title=title,
         for_page=for_page,
     )
 
 
+def caption_figures(
+    figures: Mapping[str, Figure], trials: pd.DataFrame, measure: Measure
+) -> dict[str, tuple[Figure, str]]:
+    """Each figure with its caption, by its heading, which says if importance is of a sample."""
+    sample = (
+        f" The importance is computed from {_MOST_WEIGHED:,} of the finished trials, drawn with "
+        "seed 0."
+    )
+    is_sample = int((trials["state"] == "done").sum()) > _MOST_WEIGHED
+    return {
+        heading: (figure, caption + sample * (is_sample and heading == "Importance"))
+        for heading, (figure, caption) in captioned(figures, measure).items()
+    }
+
+
 def parameter_importances(study: optuna.Study, space: Space) -> dict[str, float]:
-    """The share of the variation in the measure that each parameter explains; empty if unknown."""
+    """The share of the variation in the measure that each parameter explains; empty if unknown.
+
+    Of more than 1,000 finished trials, 1,000 are drawn with seed 0, and trees are no deeper than 8.
+    """
     try:
+        trials = with_means(study.get_trials(deepcopy=False), space)
+        done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        evaluator = FanovaImportanceEvaluator(seed=0)
+        if len(done) > _MOST_WEIGHED:
+            done = random.Random(0).sample(done, _MOST_WEIGHED)
+            evaluator = FanovaImportanceEvaluator(max_depth=_TREE_DEPTH, seed=0)
         points = optuna.create_study(directions=study.directions)
-        points.add_trials(with_means(study.get_trials(deepcopy=False), space))
+        points.add_trials(done)
         return get_param_importances(
             points,
-            evaluator=FanovaImportanceEvaluator(seed=0),
+            evaluator=evaluator,
             target=lambda trial: trial.values[0],
         )
     # One trial is too few, no tree found a parameter that matters, or the storage is unavailable.

@@ -25,6 +25,7 @@ from spectrum.report.figure_style import (
 )
 from spectrum.report.label_placement import label_points
 
+_MANY = 1000  # trials from which marks are small and transparent, so that their density shows
 _MARK = 0.01  # half the height of a mark that labels avoid, as a share of the axis
 _UNIFORM_COLOUR = COLOURS[1]
 _FRONT_COLOUR = "0.15"
@@ -192,16 +193,21 @@ def _draw_trials(ax: Axes, trials: pd.DataFrame, done: pd.DataFrame, x: pd.Serie
     ]
     for rows, label, marker, color, size in groups:
         if len(rows) or (rows is shown and below):
-            ax.plot(
+            is_crowd = len(rows) > _MANY
+            (marks,) = ax.plot(
                 x[rows.index],
                 rows[measured],
-                label=label,
+                label="" if is_crowd else label,
                 linestyle="",
                 marker=marker,
                 color=color,
                 markersize=size,
                 zorder=1.5 if rows is shown else 2,
             )
+            if is_crowd:  # as an image, whose size doesn't grow with the number of marks
+                marks.set(marker="o", markersize=2.0, markeredgewidth=0, rasterized=True)
+                marks.set_alpha(None if rows is shown else 0.3)  # what lies behind is pale already
+                ax.plot([], [], linestyle="", marker="o", color=color, label=label)
 
 
 def _draw_best_uniform(ax: Axes, uniform: pd.DataFrame) -> None:
@@ -228,11 +234,12 @@ def _label_points(ax: Axes, done: pd.DataFrame, front: pd.DataFrame, cost: str) 
         setting = _uniform_name(row["segments"])
         names[trial] = f"{names[trial]}: {setting}" if trial in names else setting
     labelled = done.loc[[*names]]
+    avoided = done if len(done) <= _MANY else labelled  # no label can avoid a crowd
     label_points(
         ax,
         [*names.values()],
         list(zip(labelled[cost], labelled[measured], strict=True)),
-        [(x, y - half, y + half) for x, y in zip(done[cost], done[measured], strict=True)],
+        [(x, y - half, y + half) for x, y in zip(avoided[cost], avoided[measured], strict=True)],
     )
     for text, is_uniform in zip(ax.texts, labelled["uniform"], strict=True):
         text.set_color(_LABEL_COLOUR if is_uniform else _FRONT_COLOUR)
