@@ -65,12 +65,15 @@ class Check(NamedTuple):
         evidence: one row for each of the two, with the columns of ``compare_points``; None if they
             can't be compared.
         verdict: what the evidence says, in a sentence or two.
+        scores: the mean of each finalist on the validation split, in their order; missing unless
+            all its seeds are finished.
     """
 
     results: pd.DataFrame
     points: dict[str, Point]
     evidence: pd.DataFrame | None
     verdict: str
+    scores: pd.Series
 
 
 def choose_finalists(trials: pd.DataFrame, candidates: Candidates) -> list[Finalist]:
@@ -140,7 +143,8 @@ def check_finalists(
     rows.insert(0, "role", [roles.get(number, _FINALIST) for number in numbers])
     points = {role: finalists[number].point for role, number in chosen.items()}
     if WINNER not in points:
-        return Check(rows, points, None, "No finalist has finished all seeds: nothing is checked.")
+        verdict = "No finalist has finished all seeds: nothing is checked."
+        return Check(rows, points, None, verdict, scores)
     compared = rows.loc[
         rows["role"] != _FINALIST,
         ["run_id", "role", "match", "seed", "params", "macs", measure.test_column, "status"],
@@ -150,7 +154,7 @@ def check_finalists(
     try:
         evidence = gather_evidence(compared, answers_of, list(points)[-1], "role").points
     except ValueError as error:  # the results are still good
-        return Check(rows, points, None, f"The winner can't be checked: {error}.")
+        return Check(rows, points, None, f"The winner can't be checked: {error}.", scores)
     winner = evidence.set_index("role").to_dict("index")[WINNER]
     uniform = finalists[chosen[WINNER]].is_uniform
     verdict = state_verdict(config, points, winner, uniform, measure)
@@ -164,7 +168,7 @@ def check_finalists(
         )
     if UNIFORM in points and winner["difference"] < 0:
         verdict += f" {_state_why(config, points, winner, is_behind, measure)}"
-    return Check(rows, points, evidence, verdict)
+    return Check(rows, points, evidence, verdict, scores)
 
 
 def discard_damaged(run_ids: Iterable[str], store: Store, console: Console) -> None:

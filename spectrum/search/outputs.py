@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
+from itertools import combinations
 
 import optuna
 import pandas as pd
+import scipy  # its parts are imported when they are first used
 from matplotlib.figure import Figure
 from optuna.exceptions import StorageInternalError
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -18,7 +21,7 @@ from spectrum.analysis import search_front, summarize
 from spectrum.analysis.checksums import write_checksums
 from spectrum.analysis.folder import RESULTS
 from spectrum.analysis.labels import shorten_setting
-from spectrum.analysis.measure import COUNTS, Measure, infer_measure
+from spectrum.analysis.measure import COUNTS, SHARED_ACCURACY, Measure, infer_measure
 from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
 from spectrum.layers import segmented_channels
@@ -180,6 +183,43 @@ def _state_front_selection(
     elif rest > 1:
         sentences.append(f"The other {rest} points of the front were not trained again.")
     return " ".join(sentences)
+
+
+def state_agreement(
+    trials: pd.DataFrame, finalists: Sequence[Finalist], scores: pd.Series
+) -> str | None:
+    """State how far shared weights put the finalists in their order when they are trained alone.
+
+    Args:
+        trials: the trials, as ``make_rows`` makes them, judged by shared weights.
+        finalists: the points that were trained again.
+        scores: the scores of these, as in ``Check``.
+
+    Returns:
+        A sentence or two; None if fewer than three finalists have finished all seeds.
+    """
+    alone = scores.dropna()
+    if len(alone) < 3:
+        return None
+    scored = dict(zip(trials["run_id"], trials[SHARED_ACCURACY.validation_column], strict=True))
+    shared = [scored[finalists[number].point.run(seed=0).id] for number in alone.index]
+    pairs = [*combinations(zip(shared, alone, strict=True), 2)]
+    same = sum((one[0] - other[0]) * (one[1] - other[1]) > 0 for one, other in pairs)
+    tau = scipy.stats.kendalltau(shared, alone).statistic  # missing if all are equal in either
+    if math.isnan(tau):
+        how = "with shared weights" if len({*shared}) == 1 else "when they are trained alone"
+        return f"The finalists have no order: all have the same validation accuracy {how}."
+    sentence = (
+        f"Shared weights put {same:,} of {counted(len(pairs), 'pair')} of the points trained alone "
+        f"in the same order (Kendall's tau {tau:.2f})."
+    )
+    if tau >= 0:
+        return sentence
+    return (
+        f"{sentence} They ordered them rather the other way round, so don't trust their choice of "
+        "schedules here. Train each trial instead (--evaluate alone), with --per flow if there "
+        "are too many points."
+    )
 
 
 def _count_points(points: Sequence[Point], kind: str = "") -> str:

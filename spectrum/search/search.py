@@ -24,7 +24,7 @@ from spectrum.search.check import check_finalists, choose_finalists
 from spectrum.search.config import SearchConfig
 from spectrum.search.halving import first_new_seed
 from spectrum.search.optimize import SearchFailed, optimize
-from spectrum.search.outputs import state_selection, write_search
+from spectrum.search.outputs import state_agreement, state_selection, write_search
 from spectrum.search.score_trials import score_trials
 from spectrum.search.scoring import describe_shared, make_scorer, plan_shared
 from spectrum.search.space import make_space
@@ -121,6 +121,9 @@ def _run(config: SearchConfig, engine: Engine, console: Console, command: str) -
             first_seed = first_new_seed(stored, config.trial_seeds)
             checked = check_finalists(finalists, candidates, engine, console, first_seed, on_event)
             sentences = [checked.verdict, state_selection(trials, finalists, config)]
+            if config.evaluate == "shared":
+                agreement = state_agreement(trials, finalists, checked.scores)
+                sentences += filter(None, [agreement])
             with show_status(console, "drawing the figures and the page"):
                 write_search(candidates.space, study, trials, checked, sentences, command)
             on_event(study_finished(config))

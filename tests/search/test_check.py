@@ -29,7 +29,7 @@ from spectrum.search.check import (
     copy_winner,
     state_verdict,
 )
-from spectrum.search.outputs import state_selection
+from spectrum.search.outputs import state_agreement, state_selection
 
 Search = Callable[..., SearchConfig]
 Points = Callable[..., Candidates]
@@ -333,6 +333,69 @@ def test_the_finalists_of_a_front_are_named(
         f"front. The finalists are {named}. They were trained again with 3 new seeds, which chose "
         f"the winner from the former and the best uniform point from the latter.{others}"
     )
+
+
+IN_ORDER = (
+    "Shared weights put {} pairs of the points trained alone in the same order (Kendall's tau {})."
+)
+DISTRUST = (
+    " They ordered them rather the other way round, so don't trust their choice of schedules here. "
+    "Train each trial instead (--evaluate alone), with --per flow if there are too many points."
+)
+
+
+@pytest.mark.parametrize(
+    ("shared", "alone", "expected"),
+    [
+        ((0.1, 0.2, 0.3), (0.7, 0.8, 0.9), IN_ORDER.format("3 of 3", "1.00")),
+        (
+            (0.1, 0.2, 0.3, 0.4),
+            (0.8, 0.7, 0.6, 0.9),
+            IN_ORDER.format("3 of 6", "0.00"),
+        ),
+        (
+            (0.1, 0.2, 0.3, 0.4),
+            (0.9, 0.8, 0.6, 0.7),
+            IN_ORDER.format("1 of 6", "-0.67") + DISTRUST,
+        ),
+        # One pair of three is equal, one in order, one not.
+        ((0.1, 0.1, 0.2), (0.7, 0.9, 0.8), IN_ORDER.format("1 of 3", "0.00")),
+        (
+            (0.1, 0.1, 0.1),
+            (0.7, 0.8, 0.9),
+            "The finalists have no order: all have the same validation accuracy with shared "
+            "weights.",
+        ),
+        (
+            (0.1, 0.2, 0.3),
+            (0.7, 0.7, 0.7),
+            "The finalists have no order: all have the same validation accuracy when they are "
+            "trained alone.",
+        ),
+        # The second has failed.
+        (
+            (0.1, 0.9, 0.3, 0.4),
+            (0.7, None, 0.8, 0.9),
+            IN_ORDER.format("3 of 3", "1.00"),
+        ),
+        ((0.1, 0.2, 0.3), (0.7, None, 0.9), None),
+        ((0.1, 0.2), (0.7, 0.8), None),
+    ],
+)
+def test_the_order_by_shared_weights_is_compared_with_that_of_the_points_trained_alone(
+    shared: Sequence[float],
+    alone: Sequence[float | None],
+    expected: str | None,
+    small_candidates: Points,
+) -> None:
+    candidates = small_candidates(evaluate="shared")
+    found = [finalist_of(candidates, v, True) for v in (MIXED, "C C C", "1 1 1", "C 1 1")]
+    found = found[: len(shared)]
+    trials = pd.DataFrame(
+        {"run_id": [one.point.run(seed=0).id for one in found], "shared_top1": shared}
+    )
+    said = state_agreement(trials[::-1], found, pd.Series(alone, dtype=float))
+    assert said == expected
 
 
 def test_a_finalist_that_fails_with_a_seed_is_out(small_candidates: Points, store: Store) -> None:

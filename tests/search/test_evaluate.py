@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import unescape
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
@@ -166,6 +168,27 @@ def test_searched_widths_are_those_that_are_trained(
     _, run = plan_shared(alone)
     assert run.shared is not None
     assert run.shared.widths is None
+
+
+def test_the_page_says_how_far_shared_weights_order_the_finalists(
+    small_search: Callable[..., SearchConfig],
+) -> None:
+    recipe = {"batch_size": 32}  # small enough for accuracies that differ
+    config = small_search(evaluate="shared", finalists=3, epochs=1, recipe=recipe)
+    found = run_search(config)
+    scored = found.trials[["segments", "shared_top1"]]
+    finalists = found.results.merge(scored, on="segments")
+    pairs = [*combinations(zip(finalists["shared_top1"], finalists["val_top1"], strict=True), 2)]
+    assert len(pairs) >= 3
+    same = sum((a[0] < b[0] and a[1] < b[1]) or (a[0] > b[0] and a[1] > b[1]) for a, b in pairs)
+    tau = finalists["shared_top1"].corr(finalists["val_top1"], method="kendall")
+    said = found.sentences[-1]
+    assert said.startswith(
+        f"Shared weights put {same} of {len(pairs)} pairs of the points trained alone in the same "
+        f"order (Kendall's tau {tau:.2f})."
+    )
+    assert ("don't trust" in said) == (tau < 0)
+    assert said in unescape((config.out / config.name / "report.html").read_text())
 
 
 @pytest.mark.parametrize("cost", ["params", "macs"])
