@@ -216,6 +216,7 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
         *(f"{name}: {', '.join(values)}" for name, values in space.choices.items()),
         *_describe_seeds(config),
         *([describe_shared(candidates)] if config.evaluate == "shared" else []),
+        *dict.fromkeys(note for notes in rows["notes"] for note in notes),
     ]
     return as_rich(Table("", [setting._replace(heading="uniform point"), *costs, *others])), notes
 
@@ -229,7 +230,7 @@ def _describe_seeds(config: SearchConfig) -> list[str]:
 def _describe_uniform_point(
     candidates: Candidates, params: dict[str, str], store: Store
 ) -> dict[str, object]:
-    row = {"segments": candidates.space.segments(params)}
+    row = {"segments": candidates.space.segments(params), "notes": ()}
     try:
         point = candidates.point(params)
     except ValueError as error:
@@ -243,4 +244,5 @@ def _describe_uniform_point(
         "latency": point.latency,
         "allowed": "yes" if candidates.is_allowed(params) else "no",
         "done": "yes" if store.result(point.run(seed=0).id) else "no",
+        "notes": point.notes,
     }

@@ -155,6 +155,14 @@ def test_a_dry_run_prints_the_space_and_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["found.toml"]
 
 
+def test_a_dry_run_notes_what_the_uniform_points_cannot_have(
+    small_toml: Path, spectrum_search: Command
+) -> None:
+    told = spectrum_search(small_toml, "--dry-run", "--segments=1,300", "--per=network")[1]
+    assert "segments (=300): " in told
+    assert "layers have fewer channels and get one segment per channel" in told.replace("\n", " ")
+
+
 def test_a_search_says_what_it_found_and_asked_again_does_nothing_anew(
     small_toml: Path,
     spectrum_search: Command,
