@@ -20,6 +20,7 @@ Cost: TypeAlias = Literal["params", "macs", "activations", "latency"]
 Granularity: TypeAlias = Literal["network", "flow", "block", "layer"]
 Sampler: TypeAlias = Literal["gp", "tpe", "nsga2", "random", "grid"]
 Pruner: TypeAlias = Literal["none", "median", "hyperband", "rungs"]
+SharedRule: TypeAlias = Literal["budget", "sandwich"]
 
 MAX_TRIAL_SEEDS = 100
 _MAX_MODELLED = 1000  # trials; the time of a Gaussian process grows with their cube
@@ -76,6 +77,13 @@ class SearchConfig(GridConfig):
         int | None, Field(gt=0, le=1_000_000), Facts(metavar="N", unset="the recipe's")
     ] = None
     """Epochs of the training that all points share, in which a step trains several networks."""
+    shared_rule: Annotated[
+        SharedRule | None,
+        Facts(metavar="RULE", unset="budget; sandwich with --match none"),
+    ] = None
+    """Networks that a step of that training trains: budget (random ones at about the width that
+    meets the budget, on labels) or sandwich (the densest at the largest width, the sparsest at the
+    smallest and random ones, which learn from the first)."""
     trial_seeds: Annotated[int, Field(gt=0, le=MAX_TRIAL_SEEDS), Facts(metavar="N")] = 1
     """Largest number of seeds of a point during the search. With more than 1, the best third of all
     points get a second seed, the best third of those a third and so on, and a point is judged by
@@ -199,9 +207,12 @@ class SearchConfig(GridConfig):
 
     def _check_evaluation(self) -> None:
         """Raise a FieldError if trials can't be judged as ``evaluate`` says."""
-        if self.evaluate != "shared" and self.shared_epochs is not None:
-            allowed = f"must not be given with evaluate (={self.evaluate!r})"
-            raise FieldError("shared_epochs", self.shared_epochs, allowed)
+        for field in ("shared_epochs", "shared_rule"):
+            if self.evaluate != "shared" and getattr(self, field) is not None:
+                allowed = f"must not be given with evaluate (={self.evaluate!r})"
+                raise FieldError(field, getattr(self, field), allowed)
+        if self.shared_rule == "budget" and self.match == "none":
+            raise FieldError("shared_rule", "budget", "must be sandwich with match (='none')")
         epochs = next(self.combinations()).recipe.epochs
         if self.proxy_epochs is not None and self.proxy_epochs >= epochs:
             allowed = f"must have fewer epochs than the finalists' {epochs}"
@@ -266,6 +277,12 @@ class SearchConfig(GridConfig):
     def resolved_sampler(self) -> Sampler:
         """The sampler, with None replaced by the default."""
         return self.sampler or ("gp" if self.trials <= _MAX_MODELLED else "nsga2")
+
+    @property
+    def resolved_shared_rule(self) -> SharedRule:
+        """The networks of a step of the shared training, with None replaced by the default."""
+        unset: SharedRule = "sandwich" if self.match == "none" else "budget"
+        return self.shared_rule or unset
 
     @property
     def trains_trials(self) -> bool:

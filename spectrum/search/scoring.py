@@ -37,7 +37,8 @@ from spectrum.tracking.events import OnStudyEvent
 Scorer: TypeAlias = Callable[[Point], dict[str, Any]]
 """Makes the result of a trial from its point: ``status`` and, if done, the measure's value."""
 
-_WIDTHS = 3  # that are trained together where a budget gives each schedule a width of its own
+_WIDTHS = {"budget": 6, "sandwich": 3}  # where a budget gives each schedule a width of its own
+_MEMBERS = 4  # of a step by the rule "budget"
 _MARGIN = 1.02  # by which the outer two lie beyond the widths that a budget needs
 _PRECISE_BN = 512  # images for batch normalisation's statistics, if the recipe doesn't say
 _BATCH = 256  # of these images at a time
@@ -93,7 +94,11 @@ def plan_shared(candidates: Candidates) -> tuple[Point, RunConfig]:
     densest, sparsest = (candidates.point(params) for params in _extremes(candidates))
     widths = (config.width or ()) if len(config.width or ()) > 1 else None
     if config.match != "none":
-        widths = spread(densest.network.width / _MARGIN, sparsest.network.width * _MARGIN, _WIDTHS)
+        widths = spread(
+            densest.network.width / _MARGIN,
+            sparsest.network.width * _MARGIN,
+            _WIDTHS[config.resolved_shared_rule],
+        )
     network = densest.network.model_copy(update={"segments": candidates.config.segments[0]})
     if widths is not None:
         network = network.model_copy(update={"width": max(widths)})
@@ -103,7 +108,11 @@ def plan_shared(candidates: Candidates) -> tuple[Point, RunConfig]:
             "precise_bn": densest.recipe.precise_bn or _PRECISE_BN,
         }
     )
-    shared = SharedTraining(segments=config.segments, widths=widths)
+    fields: dict[str, Any] = {}
+    if config.resolved_shared_rule == "budget":
+        budget = {"budget": candidates.solver.budget, "match": config.match}
+        fields = {"members": _MEMBERS, "distill": False, **budget}
+    shared = SharedTraining(segments=config.segments, widths=widths, **fields)
     Members(network, shared.segments, shared.widths)  # it raises a FieldError
     point = replace(densest, network=network, recipe=recipe)
     return point, point.run(seed=0).model_copy(update={"shared": shared})
@@ -117,7 +126,8 @@ def describe_shared(candidates: Candidates) -> str:
     return (
         f"one training of {counted(point.recipe.epochs, 'epoch')} is shared by all points, with "
         f"the segments {', '.join(run.shared.segments)} in each layer and the "
-        f"width{'s' * (len(widths) > 1)} {', '.join(widths)}"
+        f"width{'s' * (len(widths) > 1)} {', '.join(widths)}, by the rule "
+        f"{candidates.config.resolved_shared_rule}"
     )
 
 

@@ -89,7 +89,7 @@ def test_a_trial_is_the_plain_network_with_the_shared_weights(shared: Candidates
 
 def test_one_run_trains_the_weights_and_the_finalists_are_trained_alone(shared: Candidates) -> None:
     config = shared.config
-    results = pd.read_csv(config.out / config.name / "results.csv")
+    results = pd.read_csv(config.out / config.name / "results.csv", dtype={"segments": str})
     _, run = plan_shared(shared)
     assert finished_runs(config).keys() == {run.id, *results["run_id"]}
     assert set(results["seed"]) == {1}
@@ -170,6 +170,25 @@ def test_searched_widths_are_those_that_are_trained(
     assert run.shared.widths is None
 
 
+def test_the_rule_says_which_networks_a_step_trains(
+    small_candidates: Callable[..., Candidates],
+) -> None:
+    fields = {"evaluate": "shared", "match": "macs", "budget": 200_000, "network": "tiny"}
+    shared = {
+        rule: plan_shared(small_candidates(**fields, shared_rule=rule))[1].shared
+        for rule in ("budget", "sandwich", None)
+    }
+    at_budget, sandwich = shared["budget"], shared["sandwich"]
+    assert at_budget is not None
+    assert sandwich is not None
+    assert (at_budget.budget, at_budget.match, at_budget.distill) == (200_000, "macs", False)
+    assert (sandwich.budget, sandwich.distill) == (None, True)
+    assert shared[None] == at_budget
+    without = plan_shared(small_candidates(evaluate="shared"))[1].shared
+    assert without is not None
+    assert (without.budget, without.distill) == (None, True)
+
+
 def test_the_page_says_how_far_shared_weights_order_the_finalists(
     small_search: Callable[..., SearchConfig],
 ) -> None:
@@ -239,6 +258,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"evaluate": "proxy:epochs=0"}, "evaluate (='proxy:epochs=0') must be one of alone"),
     ({"evaluate": "proxy:epochs=2"}, "evaluate (='proxy:epochs=2') must have fewer epochs than"),
     ({"shared_epochs": 3}, "shared_epochs (=3) must not be given with evaluate (='alone')"),
+    ({"shared_rule": "budget"}, "shared_rule (='budget') must not be given with evaluate"),
+    (
+        {"evaluate": "shared", "shared_rule": "budget", "match": "none"},
+        "shared_rule (='budget') must be sandwich with match (='none')",
+    ),
+    (
+        {"evaluate": "shared", "shared_rule": "fair"},
+        "shared_rule (='fair') must be 'budget' or 'sandwich'",
+    ),
     ({"evaluate": "shared", "shared_epochs": 0}, "shared_epochs (=0) must be greater than 0"),
     ({"evaluate": "shared", "trial_seeds": 2}, "trial_seeds (=2) must be 1 with evaluate"),
     ({"evaluate": "proxy:macs", "pruner": "median"}, "pruner (='median') must be none with"),
