@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
         from spectrum.layers import acceleration
 
         acceleration.kernels = None  # the conftest of a folder may have imported it before
+
+
+def pytest_collection_finish() -> None:
+    # The objects of imported libraries live on; looking for garbage among them takes long.
+    gc.set_threshold(10_000)
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -122,7 +122,7 @@ def bounds(estimates: Sequence[Estimate], level: float = LEVEL) -> Floats:
     """The low and high ends of the intervals, of shape (estimates, 2)."""
     columns = np.array(estimates, float).reshape(-1, len(Estimate._fields)).T
     value, seed_variance, example_variance, noise, *dfs, share_below, _ = columns
-    t_seeds, t_examples = (scipy.stats.t.ppf((1 + level) / 2, df) for df in dfs)
+    t_seeds, t_examples = (scipy.special.stdtrit(df, (1 + level) / 2) for df in dfs)
     squares = t_seeds**2 * seed_variance + t_examples**2 * (example_variance - noise).clip(min=0)
     # A few seeds may agree by chance. The interval is never narrower than examples alone make it.
     width = 2 * np.sqrt(np.maximum(squares, t_examples**2 * example_variance))

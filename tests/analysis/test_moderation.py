@@ -34,11 +34,10 @@ def made_up(
     """All pairs of points, from the mean of each (0) and its deviation over seeds."""
     accuracies = rng.normal(0, deviations[:, None], (len(deviations), seeds))
     accuracies += np.zeros((1, 1)) if means is None else means[:, None]
-    return [
-        pair(float(difference.var(ddof=1)), seeds, float(difference.mean()))
-        for i, j in combinations(range(len(deviations)), 2)
-        for difference in [accuracies[i] - accuracies[j]]
-    ]
+    first, second = np.triu_indices(len(deviations), 1)
+    differences = accuracies[first] - accuracies[second]
+    columns = differences.var(axis=1, ddof=1).tolist(), differences.mean(axis=1).tolist()
+    return [pair(variance, seeds, mean) for variance, mean in zip(*columns, strict=True)]
 
 
 def smyth(variances: list[float], df: float) -> tuple[float, float]:
