@@ -15,6 +15,7 @@ vary four times as much (``tests/analysis/test_moderation.py``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import scipy  # its parts are imported when they are first used
@@ -60,10 +61,9 @@ def _fit_prior(variances: Floats, dfs: Floats) -> tuple[float, float]:
     """The degrees of freedom and the variance of the prior, by the moments of the logarithms."""
     logs = np.log(variances) - scipy.special.digamma(dfs / 2) + np.log(dfs / 2)
     mean = float(logs.mean())
-    spread = float(logs.var(ddof=1)) - float(scipy.special.polygamma(1, dfs / 2).mean())
-    if spread <= scipy.special.polygamma(1, _LARGEST / 2):
+    trigamma = partial(scipy.special.zeta, 2)
+    spread = float(logs.var(ddof=1)) - float(trigamma(dfs / 2).mean())
+    if spread <= trigamma(_LARGEST / 2):
         return _LARGEST, float(np.exp(mean))
-    half = scipy.optimize.brentq(
-        lambda x: float(scipy.special.polygamma(1, x)) - spread, 1e-8, _LARGEST / 2
-    )
+    half = scipy.optimize.brentq(lambda x: trigamma(x) - spread, 1e-8, _LARGEST / 2)
     return 2 * half, float(np.exp(mean + scipy.special.digamma(half) - np.log(half)))
