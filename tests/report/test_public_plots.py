@@ -185,12 +185,11 @@ TAKEN: dict[str, tuple[Callable[[Any], object], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", TAKEN)
-def test_rows_of_another_kind_are_refused_in_one_line(name: str, kind: str) -> None:
+@pytest.fixture(scope="module")
+def tables() -> dict[str, Any]:
     folder = STUDIES / "default"
     results, curves = load_results(folder), load_curves(folder)
-    tables = {
+    return {
         "results": results,
         "curves": curves,
         "evidence": compare_points(folder),
@@ -199,6 +198,13 @@ def test_rows_of_another_kind_are_refused_in_one_line(name: str, kind: str) -> N
         "empty": pd.DataFrame(),
         "no table": [results],
     }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", TAKEN)
+def test_rows_of_another_kind_are_refused_in_one_line(
+    name: str, kind: str, tables: dict[str, Any]
+) -> None:
     take, kinds = TAKEN[name]
     if kind in kinds:
         take(tables[kind])
