@@ -15,9 +15,11 @@ from spectrum.networks import NETWORKS, NetworkConfig, build, build_on_meta
 
 # These repeat the blocks of another network, so one point is enough. Of the published RegNets and
 # ConvNeXts, one of each kind stands for all.
-DEEPER = {"vgg19", "vgg19_bn", "resnet101", "resnet152", "mobilenetv2", "efficientnetv2_s"}
+DEEPER = {"paper", "small", "inception_v2", "inception_v3", "inception_v3_small"}
+DEEPER |= {"vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "resnet101", "resnet152", "resnext50_32x4d"}
+DEEPER |= {"mobilenetv2", "efficientnet_b0", "efficientnetv2_s"}
 DEEPER |= {"regnetx_002", "regnety_004", "convnext_tiny", "convnextv2_atto"}
-DEEPER |= {f"shufflenet_g{groups}" for groups in (1, 2, 4, 8)}
+DEEPER |= {f"shufflenet_g{groups}" for groups in (1, 2, 3, 4, 8)}
 SMALL = {"regnetx_tiny", "regnety_tiny", "convnext_small_images", "convnextv2_small_images"}
 SERIES = ("regnet", "convnext")
 COUNTED = [n for n in NETWORKS if not n.startswith(SERIES) or n in DEEPER | SMALL]
