@@ -1,17 +1,21 @@
 """The code of the README and of the studies' pages runs, and prints the text below it."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from spectrum import Segments, compare_pairs
+from spectrum import Segments
 from spectrum.analysis.evidence import analyze_study
 from spectrum.report import render_summary
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+
+
+analyzed = cache(lambda name: analyze_study(STUDIES / name))
 
 
 def execute(code: str) -> None:
@@ -25,7 +29,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # In this process and without figures, which other tests draw.
     monkeypatch.setattr("spectrum.executors.local.cpu_count", lambda: 1)
     monkeypatch.setattr("spectrum.study.outputs._draw", lambda *_: None)
-    execute(api)
+    execute(api.replace("epochs=3", "epochs=1"))
     assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 4
     assert len([line for line in api.splitlines() if line]) == 11
 
@@ -55,7 +59,8 @@ def test_the_findings_follow_from_the_studies(study: str, effects: str) -> None:
     found = re.findall(FINDING, effects.replace("`C`:", "C:"))
     assert len(found) == effects.count(" less ")
     for point, other, *numbers, word, place in found:
-        rows = compare_pairs(STUDIES / study)
+        rows = analyzed(study).pairs
+        assert rows is not None
         if word:
             name = "epochs" if word == "after" else "segments"
             rows = rows[rows[name].astype(str) == place]
@@ -92,7 +97,7 @@ def test_the_results_in_a_studys_page_follow_from_its_files(name: str) -> None:
     assert command in text
     assert command.strip("`") in (STUDIES / f"{name}.toml").read_text()
     printed = text.split(command)[1].split("```text\n")[1].split("```")[0]
-    found = analyze_study(STUDIES / name)
+    found = analyzed(name)
     console = Console(width=200)
     with console.capture() as captured:
         console.print(render_summary(found.summary))
