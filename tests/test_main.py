@@ -95,23 +95,21 @@ def test_a_mistyped_name_is_an_error_that_names_the_nearest(
     assert spectrum(*arguments.split()) == (2, "", f"error: {line}\n")
 
 
-@pytest.mark.parametrize(
-    ("words", "completions"),
-    [
-        ("spectrum se", "search"),
-        ("spectrum bench ''", "layer network supernet study"),
-        ("spectrum study --segm", "--segments"),
-        ("spectrum search --dry", "--dry-run"),
-        ("spectrum report --pl", "--plot"),
-        ("spectrum bench layer --str", "--stride"),
-        ("spectrum study --out ''", ""),  # bash completes names of files then
-    ],
-)
-def test_bash_completes_commands_and_flags(
-    words: str, completions: str, bash: Callable[[str], str]
-) -> None:
-    hook = HOOK.format(words=words, last=len(words.split()) - 1)
-    assert bash(f'eval "$(spectrum --show-completion)"; {hook}') == f"{completions}\n"
+COMPLETIONS = {
+    "spectrum se": "search",
+    "spectrum bench ''": "layer network supernet study",
+    "spectrum study --segm": "--segments",
+    "spectrum search --dry": "--dry-run",
+    "spectrum report --pl": "--plot",
+    "spectrum bench layer --str": "--stride",
+    "spectrum study --out ''": "",  # bash completes names of files then
+}
+
+
+def test_bash_completes_commands_and_flags(bash: Callable[[str], str]) -> None:
+    hooks = [HOOK.format(words=words, last=len(words.split()) - 1) for words in COMPLETIONS]
+    printed = bash("\n".join(['eval "$(spectrum --show-completion)"', *hooks]))
+    assert printed.splitlines() == [*COMPLETIONS.values()]
 
 
 def test_completion_is_installed_for_the_next_shell(
