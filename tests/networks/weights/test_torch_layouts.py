@@ -265,9 +265,15 @@ def test_extra_and_odd_tensors_are_named(case: Case, peer: nn.Module) -> None:
     assert "where the network's is (6, " in unfit(case, state, num_classes=6)
 
 
-def test_every_other_family_is_refused_by_name(case: Case, peer: nn.Module) -> None:
-    for other in CASES.values():
-        network = on_meta(other.make, num_classes=5)
+@pytest.fixture(scope="module")
+def unfilled() -> list[tuple[Case, nn.Module]]:
+    return [(case, on_meta(case.make, num_classes=5)) for case in CASES.values()]
+
+
+def test_every_other_family_is_refused_by_name(
+    case: Case, peer: nn.Module, unfilled: list[tuple[Case, nn.Module]]
+) -> None:
+    for other, network in unfilled:
         if LAYOUTS[other.layout].network is not LAYOUTS[case.layout].network:
             title = LAYOUTS[case.layout].title
             with pytest.raises(
