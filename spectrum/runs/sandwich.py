@@ -43,7 +43,8 @@ class Sandwich:
 
     With a budget, a step has the random networks alone, which learn the labels. Each has the one of
     the widths at which its cost is nearest to the budget. So networks are trained about as wide as
-    they are when they are compared.
+    they are when they are compared. A random share of the layers have their order in common, so
+    that schedules that lean towards one candidate, which have the outermost widths, are drawn too.
 
     The learning curve shows the training loss of the first network, and the mean validation loss
     and accuracy of those with one candidate in all layers, at the largest width, each with batch
@@ -159,6 +160,11 @@ class Sandwich:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + round_)
             orders = torch.rand(layers, count, generator=generator).argsort(dim=1, stable=True)
             drawn = torch.randint(len(widths), (count,), generator=generator)
+            if self.budget is not None:
+                leaning = torch.rand(layers, generator=generator) < torch.rand(
+                    1, generator=generator
+                )
+                orders[leaning] = torch.rand(count, generator=generator).argsort(stable=True)
             schedule = tuple(network.segments[i] for i in orders[:, place].tolist())
             width = widths[int(drawn[place])]
             if self.budget is not None:

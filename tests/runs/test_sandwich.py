@@ -156,6 +156,17 @@ def test_with_a_budget_networks_have_the_width_that_meets_it_best(match: Any) ->
     assert len({width for _, width in drawn}) > 1
 
 
+def test_with_a_budget_schedules_lean_towards_each_candidate() -> None:
+    network, method = supernet(), Sandwich(4, False, 9000)
+    drawn = [s for step in range(200) for s, _ in method.networks(network, 1, step, SHAPE)]
+    most = [max(Counter(map(str, schedule)).items(), key=lambda c: c[1]) for schedule in drawn]
+    # Independent layers would lean so far in one of 1,000 schedules, by the binomial distribution.
+    far = Counter(name for name, count in most if count >= 8)
+    assert set(far) == set(SEGMENTS)
+    assert sum(far.values()) > 0.1 * len(drawn)
+    assert sum(count <= 4 for _, count in most) > 0.3 * len(drawn)
+
+
 def test_a_network_is_executed_once_in_a_step() -> None:
     network = supernet(["1"], [0.1, 0.12, 0.15])
     drawn = Sandwich(members=50).networks(network, 0, 0, SHAPE)
