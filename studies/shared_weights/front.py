@@ -1,6 +1,7 @@
 """Whether shared weights find the front of accuracy and MACs that training every schedule finds.
 
-python studies/shared_weights/front.py
+python studies/shared_weights/front.py budget      by the rule that searches use
+python studies/shared_weights/front.py sandwich    by the sandwich rule
 
 The 64 schedules of benchmarks/search_space.toml were each trained alone with three seeds. A search
 sees the validation accuracy of one seed, or that with shared weights, and chooses a front. Its
@@ -10,6 +11,7 @@ the best front there is. Shared trainings are kept in the store.
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from pathlib import Path
 
@@ -31,14 +33,15 @@ from spectrum.terminal import make_console
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER.parents[1] / "benchmarks" / "search_space.csv"
-EPOCHS = (2, 4, 8)
+EPOCHS = (2, 4, 8, 13)
 SEEDS = 3
 
 
-def candidates_with(epochs: int) -> Candidates:
+def candidates_with(epochs: int, rule: str) -> Candidates:
     """The schedules, with a shared training of so many epochs."""
     fields = tomllib.loads((FOLDER / "digits_flows.toml").read_text())
-    config = SearchConfig.checked({**fields, "evaluate": "shared", "shared_epochs": epochs})
+    fields |= {"evaluate": "shared", "shared_epochs": epochs, "shared_rule": rule}
+    config = SearchConfig.checked(fields)
     return make_candidates(make_space(config))
 
 
@@ -95,7 +98,7 @@ def main() -> None:
     alone = [(validation[seed].to_numpy(), true[seed]) for seed in seeds]
     rows = [describe("training alone", len(segments), alone)]
     for epochs in EPOCHS:
-        candidates = candidates_with(epochs)
+        candidates = candidates_with(epochs, sys.argv[1])
         found = [shared_accuracies(candidates, seed, segments) for seed in range(SEEDS)]
         fronts = [(accuracies, true[seed]) for accuracies in found for seed in seeds]
         runs = runs_for_shared(candidates, table)

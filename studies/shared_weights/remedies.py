@@ -1,7 +1,7 @@
 """What the literature offers for a better order of schedules, each tried alone.
 
-python studies/shared_weights/remedies.py                trains what remedies.csv lacks, and prints
-python studies/shared_weights/remedies.py planted 0      trains the remedies on one task and seed
+python studies/shared_weights/remedies.py              prints what remedies.csv says
+python studies/shared_weights/remedies.py digits 0     trains each on one task and seed first
 
 Each remedy is one shared training. Its row has Kendall's tau between the accuracies of schedules
 with shared weights and alone, and the mean accuracy with shared weights. Alone, schedules of
@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
-from compare import FOLDER, choices_of, search
+from compare import FOLDER, choices_of, runs_of, search, steps_per_epoch
 from front import TABLE, candidates_with
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from spectrum import Sandwich, Supernet, fit, score
+from spectrum.errors import counted
 from spectrum.layers.shared import SharedConv
 from spectrum.networks.replace import assign_segments
 from spectrum.runs.config import RunConfig
@@ -35,10 +36,8 @@ from spectrum.segments import Segments, Setting
 from spectrum.training.seeding import seeded
 
 ROWS = FOLDER / "remedies.csv"
-FIELDS = ("task", "remedy", "seed", "tau", "mean_accuracy")
-TASKS = ("planted", "fashion", "digits")
+FIELDS = ("task", "remedy", "seed", "runs", "tau", "mean_accuracy")
 EPOCHS = 4
-SEEDS = 2
 Drawn = list[tuple[tuple[Segments, ...], float]]
 
 
@@ -143,36 +142,38 @@ class Progressive(Sandwich):
 
 
 class Task(NamedTuple):
-    """Schedules whose accuracies alone are known."""
+    """Schedules with their accuracies alone, and the table with their costs."""
 
     candidates: Candidates
     run: RunConfig
     points: list[dict[str, str]]
     alone: pd.Series
+    table: pd.DataFrame
 
 
 def load_task(name: str) -> Task:
     """The schedules of a task, with a shared training of ``EPOCHS`` epochs."""
     if name == "digits":
-        candidates = candidates_with(EPOCHS)
+        candidates = candidates_with(EPOCHS, "sandwich")
         by_text = {candidates.space.segments(p): p for p in candidates.space.all_points()}
-        alone = pd.read_csv(TABLE).groupby("segments")["test_top1"].mean()
+        table = pd.read_csv(TABLE)
+        alone = table.groupby("segments")["test_top1"].mean()
         points = [by_text[text] for text in alone.index]
     else:
-        config = search(name).model_copy(update={"shared_epochs": EPOCHS})
+        config = search(name, "sandwich", EPOCHS)
         candidates = make_candidates(make_space(config))
-        alone = pd.read_csv(FOLDER / f"{name}.csv").set_index("segments")["alone"]
+        table = pd.read_csv(FOLDER / f"{name}.csv")
+        alone = table.set_index("segments")["alone"]
         points = [choices_of(candidates, text) for text in alone.index]
     _, run = plan_shared(candidates)
-    return Task(candidates, run, points, alone)
+    return Task(candidates, run, points, alone, table)
 
 
 def remedies(task: Task) -> dict[str, tuple[Sandwich, Callable[..., Supernet], int]]:
     """Each remedy by name: the method, the supernet, and the number of widths."""
     config = task.candidates.config
     at_budget = Sandwich(4, False, int(task.candidates.solver.budget or 0), config.match)
-    images, recipe = len(task.candidates.dataset.train), task.run.recipe
-    steps = images // min(recipe.batch_size, images) * recipe.epochs
+    steps = task.run.recipe.epochs * steps_per_epoch(task.candidates, task.run.recipe)
     return {
         "sandwich rule and distillation": (Sandwich(2), Supernet, 3),
         "labels instead of distillation": (Sandwich(2, distill=False), Supernet, 3),
@@ -187,20 +188,14 @@ def remedies(task: Task) -> dict[str, tuple[Sandwich, Callable[..., Supernet], i
     }
 
 
-def train(
-    task: Task, method: Sandwich, kind: Callable[..., Supernet], widths: int, seed: int
-) -> Supernet:
-    """A supernet that was trained by one remedy."""
-    run, shared = task.run, task.run.shared
+def make_network(task: Task, kind: Callable[..., Supernet], widths: int, seed: int) -> Supernet:
+    """A supernet of a task with new weights."""
+    shared = task.run.shared
     assert shared is not None
     assert shared.widths is not None
+    all_widths = spread(min(shared.widths), max(shared.widths), widths)
     with seeded(seed):
-        network = kind(
-            run.network, shared.segments, spread(min(shared.widths), max(shared.widths), widths)
-        )
-    trained = fit(network, task.candidates.dataset, run.recipe, seed=seed, method=method).network
-    assert isinstance(trained, Supernet)
-    return trained
+        return kind(task.run.network, shared.segments, all_widths)
 
 
 def judge(task: Task, network: Supernet, seed: int) -> tuple[float, float]:
@@ -222,24 +217,29 @@ def try_all(name: str, seed: int) -> None:
         known = pd.read_csv(ROWS) if ROWS.exists() else pd.DataFrame(columns=FIELDS)
         if ((known.task == name) & (known.remedy == remedy) & (known.seed == seed)).any():
             continue
-        tau, mean = judge(task, train(task, method, kind, widths, seed), seed)
+        network = make_network(task, kind, widths, seed)
+        runs = runs_of(method, network, task.run, task.candidates, task.table)
+        recipe = task.run.recipe
+        trained = fit(network, task.candidates.dataset, recipe, seed=seed, method=method).network
+        assert isinstance(trained, Supernet)
+        tau, mean = judge(task, trained, seed)
         with ROWS.open("a", newline="") as file:
             writer = csv.writer(file)
             if not len(known) and not file.tell():
                 writer.writerow(FIELDS)
-            writer.writerow([name, remedy, seed, f"{tau:.4f}", f"{mean:.4f}"])
+            writer.writerow([name, remedy, seed, f"{runs:.1f}", f"{tau:.4f}", f"{mean:.4f}"])
 
 
 def main() -> None:
-    """Train what is missing, and print the mean of each remedy over its seeds."""
-    given = sys.argv[1:]
-    tasks = [(given[0], int(given[1]))] if given else [(t, s) for t in TASKS for s in range(SEEDS)]
-    for name, seed in tasks:
-        try_all(name, seed)
+    """Train the remedies of a task and seed if one is given; print the means over seeds."""
+    if sys.argv[1:]:
+        name, seed = sys.argv[1:]
+        try_all(name, int(seed))
     rows = pd.read_csv(ROWS)
-    order = list(dict.fromkeys(rows.remedy))
-    table = rows.pivot_table(index="remedy", columns="task", values=["tau", "mean_accuracy"])
-    print(table.loc[order].round(2).to_string(na_rep="-"))
+    for task, group in rows.groupby("task"):
+        found = group.groupby("remedy", sort=False)[["runs", "tau", "mean_accuracy"]].mean()
+        print(f"{task}, {counted(group['seed'].nunique(), 'shared training')} of each")
+        print(found.round(2).reset_index().to_string(index=False), end="\n\n")
 
 
 if __name__ == "__main__":
