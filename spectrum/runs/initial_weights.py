@@ -214,7 +214,9 @@ def _resegment_weights(
             assert isinstance(layer, SegmentedConv)
             if layer.order == "spatial_first" and layer.activation is None:
                 network.set_submodule(name, fuse_pointwise(layer))
-    if pointwise == {Segments(1)} and config.pointwise_segments == "1":
+    layers = [layer for layer in network.modules() if isinstance(layer, SegmentedConv)]
+    is_fused = all(layer.pointwise is None for layer in layers)
+    if is_fused or (pointwise == {Segments(1)} and config.pointwise_segments == "1"):
         return network
     return resegment(network, config.segments, pointwise_segments=config.pointwise_segments)
 
