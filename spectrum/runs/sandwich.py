@@ -161,9 +161,8 @@ class Sandwich:
             orders = torch.rand(layers, count, generator=generator).argsort(dim=1, stable=True)
             drawn = torch.randint(len(widths), (count,), generator=generator)
             if self.budget is not None:
-                leaning = torch.rand(layers, generator=generator) < torch.rand(
-                    1, generator=generator
-                )
+                places = torch.rand(layers, generator=generator)
+                leaning = places < torch.rand(1, generator=generator)
                 orders[leaning] = torch.rand(count, generator=generator).argsort(stable=True)
             schedule = tuple(network.segments[i] for i in orders[:, place].tolist())
             width = widths[int(drawn[place])]
@@ -180,13 +179,14 @@ class Sandwich:
         budget: int,
     ) -> float:
         """The width at which the cost of a schedule is nearest to the budget, as a ratio."""
-        count = _counter(input_shape)
-        assert network.config is not None
-        misses = {}
-        for width in network.widths:
-            cost = getattr(count(with_segments(network.config, schedule, width)), self.match)
-            misses[width] = abs(math.log(cost / budget))
-        return min(misses, key=misses.__getitem__)
+        count, config = _counter(input_shape), network.config
+        assert config is not None
+
+        def miss(width: float) -> float:
+            cost = getattr(count(with_segments(config, schedule, width)), self.match)
+            return abs(math.log(cost / budget))
+
+        return min(network.widths, key=miss)
 
 
 @lru_cache(maxsize=8)
