@@ -157,6 +157,18 @@ class StridedConv1x1(nn.Conv2d):
         return F.conv2d(x[:, :, ::rows, ::columns], self.weight)
 
 
+def expanded_channels(c_in: int, expansion: int, options: Options) -> int | None:
+    """The channels inside an inverted residual; None if it doesn't expand.
+
+    ``c_in`` are the channels of its input at width 1.
+    """
+    if expansion == 1:
+        return None
+    if options.channel_multiple == 1:
+        return options.scale(expansion * c_in)  # in finer steps, so that budgets are met closely
+    return expansion * options.scale(c_in, kept=KEPT)  # as published
+
+
 def conv1x1(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
     """A 1x1 convolution without a bias."""
     kind = nn.Conv2d if stride == 1 else StridedConv1x1

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spectrum.layers import Activation, BatchNorm2d, Order
 from spectrum.layers.arguments import check_choice
-from spectrum.networks.blocks import KEPT, InvertedResidual, conv1x1
+from spectrum.networks.blocks import KEPT, InvertedResidual, conv1x1, expanded_channels
 from spectrum.networks.config import V2_SEGMENTS
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.options import Options
@@ -208,7 +208,7 @@ def _stage(
         stride = row.stride if i == 0 else 1
         # By the channels at width 1: narrow networks have the connections of the wide ones.
         residual = stride == 1 and c_in == row.channels
-        expanded = _expanded(c_in, row.expansion, options)
+        expanded = expanded_channels(c_in, row.expansion, options)
         if isinstance(row, Fused):
             stage.append(FusedMBConv(c, c_out, expanded, factory, stride=stride, residual=residual))
         else:
@@ -226,15 +226,6 @@ def _stage(
             stage.append(block)
         c_in = row.channels
     return stage
-
-
-def _expanded(c_in: int, expansion: int, options: Options) -> int | None:
-    """The channels inside a block; None if it doesn't expand. ``c_in`` are those at width 1."""
-    if expansion == 1:
-        return None
-    if options.channel_multiple == 1:
-        return options.scale(expansion * c_in)  # in finer steps, so that budgets are met closely
-    return expansion * options.scale(c_in, kept=KEPT)  # as published
 
 
 def efficientnetv2_s(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spectrum.layers import Activation, BatchNorm2d, Order
 from spectrum.layers.arguments import check_choice
-from spectrum.networks.blocks import KEPT, InvertedResidual, conv1x1
+from spectrum.networks.blocks import KEPT, InvertedResidual, conv1x1, expanded_channels
 from spectrum.networks.factory import SegmentedConvFactory
 from spectrum.networks.options import Options
 from spectrum.segments import Setting
@@ -150,7 +150,7 @@ def _stage(
         block = InvertedResidual(
             c,
             options.scale(row.channels, kept=KEPT),
-            row.expansion * c if row.expansion > 1 else None,
+            expanded_channels(c_in, row.expansion, options),
             factory,
             activation=nn.ReLU6,
             stride=stride,
@@ -196,7 +196,8 @@ def mobilenetv2(
             ``"elu"``.
         dropout: probability of dropping a feature before the classifier (0.2 in later recipes).
         channel_multiple: channel counts are rounded to multiples of this. None for 8 in
-            ``"paper"``, as published, and for 1 in ``"tiny"``.
+            ``"paper"``, as published, and for 1 in ``"tiny"``. At 1 the channels inside a block
+            are rounded on their own; else they are a multiple of its input's, as published.
         bn_eps: added to the variance in batch normalisation.
         bn_momentum: weight of the newest batch in the running statistics.
 

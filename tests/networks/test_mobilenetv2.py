@@ -103,11 +103,25 @@ def test_narrow_networks_have_the_residual_connections_of_the_wide_one() -> None
 
 
 @pytest.mark.parametrize("segments", ["1", "4", "C/8"])
-def test_tiny_meets_a_budget_at_every_point(segments: str) -> None:
+def test_tiny_meets_budgets_at_every_point(segments: str) -> None:
     config = NetworkConfig(name="mobilenetv2_tiny", segments=segments, num_classes=10)
-    assert abs(match_budget(config, (3, 14, 14)).miss) < 0.01
+    for params in (40_000, 80_000, 320_000):
+        assert abs(match_budget(config, (3, 14, 14), params=params).miss) < 0.01
     macs = count_config(config.model_copy(update={"segments": "C"}), (3, 14, 14)).macs
-    assert abs(match_budget(config, (3, 14, 14), macs=macs).miss) < 0.02
+    assert abs(match_budget(config, (3, 14, 14), macs=macs).miss) < 0.01
+
+
+def test_the_channels_inside_a_block_are_multiples_of_its_input_only_where_published() -> None:
+    def expansions(**options: Any) -> set[float]:
+        network = on_meta(mobilenetv2, width=0.31, **options)
+        return {
+            module.expand.out_channels / module.expand.in_channels
+            for module in network.modules()
+            if getattr(module, "expand", None) is not None
+        }
+
+    assert expansions() == {6.0}
+    assert expansions(preset="tiny") != {6.0}
 
 
 @pytest.mark.parametrize("side", [14, 28, 32])
