@@ -71,9 +71,11 @@ class Sandwich:
         least = 0 if self.budget is None else 1
         if self.members < least:
             raise FieldError("members", self.members, f"must be at least {least}")
+        check_choice("match", self.match, get_args(CountedCost))
+        if self.budget is None and self.match != "params":
+            raise FieldError("match", self.match, "must not be given without a budget")
         if self.budget is not None:
             check_int("budget", self.budget)
-            check_choice("match", self.match, get_args(CountedCost))
             if self.distill:
                 raise FieldError("distill", self.distill, "must be False with a budget")
 

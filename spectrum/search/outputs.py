@@ -9,13 +9,12 @@ from functools import partial
 from importlib.metadata import version
 from itertools import combinations
 
-import optuna
+import optuna  # its importance, which imports scikit-learn, is imported when it is first used
 import pandas as pd
 import scipy  # its parts are imported when they are first used
 from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from spectrum.analysis import search_front, summarize
@@ -305,13 +304,13 @@ def parameter_importances(study: optuna.Study, space: Space) -> dict[str, float]
     try:
         trials = with_means(study.get_trials(deepcopy=False), space)
         done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        evaluator = FanovaImportanceEvaluator(seed=0)
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         if len(done) > _MOST_WEIGHED:
             done = random.Random(0).sample(done, _MOST_WEIGHED)
-            evaluator = FanovaImportanceEvaluator(max_depth=_TREE_DEPTH, seed=0)
+            evaluator = optuna.importance.FanovaImportanceEvaluator(max_depth=_TREE_DEPTH, seed=0)
         points = optuna.create_study(directions=study.directions)
         points.add_trials([_with_places(trial, space) for trial in done])
-        return get_param_importances(
+        return optuna.importance.get_param_importances(
             points,
             evaluator=evaluator,
             target=lambda trial: trial.values[0],

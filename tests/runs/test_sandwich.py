@@ -259,6 +259,7 @@ def test_a_checkpoint_of_one_schedule_is_refused(tmp_path: Path) -> None:
         (lambda: Sandwich(0, False, 100), r"members \(=0\) must be at least 1"),
         (lambda: Sandwich(budget=100), r"distill \(=True\) must be False with a budget"),
         (lambda: Sandwich(2, False, 0), r"budget \(=0\) must be a whole number from 1"),
+        (lambda: Sandwich(match="macs"), r"match \(='macs'\) must not be given without a budget"),
         (
             lambda: Sandwich(2, False, 100, "flops"),  # type: ignore[arg-type]
             r"match \(='flops'\) must be one of params, macs, activations",
