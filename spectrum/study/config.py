@@ -298,13 +298,35 @@ class StudyConfig(GridConfig):
             most: how many are drawn at most.
         """
         axes = self._drawn_axes()
-        total = math.prod(map(len, axes.values()))
-        for i in random.Random(self.sample_seed).sample(range(total), min(most, total)):
+        for i in self._drawn_numbers(most):
             try:
                 combination = self._make_nth(axes, i, segments)
             except CombinationError:
                 continue
             yield combination
+
+    def _drawn_numbers(self, most: int) -> list[int]:
+        total = math.prod(map(len, self._drawn_axes().values()))
+        return random.Random(self.sample_seed).sample(range(total), min(most, total))
+
+    def includes(self, other: Self) -> bool:
+        """As for any grid. Points within limits are those whose draw begins as the other's."""
+        if self.sample is None or other.sample is None or not self.bands():
+            return super().includes(other)
+        segments, most = other.segments[0], MOST_TRIED * other.sample
+        numbers = other._drawn_numbers(most)
+        # Numbers stand for combinations by the order of these fields.
+        axes, others = (
+            [axis for axis in config._drawn_axes().items() if len(axis[1]) > 1]
+            for config in (self, other)
+        )
+        return (
+            {*other.segments} <= {*self.segments}
+            and other.sample <= self.sample
+            and axes == others
+            and next(other.draw(segments, most), None) == next(self.draw(segments, most), None)
+            and numbers == self._drawn_numbers(MOST_TRIED * self.sample)[: len(numbers)]
+        )
 
 
 def _nth_combination(axes: list[tuple[Any, ...]], n: int) -> tuple[Any, ...]:

@@ -412,6 +412,10 @@ class GridConfig(Config):
         data = _validated(DataConfig, "data", fields("data"))
         return Combination(network, data, recipe, values["", "precision"])
 
+    def includes(self, other: Self) -> bool:
+        """Whether all points of another grid are among those of this one, at the same limits."""
+        return {*other.combinations()} <= {*self.combinations()}
+
     def _select_combinations(self, others: list[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
         """Selects combinations of the values of all fields but ``segments``: here all of them."""
         return itertools.product(*others)

@@ -95,7 +95,7 @@ def _has_grown(before: GridConfig, now: GridConfig) -> bool:
         all(values[field] == values_now[field] for field in fixed)
         and all(values[field] <= values_now[field] for field in _MAY_GROW & values.keys())
         and _sets_budget(before) == _sets_budget(now)
-        and {*before.combinations()} <= {*now.combinations()}
+        and now.includes(before)
     )
 
 

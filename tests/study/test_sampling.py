@@ -11,9 +11,12 @@ import pytest
 
 from spectrum import StudyConfig, compare_points, count_costs, load_results
 from spectrum.analysis.columns import ROW
-from spectrum.errors import DamagedFile
+from spectrum.analysis.folder import RESULTS, STUDY
+from spectrum.errors import DamagedFile, FieldError
+from spectrum.files import write_json
 from spectrum.networks import build
 from spectrum.runs.point import Point
+from spectrum.study.overwrite import check_not_another
 from spectrum.study.plan import make_plan
 from spectrum.study.results import make_row
 from spectrum.study.study import run_study
@@ -51,6 +54,33 @@ def test_limits_that_leave_all_combinations_leave_the_pairs(small_study: Small) 
     points = points_of(small_study(**SPACE, max_params=10**6))
     pairs = [(p.network.width, p.network.repeats) for p in points]
     assert pairs[0] == pairs[1] != pairs[2] == pairs[3]
+
+
+def test_a_larger_sample_within_limits_keeps_all_networks_or_is_another_study(
+    small_study: Small,
+) -> None:
+    widths = [round(0.1 + i / 10_000, 4) for i in range(1500)]
+    fields = {"network": {"name": "tiny", "width": widths}, "segments": "C", "max_params": 10**5}
+    grown = []
+    for before, now in ((2, 3), (3, 4)):
+        old, new = (small_study(**fields, sample=sample) for sample in (before, now))
+        draws = [
+            [one.network.width for one in config.draw("C", 100 * config.sample)]
+            for config in (old, new)
+        ]
+        kept = draws[1][: len(draws[0])] == draws[0]
+        (old.out / old.name).mkdir(parents=True, exist_ok=True)
+        write_json(old.out / old.name / STUDY, old.shown())
+        (old.out / old.name / RESULTS).touch()
+        check_not_another(old, STUDY)
+        check_not_another(small_study(**{**fields, "segments": "C,1"}, sample=before), STUDY)
+        if kept:
+            check_not_another(new, STUDY)
+        else:
+            with pytest.raises(FieldError, match=rf"holds another study \(sample {before} not"):
+                check_not_another(new, STUDY)
+        grown.append(kept)
+    assert grown == [True, False]  # random.sample has two ways to draw
 
 
 def test_too_few_combinations_are_one_clear_line(small_study: Small) -> None:
