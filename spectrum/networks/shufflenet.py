@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectrum.errors import errors_about
+from spectrum.errors import FieldError, errors_about
 from spectrum.layers import (
     Activation,
     BatchNorm2d,
@@ -197,8 +197,9 @@ def shufflenet(
             those of table 1 for the number of ``pointwise_segments``, which must be in it then.
         preset: ``"paper"`` (224 pixels) or ``"tiny"`` (8 to 32: a stem that keeps the resolution,
             two stages of two units).
-        pointwise_segments: segments of the 1x1 convolutions, given like ``segments``: ShuffleNet's
-            groups. A 1x1 with fewer channels on one side gets one segment per channel there.
+        pointwise_segments: segments of the 1x1 convolutions, given like ``segments``, but not as
+            sizes: ShuffleNet's groups. A 1x1 with fewer channels on one side gets one segment per
+            channel there.
         shuffle: whether each unit moves channels after its first 1x1.
         in_channels: channels of the images.
         width: multiplier on every channel count, including the stem's.
@@ -243,6 +244,9 @@ def shufflenet(
     flows = [f"stage{i}" for i, units in enumerate(sizes.units, 2) for _ in range(units)]
     with errors_about("pointwise_segments"):
         pointwise = layer_segments(options.pointwise_segments, flows)
+    if any(isinstance(wanted.value, tuple) for wanted in pointwise):
+        allowed = "must be numbers, 'C' or 'C/n': a unit's 1x1 have different channels"
+        raise FieldError("pointwise_segments", options.pointwise_segments, allowed)
     plain = options.model_copy(update={"pointwise_segments": "1", "shuffle": False})
     factory = SegmentedConvFactory(segments, flows, plain)
     network = ShuffleNet(sizes, channels, iter(pointwise), factory, options)

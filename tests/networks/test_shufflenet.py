@@ -114,6 +114,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"pointwise_segments": 0}, r"pointwise_segments \(=0\) must be a whole number"),
     ({"preset": "huge"}, r"preset \(='huge'\) must be one of paper, tiny"),
     ({"channels": 0}, r"channels \(=0\) must be a whole number from 1"),
+    (
+        {
+            "pointwise_segments": "+".join(["20:10"] * 2 + ["40:20"] * 2),
+            "preset": "tiny",
+            "channels": 120,
+        },
+        r"pointwise_segments \(='20:10\+20:10\+40:20\+40:20'\) must be numbers, 'C'",
+    ),
     ({"pointwise_segments": "4+4", "channels": 9}, r"pointwise_segments \(=4,4\) must be 16 val"),
 ]
 
