@@ -26,6 +26,7 @@ from spectrum.networks import (
     is_user_code,
     resegment,
 )
+from spectrum.networks.config import NAMED_NETWORKS
 from spectrum.networks.former_names import rename_former
 from spectrum.networks.weights import load_weights, read_weights, source_settings
 from spectrum.networks.weights.stored import (
@@ -59,6 +60,9 @@ class InitialWeights:
 
         Fields that are set explicitly are kept. If the order is open, it becomes that of the
         weights, provided that all of their segmented layers have the same one.
+
+        Raises:
+            FieldError: the weights have 1x1 convolutions in segments, and another shuffle.
         """
         fields = network.fields_of(network.name) - network.model_fields_set - _SET_BY_STUDY
         if self.settings.get("name", network.name) != network.name:
@@ -66,7 +70,15 @@ class InitialWeights:
         settings = {k: v for k, v in self.settings.items() if k in fields}
         if "order" not in network.model_fields_set:
             settings["order"] = settings.get("order") or self._order(network)
-        return network.model_copy(update=settings)
+        configured = network.model_copy(update=settings)
+        shuffle = self.settings.get("shuffle", False)
+        # What a shuffle moves in SegmentedConvs is part of their weights here.
+        are_moved = shuffle and not _divides_own_pointwise(configured.name)
+        is_divided = self.settings.get("pointwise_segments", "1") != "1"
+        if is_divided and not are_moved and configured.shuffle != shuffle:
+            allowed = f"must be {shuffle}, as in the weights to start from, whose 1x1 are divided"
+            raise FieldError("shuffle", configured.shuffle, allowed)
+        return configured
 
     def _order(self, network: NetworkConfig) -> str | None:
         module = build_on_meta(network)
@@ -98,9 +110,14 @@ def read_initial_weights(path: Path, network: str) -> InitialWeights:
         raise error.renamed("start") from None
     settings = source_settings(weights) | stored_network(path)
     tensors = dict(weights.tensors if is_user_code(network) else weights.state)
-    if settings.get("shuffle"):
+    if settings.get("shuffle") and not _divides_own_pointwise(settings["name"]):
         tensors = _without_shuffle(path, NetworkConfig.checked(settings), tensors, network)
     return InitialWeights(tensors, settings, hash_tensors(tensors))
+
+
+def _divides_own_pointwise(name: str) -> bool:
+    """Whether ``pointwise_segments`` divide other 1x1 convolutions than those of SegmentedConvs."""
+    return name in NAMED_NETWORKS and NAMED_NETWORKS[name].function == "shufflenet"
 
 
 def _without_shuffle(
@@ -201,7 +218,8 @@ def _resegment_weights(
         )
     settings = {"segments": format_setting(stored_segments(target, tensors))}
     pointwise = {Segments(1)}
-    if any(stored_layers(target, tensors).values()):
+    divides_own = _divides_own_pointwise(config.name)
+    if any(stored_layers(target, tensors).values()) and not divides_own:
         found = stored_pointwise_segments(target, tensors)
         pointwise = {*found}
         settings["pointwise_segments"] = format_setting(found)
@@ -216,7 +234,8 @@ def _resegment_weights(
                 network.set_submodule(name, fuse_pointwise(layer))
     layers = [layer for layer in network.modules() if isinstance(layer, SegmentedConv)]
     is_fused = all(layer.pointwise is None for layer in layers)
-    if is_fused or (pointwise == {Segments(1)} and config.pointwise_segments == "1"):
+    is_whole = pointwise == {Segments(1)} and config.pointwise_segments == "1"
+    if is_fused or is_whole or divides_own:
         return network
     return resegment(network, config.segments, pointwise_segments=config.pointwise_segments)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from spectrum import NetworkConfig, StudyConfig, build, load_run, run_study
+from spectrum.errors import FieldError
 from spectrum.layers import SegmentedConv
 from spectrum.networks.weights.stored import stored_segments
 from spectrum.runs.initial_weights import InitialWeights, build_with_weights, read_initial_weights
@@ -39,6 +40,16 @@ def logits(network: nn.Module) -> torch.Tensor:
 def point(segments: str, **changes: object) -> NetworkConfig:
     fields = {"name": "tiny", "width": 0.2, "num_classes": 10, "in_channels": 1}
     return NetworkConfig(segments=segments, **{**fields, **changes})
+
+
+def saved(path: Path, **fields: object) -> tuple[NetworkConfig, nn.Module]:
+    """The weights of a network, in a file as of a run."""
+    torch.manual_seed(0)
+    config = NetworkConfig(num_classes=10, in_channels=1, **fields)
+    made = build(config)
+    metadata = {"spectrum.network": config.model_dump_json()}
+    safetensors.torch.save_file(made.state_dict(), path, metadata=metadata)
+    return config, made
 
 
 @pytest.mark.parametrize("segments", ["C", "C/2", "4", "1", "entry=C+middle=2+exit=1"])
@@ -164,12 +175,9 @@ def test_weights_of_a_1x1_in_segments_are_moved_with_their_shuffle(
     pointwise: str, shuffle: bool, name: str, tmp_path: Path
 ) -> None:
     shape = {"num_classes": 10, "in_channels": 1, "width": 0.2, "name": name}
-    torch.manual_seed(0)
-    config = NetworkConfig(segments="C", pointwise_segments=pointwise, shuffle=shuffle, **shape)
-    made = build(config)
     path = tmp_path / "made.safetensors"
-    metadata = {"spectrum.network": config.model_dump_json()}
-    safetensors.torch.save_file(made.state_dict(), path, metadata=metadata)
+    fields = {"pointwise_segments": pointwise, "shuffle": shuffle, "width": 0.2, "name": name}
+    config, made = saved(path, segments="C", **fields)
     start = read_initial_weights(path, name)
     same = start.configure(NetworkConfig(segments="C", **shape))
     assert same == config
@@ -183,6 +191,37 @@ def test_weights_of_a_1x1_in_segments_are_moved_with_their_shuffle(
     if name == "vgg_small":  # a plain convolution holds both
         plain = build_with_weights(start.configure(point("1", **shape)), start.tensors)
         torch.testing.assert_close(logits(plain), logits(made), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("order", ["spatial_only", "spatial_first"])
+@pytest.mark.parametrize("pointwise", ["1", "3", "C/4"])
+def test_a_shufflenet_keeps_the_segments_and_the_shuffle_of_its_own_1x1(
+    pointwise: str, order: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "made.safetensors"
+    fields = {"name": "shufflenet_tiny", "pointwise_segments": pointwise, "order": order}
+    config, made = saved(path, segments="C", **fields)
+    start = read_initial_weights(path, config.name)
+    for segments in ("C", "C/4", "1"):
+        fields = {"name": config.name, "segments": segments, "num_classes": 10, "in_channels": 1}
+        other = start.configure(NetworkConfig(**fields))
+        assert other == config.model_copy(update={"segments": segments})
+        moved = build_with_weights(other, start.tensors)
+        torch.testing.assert_close(logits(moved), logits(made))
+
+
+@pytest.mark.parametrize(("name", "shuffle"), [("tiny", False), ("shufflenet_tiny", True)])
+def test_divided_weights_are_refused_with_another_shuffle(
+    name: str, shuffle: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "made.safetensors"
+    fields = {"name": name, "pointwise_segments": "3", "width": 0.5}
+    config, _ = saved(path, shuffle=shuffle, **fields)
+    start = read_initial_weights(path, name)
+    assert start.configure(config) == config
+    message = rf"shuffle \(={not shuffle}\) must be {shuffle}, as in the weights to start from"
+    with pytest.raises(FieldError, match=message):
+        start.configure(config.model_copy(update={"shuffle": not shuffle}))
 
 
 def counts(network: nn.Module) -> list[int]:
