@@ -92,7 +92,8 @@ def plan_shared(candidates: Candidates) -> tuple[Point, RunConfig]:
     if config.match != "none" and is_user_code(config.network["name"][0]):
         raise FieldError("match", config.match, f"must be none {needs} for your own model")
     densest, sparsest = (candidates.point(params) for params in _extremes(candidates))
-    widths = (config.width or ()) if len(config.width or ()) > 1 else None
+    searched = config.axes().get(("network", "width"), ())  # as a flag, or in the table
+    widths = tuple(map(float, searched)) if len(searched) > 1 else None
     if config.match != "none":
         widths = spread(
             densest.network.width / _MARGIN,

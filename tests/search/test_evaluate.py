@@ -155,15 +155,22 @@ def test_damaged_shared_weights_are_trained_again(tmp_path: Any) -> None:
     assert weights.read_bytes() == whole
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"network": "tiny", "width": [0.2, 0.3]},
+        {"network": {"name": "tiny", "width": ["0.20", 0.3]}},
+    ],
+    ids=["as a flag", "in the table"],
+)
 def test_searched_widths_are_those_that_are_trained(
-    small_candidates: Callable[..., Candidates],
+    fields: dict[str, Any], small_candidates: Callable[..., Candidates]
 ) -> None:
-    candidates = small_candidates(
-        evaluate="shared", network="tiny", width=[0.2, 0.3], per="network"
-    )
+    candidates = small_candidates(evaluate="shared", **fields, per="network")
     _, run = plan_shared(candidates)
     assert run.shared is not None
     assert run.shared.widths == (0.2, 0.3)
+    assert {candidates.point(p).network.width for p in candidates.space.all_points()} == {0.2, 0.3}
     alone = small_candidates(evaluate="shared")
     _, run = plan_shared(alone)
     assert run.shared is not None
