@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -157,16 +157,47 @@ class StridedConv1x1(nn.Conv2d):
         return F.conv2d(x[:, :, ::rows, ::columns], self.weight)
 
 
-def expanded_channels(c_in: int, expansion: int, options: Options) -> int | None:
-    """The channels inside an inverted residual; None if it doesn't expand.
+class Row(NamedTuple):
+    """A stage of inverted residuals at width 1, as a row of MobileNetV2's or EfficientNet's table.
 
-    ``c_in`` are the channels of its input at width 1.
+    ``stride`` is that of its first block. In a fused stage a dense convolution stands for the first
+    1x1 and the depthwise convolution.
     """
-    if expansion == 1:
-        return None
-    if options.channel_multiple == 1:
-        return options.scale(expansion * c_in)  # in finer steps, so that budgets are met closely
-    return expansion * options.scale(c_in, kept=KEPT)  # as published
+
+    expansion: int
+    kernel_size: int
+    channels: int
+    blocks: int
+    stride: int
+    fused: bool = False
+
+
+class BlockSizes(NamedTuple):
+    """The sizes of an inverted residual, as the arguments of ``InvertedResidual``."""
+
+    c_in: int
+    c_out: int
+    expanded: int | None
+    stride: int
+    residual: bool
+
+
+def block_sizes(c_in: int, row: Row, options: Options) -> Iterator[BlockSizes]:
+    """The blocks of a stage; ``c_in`` are the channels of its input at width 1."""
+    for i in range(row.blocks):
+        c = options.scale(c_in, kept=KEPT)
+        if row.expansion == 1:
+            expanded = None
+        elif options.channel_multiple == 1:
+            expanded = options.scale(row.expansion * c_in)  # finer steps, to meet budgets closely
+        else:
+            expanded = row.expansion * c  # as published
+        stride = row.stride if i == 0 else 1
+        # By the channels at width 1: narrow networks have the connections of the wide ones.
+        residual = stride == 1 and c_in == row.channels
+        c_out = options.scale(row.channels, kept=KEPT)
+        yield BlockSizes(c, c_out, expanded, stride, residual)
+        c_in = row.channels
 
 
 def conv1x1(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:

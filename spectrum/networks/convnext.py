@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spectrum.layers import Activation, Order
 from spectrum.layers.arguments import check_choice
 from spectrum.networks.convnext_sizes import CONVNEXT_SIZES, ConvNeXtSize
-from spectrum.networks.factory import SegmentedConvFactory
+from spectrum.networks.factory import SegmentedConvFactory, stage_flows
 from spectrum.networks.options import Options
 from spectrum.segments import Setting
 
@@ -201,6 +201,6 @@ def convnext(
         }
     )
     sizes = CONVNEXT_SIZES[size]
-    flows = [f"stage{i}" for i, blocks in enumerate(sizes.depths, 1) for _ in range(blocks)]
+    flows = stage_flows(sizes.depths)
     factory = SegmentedConvFactory(segments, flows, options)
     return factory.finish(ConvNeXt(sizes, factory, options), options)

@@ -10,37 +10,17 @@ others.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.layers import Activation, BatchNorm2d, Order
 from spectrum.layers.arguments import check_choice
-from spectrum.networks.blocks import KEPT, InvertedResidual, conv1x1, expanded_channels
+from spectrum.networks.blocks import KEPT, InvertedResidual, Row, block_sizes, conv1x1
 from spectrum.networks.config import V2_SEGMENTS
-from spectrum.networks.factory import SegmentedConvFactory
+from spectrum.networks.factory import SegmentedConvFactory, stage_flows
 from spectrum.networks.options import Options
 from spectrum.segments import Setting
-
-
-class MBConv(NamedTuple):
-    """A stage of inverted residuals with squeeze and excitation, as a row of the papers' tables."""
-
-    expansion: int
-    kernel_size: int
-    channels: int
-    blocks: int
-    stride: int
-
-
-class Fused(NamedTuple):
-    """A stage of fused blocks, 3x3, as a row of EfficientNetV2's table."""
-
-    expansion: int
-    channels: int
-    blocks: int
-    stride: int
 
 
 @dataclass(frozen=True)
@@ -57,26 +37,26 @@ class Preset:
 
     stem: int
     stride: int
-    rows: tuple[MBConv | Fused, ...]
+    rows: tuple[Row, ...]
     head: int
     channel_multiple: int = 1
 
     def flows(self) -> list[str]:
         """The flow of each segmented convolution, in order of depth."""
-        return [f"stage{i}" for i, row in enumerate(self.rows, 1) for _ in range(row.blocks)]
+        return stage_flows([row.blocks for row in self.rows])
 
 
 B0 = Preset(
     stem=32,
     stride=2,
     rows=(
-        MBConv(1, 3, 16, 1, 1),
-        MBConv(6, 3, 24, 2, 2),
-        MBConv(6, 5, 40, 2, 2),
-        MBConv(6, 3, 80, 3, 2),
-        MBConv(6, 5, 112, 3, 1),
-        MBConv(6, 5, 192, 4, 2),
-        MBConv(6, 3, 320, 1, 1),
+        Row(1, 3, 16, 1, 1),
+        Row(6, 3, 24, 2, 2),
+        Row(6, 5, 40, 2, 2),
+        Row(6, 3, 80, 3, 2),
+        Row(6, 5, 112, 3, 1),
+        Row(6, 5, 192, 4, 2),
+        Row(6, 3, 320, 1, 1),
     ),
     head=1280,
     channel_multiple=8,
@@ -87,12 +67,12 @@ V2_PRESETS = {
         stem=24,
         stride=2,
         rows=(
-            Fused(1, 24, 2, 1),
-            Fused(4, 48, 4, 2),
-            Fused(4, 64, 4, 2),
-            MBConv(4, 3, 128, 6, 2),
-            MBConv(6, 3, 160, 9, 1),
-            MBConv(6, 3, 256, 15, 2),
+            Row(1, 3, 24, 2, 1, fused=True),
+            Row(4, 3, 48, 4, 2, fused=True),
+            Row(4, 3, 64, 4, 2, fused=True),
+            Row(4, 3, 128, 6, 2),
+            Row(6, 3, 160, 9, 1),
+            Row(6, 3, 256, 15, 2),
         ),
         head=1280,
         channel_multiple=8,
@@ -101,12 +81,12 @@ V2_PRESETS = {
         stem=13,
         stride=1,
         rows=(
-            Fused(1, 13, 1, 1),
-            Fused(4, 17, 1, 1),
-            Fused(4, 19, 2, 2),
-            MBConv(4, 3, 23, 1, 1),
-            MBConv(6, 3, 29, 2, 1),
-            MBConv(6, 3, 37, 2, 2),
+            Row(1, 3, 13, 1, 1, fused=True),
+            Row(4, 3, 17, 1, 1, fused=True),
+            Row(4, 3, 19, 2, 2, fused=True),
+            Row(4, 3, 23, 1, 1),
+            Row(6, 3, 29, 2, 1),
+            Row(6, 3, 37, 2, 2),
         ),
         head=113,
     ),
@@ -127,6 +107,7 @@ class FusedMBConv(nn.Module):
         expanded: channels that the segmented convolution puts out; None for those of the output,
             without a 1x1 after it.
         factory: makes the segmented convolution.
+        kernel_size: size of the segmented convolution.
         stride: its stride.
         residual: whether the input is added to the output.
     """
@@ -138,6 +119,7 @@ class FusedMBConv(nn.Module):
         expanded: int | None,
         factory: SegmentedConvFactory,
         *,
+        kernel_size: int,
         stride: int,
         residual: bool,
     ) -> None:
@@ -145,7 +127,7 @@ class FusedMBConv(nn.Module):
         inner = c_out if expanded is None else expanded
         several: Order = "spatial_first" if expanded is None else "pointwise_first"
         self.residual = residual
-        self.conv = factory.conv(c_in, inner, stride=stride, several=several)
+        self.conv = factory.conv(c_in, inner, kernel_size, stride=stride, several=several)
         self.bn1 = BatchNorm2d(inner)
         self.project = None if expanded is None else conv1x1(inner, c_out)
         self.bn2 = None if expanded is None else BatchNorm2d(c_out)
@@ -197,20 +179,21 @@ class EfficientNet(nn.Module):
         return self.classifier(self.dropout(x))  # type: ignore[no-any-return]
 
 
-def _stage(
-    c_in: int, row: MBConv | Fused, factory: SegmentedConvFactory, options: Options
-) -> nn.Sequential:
+def _stage(c_in: int, row: Row, factory: SegmentedConvFactory, options: Options) -> nn.Sequential:
     """The blocks of a row; ``c_in`` are the channels of its input at width 1."""
     stage = nn.Sequential()
-    c_out = options.scale(row.channels, kept=KEPT)
-    for i in range(row.blocks):
-        c = options.scale(c_in, kept=KEPT)
-        stride = row.stride if i == 0 else 1
-        # By the channels at width 1: narrow networks have the connections of the wide ones.
-        residual = stride == 1 and c_in == row.channels
-        expanded = expanded_channels(c_in, row.expansion, options)
-        if isinstance(row, Fused):
-            stage.append(FusedMBConv(c, c_out, expanded, factory, stride=stride, residual=residual))
+    for c, c_out, expanded, stride, residual in block_sizes(c_in, row, options):
+        block: nn.Module
+        if row.fused:
+            block = FusedMBConv(
+                c,
+                c_out,
+                expanded,
+                factory,
+                kernel_size=row.kernel_size,
+                stride=stride,
+                residual=residual,
+            )
         else:
             block = InvertedResidual(
                 c,
@@ -223,8 +206,7 @@ def _stage(
                 reduced=max(c // 4, 1),
                 residual=residual,
             )
-            stage.append(block)
-        c_in = row.channels
+        stage.append(block)
     return stage
 
 

@@ -22,6 +22,11 @@ from spectrum.segments import (
 Network = TypeVar("Network", bound=nn.Module)
 
 
+def stage_flows(blocks: Sequence[int], *, first: int = 1) -> list[str]:
+    """The flow of each block of stages with so many blocks: stage1 and on, or from ``first`` on."""
+    return [f"stage{i}" for i, count in enumerate(blocks, first) for _ in range(count)]
+
+
 class SegmentedConvFactory:
     """Makes the segmented convolutions of one network, each with its part of the setting.
 

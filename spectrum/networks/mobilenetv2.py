@@ -9,26 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectrum.layers import Activation, BatchNorm2d, Order
 from spectrum.layers.arguments import check_choice
-from spectrum.networks.blocks import KEPT, InvertedResidual, conv1x1, expanded_channels
-from spectrum.networks.factory import SegmentedConvFactory
+from spectrum.networks.blocks import KEPT, InvertedResidual, Row, block_sizes, conv1x1
+from spectrum.networks.factory import SegmentedConvFactory, stage_flows
 from spectrum.networks.options import Options
 from spectrum.segments import Setting
-
-
-class Row(NamedTuple):
-    """A stage, as a row of table 2 at width 1: t, c, n and s there."""
-
-    expansion: int
-    channels: int
-    blocks: int
-    stride: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ class Preset:
 
     def flows(self) -> list[str]:
         """The flow of each segmented convolution, in order of depth."""
-        return [f"stage{i}" for i, row in enumerate(self.rows, 1) for _ in range(row.blocks)]
+        return stage_flows([row.blocks for row in self.rows])
 
 
 # The channel counts of tiny share few factors, as those of Xception's small presets.
@@ -62,13 +52,13 @@ PRESETS = {
         stem=32,
         stride=2,
         rows=(
-            Row(1, 16, 1, 1),
-            Row(6, 24, 2, 2),
-            Row(6, 32, 3, 2),
-            Row(6, 64, 4, 2),
-            Row(6, 96, 3, 1),
-            Row(6, 160, 3, 2),
-            Row(6, 320, 1, 1),
+            Row(1, 3, 16, 1, 1),
+            Row(6, 3, 24, 2, 2),
+            Row(6, 3, 32, 3, 2),
+            Row(6, 3, 64, 4, 2),
+            Row(6, 3, 96, 3, 1),
+            Row(6, 3, 160, 3, 2),
+            Row(6, 3, 320, 1, 1),
         ),
         head=1280,
         narrowest_head=1280,
@@ -78,13 +68,13 @@ PRESETS = {
         stem=19,
         stride=1,
         rows=(
-            Row(1, 12, 1, 1),
-            Row(6, 13, 1, 1),
-            Row(6, 17, 2, 2),
-            Row(6, 20, 1, 1),
-            Row(6, 30, 1, 1),
-            Row(6, 35, 2, 2),
-            Row(6, 36, 1, 1),
+            Row(1, 3, 12, 1, 1),
+            Row(6, 3, 13, 1, 1),
+            Row(6, 3, 17, 2, 2),
+            Row(6, 3, 20, 1, 1),
+            Row(6, 3, 30, 1, 1),
+            Row(6, 3, 35, 2, 2),
+            Row(6, 3, 36, 1, 1),
         ),
         head=111,
     ),
@@ -143,23 +133,19 @@ def _stage(
     c_in: int, row: Row, *, factory: SegmentedConvFactory, options: Options
 ) -> nn.Sequential:
     """The blocks of a row; ``c_in`` are the channels of its input at width 1."""
-    stage = nn.Sequential()
-    for i in range(row.blocks):
-        c = options.scale(c_in, kept=KEPT)
-        stride = row.stride if i == 0 else 1
-        block = InvertedResidual(
-            c,
-            options.scale(row.channels, kept=KEPT),
-            expanded_channels(c_in, row.expansion, options),
+    blocks = [
+        InvertedResidual(
+            block.c_in,
+            block.c_out,
+            block.expanded,
             factory,
             activation=nn.ReLU6,
-            stride=stride,
-            # By the channels at width 1: narrow networks have the connections of the wide ones.
-            residual=stride == 1 and c_in == row.channels,
+            stride=block.stride,
+            residual=block.residual,
         )
-        stage.append(block)
-        c_in = row.channels
-    return stage
+        for block in block_sizes(c_in, row, options)
+    ]
+    return nn.Sequential(*blocks)
 
 
 def mobilenetv2(

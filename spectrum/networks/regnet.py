@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from spectrum.layers import Activation, Order
 from spectrum.layers.arguments import check_choice
 from spectrum.networks.blocks import ConvNormReLU, SqueezeExcitation
-from spectrum.networks.factory import SegmentedConvFactory
+from spectrum.networks.factory import SegmentedConvFactory, stage_flows
 from spectrum.networks.options import Options
 from spectrum.networks.regnet_sizes import REGNET_SIZES, RegNetSize, regnet_size
 from spectrum.networks.resnet import Bottleneck
@@ -182,6 +182,6 @@ def regnet(
     sizes = regnet_size(size, options.depth, options.w0, options.wa, options.wm)
     if segments is None:
         segments = sizes.segments
-    flows = [f"stage{i}" for i, blocks in enumerate(sizes.depths, 1) for _ in range(blocks)]
+    flows = stage_flows(sizes.depths)
     factory = SegmentedConvFactory(segments, flows, options)
     return factory.finish(RegNet(sizes, factory, options), options)

@@ -26,7 +26,7 @@ from spectrum.layers import (
 )
 from spectrum.layers.arguments import MAX_CHANNELS, check_choice, check_int
 from spectrum.networks.config import SHUFFLENET_CHANNELS
-from spectrum.networks.factory import SegmentedConvFactory, warn_saturated
+from spectrum.networks.factory import SegmentedConvFactory, stage_flows, warn_saturated
 from spectrum.networks.options import Options
 from spectrum.segments import Segments, Setting, layer_segments
 
@@ -241,7 +241,7 @@ def shufflenet(
         channels = tabled[options.pointwise_segments]
     channels = check_int("channels", channels, maximum=MAX_CHANNELS)
     sizes = SHUFFLENET_PRESETS[preset]
-    flows = [f"stage{i}" for i, units in enumerate(sizes.units, 2) for _ in range(units)]
+    flows = stage_flows(sizes.units, first=2)
     with errors_about("pointwise_segments"):
         pointwise = layer_segments(options.pointwise_segments, flows)
     if any(isinstance(wanted.value, tuple) for wanted in pointwise):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from spectrum.layers import Activation, BatchNormReLU, Order, SegmentedConv
 from spectrum.layers.arguments import check_choice
 from spectrum.layers.spatial import plain_convs
-from spectrum.networks.factory import SegmentedConvFactory
+from spectrum.networks.factory import SegmentedConvFactory, stage_flows
 from spectrum.networks.former_names import FormerNames, current_vgg_names
 from spectrum.networks.options import Options
 from spectrum.segments import Setting
@@ -206,7 +206,7 @@ def vgg(
             "shuffle": shuffle,
         }
     )
-    flows = [f"stage{i}" for i, convs in enumerate(DEPTHS[depth], 1) for _ in range(convs)]
+    flows = stage_flows(DEPTHS[depth])
     factory = SegmentedConvFactory(segments, flows, options)
     network = VGG(depth, VGG_PRESETS[preset], factory, options, batch_norm=batch_norm)
     return factory.finish(network, options)

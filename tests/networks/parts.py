@@ -43,3 +43,9 @@ def messages(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
     found = dict(line.split(": ", 1) for line in lines)
     assert len(found) == len(lines)
     return found
+
+
+def gradients(network: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    logits = network(x)
+    (logits * torch.linspace(-1, 1, logits.shape[1])).sum().backward()
+    return logits, {name: parameter.grad for name, parameter in network.named_parameters()}

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from spectrum import NetworkConfig, efficientnet_b0, efficientnetv2_s, load_weights, match_budget
 from spectrum.costs import count_config
 from spectrum.costs.budget import count_reference
 from spectrum.networks.config import V2_SEGMENTS
 from spectrum.networks.weights import read_weights
-from tests.networks.parts import images, on_meta, segmented_convs, size
+from tests.networks.parts import gradients, images, on_meta, segmented_convs, size
 from tests.networks.weights import peers
 
 # The papers' tables 1 and 4: t, kernel (0 for a fused block), c, n, s; with the stem.
@@ -60,12 +59,6 @@ def test_they_cost_what_is_published() -> None:
         assert (v2.params, v2.macs) == counts(24, V2_S, 384, fused)
     assert size(on_meta(efficientnetv2_s)) == 21_458_488
     assert NetworkConfig(name="efficientnetv2_s").segments == V2_SEGMENTS
-
-
-def gradients(network: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    logits = network(x)
-    (logits * torch.linspace(-1, 1, logits.shape[1])).sum().backward()
-    return logits, {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from spectrum import NetworkConfig, build, load_weights, match_budget, mobilenetv2, resegment
 from spectrum.costs import count_config
 from spectrum.networks.weights import read_weights
 from spectrum.segments import Segments
-from tests.networks.parts import images, norms, on_meta, segmented_convs, size
+from tests.networks.parts import gradients, images, norms, on_meta, segmented_convs, size
 from tests.networks.weights import peers
 
 # Table 2 of the paper: t, c, n, s.
@@ -62,12 +61,6 @@ def test_it_has_the_channels_and_the_costs_of_the_published_network(width: float
             NetworkConfig(name="mobilenetv2", segments=segments, width=width), (3, 224, 224)
         )
         assert (costs.params, costs.macs) == counts(width, segments)
-
-
-def gradients(network: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    logits = network(x)
-    (logits * torch.linspace(-1, 1, logits.shape[1])).sum().backward()
-    return logits, {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
 @pytest.mark.parametrize("training", [False, True])
