@@ -41,8 +41,8 @@ class StudyConfig(GridConfig):
     """Percentage points by which values may differ and still count as equal. It is fixed before
     training."""
     sample: Annotated[int | None, Field(gt=0, le=100_000), Facts(metavar="N", unset="all")] = None
-    """Number of combinations of the other fields to train, drawn at random, the same ones every
-    time, with one seed each. With limits, each point of the dial has as many that are within
+    """Number of combinations of all fields but segments to train, drawn at random, the same ones
+    every time, with one seed each. With limits, each point of the dial has as many that are within
     them."""
     sample_seed: Annotated[int, Field(ge=0, le=2**32 - 1), Facts(metavar="N")] = 0
     """Seed of the draw of these combinations."""
@@ -138,6 +138,11 @@ class StudyConfig(GridConfig):
         if self.compare not in comparable:
             allowed = f"must be one of {', '.join(comparable)}, what varies on the same test images"
             raise FieldError("compare", self.compare, allowed)
+        if self.sample is not None and self.compare != "segments":
+            allowed = f"must be segments with sample (={self.sample}), which draws all other fields"
+            raise FieldError("compare", self.compare, allowed)
+        if self.sample is None and self.sample_seed != 0:
+            raise FieldError("sample_seed", self.sample_seed, "needs sample, which it draws")
         if self.against is not None:
             self._check_against()
         if self.sample is not None and not any(

@@ -244,14 +244,7 @@ class GridConfig(Config):
     def _parse_segments(cls, value: Any, info: Any) -> tuple[str, ...] | None:
         if value is None and info.field_name == "pointwise_segments":
             return None
-        with errors_about(info.field_name):
-            if isinstance(value, str):
-                points = parse_points(value)
-            elif isinstance(value, Sequence) and value:
-                points = [format_setting(point) for point in value]
-            else:
-                points = [format_setting(value)]
-        return tuple(dict.fromkeys(points))
+        return _settings(info.field_name, value)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -458,8 +451,22 @@ def qualified_name(table: str, field: str) -> str:
     return field if table in ("", outside_fields().get(field)) else f"{table}.{field}"
 
 
+def _settings(field: str, value: Any) -> tuple[str, ...]:
+    """The points of a dial, each once."""
+    with errors_about(field):
+        if isinstance(value, str):
+            points = parse_points(value)
+        elif isinstance(value, Sequence) and value:
+            points = [format_setting(point) for point in value]
+        else:
+            points = [format_setting(value)]
+    return tuple(dict.fromkeys(points))
+
+
 def _values(field: str, given: Any) -> tuple[Any, ...]:
     """The grid of one field: the items of a list, or the one value."""
+    if field == "pointwise_segments":
+        return _settings(field, given)
     if not isinstance(given, list | tuple):
         return (given,)
     if field in _LIST_FIELDS and not any(isinstance(item, list | tuple) for item in given):

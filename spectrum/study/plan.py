@@ -38,7 +38,11 @@ class Plan:
 
     def notes(self) -> list[str]:
         """What the user should know about the points, such as layers that saturate."""
-        return list(dict.fromkeys(note for point in self.points for note in point.notes))
+        notes = dict.fromkeys(note for point in self.points for note in point.notes)
+        wanted = True in self.config.axes().get(("network", "shuffle"), ())
+        if wanted and not any(point.network.shuffle for point in self.points):
+            notes["shuffle has no effect: no 1x1 convolution has more than one segment"] = None
+        return list(notes)
 
 
 def make_plan(config: StudyConfig, console: Console | None = None) -> Plan:

@@ -161,6 +161,11 @@ def test_what_varies_on_the_same_test_images_can_be_compared(
     [
         ({"sample": 3}, "sample .=3. needs other fields with several values"),
         ({"max_macs": 100}, "max_macs .=100. needs sample, which is drawn within"),
+        ({"sample_seed": 2}, "sample_seed .=2. needs sample, which it draws"),
+        (
+            {"sample": 2, "order": ["spatial_first", "pointwise_first"], "compare": "order"},
+            "compare .='order'. must be segments with sample .=2., which draws all other fields",
+        ),
         (
             {"sample": 2, "recipe": {"lr": [0.1, 0.2]}, "min_params": 9, "max_params": 8},
             "min_params .=9. must be at most max_params .=8.",
@@ -196,3 +201,12 @@ def test_fields_that_do_not_fit_each_other_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         StudyConfig(**fields)
+
+
+def test_the_second_dial_is_given_in_the_table_as_outside_it() -> None:
+    flows = {"entry": 1, "middle": 2, "exit": "C"}
+    for given in (flows, [1, flows], "1,2,C/4", 4):
+        outside = StudyConfig(segments="1,C", pointwise_segments=given)
+        table = {"name": "tiny", "pointwise_segments": given}
+        inside = StudyConfig(segments="1,C", network=table)
+        assert [*inside.combinations()] == [*outside.combinations()]

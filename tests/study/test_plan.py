@@ -80,3 +80,13 @@ def test_committed_studies_get_the_widths_of_their_results(name: str) -> None:
     committed = pd.read_csv(STUDIES / name / "results.csv")
     points = make_plan(config).points
     assert {p.network.width for p in points} == set(committed["width"])
+
+
+def test_a_shuffle_without_segments_to_shuffle_is_noted() -> None:
+    def notes(**fields: Any) -> list[str]:
+        fields = {"shuffle": True, "match": "none", "width": 0.1} | fields
+        return make_plan(StudyConfig(segments="4,C", **fields)).notes()
+
+    noted = "shuffle has no effect: no 1x1 convolution has more than one segment"
+    assert notes() == notes(shuffle=[True, False]) == [noted]
+    assert notes(pointwise_segments=[1, 2]) == notes(shuffle=False) == []
