@@ -32,6 +32,8 @@ from spectrum.report.figure_style import (
 # The columns of learning_curves that aren't other fields of the study.
 _CURVE_COLUMNS = ("segments", "epoch", "val_top1", "val_map", "val_low", "val_high", "runs")
 _EARLY = 0.5  # share of the epochs whose values may lie below the axis, so that the rest is legible
+_SHORT = 3  # epochs of a training up to which none of its values lies below the axis
+_SPREAD = 0.3  # epochs over which the marks of points with a single evaluation are spread sideways
 
 
 def learning_curves(results: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
@@ -70,8 +72,10 @@ def plot_learning_curves(
     """Draws validation accuracy against epochs, one line per point, dark to light along the dial.
 
     A line is the mean of a point's runs. The band around it is the range from its lowest to its
-    highest run, not a confidence interval. The axis begins at the lowest line's value halfway
-    through training. Images with several labels have mean average precision instead of accuracy.
+    highest run, not a confidence interval. A point with a single evaluation is a mark, with a bar
+    from its lowest to its highest run. The axis begins at the lowest line's value halfway through
+    training, but curves of up to 3 epochs are shown whole. Images with several labels have mean
+    average precision instead of accuracy.
 
     Args:
         study: the folder of a study, or one row per point and epoch, as ``learning_curves`` returns
@@ -145,36 +149,47 @@ def _draw_curves(
     names: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Draws the curves of all points that share the other fields; ``name`` says which those are."""
-    for point in segment_positions(list(rows["segments"])):
+    points = list(segment_positions(list(rows["segments"])))
+    for i, point in enumerate(points):
         curve = rows[rows["segments"] == point].sort_values("epoch")
         color, dashes = styles[point]
         setting = names.get(point) or wrap_setting(point).replace("\n", " ")
-        ax.fill_between(
-            curve["epoch"],
-            curve["val_low"],
-            curve["val_high"],
-            color=color,
-            alpha=0.14,
-            linewidth=0,
-        )
+        is_mark, x = len(curve) == 1, curve["epoch"]
+        if is_mark:
+            x = x + _SPREAD * ((i + 0.5) / len(points) - 0.5)
+            bounds = curve["val_low"], curve["val_high"]
+            ax.vlines(x, *bounds, color=color, alpha=0.4, linewidth=1.6)
+        else:
+            ax.fill_between(
+                x, curve["val_low"], curve["val_high"], color=color, alpha=0.14, linewidth=0
+            )
         ax.plot(
-            curve["epoch"],
+            x,
             curve[measure.validation_column],
             color=color,
             linestyle=dashes,
             linewidth=1.6,
-            marker="." if len(curve) == 1 else "",
+            marker="." if is_mark else "",
             label=label or (f"{setting}, {name}" if name else setting),
         )
 
 
 def _set_up_axes(ax: Axes, curves: pd.DataFrame, measure: Measure) -> None:
-    late = curves[curves["epoch"] > _EARLY * curves["epoch"].max()]
-    low, high = late[measure.validation_column].min(), late["val_high"].max()
+    epochs, columns = curves["epoch"], [c for c in curves if c not in _CURVE_COLUMNS]
+    lengths = curves.groupby([*columns, "segments"], dropna=False)["epoch"].transform("max")
+    late, short = curves[epochs > _EARLY * epochs.max()], curves[lengths <= _SHORT]
+    low = pd.concat([late[measure.validation_column], short["val_low"]]).min()
+    high = pd.concat([late["val_high"], short["val_high"]]).max()
     margin = max(0.05 * (high - low), 0.002)
+    of_runs = ", mean and\nrange of runs"
+    if epochs.nunique() == 1:
+        ax.set_xlim(epochs.iloc[0] - 0.5, epochs.iloc[0] + 0.5)
+        if curves["runs"].max() == 1:  # there is no range then
+            of_runs = ""
     ax.set(
         xlabel="epochs",
-        ylabel=f"validation {measure.column_heading}, mean and\nrange of runs",
+        ylabel=f"validation {measure.column_heading}{of_runs}",
         ylim=(max(low - margin, -0.01), min(high + margin, 1.01)),
     )
-    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
+    locator = MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    ax.xaxis.set_major_locator(locator)

@@ -60,7 +60,7 @@ CAPTIONS = {
     "intervals from resamples, and the line through them.",
     "learning_curves": "Validation {measure} after every epoch: the mean of a point's runs, and "
     "the range from its lowest to its highest run. The axis begins at the lowest mean halfway "
-    "through training.",
+    "through training, but up to 3 epochs are shown whole.",
     "front": "Validation {measure} against cost: of one seed, or the mean of a leader's further "
     "seeds as well. A dashed line joins the points that no other point beats; front.csv lists "
     "them.",

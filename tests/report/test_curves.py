@@ -94,6 +94,44 @@ def test_a_single_evaluation_is_a_mark(make_results) -> None:
     assert low < 0.39 < high
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_short_training_is_shown_whole_on_an_axis_of_epochs(make_results, epochs: int) -> None:
+    results = make_results({"1": [0.9, 0.8], "C": [0.8, 0.6]})
+    curves = learning_curves(results, evaluations(results, epochs))
+    (ax,) = learning_curve_figure(curves, {}).axes
+    low, high = ax.get_ylim()
+    assert low < curves["val_low"].min() < curves["val_high"].max() < high
+    assert low > curves["val_low"].min() - 0.1
+    left, right = ax.get_xlim()
+    shown = [tick for tick in ax.xaxis.get_ticklocs() if left <= tick <= right]
+    assert shown == [*range(1, epochs + 1)]
+    assert ax.get_ylabel().endswith("mean and\nrange of runs")
+
+
+def test_the_range_of_a_single_evaluation_is_a_bar_beside_the_others(make_results) -> None:
+    results = make_results({"1": [0.9, 0.8], "C": [0.8, 0.6]})
+    curves = learning_curves(results, evaluations(results, epochs=1))
+    ax = plot_learning_curves(curves)
+    places = [line.get_xdata().item() for line in ax.lines]
+    assert 0.5 < places[0] < 1 < places[1] < 1.5
+    for bar, x, (_, row) in zip(ax.collections, places, curves.iterrows(), strict=True):
+        (ends,) = bar.get_segments()
+        np.testing.assert_allclose(ends, [[x, row["val_low"]], [x, row["val_high"]]])
+    single = make_results({"1": [0.9], "C": [0.7]})  # no point has a range
+    ax = plot_learning_curves(learning_curves(single, evaluations(single, epochs=1)))
+    assert ax.get_ylabel() == "validation top-1"
+
+
+def test_a_short_training_is_in_view_beside_a_long_one(make_results) -> None:
+    short, long = (make_results({"C": [0.9]}, epochs=epochs) for epochs in (1, 10))
+    curves = pd.concat([evaluations(short, 1), evaluations(long, 10)])
+    found = learning_curves(pd.concat([short, long]), curves)
+    for ax in learning_curve_figure(found, {}).axes:
+        low, high = ax.get_ylim()
+        assert low < 0.39 < 0.89 < high  # after the first epoch and the last
+        assert {1, 10} & {*ax.xaxis.get_ticklocs()}
+
+
 def test_other_fields_differ_in_line_style_on_one_axis(make_results) -> None:
     results = pd.concat([make_results({"1": [0.8], "C": [0.9]}, lr=lr) for lr in (0.1, 0.2)])
     ax = plot_learning_curves(learning_curves(results, evaluations(results)))
