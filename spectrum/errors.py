@@ -49,11 +49,18 @@ class CombinationError(FieldError):
 
 
 @contextmanager
-def errors_about(field: str) -> Iterator[None]:
-    """Gives FieldErrors that are raised in a ``with`` block the name of a field."""
+def errors_about(field: str, *others: str) -> Iterator[None]:
+    """Gives FieldErrors that are raised in a ``with`` block the name of a field.
+
+    Args:
+        field: the name.
+        others: the only fields whose errors get it; without any, all get it.
+    """
     try:
         yield
     except FieldError as error:
+        if others and error.field not in others:
+            raise
         raise error.renamed(field) from None
 
 

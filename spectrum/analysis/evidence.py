@@ -46,7 +46,7 @@ from spectrum.analysis.statistics import (
     varied_columns,
 )
 from spectrum.analysis.verdicts import CRITERIA, Criteria
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, errors_about
 
 Answers: TypeAlias = NDArray[np.bool_] | NDArray[np.float32]
 AnswersOf: TypeAlias = Callable[[str], Answers]
@@ -227,7 +227,8 @@ def compare_study(study: Study, over: str | None = None) -> tuple[pd.DataFrame, 
         ValueError: the folder holds no study, its files are damaged, or the table is another one.
     """
     if not isinstance(study, pd.DataFrame):
-        read, found = read_evidence(study, over=over)
+        with errors_about("study", "folder"):
+            read, found = read_evidence(study, over=over)
         return found.points, read.over
     over = over or "segments"
     columns = (over, "segments", "runs", "examples", "test_low", "reference", "difference")
@@ -248,10 +249,12 @@ def summarize_study(study: Study, evidence: pd.DataFrame | None = None) -> pd.Da
         ValueError: the folder holds no study, its files are damaged, or the table is another one.
     """
     if not isinstance(study, pd.DataFrame):
-        read, found = read_evidence(study)
+        with errors_about("study", "folder"):
+            read, found = read_evidence(study)
         return summarize(read.results, found.points)
     if "run_id" in study:
-        return summarize(study, evidence)
+        with errors_about("study", "results"):
+            return summarize(study, evidence)
     columns = ("segments", "params", "macs", "failed", "seeds", "examples", "train_seconds")
     measured = [infer_measure(study).test_column, "test_low", "test_high"]
     require_columns("study", study, [*columns, *measured], "summarize")

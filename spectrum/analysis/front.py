@@ -35,7 +35,7 @@ def pareto_front(summary: pd.DataFrame, cost: Cost) -> pd.DataFrame:
     """
     if cost not in get_args(Cost):
         raise FieldError("cost", cost, f"must be one of {', '.join(get_args(Cost))}")
-    test = infer_measure(summary).test_column
+    test = infer_measure(summary, "summary").test_column
     require_columns("summary", summary, [cost, test], "summarize", may_be_empty=True)
     known = summary.dropna(subset=[cost, test]).sort_values(cost, kind="stable")
     return known[undominated(known[[cost, test]].to_numpy(dtype=float) * (1, -1))]

@@ -46,7 +46,7 @@ def gains(results: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: a table is another one, or the curve of a run doesn't end where its result does.
     """
-    measure = infer_measure(results).validation_column
+    measure = infer_measure(results, "results").validation_column
     require_columns("results", results, ["run_id", "status", "match", measure], "load_results")
     of_curves = ("run_id", "epoch", measure)
     require_columns("curves", curves, of_curves, "load_curves", may_be_empty=True)

@@ -138,14 +138,18 @@ def infer_measure_from_names(names: Container[str]) -> Measure:
     return precision if found else ACCURACY
 
 
-def infer_measure(rows: pd.DataFrame) -> Measure:
+def infer_measure(rows: pd.DataFrame, field: str = "rows") -> Measure:
     """The measure of a table of results, trials or evidence, or of a summary.
+
+    Args:
+        rows: the table.
+        field: what an error calls it, the argument of a caller.
 
     Raises:
         ValueError: it is no DataFrame.
     """
     if not hasattr(rows, "columns"):
-        raise FieldError("rows", type(rows).__name__, "must be a DataFrame")
+        raise FieldError(field, type(rows).__name__, "must be a DataFrame")
     measure = infer_measure_from_names(rows.columns)
     if measure == ACCURACY or MAP_AT not in rows or rows[MAP_AT].nunique() != 1:
         return measure

@@ -73,7 +73,7 @@ def error_distribution(results: pd.DataFrame, by: str = "segments") -> pd.DataFr
     Raises:
         ValueError: If there is no such column.
     """
-    errors = _errors(results, by, infer_measure(results).test_column)
+    errors = _errors(results, by, infer_measure(results, "results").test_column)
     steps = []
     for value, own in errors.groupby(by, sort=False, dropna=False)["error"]:
         counts = own.value_counts().sort_index()
@@ -114,7 +114,7 @@ def likely_best(results: pd.DataFrame, by: str = "segments") -> pd.DataFrame:
     Raises:
         ValueError: If there is no such column.
     """
-    errors = _errors(results, by, infer_measure(results).validation_column)
+    errors = _errors(results, by, infer_measure(results, "results").validation_column)
     errors["share_best"] = chances_of_best(errors["error"])
     groups = errors.groupby(by, sort=False, dropna=False)
     return groups.agg(

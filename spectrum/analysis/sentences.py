@@ -39,7 +39,7 @@ def state_evidence(evidence: pd.DataFrame, over: str = "segments", unit: str = "
     Returns:
         One text of a few sentences for each combination of the other fields that vary.
     """
-    measure = infer_measure(evidence)
+    measure = infer_measure(evidence, "evidence")
     known = ("runs", "examples", "left_out", "worse_than", "close_to", "test_low", "test_high")
     criteria = ("against", "equal_within", "look", "seeds_to_settle")
     required = [over, measure.test_column, *known, *criteria]

@@ -164,7 +164,7 @@ def summarize(results: pd.DataFrame, evidence: pd.DataFrame | None = None) -> pd
         ValueError: If the results are another table or empty, or the evidence lacks a column of the
             results' points, as the evidence of a sampled study does.
     """
-    measure = infer_measure(results)
+    measure = infer_measure(results, "results")
     columns = ("run_id", "match", "params", "macs", "status", "train_seconds")
     measured = (measure.test_column, measure.validation_column)
     require_columns("results", results, [*columns, *measured], "load_results")

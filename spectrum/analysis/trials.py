@@ -34,7 +34,7 @@ def finished_trials(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFrame:
     Raises:
         ValueError: If a goal is missing, unknown or given twice.
     """
-    first = infer_measure(trials).validation_column
+    first = infer_measure(trials, "trials").validation_column
     if first not in goals or len(set(goals)) < len(goals) or {*goals} - {first, *_COSTS}:
         allowed = f"{first} and any of {', '.join(_COSTS)}, each once"
         raise FieldError("goals", list(goals), f"must be {allowed}")

@@ -18,6 +18,7 @@ from spectrum.analysis.labels import wrap_setting
 from spectrum.analysis.measure import Measure, infer_measure
 from spectrum.analysis.schema import require_columns
 from spectrum.analysis.statistics import Curve, split_into_curves, varied_columns
+from spectrum.errors import errors_about
 from spectrum.report.axis import segment_positions
 from spectrum.report.figure_style import (
     DASHES,
@@ -50,7 +51,7 @@ def learning_curves(results: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame
         ``val_high``, the lowest and the highest run, which are no confidence interval; and
         ``runs``, their number. Failed runs are left out.
     """
-    name = infer_measure(results).validation_column
+    name = infer_measure(results, "results").validation_column
     require_columns("results", results, ["run_id", "segments", "status"], "load_results")
     of_curves = ("run_id", "epoch", name)
     require_columns("curves", curves, of_curves, "load_curves", may_be_empty=True)
@@ -130,7 +131,7 @@ def learning_curve_figure(
 
 
 def _curves_of_folder(folder: Path | str) -> pd.DataFrame:
-    with read_together(folder):
+    with errors_about("study", "folder"), read_together(folder):
         return learning_curves(read_results(folder).results, load_curves(folder))
 
 

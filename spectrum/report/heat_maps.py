@@ -36,7 +36,7 @@ def heat_map(summary: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: If not exactly one field varies besides segments.
     """
-    test = infer_measure(summary).test_column
+    test = infer_measure(summary, "summary").test_column
     require_columns("summary", summary, ["segments", test, "test_low", "test_high"], "summarize")
     columns = varied_columns(summary)
     if len(columns) != 1:

@@ -22,7 +22,7 @@ from spectrum.analysis.populations import (
     likely_best,
     segment_width_trend,
 )
-from spectrum.errors import counted
+from spectrum.errors import counted, errors_about
 from spectrum.report.axis import draw_segment_axis, figure_width, segment_positions
 from spectrum.report.figure_style import (
     COLOURS,
@@ -71,11 +71,12 @@ def plot_error_distribution(
         ValueError: If the folder holds no study, there is no such column, or a colour or a label is
             given for several curves.
     """
-    if not isinstance(study, pd.DataFrame):
-        read = read_results(study, by)
-        study, by = read.rows, read.over
-    by = by or "segments"
-    steps = error_distribution(study, by)
+    with errors_about("study", "folder", "results"):
+        if not isinstance(study, pd.DataFrame):
+            read = read_results(study, by)
+            study, by = read.rows, read.over
+        by = by or "segments"
+        steps = error_distribution(study, by)
     curves = list(steps.groupby(by, sort=False, dropna=False))
     check_single_curve(len(curves), color, label)
     ax = axes_or_new(ax, 6.4, 4.0)
@@ -142,8 +143,9 @@ def plot_likely_best(study: Study, ax: Axes | None = None) -> Axes:
     Raises:
         ValueError: If the folder holds no study.
     """
-    results = _read_runs(study)
-    found = likely_best(results)
+    with errors_about("study", "folder", "results"):
+        results = _read_runs(study)
+        found = likely_best(results)
     points = [str(point) for point in found["segments"]]
     positions = segment_positions(points)
     ax = axes_or_new(ax, figure_width(points), 4.0)
@@ -210,7 +212,8 @@ def plot_segment_width_trend(
     Raises:
         ValueError: If the folder holds no study, or ``segment_width_trend`` can't be computed.
     """
-    groups, exponent = segment_width_trend(_read_runs(study), cost)
+    with errors_about("study", "folder", "results"):
+        groups, exponent = segment_width_trend(_read_runs(study), cost)
     ax = axes_or_new(ax, 6.4, 3.6)
     power = f"{exponent.median:.2f}, 95% interval {exponent.low:.2f} to {exponent.high:.2f}"
     ax.fill_between(

@@ -147,7 +147,7 @@ def point_table(summary: pd.DataFrame) -> Table:
         summary: one row per point, as ``summarize`` returns it, with the columns ``GAIN`` of
             ``gains`` if what the last third of training gained is to be shown.
     """
-    measure = infer_measure(summary)
+    measure = infer_measure(summary, "summary")
     counts = ("segments", "runs", "failed", "seeds", "examples", "train_seconds")
     measured = (measure.test_column, measure.validation_column, "test_low", "test_high")
     require_columns("summary", summary, [*counts, *measured], "summarize")

@@ -16,18 +16,25 @@ from matplotlib.figure import Figure
 
 from spectrum.analysis import (
     compare_points,
+    error_distribution,
+    infer_measure,
+    likely_best,
     load_curves,
     load_results,
     pareto_front,
+    search_front,
     search_progress,
+    segment_width_trend,
     state_evidence,
     summarize,
 )
 from spectrum.analysis.evidence import analyze_study
 from spectrum.analysis.length import gains
+from spectrum.errors import FieldError
 from spectrum.report import (
     cost_figure,
     group_costs,
+    heat_map,
     learning_curves,
     plot_accuracy,
     plot_accuracy_vs_length,
@@ -41,7 +48,9 @@ from spectrum.report import (
     plot_schedules,
     plot_search_front,
     plot_search_progress,
+    plot_segment_width_trend,
     render_summary,
+    render_trials,
     study_figures,
 )
 from tests.made_up_results import make_answers, write_made_up_study
@@ -159,6 +168,50 @@ def test_intervals_of_one_seed_are_named(make_results, tmp_path: Path) -> None:
     for plot in (plot_accuracy_vs_segments, partial(plot_accuracy, cost="macs"), plot_differences):
         ax = plot(folder)
         assert ax.get_ylabel().endswith("95% interval,\nfrom test images alone")
+
+
+NAMED: dict[str, tuple[Callable[[Any], object], ...]] = {
+    "study": (
+        plot_accuracy_vs_segments,
+        plot_accuracy_vs_length,
+        partial(plot_accuracy, cost="macs"),
+        plot_differences,
+        plot_error_distribution,
+        plot_heat_map,
+        plot_learning_curves,
+        plot_likely_best,
+        plot_segment_width_trend,
+    ),
+    "results": (
+        error_distribution,
+        likely_best,
+        segment_width_trend,
+        summarize,
+        partial(learning_curves, curves=pd.DataFrame()),
+        partial(gains, curves=pd.DataFrame()),
+    ),
+    "summary": (heat_map, render_summary, partial(pareto_front, cost="macs")),
+    "evidence": (state_evidence,),
+    "trials": (
+        partial(search_front, goals=["val_top1"]),
+        partial(search_progress, goals=["val_top1"]),
+        partial(plot_search_front, goals=["val_top1"]),
+        partial(plot_search_progress, goals=["val_top1"]),
+        partial(render_trials, goals=["val_top1"]),
+    ),
+    "rows": (plot_costs, cost_figure, partial(group_costs, by="network"), infer_measure),
+}
+
+
+@pytest.mark.parametrize("argument", NAMED)
+def test_an_error_names_the_argument(argument: str, tmp_path: Path) -> None:
+    for function in NAMED[argument]:
+        for wrong in (None, 5, pd.DataFrame({"a": [1]}), tmp_path):
+            if function is infer_measure and isinstance(wrong, pd.DataFrame):
+                continue  # any table has a measure
+            with pytest.raises(FieldError) as raised:
+                function(wrong)
+            assert raised.value.field == argument
 
 
 KINDS = ("results", "curves", "evidence", "summary", "learning curves", "empty", "no table")
