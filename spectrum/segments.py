@@ -17,11 +17,13 @@ from spectrum.errors import FieldError, counted
 UNCONVERTED = "-"
 """Stands for the segments and the order of a user's model that isn't converted."""
 
-_ALLOWED = "must be a whole number from 1, 'C', 'C/n', or sizes as text, such as '16:8:8'"
 _NUMBER = re.compile(r"0{0,9}[1-9][0-9]{0,8}")
 _MAX_LAYERS = 10_000
 _MAX_POINTS = 10_000
 _MAX = 999_999_999  # the largest number that _NUMBER matches; no layer has as many channels
+_ALLOWED = (
+    f"must be a whole number from 1 to {_MAX}, 'C', 'C/n', or sizes as text, such as '16:8:8'"
+)
 
 
 @dataclass(frozen=True, init=False)

@@ -27,7 +27,7 @@ REFUSED = {
     ("layer", "--kernel=2.5"): "--kernel (='2.5') must be a valid integer",
     ("layer", "--segments=729"): "--segments (=729) must be in 1..728, the layer's channels",
     ("layer", "--segments=1,,C"): "--segments (='1,,C') must have a point before and after",
-    ("layer", "--segments=C+4"): "--segments (='C+4') must be a whole number from 1, 'C'",
+    ("layer", "--segments=C+4"): "--segments (='C+4') must be a whole number from 1 to 9",
     (
         "layer",
         "--precision=int8",
