@@ -103,12 +103,13 @@ def counted(n: int, noun: str) -> str:
 def as_text(value: object) -> str:
     """A value as text of at most 200 characters, for a message.
 
-    The items of a tuple or list are separated by commas. Paths are shown whole, without quotes.
+    The items of a tuple or list are separated by commas; a list of one item is shown as a list.
+    Paths are shown whole, without quotes.
     """
     if isinstance(value, PurePath):
         return str(value)
     try:
-        if isinstance(value, tuple | list) and value:
+        if (isinstance(value, tuple) and value) or (isinstance(value, list) and len(value) > 1):
             text = ",".join(map(str, value))
         else:
             text = repr(value)

@@ -22,6 +22,9 @@ from spectrum.fields import Config
         (None, "None"),
         ((1, "C"), "1,C"),
         ([], "[]"),
+        ([1, "C"], "1,C"),
+        ([2], "[2]"),
+        ((2,), "2"),
         (Path("/a") / ("b" * 100), "/a/" + "b" * 100),
         ("x" * 198, repr("x" * 198)),
         ("x" * 199, "'" + "x" * 196 + "..."),
@@ -67,6 +70,7 @@ class Example(Config):
     ("fields", "text"),
     [
         ({"count": 0}, "count (=0) must be greater than 0"),
+        ({"count": [2]}, "count (=[2]) must be a valid integer"),
         ({"count": "many"}, "count (='many') must be a valid integer, unable to parse string"),
         ({"kind": "c"}, "kind (='c') must be 'a' or 'b'"),
         ({"name": "bad"}, "name (='bad') must be good"),
