@@ -57,7 +57,8 @@ def resegment(
             children that hold such layers), or a list with one setting per layer, in order of
             ``named_modules()``. A layer with fewer channels than segments gets one per channel.
         pointwise_segments: the segments of their 1x1 convolutions, given like ``segments``; None to
-            keep them. Weights outside the new segments are dropped, as for the other kernels.
+            keep them. Weights outside the new segments are dropped, as for the other kernels. Other
+            1x1 convolutions, such as those of a ShuffleNet, stay as they are.
         shuffle: whether layers with a 1x1 move channels, as ``SegmentedConv`` does; None to keep it
             as it is.
         check: an input that the network takes, as in ``convert``.
@@ -173,7 +174,10 @@ def _resegment_layers(
     if not any(getattr(conv, "pointwise", None) is not None for conv in selected.values()):
         for field, value in (("pointwise_segments", pointwise_segments), ("shuffle", shuffle)):
             if value is not None:
-                allowed = "must be None: no segmented layer of the network has a 1x1 convolution"
+                allowed = (
+                    "must be None: only 1x1 convolutions of SegmentedConvs are divided, and the "
+                    "network has none; the groups of a ShuffleNet are set by build"
+                )
                 raise FieldError(field, value, allowed)
     pointwise: dict[str, Segments] = {}
     if pointwise_segments is not None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from spectrum.errors import FieldError
 from spectrum.layers import ORDERS, SegmentedConv
-from spectrum.networks import projection_loss, resegment, vgg, xception
+from spectrum.networks import NetworkConfig, build, projection_loss, resegment, vgg, xception
 from tests.networks.parts import images, messages, on_meta, segmented_convs
 
 COLUMNS = ["layer", "channels", "segments_before", "segments_after", "dropped"]
@@ -185,6 +185,10 @@ def test_what_only_a_1x1_has_is_refused_where_no_layer_has_one(
 ) -> None:
     plain = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3, groups=4))
     mixed = nn.Sequential(plain, SegmentedConv(8, 8, 3, segments=4))
-    with pytest.raises(FieldError, match=rf"^{field} \(=.*\) must be None: no segmented layer"):
-        function(plain, 2, **{field: value})
+    shuffle_net = build(NetworkConfig(name="shufflenet_tiny", width=0.1, pointwise_segments="1"))
+    for network in (plain, shuffle_net):
+        with pytest.raises(
+            FieldError, match=rf"^{field} \(=.*\) must be None: only 1x1.*Segmented"
+        ):
+            function(network, 2, **{field: value})
     function(mixed, 2, **{field: value})
