@@ -130,7 +130,8 @@ def segment_width_trend(results: pd.DataFrame, cost: CountedCost = "macs") -> Wi
 
     The runs are put into groups of similar costs and equal size, of at least 20 runs each and 8
     groups at most. In each, the width of the best run is that of ``likely_best``. A line through
-    the logarithms of the widths is fitted to each resample of all groups.
+    the logarithms of the widths is fitted to each resample of all groups. A failed run whose cost
+    is missing is left out, since it has no group.
 
     Args:
         results: one row per run, as ``load_results`` returns it. All segments are ``"C"`` or
@@ -146,7 +147,7 @@ def segment_width_trend(results: pd.DataFrame, cost: CountedCost = "macs") -> Wi
 
     Raises:
         ValueError: If there are fewer than 40 runs, segments have another form, or the costs are
-            unknown or all the same.
+            unknown, not positive or all the same.
     """
     if cost not in get_args(CountedCost):
         raise FieldError("cost", cost, f"must be one of {', '.join(get_args(CountedCost))}")
@@ -180,11 +181,17 @@ def segment_width_trend(results: pd.DataFrame, cost: CountedCost = "macs") -> Wi
 
 def _group_by_cost(results: pd.DataFrame, cost: CountedCost) -> list[pd.DataFrame]:
     """The runs in groups of equal size by ascending cost, with their errors and segment widths."""
-    require_columns("results", results, ["segments", cost], "load_results")
-    results = results.reset_index(drop=True)
+    require_columns("results", results, ["segments", "status", cost], "load_results")
+    has_place = (results["status"] == "done") | results[cost].notna()
+    results = results[has_place].reset_index(drop=True)
+    costs = pd.to_numeric(results[cost], errors="coerce").astype(float)
+    is_bad = ~((costs > 0) & np.isfinite(costs))
+    if is_bad.any():
+        value = results.loc[is_bad, cost].tolist()[0]
+        raise FieldError(cost, value, "must be a positive finite number for every run")
     runs = _errors(results, "segments", infer_measure(results).validation_column)
     runs["width"] = runs["segments"].map(segment_width)
-    runs["log_cost"] = np.log2(results[cost].astype(float))
+    runs["log_cost"] = np.log2(costs)
     if len(runs) < 2 * _PER_GROUP:
         raise FieldError("results", f"{len(runs)} runs", f"must hold at least {2 * _PER_GROUP}")
     if runs["log_cost"].nunique() == 1:

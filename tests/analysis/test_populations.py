@@ -13,6 +13,7 @@ from scipy import stats
 
 from spectrum.analysis import error_distribution, likely_best, segment_width_trend
 from spectrum.analysis.populations import best_value, chances_of_best
+from spectrum.errors import FieldError
 
 accuracies = st.lists(st.sampled_from([0.0, 0.5, 0.625, 0.75, 0.875, 1.0]), min_size=1, max_size=20)
 
@@ -131,8 +132,27 @@ def test_a_population_without_a_trend_is_refused(make_results) -> None:
     for rows, cost, message in (
         (results, "seconds", r"cost \(='seconds'\) must be one of params, macs, activations"),
         (results.head(39), "macs", r"results \(='39 runs'\) must hold at least 40"),
+        (results.assign(macs=math.nan), "macs", r"macs \(=nan\) must be a positive finite number"),
+        (results.assign(macs=-1), "macs", r"macs \(=-1\) must be a positive finite number"),
+        (results.assign(macs=0), "macs", r"macs \(=0\) must be a positive finite number"),
+        (results.assign(macs=math.inf), "macs", r"macs \(=inf\) must be a positive finite number"),
+        (results.assign(macs="many"), "macs", r"macs \(='many'\) must be a positive finite number"),
         (results.assign(macs=5), "macs", r"cost \(='macs'\) must differ between runs"),
         (results.assign(segments="4"), "macs", r"segments \(='4'\) must be C or C/n"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(FieldError, match=rf"\A{message}[^\n]*\Z"):
             segment_width_trend(rows, cost)
+
+
+def test_failed_runs_belong_to_the_group_of_their_cost_if_they_have_one(make_results) -> None:
+    results = made_up_population(make_results, 0.6)
+    failed = results.head(3).assign(run_id=["a", "b", "c"], status="failed", val_top1=math.nan)
+    rows = pd.concat([results, failed])
+    assert segment_width_trend(rows).groups["runs"].sum() == 243
+    without_cost = pd.concat([results, failed.assign(macs=math.nan)])
+    expected, found = segment_width_trend(results), segment_width_trend(without_cost)
+    pd.testing.assert_frame_equal(found.groups, expected.groups)
+    assert found.exponent == expected.exponent
+    unknown = results.assign(macs=results["macs"].where(results.index != 7))
+    with pytest.raises(FieldError, match=r"\Amacs \(=nan\) must be"):
+        segment_width_trend(unknown)
