@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from rich.table import Table
 
+from spectrum.analysis.columns import ACTIVATIONS
 from spectrum.analysis.folder import STUDY
 from spectrum.analysis.power import state_power
 from spectrum.analysis.verdicts import Criteria
@@ -48,12 +49,15 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
         if tuned:
             candidates = choose_learning_rates(plan.points, config.tune_lr, config.seeds, done)
             plan = replace(plan, points=chosen_points(candidates))
-    columns = [c for c in varied_values(config, plan.points[0]) if tuned or c != "tuned_lr"]
+    varied = varied_values(config, plan.points[0])
+    columns = [c for c in varied if c != "width" and (tuned or c != "tuned_lr")]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (*columns, "segments"):
         table.add_column(name, overflow="fold")
-    latency_column = [] if plan.points[0].latency is None else ["ms"]
-    for name in ("width", "params", "MACs", *latency_column, "miss", "done"):
+    further = [ACTIVATIONS] if config.counts_activations else []
+    if plan.points[0].latency is not None:
+        further.append("ms")
+    for name in ("width", "params", "MACs", *further, "miss", "done"):
         table.add_column(name, justify="right", no_wrap=True)
     for point in plan.points:
         runs = [point.run(seed) for seed in range(config.seeds)]
@@ -61,9 +65,10 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
         table.add_row(
             *(str(row[name]) for name in columns),
             row["segments"],
-            f"{row['width']:.4g}",
+            str(row["width"]) if "width" in varied else f"{row['width']:.4g}",
             f"{row['params']:,}",
             f"{row['macs']:,}",
+            *([f"{row[ACTIVATIONS]:,}"] if config.counts_activations else []),
             *([] if point.latency is None else [f"{point.latency:.4g}"]),
             "" if point.miss is None else f"{point.miss:+.2%}",
             f"{sum(store.result(run.id) is not None for run in runs)} of {len(runs)}"

@@ -16,6 +16,7 @@ from spectrum.errors import DamagedFile, FieldError
 from spectrum.files import write_json
 from spectrum.networks import build
 from spectrum.runs.point import Point
+from spectrum.study.dry_run import dry_run
 from spectrum.study.overwrite import check_not_another
 from spectrum.study.plan import make_plan
 from spectrum.study.results import make_row
@@ -48,6 +49,22 @@ def test_points_are_within_the_band_and_repeat_from_the_seed(small_study: Small)
     other = small_study(**SPACE, **band, sample_seed=1)
     assert [*other.draw("C", 12)] != [*config.draw("C", 12)]
     assert {*other.draw("C", 12)} == {*config.draw("C", 12)}
+
+
+def test_a_dry_run_shows_widths_once_and_activations_that_are_limited(small_study: Small) -> None:
+    config = small_study(**SPACE)
+    table, _ = dry_run(config)
+    names = ["segments", "width", "params", "MACs", "miss", "done"]
+    assert [column.header for column in table.columns] == ["repeats", *names]
+    widths = [str(point.network.width) for point in points_of(config)]
+    assert [*table.columns[2].cells] == widths
+    for limit in ({"max_activations": 10**6}, {"min_activations": 1}):
+        config = small_study(**SPACE, **limit)
+        table, _ = dry_run(config)
+        cells = {str(column.header): [*column.cells] for column in table.columns}
+        assert [*cells] == ["repeats", *names[:4], "activations", *names[4:]]
+        counted = [count_costs(build(p.network), (1, 8, 8)) for p in points_of(config)]
+        assert cells["activations"] == [f"{costs.activations:,}" for costs in counted]
 
 
 def test_limits_that_leave_all_combinations_leave_the_pairs(small_study: Small) -> None:
