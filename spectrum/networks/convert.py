@@ -72,8 +72,10 @@ def convert(
             returns False are skipped. None converts all.
         pointwise_segments: the segments of the 1x1 that dense convolutions get, given like
             ``segments``, with one per channel of the narrower side where there are more. Layers
-            that get none, and those that are a ``SegmentedConv`` already, don't use them.
-        shuffle: whether these layers move channels, as ``SegmentedConv`` does.
+            that get none, and those that are a ``SegmentedConv`` already, don't use them. A warning
+            says so if they are other than one.
+        shuffle: whether these layers move channels, as ``SegmentedConv`` does. A warning names
+            layers that don't use it.
         check: an input that the model takes, or a tuple of several. With it both models are run
             once, to see that gradients reach what they should (see below).
 
@@ -107,7 +109,7 @@ def convert(
     with errors_about("pointwise_segments"):
         pointwise_settings = assign_segments(names, pointwise_setting)
     layers: dict[nn.Module, SegmentedConv] = {}
-    saturated = narrow = without = 0
+    saturated = narrow = without = different = 0
     for name, first in first_layers.items():
         conv, layer_setting = selected[name], settings[first]
         with naming_layer(name):
@@ -124,6 +126,11 @@ def convert(
         without += layer.pointwise is None
         if isinstance(conv, nn.Conv2d) and layer.pointwise is not None:
             narrow += layer.pointwise_segments != pointwise_settings[first]
+        elif layer.pointwise is not None:
+            is_divided_otherwise = pointwise_setting != Segments(1) and _is_divided_otherwise(
+                layer, pointwise_settings[first]
+            )
+            different += is_divided_otherwise or (shuffle and not layer.shuffle)
         log.info(
             "%s: %s, now %s, segments %d of %d channels, weights %s",
             display_name(name),
@@ -134,7 +141,8 @@ def convert(
             origin,
         )
     warn_saturated(setting, saturated, len(layers), stacklevel=3)
-    warn_pointwise(pointwise_setting, narrow, without, len(layers), stacklevel=3)
+    counts = narrow, without, len(layers)
+    warn_pointwise(pointwise_setting, shuffle, *counts, stacklevel=3, kept=different)
     converted = copy_module(module, layers)
     if check is not None:
         check_gradients(module, converted, check)
@@ -260,6 +268,15 @@ def _add_pointwise(
         last = layer.pointwise if order == "spatial_first" else layer.spatial
         copy_parameters([conv], plain_convs(last), ["bias"])
     return layer, True
+
+
+def _is_divided_otherwise(layer: SegmentedConv, pointwise_segments: Segments) -> bool:
+    """Whether the 1x1 of a layer is in other segments than these."""
+    own = layer.pointwise_segments
+    if isinstance(own.value, tuple) or isinstance(pointwise_segments.value, tuple):
+        return own != pointwise_segments
+    channels = min(layer.in_channels, layer.out_channels)
+    return pointwise_segments.count(channels, saturate=True) != layer.pointwise_segment_count
 
 
 def _reset_parameters(spatial: nn.Conv2d | UnevenConv2d) -> None:

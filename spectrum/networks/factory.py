@@ -121,7 +121,8 @@ class SegmentedConvFactory:
                 module.momentum = options.bn_momentum
         layers = len(self.flows)
         warn_saturated(self.segments, self.saturated, layers, stacklevel=4)
-        warn_pointwise(self.pointwise_segments, self.narrow, self.without, layers, stacklevel=4)
+        counts = self.narrow, self.without, layers
+        warn_pointwise(self.pointwise_segments, self.shuffle, *counts, stacklevel=4)
         return network
 
 
@@ -138,24 +139,39 @@ def warn_saturated(
 
 
 def warn_pointwise(
-    segments: Setting, narrow: int, without: int, layers: int, stacklevel: int
+    segments: Setting,
+    shuffle: bool,
+    narrow: int,
+    without: int,
+    layers: int,
+    stacklevel: int,
+    kept: int = 0,
 ) -> None:
-    """Warn of layers whose 1x1 can't have as many segments as it should, if any.
+    """Warn of layers whose 1x1 can't be as it should, if any.
 
     Args:
         segments: the network's setting of its 1x1 convolutions.
+        shuffle: whether layers should move channels.
         narrow: how many layers have fewer channels than such segments.
         without: how many have no 1x1.
         layers: how many layers there are.
         stacklevel: as in ``warnings.warn``.
+        kept: how many keep another 1x1 or shuffle, because they were segmented already.
     """
     warn_saturated(segments, narrow, layers, stacklevel + 1, "pointwise_segments")
-    if without and parse_setting(segments) != Segments(1):
-        warnings.warn(
-            f"pointwise_segments (={format_setting(segments)}): {without} of {layers} layers have "
-            "no 1x1 convolution, which it divides",
-            stacklevel=stacklevel,
-        )
+    if parse_setting(segments) != Segments(1):
+        field, purpose = f"pointwise_segments (={format_setting(segments)})", "which it divides"
+    elif shuffle:
+        field, purpose = "shuffle (=True)", "beside which it moves channels"
+    else:
+        return
+    for count, fact in (
+        (without, f"have no 1x1 convolution, {purpose}"),
+        (kept, "are a SegmentedConv already, whose 1x1 and shuffle stay; resegment changes them"),
+    ):
+        if count:
+            text = f"{field}: {count} of {layers} layers {fact}"
+            warnings.warn(text, stacklevel=stacklevel)
 
 
 def order_for(

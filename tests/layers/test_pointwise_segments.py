@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import warnings
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -265,6 +266,48 @@ def test_a_dense_convolution_with_room_is_converted_without_a_change(
     assert layer.pointwise_segment_count == n
     layer(x).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in layer.pointwise.parameters())
+
+
+NO_1X1 = "1 of 1 layers have no 1x1 convolution, "
+KEPT = (
+    "1 of 1 layers are a SegmentedConv already, whose 1x1 and shuffle stay; resegment changes them"
+)
+DEPTHWISE = partial(nn.Conv2d, 8, 8, 3, groups=8)
+DIVIDED = partial(SegmentedConv, 8, 8, pointwise_segments=2, shuffle=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "pointwise_segments", "shuffle", "said"),
+    [
+        (DEPTHWISE, 2, False, f"pointwise_segments (=2): {NO_1X1}which it divides"),
+        (DEPTHWISE, 2, True, f"pointwise_segments (=2): {NO_1X1}which it divides"),
+        (DEPTHWISE, 1, True, f"shuffle (=True): {NO_1X1}beside which it moves channels"),
+        (DEPTHWISE, 1, False, ""),
+        (partial(SegmentedConv, 8, 8), 2, False, f"pointwise_segments (=2): {KEPT}"),
+        (partial(SegmentedConv, 8, 8), 2, True, f"pointwise_segments (=2): {KEPT}"),
+        (partial(SegmentedConv, 8, 8), 1, True, f"shuffle (=True): {KEPT}"),
+        (partial(SegmentedConv, 8, 8), 1, False, ""),
+        (DIVIDED, 2, True, ""),
+        (DIVIDED, "C/4", True, ""),  # the same two segments
+        (DIVIDED, 2, False, ""),
+        (DIVIDED, 1, False, ""),
+        (DIVIDED, 1, True, ""),
+        (partial(DIVIDED, shuffle=False), 2, True, f"pointwise_segments (=2): {KEPT}"),
+        (DIVIDED, "C", True, f"pointwise_segments (=C): {KEPT}"),
+        (DIVIDED, "4:4", True, f"pointwise_segments (=4:4): {KEPT}"),
+        (partial(SegmentedConv, 8, 8, pointwise_segments="6:2"), "6:2", False, ""),
+        (partial(nn.Conv2d, 8, 8, 3), 2, True, ""),
+    ],
+)
+def test_convert_warns_of_a_1x1_that_is_not_as_asked(
+    make: Any, pointwise_segments: Any, shuffle: bool, said: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    conv = make()
+    layer = convert(conv, "C", pointwise_segments=pointwise_segments, shuffle=shuffle)
+    assert [str(warning.message) for warning in recwarn] == [said] * bool(said)
+    if isinstance(conv, SegmentedConv):
+        assert layer.pointwise_segments == conv.pointwise_segments
+        assert layer.shuffle == conv.shuffle
 
 
 def test_convert_and_resegment_reach_the_1x1_of_a_model() -> None:
