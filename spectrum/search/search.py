@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import pandas as pd
@@ -43,6 +44,8 @@ from spectrum.study.overwrite import SEARCH, check_not_another
 from spectrum.study.study import Interrupted, open_tracking, prepare_folder
 from spectrum.terminal import make_console, show_status
 from spectrum.tracking.listeners import check_installed
+
+_MOST_LISTED = 200  # uniform points that a dry run lists, each of which it counts
 
 
 class SearchResult(NamedTuple):
@@ -207,18 +210,22 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
     with silence_optuna():
         candidates = _prepare_candidates(config)
     space, store = candidates.space, Store(config.runs)
-    points = space.uniform_points()
+    fields = [name for name in config.searched_axes() if name not in ("segments", "width")]
+    points = [*islice(space.every_uniform_point(), _MOST_LISTED)]
+    unlisted = space.size // len(config.segments) ** (len(space.layer_indices) - 1) - len(points)
     rows = pd.DataFrame([_describe_uniform_point(candidates, params, store) for params in points])
-    setting, *costs = setting_and_cost_columns(rows.dropna(axis="columns", how="all"), [])
+    columns = setting_and_cost_columns(rows.dropna(axis="columns", how="all"), fields)
+    named = [x._replace(heading="uniform point") if x.names_row else x for x in columns]
     others = [Column(name, make_cells(rows[name])) for name in ("allowed", "done")]
     notes = [
         f"{counted(space.size, 'point')}, of which {config.trials} will be tried",
         *(f"{name}: {', '.join(values)}" for name, values in space.choices.items()),
+        *([f"{unlisted:,} more uniform points are not listed"] if unlisted else []),
         *_describe_seeds(config),
         *([describe_shared(candidates)] if config.evaluate == "shared" else []),
         *dict.fromkeys(note for notes in rows["notes"] for note in notes),
     ]
-    return as_rich(Table("", [setting._replace(heading="uniform point"), *costs, *others])), notes
+    return as_rich(Table("", [*named, *others])), notes
 
 
 def _describe_seeds(config: SearchConfig) -> list[str]:
@@ -230,7 +237,10 @@ def _describe_seeds(config: SearchConfig) -> list[str]:
 def _describe_uniform_point(
     candidates: Candidates, params: dict[str, str], store: Store
 ) -> dict[str, object]:
-    row = {"segments": candidates.space.segments(params), "notes": ()}
+    space = candidates.space
+    others = {name: value for name, value in params.items() if name not in space.layer_indices}
+    widths = {"width": float(params["width"])} if "width" in others else {}
+    row = {**others, **widths, "segments": space.segments(params), "notes": ()}
     try:
         point = candidates.point(params)
     except ValueError as error:

@@ -95,6 +95,18 @@ class Space:
             for setting in self.config.segments
         ]
 
+    def every_uniform_point(self) -> Iterator[dict[str, str]]:
+        """Yield the points with one setting everywhere, whatever their other fields.
+
+        Those of ``uniform_points`` come first.
+        """
+        others = [name for name in self.choices if name not in self.layer_indices]
+        for *values, setting in product(
+            *(self.choices[name] for name in others), self.config.segments
+        ):
+            other_values = dict(zip(others, values, strict=True))
+            yield {**dict.fromkeys(self.layer_indices, setting), **other_values}
+
     def all_points(self) -> Iterator[dict[str, str]]:
         """Yield every point, in order."""
         for values in product(*self.choices.values()):

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from spectrum.analysis.folder import load_results
-from spectrum.search import SearchResult, load_trials
+from spectrum.search import SearchConfig, SearchResult, load_trials
+from spectrum.search.search import dry_run
+from spectrum.search.space import make_space
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -146,13 +148,45 @@ def test_a_dry_run_prints_the_space_and_writes_nothing(
     status, told, said = spectrum_search(small_toml, *flags)
     assert (status, said) == (0, "")
     lines = [line.split() for line in told.splitlines()]
-    assert lines[0] == ["uniform", "point", "width", "params", "MACs", "allowed", "done"]
-    assert [line[0] for line in lines[1:3]] == ["1", "C"]
-    assert [line[-2:] for line in lines[1:3]] == [["no", "no"], ["yes", "no"]]
+    assert lines[0] == ["order", "uniform", "point", "width", "params", "MACs", "allowed", "done"]
+    assert [line[:2] for line in lines[1:5]] == [
+        [order, segments] for order in ("spatial_first", "pointwise_first") for segments in "1C"
+    ]
+    assert [line[-2:] for line in lines[1:5]] == [["no", "no"], ["yes", "no"]] * 2
     assert "16 points, of which 4 will be tried" in told
     assert "entry: 1, C\n" in told
     assert "order: spatial_first, pointwise_first\n" in told
     assert [path.name for path in tmp_path.iterdir()] == ["found.toml"]
+
+
+def test_a_dry_run_lists_every_point_that_a_search_calls_uniform(
+    small_search: Callable[..., SearchConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_search(
+        per="block",
+        pointwise_segments="1,4",
+        shuffle=True,
+        network={"name": "tiny", "width": [0.2, 0.5]},
+    )
+    space = make_space(config)
+    known = [params for params in space.all_points() if space.is_uniform(params)]
+    names = {
+        (params["pointwise_segments"], space.segments(params), params["width"]) for params in known
+    }
+
+    def listed() -> list[tuple[str, ...]]:
+        table, _ = dry_run(config)
+        cells = {str(column.header): [*map(str, column.cells)] for column in table.columns}
+        return [
+            *zip(cells["pointwise_segments"], cells["uniform point"], cells["width"], strict=True)
+        ]
+
+    rows = listed()
+    assert len(rows) == len(known) == 8
+    assert {*rows} == names
+    monkeypatch.setattr("spectrum.search.search._MOST_LISTED", 3)
+    assert listed() == rows[:3]
+    assert "5 more uniform points are not listed" in dry_run(config)[1]
 
 
 def test_a_dry_run_notes_what_the_uniform_points_cannot_have(
