@@ -28,7 +28,7 @@ from spectrum.search.optimize import SearchFailed, optimize
 from spectrum.search.outputs import state_agreement, state_selection, write_search
 from spectrum.search.score_trials import score_trials
 from spectrum.search.scoring import describe_shared, make_scorer, plan_shared
-from spectrum.search.space import make_space
+from spectrum.search.space import Space, make_space
 from spectrum.search.storage import (
     StorageCaller,
     name_goals,
@@ -218,7 +218,7 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
     named = [x._replace(heading="uniform point") if x.names_row else x for x in columns]
     others = [Column(name, make_cells(rows[name])) for name in ("allowed", "done")]
     notes = [
-        f"{counted(space.size, 'point')}, of which {config.trials} will be tried",
+        f"{counted(space.size, 'point')}, {_describe_trials(config, space, rows)} will be tried",
         *(f"{name}: {', '.join(values)}" for name, values in space.choices.items()),
         *([f"{unlisted:,} more uniform points are not listed"] if unlisted else []),
         *_describe_seeds(config),
@@ -226,6 +226,15 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
         *dict.fromkeys(note for notes in rows["notes"] for note in notes),
     ]
     return as_rich(Table("", [*named, *others])), notes
+
+
+def _describe_trials(config: SearchConfig, space: Space, rows: pd.DataFrame) -> str:
+    """How many points will be tried, given the rows of the uniform ones."""
+    if config.trials < space.size:
+        return f"of which {config.trials:,}"
+    limits = (config.max_params, config.max_macs, config.max_activations, config.max_latency)
+    all_allowed = all(limit is None for limit in limits) and (rows["allowed"] == "yes").all()
+    return "all of which" if all_allowed else "of which all that are allowed"
 
 
 def _describe_seeds(config: SearchConfig) -> list[str]:

@@ -189,6 +189,20 @@ def test_a_dry_run_lists_every_point_that_a_search_calls_uniform(
     assert "5 more uniform points are not listed" in dry_run(config)[1]
 
 
+@pytest.mark.parametrize(
+    ("limits", "trials", "told"),
+    [
+        ({}, 7, "8 points, of which 7 will be tried"),
+        ({}, 8, "8 points, all of which will be tried"),
+        ({"max_params": 9000}, 30, "8 points, of which all that are allowed will be tried"),
+    ],
+)
+def test_a_dry_run_says_how_many_points_are_tried(
+    limits: dict[str, int], trials: int, told: str, small_search: Callable[..., SearchConfig]
+) -> None:
+    assert told in dry_run(small_search(trials=trials, **limits))[1]
+
+
 def test_a_dry_run_notes_what_the_uniform_points_cannot_have(
     small_toml: Path, spectrum_search: Command
 ) -> None:
@@ -261,7 +275,7 @@ def test_flags_win_over_the_file(small_toml: Path, spectrum_search: Command) -> 
     assert status == 0
     assert "segments: 1, 4, C\n" in told
     assert "width: 0.1, 0.4\n" in told
-    assert "6 points, of which 9 will be tried" in told
+    assert "6 points, all of which will be tried" in told
 
 
 def test_help_needs_neither_torch_nor_optuna() -> None:
