@@ -205,7 +205,7 @@ def test_what_is_no_table_is_refused(rows: object) -> None:
 def test_tables_with_other_columns_or_no_rows_are_refused() -> None:
     rows = pd.DataFrame({"a": [1]})
     require_columns("mine", rows, ["a"], "summarize")
-    with pytest.raises(ValueError, match=r"mine \(=a\) must have .* summarize .* lacks b, c"):
+    with pytest.raises(ValueError, match=r"mine \(=\['a'\]\) must have .* summarize .* lacks b, c"):
         require_columns("mine", rows, ["a", "b", "c"], "summarize")
     with pytest.raises(ValueError, match=r"mine .* must hold rows"):
         require_columns("mine", rows[:0], ["a"], "summarize")
