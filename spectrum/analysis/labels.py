@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -90,6 +92,17 @@ def point_label(value: object, over: str) -> str:
 def field_label(column: str, value: object) -> str:
     """A field and its value, such as ``order spatial_only`` or ``hidden none``."""
     return f"{printable(column)} {format_value(value)}"
+
+
+def varying_fields(rows: pd.DataFrame, fields: Iterable[str]) -> list[str]:
+    """Those of the fields that have several values among rows."""
+    return [name for name in fields if rows[name].nunique(dropna=False) > 1]
+
+
+def name_with_fields(name: str, values: Mapping[Any, Any], fields: Sequence[str]) -> str:
+    """A name and the values of fields, such as ``C with order spatial_only and width 2``."""
+    labels = [field_label(field, values[field]) for field in fields]
+    return " with ".join([name, *filter(None, [" and ".join(labels)])])
 
 
 def format_value(value: object) -> str:

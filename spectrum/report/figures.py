@@ -146,6 +146,7 @@ def search_figures(
     goals: Sequence[str],
     importances: Mapping[str, float],
     schedules: Mapping[str, pd.DataFrame],
+    fields: Sequence[str] = (),
     *,
     title: str,
     for_page: bool = False,
@@ -157,6 +158,7 @@ def search_figures(
         goals: the goals, as ``finished_trials`` takes them.
         importances: the importance of each setting, as ``plot_importance`` takes it.
         schedules: the schedules by name, as ``plot_schedules`` takes them.
+        fields: the fields that were searched besides segments, which name points where they vary.
         title: the title above every figure.
         for_page: as in ``study_figures``.
 
@@ -171,12 +173,13 @@ def search_figures(
     width = PAGE_WIDTH if for_page else 6.4
     front = make_figure(width, 0.4 + 3.1 * len(costs))
     for cost, ax in zip(costs, front.subplots(len(costs), squeeze=False).flat, strict=True):
-        plot_search_front(trials, goals, cost, ax)
+        plot_search_front(trials, goals, cost, ax, fields)
 
     def axes(height: float = _PAGE_HEIGHT) -> Axes | None:
         return make_figure(width, height).subplots() if for_page else None
 
-    drawn = {"front": front, "progress": root_figure(plot_search_progress(trials, goals, axes()))}
+    progress = plot_search_progress(trials, goals, axes(), fields)
+    drawn = {"front": front, "progress": root_figure(progress)}
     if importances:
         height = 1.1 + 0.24 * len(importances)
         drawn["importance"] = root_figure(plot_importance(importances, axes(height)))

@@ -44,8 +44,7 @@ def _run(config: SearchConfig, arguments: list[str]) -> int:
             f"error: {error}; what is done is kept, run the same command to continue", 1
         )
     console, folder = make_console(), config.out / config.name
-    fields = [name for name in config.searched_axes() if name not in ("segments", "width")]
-    fields += [name for name in ("seeds",) if name in result.trials]
+    fields = [*config.shown_fields, *(name for name in ("seeds",) if name in result.trials)]
     goals = config.goals(infer_measure(result.trials))
     console.print(render_trials(result.trials, goals, fields))
     console.print()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import get_args
 
+from spectrum.analysis.labels import name_with_fields
 from spectrum.analysis.measure import (
     ACCURACY,
     COUNTS,
@@ -21,6 +22,7 @@ from spectrum.errors import FieldError
 from spectrum.runs.point import Point
 from spectrum.search.config import Cost, SearchConfig
 from spectrum.search.space import Params, Space
+from spectrum.study.results import varied_values
 from spectrum.study.solver import PointSolver
 
 # Points to try, and seconds to look for them, before the limits count as impossible.
@@ -168,12 +170,14 @@ class Candidates:
         shares = self._shares(point)
         name = max(shares, key=lambda name: shares[name])
         cost = getattr(point, name)
+        fields = varied_values(self.config, point)
+        named = name_with_fields(point.network.segments, fields, self.config.shown_fields)
         has = f"takes {cost:.4g} ms" if name == "latency" else f"has {cost}"
         return FieldError(
             f"max_{name}",
             getattr(self.config, f"max_{name}"),
-            f"can't be met: the nearest point found, {point.network.segments} at width "
-            f"{point.network.width:g}, {has}",
+            f"can't be met: the nearest point found, {named} at width {point.network.width:g}, "
+            f"{has}",
         )
 
 

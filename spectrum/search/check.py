@@ -16,7 +16,7 @@ from rich.console import Console
 
 from spectrum.analysis import search_front
 from spectrum.analysis.evidence import gather_evidence
-from spectrum.analysis.labels import field_label, format_count
+from spectrum.analysis.labels import format_count, name_with_fields, varying_fields
 from spectrum.analysis.measure import ACCURACY, Measure, infer_measure
 from spectrum.analysis.trials import finished_trials
 from spectrum.errors import counted, printable
@@ -62,6 +62,7 @@ class Check(NamedTuple):
         results: one row per run, as in a study, with its ``role``: winner, best uniform or
             finalist.
         points: the winner and the best uniform point by role, as far as they exist.
+        finalists: all points that were trained again.
         evidence: one row for each of the two, with the columns of ``compare_points``; None if they
             can't be compared.
         verdict: what the evidence says, in a sentence or two.
@@ -71,6 +72,7 @@ class Check(NamedTuple):
 
     results: pd.DataFrame
     points: dict[str, Point]
+    finalists: list[Point]
     evidence: pd.DataFrame | None
     verdict: str
     scores: pd.Series
@@ -142,9 +144,10 @@ def check_finalists(
     roles = {number: role for role, number in chosen.items()}
     rows.insert(0, "role", [roles.get(number, _FINALIST) for number in numbers])
     points = {role: finalists[number].point for role, number in chosen.items()}
+    among = [one.point for one in finalists]
     if WINNER not in points:
         verdict = "No finalist has finished all seeds: nothing is checked."
-        return Check(rows, points, None, verdict, scores)
+        return Check(rows, points, among, None, verdict, scores)
     compared = rows.loc[
         rows["role"] != _FINALIST,
         ["run_id", "role", "match", "seed", "params", "macs", measure.test_column, "status"],
@@ -154,10 +157,11 @@ def check_finalists(
     try:
         evidence = gather_evidence(compared, answers_of, list(points)[-1], "role").points
     except ValueError as error:  # the results are still good
-        return Check(rows, points, None, f"The winner can't be checked: {error}.", scores)
+        verdict = f"The winner can't be checked: {error}."
+        return Check(rows, points, among, None, verdict, scores)
     winner = evidence.set_index("role").to_dict("index")[WINNER]
     uniform = finalists[chosen[WINNER]].is_uniform
-    verdict = state_verdict(config, points, winner, uniform, measure)
+    verdict = state_verdict(config, points, winner, uniform, measure, among)
     ahead = scores.loc[[*chosen.values()]]
     is_behind = bool(ahead.iloc[-1] > ahead.iloc[0])
     if is_behind:
@@ -167,8 +171,8 @@ def check_finalists(
             f"{'the front' if config.minimize else 'those that the search found best'}."
         )
     if UNIFORM in points and winner["difference"] < 0:
-        verdict += f" {_state_why(config, points, winner, is_behind, measure)}"
-    return Check(rows, points, evidence, verdict, scores)
+        verdict += f" {_state_why(config, points, winner, is_behind, measure, among)}"
+    return Check(rows, points, among, evidence, verdict, scores)
 
 
 def discard_damaged(run_ids: Iterable[str], store: Store, console: Console) -> None:
@@ -208,6 +212,7 @@ def state_verdict(
     winner: Mapping[Any, Any],
     is_uniform: bool,
     measure: Measure = ACCURACY,
+    among: Sequence[Point] = (),
 ) -> str:
     """State what the evidence says of the winner.
 
@@ -217,8 +222,13 @@ def state_verdict(
         winner: the row of the winner, with the columns of ``compare_points``.
         is_uniform: whether the winner is a uniform point itself.
         measure: the measure that the points are compared by.
+        among: the finalists, from which the names of the two tell them apart.
     """
-    names = {role: _distinguish(config, point, points) for role, point in points.items()}
+    known = [*points.values(), *among]
+    names = {
+        role: name_among(config, point.network.segments, point, known)
+        for role, point in points.items()
+    }
     seeds = counted(winner["runs"], "new seed")
     if UNIFORM not in points:
         low, high = winner["test_low"], winner["test_high"]
@@ -254,6 +264,7 @@ def _state_why(
     winner: Mapping[Any, Any],
     is_behind: bool,
     measure: Measure,
+    among: Sequence[Point],
 ) -> str:
     """State why a point is called the winner although the test split puts it behind.
 
@@ -263,10 +274,11 @@ def _state_why(
         winner: the row of the winner, with the columns of ``compare_points``.
         is_behind: whether it is behind on the validation split too.
         measure: the measure that the points are compared by.
+        among: the finalists, from which the name of the uniform point tells it apart.
     """
-    among = "the front" if config.minimize else "the points that the search found best"
+    chosen_from = "the front" if config.minimize else "the points that the search found best"
     validated = "the validation split alone chooses, where it isn't behind"
-    reasons = [f"it was chosen among {among} alone" if is_behind else validated]
+    reasons = [f"it was chosen among {chosen_from} alone" if is_behind else validated]
     reasons += [
         f"it has {_COST_WORDS[cost][1]}"
         for cost in config.minimize
@@ -276,7 +288,8 @@ def _state_why(
         reasons.append("the difference isn't shown to be more than chance")
     *most, last = reasons
     because = f"{', '.join(most)}, and {last}" if most else last
-    other = _distinguish(config, points[UNIFORM], points)
+    uniform = points[UNIFORM]
+    other = name_among(config, uniform.network.segments, uniform, among)
     return (
         f"The winner's test {measure.short_name} is lower than that of {other}. It is called the "
         f"winner because {because}."
@@ -295,15 +308,11 @@ def _compare_costs(points: Mapping[str, Point], costs: Sequence[Cost]) -> str:
     return f"It has {' and '.join(parts)}"
 
 
-def _distinguish(config: SearchConfig, point: Point, points: Mapping[str, Point]) -> str:
-    """Describe a point by its segments and by what else differs between the points."""
-    all_values = [varied_values(config, other) for other in points.values()]
-    differing = [
-        field_label(column, value)
-        for column, value in varied_values(config, point).items()
-        if any(values[column] != value for values in all_values)
-    ]
-    return " with ".join([point.network.segments, *filter(None, [" and ".join(differing)])])
+def name_among(config: SearchConfig, name: str, point: Point, points: Iterable[Point]) -> str:
+    """A name of a point by its segments, and what else tells it from some points."""
+    values = varied_values(config, point)
+    rows = pd.DataFrame([values, *(varied_values(config, other) for other in points)])
+    return name_with_fields(name, values, varying_fields(rows, values))
 
 
 def copy_winner(check: Check, store: Store, folder: Path) -> None:

@@ -253,6 +253,16 @@ class SearchConfig(GridConfig):
         return {"segments": ("network", "segments"), **columns}
 
     @property
+    def other_fields(self) -> list[str]:
+        """The columns of the searched fields besides segments."""
+        return [name for name in self.searched_axes() if name != "segments"]
+
+    @property
+    def shown_fields(self) -> list[str]:
+        """Those that tables show beside the width, which always has a column."""
+        return [name for name in self.other_fields if name != "width"]
+
+    @property
     def counts_activations(self) -> bool:
         """Whether activations are limited or a goal."""
         return super().counts_activations or "activations" in self.minimize

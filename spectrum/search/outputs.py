@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from spectrum.analysis import search_front, summarize
 from spectrum.analysis.checksums import write_checksums
 from spectrum.analysis.folder import RESULTS
-from spectrum.analysis.labels import shorten_setting
+from spectrum.analysis.labels import name_with_fields, shorten_setting, varying_fields
 from spectrum.analysis.measure import COUNTS, SHARED_ACCURACY, Measure, infer_measure
 from spectrum.errors import counted
 from spectrum.files import write_atomic, write_json
@@ -31,7 +31,7 @@ from spectrum.report.page import render_page
 from spectrum.report.ranking import front_table, result_tables
 from spectrum.runs.point import Point
 from spectrum.runs.store import Store
-from spectrum.search.check import WINNER, Check, Finalist, copy_winner
+from spectrum.search.check import WINNER, Check, Finalist, copy_winner, name_among
 from spectrum.search.config import SearchConfig
 from spectrum.search.halving import with_means
 from spectrum.search.space import Space, segmented_layers
@@ -86,12 +86,11 @@ def write_search(
     copy_winner(check, Store(config.runs), folder / WINNER_FOLDER)
     title = make_title(config, f"{counted(len(trials), 'trial')} ({config.resolved_sampler})")
     importances = parameter_importances(study, space)
-    draw = partial(_draw, space, importances, trials, check.points, measure, title)
+    draw = partial(_draw, space, importances, trials, check, measure, title)
     write_figures(folder, draw(False))
     tables = result_tables(_summary(check), check.results[check.results["status"] != "done"])
     if config.minimize:
-        searched = [name for name in config.searched_axes() if name not in ("segments", "width")]
-        tables["Front"] = front_table(trials, config.goals(measure), searched)
+        tables["Front"] = front_table(trials, config.goals(measure), config.shown_fields)
     page = render_page(
         config.name,
         sentences=sentences,
@@ -104,7 +103,7 @@ def write_search(
             **{name: version(name) for name in ("torch", "optuna", "pandas", "matplotlib")},
         },
         command=command,
-        notes=_failures(trials),
+        notes=list_failures(trials, config),
     )
     write_atomic(folder / PAGE, lambda file: file.write(page.encode()))
 
@@ -168,15 +167,20 @@ def _state_front_selection(
     uniform = [one.point for one in finalists if one.is_uniform]
     done = int((trials["state"] == "done").sum())
     rest = front - len(best)
+    kind, latter = "best uniform ", "the latter"
+    if len(uniform) > config.finalists:  # those of the front needn't be the best uniform ones
+        uniform = [one.point for one in finalists if not one.is_best]
+        kind, latter = "best other uniform ", "all others that are uniform"
+    among = [one.point for one in finalists]
     sentences = [
         f"{_state_split(config)}. By {chosen_by}, {front} of {counted(done, 'point')}"
         f"{aside} {'is' if front == 1 else 'are'} on the front.",
         f"The finalists are {_count_points(best)} of the front with the highest {measure.name}"
-        + _name_points(best)
-        + (f", and {_count_points(uniform, 'best uniform ')}" if uniform else "")
-        + _name_points(uniform)
+        + _name_points(config, best, among)
+        + (f", and {_count_points(uniform, kind)}" if uniform else "")
+        + _name_points(config, uniform, among)
         + f". They were trained again with {counted(config.seeds, 'new seed')}, which chose the "
-        + f"winner from the former{' and the best uniform point from the latter' * bool(uniform)}.",
+        + f"winner from the former{f' and the best uniform point from {latter}' * bool(uniform)}.",
     ]
     if rest == 1:
         sentences.append("The other point of the front was not trained again.")
@@ -226,9 +230,12 @@ def _count_points(points: Sequence[Point], kind: str = "") -> str:
     return f"the {kind}point" if len(points) == 1 else f"the {len(points)} {kind}points"
 
 
-def _name_points(points: Sequence[Point]) -> str:
-    """The settings of a few points, in parentheses."""
-    named = dict.fromkeys(shorten_setting(point.network.segments) for point in points)
+def _name_points(config: SearchConfig, points: Sequence[Point], among: Sequence[Point]) -> str:
+    """The names of a few points, which tell them from all finalists, in parentheses."""
+    named = dict.fromkeys(
+        name_among(config, shorten_setting(point.network.segments), point, among)
+        for point in points
+    )
     return f" ({', '.join(named)})" if 0 < len(named) <= _MOST_NAMED else ""
 
 
@@ -242,10 +249,18 @@ def _summary(check: Check) -> pd.DataFrame:
     return summary
 
 
-def _failures(trials: pd.DataFrame) -> list[str]:
+def list_failures(trials: pd.DataFrame, config: SearchConfig) -> list[str]:
+    """List the first failed trials by what tells them apart, with their reasons.
+
+    Args:
+        trials: the trials, as ``make_rows`` makes them.
+        config: the configuration of the search.
+    """
     failed = trials[trials["state"] == "failed"]
+    fields = varying_fields(trials, config.other_fields)
     notes = [
-        f"Trial {row['trial']}, {row['segments']}, failed: {row['error']}"
+        f"Trial {row['trial']}, {name_with_fields(row['segments'], row, fields)}, failed: "
+        f"{row['error']}"
         for row in failed.head(_MOST_FAILURES).to_dict("records")
     ]
     left_out = len(failed) - len(notes)
@@ -258,21 +273,22 @@ def _draw(
     space: Space,
     importances: Mapping[str, float],
     trials: pd.DataFrame,
-    points: Mapping[str, Point],
+    check: Check,
     measure: Measure,
     title: str,
     for_page: bool,
 ) -> dict[str, Figure]:
-    labels = {role: f"{role}: {point.network.segments}" for role, point in points.items()}
-    schedules = {
-        role if role == WINNER else labels[role]: segment_schedule(point.network)
-        for role, point in points.items()
-    }
+    schedules = {}
+    for role, point in check.points.items():
+        name = role if role == WINNER else f"{role}: {point.network.segments}"
+        name = name_among(space.config, name, point, check.finalists)
+        schedules[name] = segment_schedule(point.network)
     return search_figures(
         trials,
         space.config.goals(measure),
         importances,
         schedules,
+        space.config.other_fields,
         title=title,
         for_page=for_page,
     )

@@ -210,11 +210,10 @@ def dry_run(config: SearchConfig) -> tuple[rich.table.Table, list[str]]:
     with silence_optuna():
         candidates = _prepare_candidates(config)
     space, store = candidates.space, Store(config.runs)
-    fields = [name for name in config.searched_axes() if name not in ("segments", "width")]
     points = [*islice(space.every_uniform_point(), _MOST_LISTED)]
     unlisted = space.size // len(config.segments) ** (len(space.layer_indices) - 1) - len(points)
     rows = pd.DataFrame([_describe_uniform_point(candidates, params, store) for params in points])
-    columns = setting_and_cost_columns(rows.dropna(axis="columns", how="all"), fields)
+    columns = setting_and_cost_columns(rows.dropna(axis="columns", how="all"), config.shown_fields)
     named = [x._replace(heading="uniform point") if x.names_row else x for x in columns]
     others = [Column(name, make_cells(rows[name])) for name in ("allowed", "done")]
     notes = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -123,6 +124,17 @@ def test_limits_out_of_reach_are_told_with_the_nearest_point(small_candidates: S
         small_candidates(max_params=100).starting_points()
     with pytest.raises(ValueError, match=rf"max_macs \(={macs - 1}\) can't be met: .* has {macs}$"):
         small_candidates(max_macs=macs - 1, max_params=10 * params).starting_points()
+
+
+def test_the_nearest_point_is_named_by_the_other_fields_that_were_searched(
+    small_candidates: Search,
+) -> None:
+    fields = {**WIDTHS, "order": ["spatial_first", "pointwise_first"], "max_params": 100}
+    free = small_candidates(**{**fields, "max_params": None})
+    cheapest = min(free.space.all_points(), key=lambda params: free.point(params).params)
+    named = f"the nearest point found, C with order {cheapest['order']} at width 0.2, has "
+    with pytest.raises(ValueError, match=re.escape(named)):
+        small_candidates(**fields).starting_points()
 
 
 def test_the_nearest_point_of_a_large_space_is_found_step_by_step(small_candidates: Search) -> None:

@@ -29,11 +29,12 @@ from spectrum.search.check import (
     copy_winner,
     state_verdict,
 )
-from spectrum.search.outputs import state_agreement, state_selection
+from spectrum.search.outputs import list_failures, state_agreement, state_selection
 
 Search = Callable[..., SearchConfig]
 Points = Callable[..., Candidates]
 MIXED = "1 C C"
+ORDERS: dict[str, Any] = {"per": "network", "order": ["spatial_first", "pointwise_first"]}
 
 
 def at(candidates: Candidates, values: str) -> dict[str, str]:
@@ -333,6 +334,89 @@ def test_the_finalists_of_a_front_are_named(
         f"front. The finalists are {named}. They were trained again with 3 new seeds, which chose "
         f"the winner from the former and the best uniform point from the latter.{others}"
     )
+
+
+# Segments and the order, then the accuracy and the cost that are made up for them.
+TWO_OF_THE_FRONT = {
+    "1 spatial_first": (0.9, 4),
+    "1 pointwise_first": (0.8, 3),
+    "C spatial_first": (0.7, 5),
+    "C pointwise_first": (0.6, 6),
+}
+# The last is the best of the cheap ones, and the worst of all.
+A_BAD_ONE_OF_THE_FRONT = {
+    "1 spatial_first": (0.9, 4),
+    "1 pointwise_first": (0.8, 5),
+    "C spatial_first": (0.7, 6),
+    "C pointwise_first": (0.5, 1),
+}
+
+
+def finalists_of(
+    made_up: dict[str, tuple[float, int]], candidates: Candidates
+) -> tuple[pd.DataFrame, list[Finalist]]:
+    trials = trials_of(candidates, {name: accuracy for name, (accuracy, _) in made_up.items()})
+    trials["params"] = [cost for _, cost in made_up.values()]
+    return trials, choose_finalists(trials, candidates)
+
+
+@pytest.mark.parametrize(
+    ("made_up", "number", "named"),
+    [
+        (
+            TWO_OF_THE_FRONT,
+            2,
+            "2 points of the front with the highest accuracy (1 with order spatial_first, 1 with "
+            "order pointwise_first), and the best other uniform point (C with order spatial_first)",
+        ),
+        (
+            A_BAD_ONE_OF_THE_FRONT,
+            2,
+            "2 points of the front with the highest accuracy (1 with order spatial_first, C with "
+            "order pointwise_first), and the best other uniform point (1 with order "
+            "pointwise_first)",
+        ),
+        # Both have one order, which tells nothing apart.
+        (
+            {**TWO_OF_THE_FRONT, "1 pointwise_first": (0.5, 7)},
+            1,
+            "point of the front with the highest accuracy (1), and the best other uniform point "
+            "(C)",
+        ),
+    ],
+)
+def test_uniform_finalists_are_told_apart_and_counted_once(
+    made_up: dict[str, tuple[float, int]], number: int, named: str, small_candidates: Points
+) -> None:
+    candidates = small_candidates(**ORDERS, minimize="params", finalists=number)
+    trials, found = finalists_of(made_up, candidates)
+    assert (
+        f"The finalists are the {named}. They were trained again with 1 new seed, which chose the "
+        "winner from the former and the best uniform point from all others that are uniform."
+    ) in state_selection(trials, found, candidates.config)
+
+
+def test_the_verdict_tells_the_winner_from_all_finalists(
+    small_candidates: Points, store: Store
+) -> None:
+    candidates = small_candidates(**ORDERS, minimize="params", finalists=2)
+    _, found = finalists_of(TWO_OF_THE_FRONT, candidates)
+    for one, val in zip(found, (0.9, 0.5, 0.7), strict=True):
+        finish(store, one, 1, val, val)
+    # The two have the same order, which the third finalist hasn't.
+    assert checked(found, candidates).verdict.startswith(
+        "Nothing was found that beats the uniform points: 1 with order spatial_first is better "
+        "than C with order spatial_first, the best other uniform point"
+    )
+
+
+def test_failed_trials_are_named_by_what_varies(small_candidates: Points) -> None:
+    for fields, said in (({}, "C"), (ORDERS, "C with order pointwise_first")):
+        candidates = small_candidates(**fields)
+        points = {"C pointwise_first": 0.0, "1 spatial_first": 0.5} if fields else {"C C C": 0.0}
+        trials = trials_of(candidates, points).assign(error="loss is nan")
+        trials.loc[0, ["state", "segments"]] = "failed", "C"
+        assert list_failures(trials, candidates.config) == [f"Trial 0, {said}, failed: loss is nan"]
 
 
 IN_ORDER = (

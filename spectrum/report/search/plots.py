@@ -11,10 +11,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from spectrum.analysis.labels import nearly_equal, wrap_setting
+from spectrum.analysis.labels import (
+    format_value,
+    name_with_fields,
+    nearly_equal,
+    varying_fields,
+    wrap_setting,
+)
 from spectrum.analysis.measure import infer_measure
 from spectrum.analysis.trials import finished_trials, renumber, search_front, search_progress
-from spectrum.errors import FieldError
+from spectrum.errors import FieldError, printable
 from spectrum.report.figure_style import (
     COLOURS,
     COST_LABELS,
@@ -33,7 +39,11 @@ _LABEL_COLOUR = "#9A4400"  # a darker shade of the same, for small letters
 
 
 def plot_search_front(
-    trials: pd.DataFrame, goals: Sequence[str], cost: str | None = None, ax: Axes | None = None
+    trials: pd.DataFrame,
+    goals: Sequence[str],
+    cost: str | None = None,
+    ax: Axes | None = None,
+    fields: Sequence[str] = (),
 ) -> Axes:
     """Draws validation accuracy against a cost, with one mark per trial and rings on the front.
 
@@ -52,6 +62,9 @@ def plot_search_front(
         goals: the goals, as ``finished_trials`` takes them.
         cost: the cost on the axis; None for the first of ``front_costs``.
         ax: the axes to draw on; None for those of a new figure.
+        fields: the columns of ``trials`` that were searched besides segments, such as
+            ``pointwise_segments``. Names of uniform points have the values of those in which these
+            points differ.
 
     Returns:
         The axes. Their ``figure`` can be shown and saved.
@@ -59,7 +72,7 @@ def plot_search_front(
     Raises:
         ValueError: If no trial has finished, or a goal is missing, unknown or given twice.
     """
-    rows = renumber(trials, ["uniform", "segments", "params", "macs"])
+    rows = renumber(trials, ["uniform", "segments", "params", "macs", *fields])
     done = _require_finished(rows, goals)
     measure = infer_measure(rows)
     measured = measure.validation_column
@@ -69,7 +82,8 @@ def plot_search_front(
         known = ", ".join(name for name in COST_LABELS if name in rows)
         raise FieldError("cost", cost, f"must be one of {known}")
     ax = axes_or_new(ax, 6.4, 3.5)
-    _draw_trials(ax, rows, done, rows[cost])
+    named_by = varying_fields(done[done["uniform"]], fields)
+    _draw_trials(ax, rows, done, rows[cost], named_by)
     ax.plot(
         front[cost],
         front[measured],
@@ -87,7 +101,7 @@ def plot_search_front(
     set_cost_axis(ax, cost, done[cost])
     ax.set_ylabel(measure.validation_label)
     style_axes(ax)
-    _label_points(ax, done, front if len(goals) > 1 else front[:0], cost)
+    _label_points(ax, done, front if len(goals) > 1 else front[:0], cost, named_by)
     return ax
 
 
@@ -103,7 +117,10 @@ def front_costs(trials: pd.DataFrame, goals: Sequence[str]) -> list[str]:
 
 
 def plot_search_progress(
-    trials: pd.DataFrame, goals: Sequence[str], ax: Axes | None = None
+    trials: pd.DataFrame,
+    goals: Sequence[str],
+    ax: Axes | None = None,
+    fields: Sequence[str] = (),
 ) -> Axes:
     """Draws how good the best trials were after each trial; uniform starting points are shaded.
 
@@ -115,6 +132,9 @@ def plot_search_progress(
         trials: one row per trial, as ``plot_search_front`` takes them, in the order they ran.
         goals: the goals, as ``finished_trials`` takes them.
         ax: the axes to draw on; None for those of a new figure.
+        fields: the columns of ``trials`` that were searched besides segments, such as
+            ``pointwise_segments``. Names of uniform points have the values of those in which these
+            points differ.
 
     Returns:
         The axes. Their ``figure`` can be shown and saved.
@@ -122,20 +142,22 @@ def plot_search_progress(
     Raises:
         ValueError: If no trial has finished, or a goal is missing, unknown or given twice.
     """
-    rows = renumber(trials, ["uniform", "segments", "params", "macs"])
+    rows = renumber(trials, ["uniform", "segments", "params", "macs", *fields])
     done = _require_finished(rows, goals)
     progress = search_progress(rows, goals).dropna()
     end = len(rows) + 0.5
     ax = axes_or_new(ax, 6.4, 3.6)
     single = len(goals) == 1
-    starts = rows.index[rows["uniform"]] + 1
+    # The search starts from uniform points whose other fields have one value; it may find others.
+    is_start = rows["uniform"] & (rows[[*fields]] == rows[[*fields]].iloc[0]).all(axis="columns")
+    starts = rows.index[is_start] + 1
     if len(starts):
         ax.axvspan(
             0.5, starts[-1] + 0.5, color="0.93", linewidth=0, zorder=0, label="uniform starts"
         )
     if single:
         _draw_trials(ax, rows, done, rows.index.to_series() + 1)
-        _draw_best_uniform(ax, done[done["uniform"]])
+        _draw_best_uniform(ax, done[done["uniform"]], fields)
         ax.set_ylabel(infer_measure(rows).validation_label)
     else:
         hypervolume = "hypervolume of the front so far,\nshare of the box of all goals"
@@ -163,7 +185,13 @@ def _require_finished(trials: pd.DataFrame, goals: Sequence[str]) -> pd.DataFram
     return done
 
 
-def _draw_trials(ax: Axes, trials: pd.DataFrame, done: pd.DataFrame, x: pd.Series) -> None:
+def _draw_trials(
+    ax: Axes,
+    trials: pd.DataFrame,
+    done: pd.DataFrame,
+    x: pd.Series,
+    named_by: Sequence[str] = (),
+) -> None:
     """Draws a mark for each trial whose measure is known.
 
     The axis reaches from the lowest finished trial to the highest trial of all.
@@ -173,6 +201,7 @@ def _draw_trials(ax: Axes, trials: pd.DataFrame, done: pd.DataFrame, x: pd.Serie
         trials: all trials.
         done: the finished trials among them.
         x: the position of each trial on the x axis, by its index.
+        named_by: the fields whose values are in the labels of uniform points, after the segments.
     """
     measure = infer_measure(trials)
     measured = measure.validation_column
@@ -186,9 +215,10 @@ def _draw_trials(ax: Axes, trials: pd.DataFrame, done: pd.DataFrame, x: pd.Serie
     shown = pruned[pruned[measured] >= low]
     below = len(pruned) - len(shown)
     uniform = done["uniform"]
+    names = f" ({', '.join(map(printable, ['segments', *named_by]))})" if named_by else ""
     groups = [
         (done[~uniform], "trial", "o", COLOURS[0], 5.0),
-        (done[uniform], "uniform point", "s", _UNIFORM_COLOUR, 5.5),
+        (done[uniform], f"uniform point{names}", "s", _UNIFORM_COLOUR, 5.5),
         (shown, f"pruned, {below} below the axis" if below else "pruned", "x", "0.7", 4.5),
     ]
     for rows, label, marker, color, size in groups:
@@ -210,10 +240,12 @@ def _draw_trials(ax: Axes, trials: pd.DataFrame, done: pd.DataFrame, x: pd.Serie
                 ax.plot([], [], linestyle="", marker="o", color=color, label=label)
 
 
-def _draw_best_uniform(ax: Axes, uniform: pd.DataFrame) -> None:
+def _draw_best_uniform(ax: Axes, uniform: pd.DataFrame, fields: Sequence[str]) -> None:
     measured = infer_measure(uniform).validation_column
-    for _, row in uniform.nlargest(1, measured).iterrows():
-        name = _uniform_name(row["segments"]).replace("\n", " ")
+    named_by = varying_fields(uniform, fields)
+    for row in uniform.nlargest(1, measured).to_dict("records"):
+        setting = _uniform_name(row["segments"]).replace("\n", " ")
+        name = name_with_fields(setting, row, named_by)
         ax.axhline(
             row[measured],
             color=_UNIFORM_COLOUR,
@@ -224,14 +256,17 @@ def _draw_best_uniform(ax: Axes, uniform: pd.DataFrame) -> None:
         )
 
 
-def _label_points(ax: Axes, done: pd.DataFrame, front: pd.DataFrame, cost: str) -> None:
-    """Writes the segments of each uniform point beside it, and the number of each on the front."""
+def _label_points(
+    ax: Axes, done: pd.DataFrame, front: pd.DataFrame, cost: str, named_by: Sequence[str]
+) -> None:
+    """Writes the name of each uniform point beside it, and the number of each on the front."""
     low, high = ax.get_ylim()
     half, measured = _MARK * (high - low), infer_measure(done).validation_column
     ranked = front.sort_values(measured, ascending=False, kind="stable").index
     names = {trial: f"#{i}" for i, trial in enumerate(ranked, start=1)}
     for trial, row in done[done["uniform"]].iterrows():
-        setting = _uniform_name(row["segments"])
+        values = (format_value(row[field]) for field in named_by)
+        setting = ", ".join([_uniform_name(row["segments"]), *values])
         names[trial] = f"{names[trial]}: {setting}" if trial in names else setting
     labelled = done.loc[[*names]]
     avoided = done if len(done) <= _MANY else labelled  # no label can avoid a crowd

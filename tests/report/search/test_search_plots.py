@@ -202,6 +202,32 @@ def test_a_uniform_point_has_the_name_of_its_setting(segments: str, name: str) -
     assert f"best uniform point, {flat}" in named(ax)
 
 
+def test_uniform_points_are_told_apart_by_the_other_fields_where_they_vary() -> None:
+    table = trials(7, uniform=0).assign(state="done")
+    table = table.assign(
+        uniform=[True, True, False, True, True, False, False],
+        segments=["1", "C", "1+C", "1", "C", "C+1", "C+1"],
+        order=["spatial_first"] * 3 + ["pointwise_first"] * 4,
+        activation=["none"] * 6 + ["elu"],
+        params=range(7, 0, -1),
+        val_top1=[0.9, 0.5, 0.4, 0.8, 0.3, 0.2, 0.1],
+    )
+    fields = ["order", "activation"]
+    ax = plot_search_front(table, ["val_top1", "params"], "params", fields=fields)
+    assert [text.get_text() for text in ax.texts if "," in text.get_text()] == [
+        "#1: 1, spatial_first",
+        "#2: 1, pointwise_first",
+        "#3: C, pointwise_first",
+        "C, spatial_first",
+    ]
+    assert "uniform point (segments, order)" in named(ax)
+    ax = plot_search_progress(table, ["val_top1"], fields=fields)
+    assert "best uniform point, 1 with order spatial_first" in named(ax)
+    # The search started from the first two; it found the other order itself.
+    (shade,) = ax.patches
+    assert (shade.get_x(), shade.get_width()) == (0.5, 2)  # type: ignore[attr-defined]
+
+
 def boxes(figure: Figure) -> list[Any]:
     """The extents of all texts of the figure, in pixels."""
     canvas = FigureCanvasAgg(figure)
