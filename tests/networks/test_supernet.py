@@ -446,7 +446,7 @@ TINY = config("tiny")
         ((TINY, [1], [0.3, -1]), "widths (=-1) must be greater than 0"),
         ((TINY, [1], []), "widths (=[]) must be a list of widths"),
         ((TINY, [1, 10], [0.3, 0.1]), "must leave one channel per segment: entry.0.conv1 has 5"),
-        ((convert(Small(), 1), [1], [1.0]), "widths (=1.0) must not be given for a user's own"),
+        ((convert(Small(), 1), [1], [1.0]), "widths (=[1.0]) must not be given for a user's own"),
         (
             (config("tiny", pointwise_segments=2), [1, 2]),
             "pointwise_segments (='2') must be 1: the",
