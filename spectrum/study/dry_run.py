@@ -37,7 +37,8 @@ def dry_run(config: StudyConfig) -> tuple[Table, list[str]]:
         pass
     plan = make_plan(config, make_console(stderr=True))
     store, notes, tuned = Store(config.runs), plan.notes(), True
-    notes.append(_state_power(config, plan))
+    if config.sample is None:  # how much sampled networks differ can't be assumed
+        notes.append(_state_power(config, plan))
     if config.tune_lr:
         wanted = tuning_runs(plan.points, config.tune_lr, config.seeds)
         found = {run.id: store.result(run.id) for _, run in wanted}
@@ -83,9 +84,6 @@ def _state_power(config: StudyConfig, plan: Plan) -> str:
     table, field = config.compared_axis()
     values = len({str(shown_value(point, table, field)) for point in plan.points})
     series = len(plan.points) // values
-    seeds = config.seeds
-    if config.sample is not None:
-        series, seeds = 1, series
     images = min(point.test_images for point in plan.points)
     criteria = Criteria(config.against, config.equal_within)
-    return state_power(values, series, seeds, images, criteria)
+    return state_power(values, series, config.seeds, images, criteria)
