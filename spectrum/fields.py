@@ -142,7 +142,8 @@ def check_needs(config: BaseModel) -> None:
         other_value = getattr(config, other)
         if other_value not in allowed:
             known = " or ".join(allowed)
-            raise FieldError(field, value, f"needs {other} {known}, not {other_value}")
+            named = "data of kind" if other == "kind" else other  # no flag is called kind
+            raise FieldError(field, value, f"needs {named} {known}, not {other_value}")
 
 
 def column_name(table: str, field: str) -> str:

@@ -45,11 +45,7 @@ def make_grid_app(
                 return print_plan(config)
             return run(config, _shown_arguments(config, file, flags))
         except FieldError as error:
-            error = name_flag(error, {flag: flag for flag in flags})
-            if error.field.startswith("--"):  # there, --data says the kind of the data
-                allowed = error.allowed.replace("needs kind ", "needs --data of kind ", 1)
-                error = FieldError(error.field, error.value, allowed)
-            raise error from None
+            raise name_flag(error, {flag: flag for flag in flags}) from None
 
     command.__doc__ = summary
     place = typer.Argument(metavar=metavar, help="A file with fields, which flags override.")

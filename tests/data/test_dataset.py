@@ -152,8 +152,8 @@ PLANTED: dict[str, Any] = {"name": "planted"}
             "images (=5000) must be at most 95 of",
         ),
         ({"name": "folder:x", "channels": 8}, "channels (=8) must be 1 (grey) or 3 (RGB)"),
-        ({"block": 4}, "block (=4) needs kind planted, not digits"),
-        ({"channels": 8}, "channels (=8) needs kind planted or folder"),
+        ({"block": 4}, "block (=4) needs data of kind planted, not digits"),
+        ({"channels": 8}, "channels (=8) needs data of kind planted or folder"),
     ],
     ids=str,
 )
